@@ -1,8 +1,8 @@
 """The manifest of a bundle: what the exported model is, and how pictures and words must be prepared for it.
 
-A bundle is one folder, Triton's model repository: ``clip_image/`` and ``clip_text/`` (TorchScript and ``config.pbtxt``),
-and beside them the files ``manifest.json`` and ``tokenizer.json``. The export writes the manifest with this module, the
-gateway reads it with this module, so there is one definition of the format.
+A bundle is one folder, Triton's model repository: ``clip_image/`` and ``clip_text/`` (TorchScript and
+``config.pbtxt``), and beside them the files ``manifest.json`` and ``tokenizer.json``. The export writes the manifest
+with this module, the gateway reads it with this module, so there is one definition of the format.
 """
 
 from __future__ import annotations
@@ -134,18 +134,16 @@ def read_manifest(repository: Path) -> Manifest:
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise BundleError(f"{path} is not a manifest of format {FORMAT}: export the model again")
     try:
-        return Manifest(
-            **{
-                **raw,
-                "model": ModelIdentity(**raw["model"]),
-                "image": ImageTransform(
-                    **{**raw["image"], "mean": tuple(raw["image"]["mean"]), "std": tuple(raw["image"]["std"])}
-                ),
-                "text": TextTransform(**{**raw["text"], "length_buckets": tuple(raw["text"]["length_buckets"])}),
-                "templates": tuple(raw["templates"]),
-                "negatives": tuple(raw["negatives"]),
-            }
-        )
+        image = {**raw["image"], "mean": tuple(raw["image"]["mean"]), "std": tuple(raw["image"]["std"])}
+        text = {**raw["text"], "length_buckets": tuple(raw["text"]["length_buckets"])}
+        parts = {
+            "model": ModelIdentity(**raw["model"]),
+            "image": ImageTransform(**image),
+            "text": TextTransform(**text),
+            "templates": tuple(raw["templates"]),
+            "negatives": tuple(raw["negatives"]),
+        }
+        return Manifest(**{**raw, **parts})
     except (KeyError, TypeError) as error:
         raise BundleError(f"{path} lacks or has an unknown entry: {error}") from error
 
