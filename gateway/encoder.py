@@ -1,0 +1,164 @@
+"""The seam to the models: a Protocol, and its implementation on Triton. The only module that imports tritonclient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc.aio as triton
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from gateway.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
+from gateway.concurrency import all_of
+from gateway.deadline import Deadline
+from gateway.errors import GatewayError, ModelInvalidOutput, ModelUnavailable, Overloaded
+
+OUTPUT_NAME = "embedding__0"
+RETRY_AFTER_S = 1
+
+# A Triton that comes back is found within a second: gRPC's own back-off grows to two minutes.
+CHANNEL_OPTIONS = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),
+]
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """Turns prepared pictures and token ids into vectors of one space."""
+
+    async def encode_images(self, pixels: npt.NDArray[np.uint8], deadline: Deadline) -> Vectors:
+        """Return float32 [N, D], unit length, for uint8 [N, H, W, 3] RGB pixels.
+
+        Raises:
+            ServiceError: unavailable, overloaded, too slow, or an output that cannot be right.
+        """
+        ...
+
+    async def encode_texts(self, input_ids: npt.NDArray[np.int64], deadline: Deadline) -> Vectors:
+        """Return float32 [N, D], unit length, for int64 [N, L] token ids.
+
+        Raises:
+            ServiceError: as ``encode_images``.
+        """
+        ...
+
+    async def served_parameters(self, deadline: Deadline) -> Mapping[str, Mapping[str, str]]:
+        """Return, by model name, the parameters of the model configuration that is being served.
+
+        Raises:
+            ServiceError: as ``encode_images``.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give up the connection."""
+        ...
+
+
+class TritonEncoder:
+    """The encoder on a Triton server, over one gRPC channel.
+
+    Args:
+        address: ``host:port`` of Triton's gRPC endpoint.
+        manifest: the bundle that Triton is expected to serve.
+        observe_batch: called with model name and size of each inference sent.
+    """
+
+    def __init__(self, address: str, manifest: Manifest, observe_batch: Callable[[str, int], None]) -> None:
+        self._client = triton.InferenceServerClient(address, channel_args=CHANNEL_OPTIONS)
+        self._manifest = manifest
+        self._observe_batch = observe_batch
+
+    async def encode_images(self, pixels: npt.NDArray[np.uint8], deadline: Deadline) -> Vectors:
+        """See ``Encoder.encode_images``; more rows than the model's largest batch go as several inferences."""
+        return await self._encode(IMAGE_MODEL, "pixels", pixels, self._manifest.image_max_batch, deadline)
+
+    async def encode_texts(self, input_ids: npt.NDArray[np.int64], deadline: Deadline) -> Vectors:
+        """See ``Encoder.encode_texts``; more rows than the model's largest batch go as several inferences."""
+        return await self._encode(TEXT_MODEL, "input_ids", input_ids, self._manifest.text_max_batch, deadline)
+
+    async def served_parameters(self, deadline: Deadline) -> Mapping[str, Mapping[str, str]]:
+        """See ``Encoder.served_parameters``."""
+        found = {}
+        for model in (IMAGE_MODEL, TEXT_MODEL):
+            try:
+                answer = await self._client.get_model_config(model, client_timeout=deadline.remaining_s())
+            except (InferenceServerException, grpc.RpcError) as error:
+                raise translated(error, deadline) from error
+            found[model] = {key: value.string_value for key, value in answer.config.parameters.items()}
+        return found
+
+    async def close(self) -> None:
+        """See ``Encoder.close``."""
+        await self._client.close()
+
+    async def _encode(
+        self, model: str, name: str, rows: npt.NDArray[Any], max_batch: int, deadline: Deadline
+    ) -> Vectors:
+        if len(rows) <= max_batch:
+            return await self._infer(model, name, rows, deadline)
+        chunks = (rows[start : start + max_batch] for start in range(0, len(rows), max_batch))
+        return np.concatenate(await all_of(self._infer(model, name, chunk, deadline) for chunk in chunks))
+
+    async def _infer(self, model: str, name: str, rows: npt.NDArray[Any], deadline: Deadline) -> Vectors:
+        tensor = triton.InferInput(name, list(rows.shape), np_to_triton_dtype(rows.dtype))
+        tensor.set_data_from_numpy(rows)
+        left_s = deadline.remaining_s()
+        self._observe_batch(model, len(rows))
+        try:
+            result = await self._client.infer(
+                model,
+                [tensor],
+                outputs=[triton.InferRequestedOutput(OUTPUT_NAME)],
+                client_timeout=left_s,  # gRPC's deadline, seconds
+                timeout=max(1, int(left_s * 1e6)),  # Triton's own: leaves the queue unserved after it, microseconds
+            )
+        except (InferenceServerException, grpc.RpcError) as error:
+            raise translated(error, deadline) from error
+        return checked(result.as_numpy(OUTPUT_NAME), len(rows), self._manifest.embedding_dim)
+
+
+def checked(output: npt.NDArray[Any] | None, rows: int, dim: int) -> Vectors:
+    """Return the output if it is what the manifest promises: float32 [rows, dim], finite, unit length.
+
+    Raises:
+        ModelInvalidOutput: it is not, so no score may be made of it.
+    """
+    if output is None or output.dtype != np.float32 or output.shape != (rows, dim):
+        raise ModelInvalidOutput("The model answered with a tensor of another shape or type; nothing was decided.")
+    norms = np.linalg.norm(output, axis=1)
+    if not np.all(np.abs(norms - 1.0) < 1e-2):  # noqa: PLR2004 - fp16 and int8 stay far inside; NaN never is
+        raise ModelInvalidOutput("The model answered with values that are no unit vectors; nothing was decided.")
+    return output
+
+
+def translated(error: Exception, deadline: Deadline) -> GatewayError:
+    """Return our error for one of tritonclient's or gRPC's.
+
+    Queue full, queue timeout and a dead server all come as UNAVAILABLE and differ in the message alone.
+    """
+    if isinstance(error, InferenceServerException):
+        status, message = str(error.status()), str(error.message())
+    else:
+        code = getattr(error, "code", lambda: None)()
+        status, message = str(code), str(getattr(error, "details", lambda: "")())
+    if "Exceeds maximum queue size" in message:
+        return Overloaded("The model's queue is full; nothing was decided.", retry_after_s=RETRY_AFTER_S)
+    if "DEADLINE_EXCEEDED" in status or "Deadline Exceeded" in message or "Request timeout expired" in message:
+        return deadline.error()
+    if any(word in status for word in ("UNAVAILABLE", "NOT_FOUND", "CANCELLED", "UNIMPLEMENTED")) or (
+        "unknown model" in message
+    ):
+        return ModelUnavailable(
+            "The model server cannot be reached or is starting; nothing was decided.", retry_after_s=2
+        )
+    return ModelInvalidOutput("The model failed on this input; nothing was decided.")

@@ -1,0 +1,117 @@
+"""All settings of the gateway, read from environment variables named like the fields in capitals.
+
+Only ``app.py`` and ``__main__.py`` read settings; every stage gets its own limits as a value. The README's table is
+checked against this module.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 1 << 20
+
+
+class Settings(BaseSettings):
+    """The gateway's configuration; every default is safe for a laptop and for the internet's uploads."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    gateway_host: str = Field("127.0.0.1", description="Address to listen on.")
+    gateway_port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    gateway_allow_open: bool = Field(
+        default=False,
+        description="Listen beyond loopback although no API keys exist. Only behind something that authenticates.",
+    )
+    triton_host: str = Field("127.0.0.1", description="Host of Triton's gRPC endpoint.")
+    triton_grpc_port: int = Field(8101, ge=1, le=65535, description="Port of Triton's gRPC endpoint.")
+    model_repository: Path = Field(
+        Path("model_repository"),
+        description="The bundle that Triton serves: the manifest and the tokenizer are read here.",
+    )
+    data_dir: Path = Field(Path("data"), description="Where state is kept.")
+    log_format: Literal["json", "console"] = Field("console", description="Form of log lines on standard output.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+
+    request_timeout_s: float = Field(10.0, gt=0, le=600, description="Deadline of a request, runs through to Triton.")
+    drain_timeout_s: int = Field(
+        30, ge=0, le=600, description="On SIGTERM, how long accepted requests may take to end."
+    )
+    body_timeout_s: float = Field(30.0, gt=0, le=600, description="How long a client may take to send its body.")
+    max_body_bytes: int = Field(64 * MIB, ge=1024, description="Bytes of a request body.")
+    max_json_bytes: int = Field(MIB, ge=1024, description="Bytes of a JSON body without its base64 pictures.")
+    max_requests_in_flight: int = Field(256, ge=1, description="Requests worked on at a time; one more gets 503.")
+    max_bytes_in_flight: int = Field(512 * MIB, ge=MIB, description="Body bytes held at a time; one more gets 503.")
+
+    max_images: int = Field(32, ge=1, le=1024, description="Pictures in a request.")
+    max_inferences: int = Field(64, ge=1, le=4096, description="Views and frames of a request that are encoded.")
+    max_labels: int = Field(1000, ge=2, description="Labels in a request.")
+    max_templates: int = Field(100, ge=1, description="Prompt templates in a request.")
+    max_new_prompts: int = Field(2000, ge=1, description="Prompts of a request whose vectors are not cached yet.")
+    max_label_chars: int = Field(1000, ge=1, description="Characters of a label or template, before tokenizing.")
+    text_cache_mib: int = Field(64, ge=1, description="Memory for text vectors, MiB.")
+
+    max_image_bytes: int = Field(10 * MIB, ge=1024, description="Bytes of one picture.")
+    max_image_pixels: int = Field(50_000_000, ge=1024, description="Pixels of one picture or frame.")
+    max_image_side_px: int = Field(10_000, ge=64, description="Longest side of a picture.")
+    min_image_side_px: int = Field(
+        0, ge=0, description="Shortest side of a picture; 0 means 32 for the demo model and 50 for any other."
+    )
+    max_image_frames: int = Field(500, ge=1, description="Frames in a file.")
+    sampled_frames: int = Field(16, ge=1, le=60, description="Frames of an animation that are looked at.")
+    decode_timeout_s: float = Field(5.0, gt=0, description="Time for decoding one picture.")
+    decode_threads: int = Field(0, ge=0, le=256, description="Threads that decode; 0 means one a core.")
+    decode_memory_mib: int = Field(1024, ge=64, description="Memory of pictures being decoded at a time, MiB.")
+
+    fetch_timeout_s: float = Field(5.0, gt=0, description="Time for fetching one URL, redirects included.")
+    fetch_dns_timeout_s: float = Field(2.0, gt=0, description="Time for one name resolution.")
+    fetch_max_redirects: int = Field(3, ge=0, le=10, description="Redirects followed; every hop is judged anew.")
+    fetch_concurrency: int = Field(64, ge=1, description="URLs fetched at a time.")
+    fetch_test_allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(),
+        description="For tests: host:port pairs, comma-separated, that may be fetched although they are not public.",
+    )
+
+    readiness_window_s: float = Field(
+        15.0, gt=0, description="How recent the last good inference must be for /readyz to answer 200."
+    )
+
+    @field_validator("fetch_test_allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return frozenset(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def triton_address(self) -> str:
+        """``host:port`` of Triton's gRPC endpoint."""
+        host = f"[{self.triton_host}]" if ":" in self.triton_host else self.triton_host
+        return f"{host}:{self.triton_grpc_port}"
+
+    @property
+    def effective_decode_threads(self) -> int:
+        """Number of decoding threads, at least 1."""
+        return self.decode_threads or len(os.sched_getaffinity(0))
+
+
+def configuration_table() -> str:
+    """Return the README's configuration table: one Markdown row a setting, from the fields themselves."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        shown = (
+            ""
+            if default in (frozenset(), None)
+            else str(default).lower()
+            if isinstance(default, bool)
+            else str(default)
+        )
+        rows.append(f"| `{name.upper()}` | {f'`{shown}`' if shown else ''} | {field.description} |")
+    return "\n".join(rows)

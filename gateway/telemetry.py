@@ -1,0 +1,112 @@
+"""Numbers and log lines: Prometheus metrics in a registry of their own, structured logs on standard output."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+STAGES = ("intake", "decode", "views", "text", "encode", "score")
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """Every metric of the gateway; one instance an application, so nothing is global."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        registry = self._registry
+        self.requests = Counter(
+            "gateway_requests", "Requests answered.", ["method", "route", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "gateway_request_seconds", "Time from first byte to answer.", ["route"], buckets=SECONDS, registry=registry
+        )
+        self.stage_seconds = Histogram(
+            "gateway_stage_seconds", "Time of one stage for one picture.", ["stage"], buckets=SECONDS, registry=registry
+        )
+        self.errors = Counter(
+            "gateway_errors", "Errors by code, those of batch items too.", ["code"], registry=registry
+        )
+        self.images = Counter("gateway_images", "Pictures judged.", ["format"], registry=registry)
+        self.inference_rows = Histogram(
+            "gateway_inference_batch_size",
+            "Rows of one inference sent to Triton, which batches further.",
+            ["model"],
+            buckets=BATCHES,
+            registry=registry,
+        )
+        self.text_lookups = Counter(
+            "gateway_text_cache_lookups", "Look-ups of text vectors.", ["outcome"], registry=registry
+        )
+        self.in_flight = Gauge("gateway_requests_in_flight", "Requests being worked on.", registry=registry)
+        self.ready = Gauge("gateway_ready", "1 when /readyz answers 200.", registry=registry)
+        for stage in STAGES:
+            self.stage_seconds.labels(stage)
+
+    def observe_batch(self, model: str, rows: int) -> None:
+        """Count one inference of ``rows`` rows."""
+        self.inference_rows.labels(model).observe(rows)
+
+    def observe_lookup(self, hits: int, misses: int) -> None:
+        """Count text vectors found and not found in the cache."""
+        if hits:
+            self.text_lookups.labels("hit").inc(hits)
+        if misses:
+            self.text_lookups.labels("miss").inc(misses)
+
+    def exposition(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class Stopwatch:
+    """Times of one picture's or one request's stages, milliseconds.
+
+    A stage entered twice (one frame after another) adds up. ``metrics`` gets every total once, by ``report``.
+    """
+
+    def __init__(self) -> None:
+        self.elapsed_s: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what runs inside under the stage's name."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.elapsed_s[name] = self.elapsed_s.get(name, 0.0) + time.perf_counter() - start
+
+    def report(self, metrics: Metrics) -> None:
+        """Hand every stage's time to the metrics."""
+        for name, elapsed in self.elapsed_s.items():
+            metrics.stage_seconds.labels(name).observe(elapsed)
+
+
+def configure_logging(form: str, level: str) -> None:
+    """Set up structlog and route the standard library's warnings through it.
+
+    Args:
+        form: ``json`` for machines, ``console`` for people.
+        level: least severity, lower case.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=max(number, logging.WARNING), format="%(levelname)s %(name)s: %(message)s", force=True)
