@@ -1,0 +1,345 @@
+"""Bytes to pictures: every limit is judged from the header, then one frame at a time is decoded.
+
+A picture goes through ``inspect`` (by content only, no decoding, a few milliseconds) and ``open_image``. Pillow is
+given the one plugin that the signature names, constructed directly: no other plugin is tried, no file name is looked
+at, no process-wide setting of Pillow is changed (``LOAD_TRUNCATED_IMAGES`` stays False, and the limits here are
+stricter than ``MAX_IMAGE_PIXELS``). Both functions are synchronous and safe to run in several worker threads.
+``Image.draft`` is not used: decoding at another scale would change pixels, and so scores.
+
+Neither function bounds a single call into a C library; what they bound is its size (``max_pixels``), its number of
+passes (``image_jpeg.MAX_SCANS``) and, since the decoders read through :class:`_TimedReader`, the time between two
+reads of 64 KiB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from PIL import AvifImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from gateway.errors import (
+    EmptyFile,
+    GatewayError,
+    ImageCorrupt,
+    ImageDimensions,
+    ImageTooLarge,
+    ImageTooManyFrames,
+    ImageTooManyPixels,
+    ImageUndecodable,
+    UnsupportedImage,
+)
+from gateway.image_avif import read_avif
+from gateway.image_exif import read_orientation
+from gateway.image_gif import read_gif
+from gateway.image_header import ACCEPTED_FORMATS, ImageFormat, ImageHeader, sniff
+from gateway.image_jpeg import read_jpeg
+from gateway.image_png import read_png
+from gateway.image_rgb import Colour, to_rgb, turn_upright
+from gateway.image_webp import read_webp
+
+_PLUGINS: dict[ImageFormat, type[ImageFile.ImageFile]] = {
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "png": PngImagePlugin.PngImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What one picture may be; the defaults and where they come from stand in the documentation of limits.
+
+    Attributes:
+        max_bytes: size of the file.
+        max_pixels: width x height of one frame.
+        max_side_px: the longer side, in pixels.
+        min_side_px: the shorter side, in pixels.
+        max_frames: frames in the file.
+        sampled_frames: frames decoded and judged at most.
+        timeout_s: seconds for reading the header and decoding all sampled frames.
+        background: colour (red, green, blue) under transparent parts.
+    """
+
+    max_bytes: int = 10_000_000
+    max_pixels: int = 50_000_000
+    max_side_px: int = 10_000
+    min_side_px: int = 32
+    max_frames: int = 500
+    sampled_frames: int = 16
+    timeout_s: float = 8.0
+    background: Colour = (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What is said about a picture in an answer.
+
+    Attributes:
+        sha256: hexadecimal digest of the file's bytes.
+        format: by content.
+        width: pixels, after the EXIF orientation.
+        height: pixels, after the EXIF orientation.
+        frames: pictures in the file.
+        frames_analyzed: how many of them are decoded.
+    """
+
+    sha256: str
+    format: ImageFormat
+    width: int
+    height: int
+    frames: int
+    frames_analyzed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded picture.
+
+    Attributes:
+        rgb: mode RGB, upright, ``ImageInfo.width`` x ``ImageInfo.height``.
+        time_ms: when an animation shows it, in milliseconds from its start; None when the picture is no animation.
+    """
+
+    rgb: Image.Image
+    time_ms: int | None
+
+
+def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
+    """Judge a picture by its header alone.
+
+    Args:
+        data: the whole file.
+        limits: what is accepted.
+
+    Raises:
+        EmptyFile: zero bytes.
+        ImageTooLarge: more bytes than ``max_bytes``.
+        UnsupportedImage: by its signature none of the accepted formats.
+        ImageCorrupt: cut short or broken in a way that shows without decoding.
+        ImageTooManyPixels, ImageDimensions, ImageTooManyFrames: over a limit.
+    """
+    if not data:
+        raise EmptyFile(f"The file has no bytes; send {ACCEPTED_FORMATS}.")
+    if len(data) > limits.max_bytes:
+        raise ImageTooLarge(f"The file has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted.")
+    header = _read_header(data, limits)
+    width, height = header.width, header.height
+    if header.pixels > limits.max_pixels:
+        raise ImageTooManyPixels(
+            f"The picture has {width} x {height} = {header.pixels:,} pixels; "
+            f"at most {limits.max_pixels:,} are accepted."
+        )
+    if max(width, height) > limits.max_side_px or min(width, height) < limits.min_side_px:
+        raise ImageDimensions(
+            f"The picture is {width} x {height} pixels; sides from {limits.min_side_px} to {limits.max_side_px} pixels "
+            "are accepted."
+        )
+    if header.frames > limits.max_frames:
+        raise ImageTooManyFrames(
+            f"The animation has more than {limits.max_frames} frames; at most {limits.max_frames} are accepted."
+        )
+    return header
+
+
+def _read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
+    match sniff(data):
+        case "jpeg":
+            return read_jpeg(data)
+        case "png":
+            return read_png(data)
+        case "gif":
+            return read_gif(data, max_frames=limits.max_frames)
+        case "webp":
+            return read_webp(data, max_frames=limits.max_frames)
+        case "avif":
+            return read_avif(data)
+        case None:
+            raise UnsupportedImage(f"The file is not a picture of an accepted format; send {ACCEPTED_FORMATS}.")
+
+
+def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:
+    """Choose which frames of an animation are judged, in order.
+
+    The first and the last, and between them one at random from each of ``sampled - 2`` equal stretches: looking at
+    the first alone invites evasion, and so does a choice that can be predicted.
+
+    Args:
+        frames: frames in the file, 1 or more.
+        sampled: frames to choose, 1 or more; all of them when there are no more.
+        seed: of the choice; not to be guessed by whoever made the picture.
+    """
+    if frames <= sampled:
+        return tuple(range(frames))
+    dice = random.Random(seed)  # noqa: S311 - unpredictable to senders through its seed
+    if sampled == 1:
+        return (dice.randrange(frames),)
+    inner, stretches = frames - 2, sampled - 2
+    edges = [1 + inner * index // stretches for index in range(stretches + 1)] if stretches else []
+    between = [dice.randrange(start, end) for start, end in itertools.pairwise(edges)]
+    return (0, *between, frames - 1)
+
+
+class _Deadline:
+    """A point in time after which decoding gives up."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._at_s = time.monotonic() + timeout_s
+
+    def check(self) -> None:
+        if time.monotonic() > self._at_s:
+            raise ImageUndecodable(
+                f"Decoding the picture took longer than {self._timeout_s:g} seconds; send a smaller or simpler one."
+            )
+
+
+class _TimedReader(io.BytesIO):
+    """The file as the decoders read it, mostly 64 KiB at a time: each read looks at the clock."""
+
+    def __init__(self, data: bytes, deadline: _Deadline) -> None:
+        super().__init__(data)
+        self._deadline = deadline
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._deadline.check()
+        return super().read(size)
+
+
+@contextmanager
+def _decoder_faults() -> Iterator[None]:
+    """Turn whatever a decoder raises into an error of ours, without its message."""
+    try:
+        yield
+    except GatewayError:
+        raise
+    except (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError) as fault:
+        raise ImageCorrupt("The picture's data is broken or cut short; send the complete file.") from fault
+    except Exception as fault:  # struct.error, MemoryError, RecursionError, whatever a library thinks of
+        raise ImageUndecodable("The picture could not be decoded; save it again with a common program.") from fault
+
+
+class DecodedImage:
+    """An opened picture, decoded frame by frame; made by :func:`open_image`.
+
+    Attributes:
+        info: what is said about it.
+    """
+
+    def __init__(
+        self,
+        picture: ImageFile.ImageFile,
+        info: ImageInfo,
+        *,
+        orientation: int,
+        wanted: tuple[int, ...],
+        limits: DecodeLimits,
+        deadline: _Deadline,
+    ) -> None:
+        self.info = info
+        self._picture = picture
+        self._orientation = orientation
+        self._wanted = wanted
+        self._limits = limits
+        self._deadline = deadline
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the decoder and its pixels; frames already handed out stay valid."""
+        self._picture.close()
+
+    def frames(self) -> Iterator[Frame]:
+        """Decode the sampled frames one by one, in order; can be called once.
+
+        Yields:
+            Each frame; memory is that of one frame as long as the caller keeps no other.
+
+        Raises:
+            ImageCorrupt: broken data in any frame up to the last one sampled.
+            ImageUndecodable: out of time, or the decoder gave up without a reason.
+        """
+        clock_ms = 0.0
+        animated = self.info.frames > 1
+        for index in range(self._wanted[-1] + 1):
+            self._deadline.check()
+            with _decoder_faults():
+                # Every frame up to the last wanted one is decoded, since each draws on those before it; one step at a
+                # time, so that the clock is looked at between them.
+                if index:
+                    self._picture.seek(index)
+                self._picture.load()
+                start_ms = self._picture.info.get("timestamp", clock_ms)
+                clock_ms += self._picture.info.get("duration", 0) or 0
+                if index not in self._wanted:
+                    continue
+                rgb = self._upright_rgb(animated=animated)
+            yield Frame(rgb=rgb, time_ms=round(start_ms) if animated else None)
+
+    def _upright_rgb(self, *, animated: bool) -> Image.Image:
+        picture: Image.Image = self._picture
+        rgb = to_rgb(picture, self._limits.background)
+        if rgb is picture and animated:
+            rgb = picture.copy()  # the decoder draws the next frame into this one
+        rgb = turn_upright(rgb, self._orientation)
+        size = (self.info.width, self.info.height)
+        if rgb.size != size:  # a GIF whose later frames stick out of the first one's canvas
+            canvas = Image.new("RGB", size, self._limits.background)
+            canvas.paste(rgb)
+            rgb = canvas
+        return rgb
+
+
+def open_image(data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHeader | None = None) -> DecodedImage:
+    """Open a picture for decoding; use the result as a context manager.
+
+    Args:
+        data: the whole file.
+        limits: what is accepted; ``timeout_s`` starts to run here.
+        seed: of the choice of frames, see :func:`sample_frames`.
+        header: what :func:`inspect` gave for the same ``data`` and ``limits``, to save reading it twice.
+
+    Raises:
+        ImageError: as :func:`inspect`, or because the decoder refuses the file.
+    """
+    deadline = _Deadline(limits.timeout_s)
+    if header is None:
+        header = inspect(data, limits)
+    with _decoder_faults():
+        picture = _PLUGINS[header.format](_TimedReader(header.decodable(data), deadline))
+    fits = picture.size == (header.width, header.height)
+    if not fits and not (header.format == "gif" and picture.width <= header.width and picture.height <= header.height):
+        picture.close()
+        raise ImageCorrupt("The picture's parts disagree about its size; save it again with a common program.")
+    orientation = header.orientation
+    if header.format == "avif":
+        # AVIF turns pictures by its own properties, which libavif reports as an orientation.
+        orientation = read_orientation(picture.info.get("exif", b""))
+    width, height = header.width, header.height
+    if orientation >= 5:  # noqa: PLR2004
+        width, height = height, width
+    wanted = sample_frames(header.frames, limits.sampled_frames, seed)
+    info = ImageInfo(
+        sha256=hashlib.sha256(data).hexdigest(),
+        format=header.format,
+        width=width,
+        height=height,
+        frames=header.frames,
+        frames_analyzed=len(wanted),
+    )
+    return DecodedImage(picture, info, orientation=orientation, wanted=wanted, limits=limits, deadline=deadline)

@@ -1,0 +1,109 @@
+"""AVIF (AV1 Image File Format 1.1 over ISO/IEC 14496-12 and 23008-12): size and frames, from its boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gateway.errors import ImageCorrupt
+from gateway.image_header import ImageHeader
+
+_CUT = "This AVIF is cut short or its boxes are broken; send the complete file."
+_CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"moov": 0, b"trak": 0, b"mdia": 0, b"minf": 0, b"stbl": 0}
+"""Boxes that hold boxes, and how many bytes stand before those (version and flags)."""
+
+MAX_BOXES = 4096
+"""A grid of 256 tiles with its properties needs about 1,000."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the walk has seen so far."""
+
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    samples: int = 0
+    deep: bool = False
+    exif_items: list[int] = field(default_factory=list)
+    boxes: int = 0
+
+
+def read_avif(data: bytes) -> ImageHeader:
+    """Walk an AVIF's boxes.
+
+    The size is the largest that any item or track announces, so that no smaller one can hide it.
+
+    Args:
+        data: the whole file, starting with its ``ftyp`` box.
+
+    Raises:
+        ImageCorrupt: cut short, no size in it, or absurdly many boxes.
+    """
+    found = _Found()
+    _walk(data, 0, len(data), found)
+    if not found.sizes:
+        raise ImageCorrupt("This AVIF holds no picture; send the complete file.")
+    width, height = max(w for w, _ in found.sizes), max(h for _, h in found.sizes)
+    if not width or not height:
+        raise ImageCorrupt("This AVIF says that it is empty: its width or height is zero.")
+    frames = max(1, found.samples)
+    # Planes of the decoder (3 samples of 1 or 2 bytes) with the references that it keeps, RGB bytes, Pillow's image
+    # and the composed result.
+    planes = 3 * (2 if found.deep else 1)
+    return ImageHeader(
+        format="avif",
+        width=width,
+        height=height,
+        frames=frames,
+        orientation=1,
+        bytes_per_pixel=planes * (4 if frames > 1 else 2) + 16,
+        keep=((0, len(data)),),
+        blank=tuple(found.exif_items),
+    )
+
+
+def _boxes(data: bytes, start: int, end: int, found: _Found) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (type, body start, body end) of each box in ``data[start:end]`` (ISO/IEC 14496-12, 4.2)."""
+    while start + 8 <= end:
+        found.boxes += 1
+        if found.boxes > MAX_BOXES:
+            raise ImageCorrupt(f"This AVIF has more than {MAX_BOXES:,} boxes; save it again with a common encoder.")
+        size, kind, head = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8], 8
+        if size == 1:
+            size, head = int.from_bytes(data[start + 8 : start + 16], "big"), 16
+        elif size == 0:
+            size = end - start
+        if size < head or start + size > end:
+            raise ImageCorrupt(_CUT)
+        yield kind, start + head, start + size
+        start += size
+
+
+def _walk(data: bytes, start: int, end: int, found: _Found) -> None:
+    for kind, body, stop in _boxes(data, start, end, found):
+        if kind in _CONTAINERS:
+            _walk(data, body + _CONTAINERS[kind], stop, found)
+        elif kind == b"ispe":
+            found.sizes.append((_u32(data, body + 4), _u32(data, body + 8)))
+        elif kind == b"stsd":
+            for entry, at, _ in _boxes(data, body + 8, stop, found):
+                if entry == b"av01":
+                    found.sizes.append((_u16(data, at + 24), _u16(data, at + 26)))
+        elif kind == b"stsz":
+            found.samples = max(found.samples, _u32(data, body + 8))
+        elif kind == b"av1C":
+            found.deep |= bool(data[body + 2 : body + 3] and data[body + 2] & 0x40)
+        elif kind == b"iinf":
+            entries = body + 4 + (2 if data[body] == 0 else 4)
+            for entry, at, limit in _boxes(data, entries, stop, found):
+                if entry == b"infe" and data[at] >= 2:  # noqa: PLR2004
+                    name = at + 4 + (2 if data[at] == 2 else 4) + 2  # noqa: PLR2004
+                    if data[name : name + 4] == b"Exif" and name + 4 <= limit:
+                        found.exif_items.append(name)
+
+
+def _u16(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 2], "big")
+
+
+def _u32(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "big")

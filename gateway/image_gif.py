@@ -1,0 +1,74 @@
+"""GIF (GIF89a specification, CompuServe 1990): canvas and number of frames, from its blocks."""
+
+from __future__ import annotations
+
+from gateway.errors import ImageCorrupt
+from gateway.image_header import ImageHeader
+
+_CUT = "This GIF is cut short or its blocks are broken; send the complete file."
+_EXTENSION, _IMAGE, _TRAILER, _COMMENT = 0x21, 0x2C, 0x3B, 0xFE
+
+
+def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
+    """Walk a GIF's blocks up to its trailer, or until there are more frames than anyone will decode.
+
+    Args:
+        data: the whole file, starting with the GIF signature.
+        max_frames: the walk stops behind this many frames; ``frames`` is then ``max_frames + 1``.
+
+    Raises:
+        ImageCorrupt: zero size, no frame, an empty frame, or cut short.
+    """
+    if len(data) < 13:  # noqa: PLR2004
+        raise ImageCorrupt(_CUT)
+    width, height = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
+    if not width or not height:
+        raise ImageCorrupt("This GIF says that it is empty: its width or height is zero.")
+    at = 13 + _colour_table_bytes(data[10])
+    frames = 0
+    while at < len(data) and frames <= max_frames:
+        kind = data[at]
+        at += 1
+        if kind == _TRAILER:
+            break
+        if kind == _IMAGE:
+            if at + 9 >= len(data):
+                raise ImageCorrupt(_CUT)
+            left, top, wide, high = (int.from_bytes(data[at + k : at + k + 2], "little") for k in (0, 2, 4, 6))
+            if not wide or not high:
+                raise ImageCorrupt("This GIF has a frame whose width or height is zero.")
+            # Decoders grow the canvas to hold a frame that sticks out, so its size counts too.
+            width, height = max(width, left + wide), max(height, top + high)
+            at = _skip_sub_blocks(data, at + 9 + _colour_table_bytes(data[at + 8]) + 1)
+            frames += 1
+        elif kind == _EXTENSION:
+            if at + 1 >= len(data) or (not data[at + 1] and data[at] != _COMMENT):
+                raise ImageCorrupt(_CUT)
+            at = _skip_sub_blocks(data, at + 1)
+    if not frames:
+        raise ImageCorrupt("This GIF holds no frame; send the complete file.")
+    return ImageHeader(
+        format="gif",
+        width=width,
+        height=height,
+        frames=frames,
+        orientation=1,
+        # Indices (1), canvas of the frame before (4), converted frame (4), disposal copy (4), composed result (8).
+        bytes_per_pixel=21 if frames > 1 else 10,
+        keep=((0, len(data)),),
+    )
+
+
+def _colour_table_bytes(flags: int) -> int:
+    """Bytes of the colour table that a packed field announces (GIF89a 18.c.iv)."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _skip_sub_blocks(data: bytes, at: int) -> int:
+    """Return the offset behind a run of sub-blocks and its terminator."""
+    try:
+        while size := data[at]:
+            at += size + 1
+    except IndexError:
+        raise ImageCorrupt(_CUT) from None
+    return at + 1

@@ -1,0 +1,98 @@
+"""What a picture's bytes say about it before anything is decoded: the value, and the signatures.
+
+A signature is where a format begins, never a file name or a Content-Type (both are the sender's claim).
+Each format's own reader stands in ``image_jpeg.py``, ``image_png.py``, ``image_webp.py``, ``image_gif.py`` and
+``image_avif.py``; ``decode.inspect`` picks one and applies the limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ImageFormat = Literal["jpeg", "png", "webp", "gif", "avif"]
+
+ACCEPTED_FORMATS = "JPEG, PNG, WebP, GIF and AVIF"
+"""The allow-list in words, for error details."""
+
+SIGNATURE_BYTES = 64
+"""Bytes from the start that :func:`sniff` needs at most (an AVIF lists its compatible brands behind byte 16)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """A picture as its header describes it; nothing has been decoded.
+
+    Attributes:
+        format: by content.
+        width: pixels as stored, before the EXIF orientation; for a GIF the canvas that holds every frame.
+        height: pixels as stored.
+        frames: pictures in the file: 1 for a still, more for an animation.
+        orientation: EXIF orientation 1 to 8; 1 where there is none or it cannot be read.
+        bytes_per_pixel: estimate of the peak memory of decoding and converting one frame, per stored pixel; see
+            ``decode_bytes``.
+        keep: byte ranges [start, end) that the decoder is given, in order. What is left out (metadata of a JPEG,
+            anything behind a picture's end) never reaches a parser.
+        blank: offsets of 4-byte type names that are overwritten before decoding (an AVIF's EXIF item), so that no
+            library parses what they name.
+    """
+
+    format: ImageFormat
+    width: int
+    height: int
+    frames: int
+    orientation: int
+    bytes_per_pixel: float
+    keep: tuple[tuple[int, int], ...]
+    blank: tuple[int, ...] = ()
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of one frame."""
+        return self.width * self.height
+
+    @property
+    def oriented_size(self) -> tuple[int, int]:
+        """(width, height) once the EXIF orientation is applied: 5 to 8 swap the sides."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)  # noqa: PLR2004
+
+    @property
+    def decode_bytes(self) -> int:
+        """Estimated peak memory in bytes of decoding one frame to RGB, the input itself included."""
+        return int(self.pixels * self.bytes_per_pixel) + 2 * sum(end - start for start, end in self.keep) + (1 << 20)
+
+    def decodable(self, data: bytes) -> bytes:
+        """Return the part of ``data`` that the decoder is given."""
+        if self.keep == ((0, len(data)),) and not self.blank:
+            return data
+        if self.blank:
+            patched = bytearray(data)
+            for offset in self.blank:
+                patched[offset : offset + 4] = b"skip"
+            data = bytes(patched)
+        view = memoryview(data)
+        return b"".join(view[start:end] for start, end in self.keep)
+
+
+def sniff(data: bytes) -> ImageFormat | None:
+    """Return the format by signature, or None when it is none of those accepted.
+
+    Args:
+        data: at least the first ``SIGNATURE_BYTES`` bytes of the file, or all of a shorter one.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp":
+        # ISO/IEC 14496-12, 4.3: size, "ftyp", major brand, minor version, compatible brands of 4 bytes each. A HEIC
+        # says "mif1" too, so one of AVIF's own brands has to be there.
+        end = min(int.from_bytes(data[:4], "big"), len(data))
+        brands = {data[8:12]} | {data[at : at + 4] for at in range(16, end - 3, 4)}
+        if brands & {b"avif", b"avis"}:
+            return "avif"
+    return None

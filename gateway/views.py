@@ -1,0 +1,119 @@
+"""A picture to the squares that the model sees.
+
+Resampling is Pillow's bicubic on 8-bit RGB, as in the reference transform of OpenAI's CLIP (``clip.clip._transform``:
+torchvision ``Resize`` and ``CenterCrop``). Pixels stay uint8: mean and standard deviation belong to the model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+ViewRule = Literal["center", "full", "tiles"]
+Box = tuple[int, int, int, int]
+
+MAX_TILES = 5
+_OVERLAP = 0.25
+"""Least share of a tile that its neighbour sees too, so that nothing is met only in halves."""
+
+_EXACT_RESIZE_PIXELS = 16_000_000
+"""Up to this many pixels the whole picture is resized and then cropped, as the reference does (64 MB at most)."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One square as the model sees it.
+
+    Attributes:
+        name: ``center``, ``full`` or ``tile 1`` and so on, from left to right or top to bottom.
+        box: (left, top, right, bottom) in pixels of the upright picture; right and bottom are exclusive.
+        pixels: uint8 [size_px, size_px, 3], RGB.
+    """
+
+    name: str
+    box: Box
+    pixels: npt.NDArray[np.uint8]
+
+
+def cut_views(rgb: Image.Image, rule: ViewRule, *, size_px: int, resize_px: int) -> tuple[View, ...]:
+    """Cut a picture into views.
+
+    * ``center``: the reference transform; blind at the ends of the longer side.
+    * ``full``: the whole picture stretched to the square.
+    * ``tiles``: ``full``, and squares of the short side spread evenly along the long one, at most ``MAX_TILES``. Where
+      that many squares cannot cover the picture (longer than 5:1), they become wider rectangles stretched to the
+      square, so that no pixel is left out.
+
+    Args:
+        rgb: mode RGB, upright.
+        rule: which views.
+        size_px: side of the model's square.
+        resize_px: what ``center`` resizes the shorter side to before cropping; at least ``size_px``.
+    """
+    if resize_px < size_px:
+        raise ValueError("resize_px must be at least size_px")
+    if rule == "center":
+        return (_center(rgb, size_px=size_px, resize_px=resize_px),)
+    views = [View("full", (0, 0, rgb.width, rgb.height), _stretch(rgb, size_px))]
+    if rule == "tiles":
+        for number, box in enumerate(tile_boxes(rgb.width, rgb.height), start=1):
+            views.append(View(f"tile {number}", box, _stretch(rgb.crop(box), size_px)))
+    return tuple(views)
+
+
+def tile_boxes(width: int, height: int) -> tuple[Box, ...]:
+    """Return the boxes (left, top, right, bottom) of the tiles; none for a square picture, which ``full`` shows.
+
+    Together they cover every pixel, the first and the last touch the ends, and neighbours overlap by a quarter of
+    their length (by less between 4:1 and 5:1, where squares still suffice).
+    """
+    short, long = min(width, height), max(width, height)
+    if short == long:
+        return ()
+    length = short
+    if long > MAX_TILES * short:
+        length = math.ceil(long / (MAX_TILES - (MAX_TILES - 1) * _OVERLAP))
+    count = min(MAX_TILES, 1 + math.ceil((long - length) / ((1 - _OVERLAP) * length)))
+    starts = [round(index * (long - length) / (count - 1)) for index in range(count)]
+    if width >= height:
+        return tuple((start, 0, start + length, height) for start in starts)
+    return tuple((0, start, width, start + length) for start in starts)
+
+
+def _center(rgb: Image.Image, *, size_px: int, resize_px: int) -> View:
+    """The reference transform: shorter side to ``resize_px``, then the middle ``size_px`` square.
+
+    The longer side is truncated as in torchvision's ``Resize``, the margin rounded half to even as in its
+    ``CenterCrop`` (``int(round(margin / 2))``).
+    """
+    width, height = rgb.size
+    short = min(width, height)
+    wide = resize_px if width == short else int(resize_px * width / height)
+    high = resize_px if height == short else int(resize_px * height / width)
+    left, top = round((wide - size_px) / 2), round((high - size_px) / 2)
+    crop = (left, top, left + size_px, top + size_px)
+    # The crop's place in the source, as floats.
+    source = (crop[0] * width / wide, crop[1] * height / high, crop[2] * width / wide, crop[3] * height / high)
+    if wide * high <= _EXACT_RESIZE_PIXELS:
+        square = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop(crop)
+    else:
+        # A very long picture: only the window is computed. Pillow's filter reads past the box where it needs to, so
+        # the pixels are the same.
+        square = rgb.resize((size_px, size_px), Image.Resampling.BICUBIC, box=source)
+    box = (
+        math.floor(source[0]),
+        math.floor(source[1]),
+        min(math.ceil(source[2]), width),
+        min(math.ceil(source[3]), height),
+    )
+    return View("center", box, np.asarray(square))
+
+
+def _stretch(rgb: Image.Image, size_px: int) -> npt.NDArray[np.uint8]:
+    """Return uint8 [size_px, size_px, 3]."""
+    return np.asarray(rgb.resize((size_px, size_px), Image.Resampling.BICUBIC))
