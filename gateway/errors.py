@@ -64,6 +64,12 @@ class UnsupportedMediaType(RequestError):
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
 
 
+class RequestTimeout(RequestError):
+    """The client took too long to send its request."""
+
+    status, code, title = 408, "request_timeout", "Request not sent in time"
+
+
 class PayloadTooLarge(RequestError):
     """The body or one of its parts is over its cap."""
 
@@ -92,6 +98,10 @@ class MethodNotAllowed(RequestError):
     """The route exists, but not with this method."""
 
     status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+    def __init__(self, detail: str, *, allow: str = "") -> None:
+        super().__init__(detail)
+        self.allow = allow
 
 
 class ImageError(GatewayError):

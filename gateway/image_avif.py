@@ -82,27 +82,32 @@ def _walk(data: bytes, start: int, end: int, found: _Found) -> None:
     for kind, body, stop in _boxes(data, start, end, found):
         if kind in _CONTAINERS:
             _walk(data, body + _CONTAINERS[kind], stop, found)
-        elif kind == b"ispe":
+        elif kind == b"ispe":  # ISO/IEC 23008-12, 6.5.3: version and flags, width, height
             found.sizes.append((_u32(data, body + 4), _u32(data, body + 8)))
         elif kind == b"stsd":
-            for entry, at, _ in _boxes(data, body + 8, stop, found):
-                if entry == b"av01":
-                    found.sizes.append((_u16(data, at + 24), _u16(data, at + 26)))
-        elif kind == b"stsz":
+            _walk_sample_entries(data, body + 8, stop, found)
+        elif kind == b"stsz":  # ISO/IEC 14496-12, 8.7.3.2: version and flags, sample size, sample count
             found.samples = max(found.samples, _u32(data, body + 8))
-        elif kind == b"av1C":
-            found.deep |= bool(data[body + 2 : body + 3] and data[body + 2] & 0x40)
+        elif kind == b"av1C":  # AV1-ISOBMFF 2.3.3: third byte is tier, high_bitdepth, twelve_bit, ...
+            found.deep |= bool(_u32(data, body) & 0x4000)
         elif kind == b"iinf":
-            entries = body + 4 + (2 if data[body] == 0 else 4)
-            for entry, at, limit in _boxes(data, entries, stop, found):
-                if entry == b"infe" and data[at] >= 2:  # noqa: PLR2004
-                    name = at + 4 + (2 if data[at] == 2 else 4) + 2  # noqa: PLR2004
-                    if data[name : name + 4] == b"Exif" and name + 4 <= limit:
-                        found.exif_items.append(name)
+            _walk_items(data, body, stop, found)
 
 
-def _u16(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 2], "big")
+def _walk_sample_entries(data: bytes, start: int, end: int, found: _Found) -> None:
+    """Note the size that a track's sample description announces (ISO/IEC 14496-12, 12.1.3.2)."""
+    for kind, body, _ in _boxes(data, start, end, found):
+        if kind == b"av01":
+            found.sizes.append((_u32(data, body + 24) >> 16, _u32(data, body + 24) & 0xFFFF))
+
+
+def _walk_items(data: bytes, start: int, end: int, found: _Found) -> None:
+    """Note where items of type EXIF are declared (ISO/IEC 14496-12, 8.11.6: ids grow with the box's version)."""
+    for kind, body, stop in _boxes(data, start + (6 if _u32(data, start) < 1 << 24 else 8), end, found):
+        version = _u32(data, body) >> 24
+        name = body + (8 if version == 2 else 10)  # noqa: PLR2004
+        if kind == b"infe" and version in {2, 3} and name + 4 <= stop and data.startswith(b"Exif", name):
+            found.exif_items.append(name)
 
 
 def _u32(data: bytes, at: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from gateway.errors import ImageCorrupt
 from gateway.image_header import ImageHeader
 
@@ -32,13 +34,9 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         if kind == _TRAILER:
             break
         if kind == _IMAGE:
-            if at + 9 >= len(data):
-                raise ImageCorrupt(_CUT)
-            left, top, wide, high = (int.from_bytes(data[at + k : at + k + 2], "little") for k in (0, 2, 4, 6))
-            if not wide or not high:
-                raise ImageCorrupt("This GIF has a frame whose width or height is zero.")
+            right, bottom = _read_extent(data, at)
             # Decoders grow the canvas to hold a frame that sticks out, so its size counts too.
-            width, height = max(width, left + wide), max(height, top + high)
+            width, height = max(width, right), max(height, bottom)
             at = _skip_sub_blocks(data, at + 9 + _colour_table_bytes(data[at + 8]) + 1)
             frames += 1
         elif kind == _EXTENSION:
@@ -57,6 +55,16 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         bytes_per_pixel=21 if frames > 1 else 10,
         keep=((0, len(data)),),
     )
+
+
+def _read_extent(data: bytes, at: int) -> tuple[int, int]:
+    """Return (right, bottom) of a frame from its image descriptor (GIF89a 20)."""
+    if at + 9 >= len(data):
+        raise ImageCorrupt(_CUT)
+    left, top, width, height = struct.unpack_from("<4H", data, at)
+    if not width or not height:
+        raise ImageCorrupt("This GIF has a frame whose width or height is zero.")
+    return left + width, top + height
 
 
 def _colour_table_bytes(flags: int) -> int:

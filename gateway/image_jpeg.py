@@ -8,6 +8,8 @@ first picture, as every browser shows it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from gateway.errors import ImageCorrupt, UnsupportedImage
 from gateway.image_exif import read_orientation
@@ -15,11 +17,12 @@ from gateway.image_header import ImageHeader
 
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _APP15, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0-15 without DHT, JPG and DAC: T.81 table B.1
+_CUT = "This JPEG is cut short or its markers are broken; send the complete file."
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and RST0-7 have no length
+_STANDALONE = frozenset({0x01, _SOI, *range(0xD0, 0xD8)})  # TEM, SOI and RST0-7 have no length
 
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
-"""A marker inside or behind entropy-coded data: there 0xFF is stuffed with 0x00 or starts a restart marker (T.81 B.1)."""
+"""A marker inside or behind entropy-coded data, where 0xFF is stuffed with 0x00 or starts a restart (T.81 B.1)."""
 
 MAX_SEGMENTS = 4096
 """An ICC profile or extended XMP needs hundreds; hundreds of thousands are an attack on parsers."""
@@ -37,64 +40,82 @@ def read_jpeg(data: bytes) -> ImageHeader:
 
     Raises:
         ImageCorrupt: no frame header, cut short, more than one frame header, or absurdly many segments or scans.
-        UnsupportedImage: a sample precision other than 8 bits.
+        UnsupportedImage: a sample precision other than 8 bits, or other than 1, 3 or 4 components.
     """
-    size: tuple[int, int] | None = None
+    frame: _Frame | None = None
     keep: list[tuple[int, int]] = [(0, 2)]
-    orientation, coefficients, components, scans, progressive = 0, 0.0, 0, 0, False
+    orientation, scans = 0, 0
+    for marker, start, body, end in _segments(data):
+        if marker in _FRAMES:
+            if frame is not None:
+                raise ImageCorrupt("This JPEG has more than one frame header; send one picture.")
+            frame = _read_frame(data[body:end], progressive=marker in _PROGRESSIVE)
+        elif marker == _APP1 and not orientation and data.startswith(b"Exif\0\0", body):
+            orientation = read_orientation(data[body:end])
+        elif marker == _SOS:
+            scans += 1
+        if scans > MAX_SCANS:
+            raise ImageCorrupt(f"This JPEG has more than {MAX_SCANS} scans; save it again with a common encoder.")
+        if marker in {_APP0, _APP14} or not (_APP1 <= marker <= _APP15 or marker == _COM):
+            keep.append((start, end))
+    if frame is None or not scans:
+        raise ImageCorrupt(_CUT)
+    return ImageHeader(
+        format="jpeg",
+        width=frame.width,
+        height=frame.height,
+        frames=1,
+        orientation=orientation or 1,
+        bytes_per_pixel=_bytes_per_pixel(frame, scans=scans, turned=orientation > 1),
+        keep=tuple(keep),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A frame header: sides in pixels, and samples of all components per pixel, subsampling considered."""
+
+    width: int
+    height: int
+    progressive: bool
+    components: int
+    samples_per_pixel: float
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (marker, start, body start, end) of each segment behind the first two bytes, the end marker included.
+
+    The end of a scan is where its entropy-coded data ends.
+
+    Raises:
+        ImageCorrupt: there is no end marker, or absurdly many segments before it.
+    """
     at = 2
     for _ in range(MAX_SEGMENTS):
         found = _NEXT_MARKER.search(data, at)
         if found is None:
-            break
-        marker, start = data[found.end() - 1], found.end() - 2
-        at = found.end()
+            raise ImageCorrupt(_CUT)
+        start, body = found.end() - 2, found.end()
+        marker = data[body - 1]
         if marker == _EOI:
-            if size is None or not scans:
-                break
-            keep.append((start, at))
-            return ImageHeader(
-                format="jpeg",
-                width=size[0],
-                height=size[1],
-                frames=1,
-                orientation=orientation or 1,
-                # Several scans, progressive or not, make libjpeg hold the coefficients of the whole picture.
-                bytes_per_pixel=_bytes_per_pixel(components, turned=orientation > 1)
-                + (coefficients if progressive or scans > 1 else 0),
-                keep=tuple(keep),
-            )
-        if marker in _STANDALONE or marker == _SOI:
+            yield marker, start, body, body
+            return
+        at = body
+        if marker in _STANDALONE:
             continue
-        length = int.from_bytes(data[at : at + 2], "big")
-        end = at + length
-        if length < 2 or end > len(data):  # noqa: PLR2004
-            break
-        body = data[at + 2 : end]
-        if marker in _FRAMES:
-            if size is not None:
-                raise ImageCorrupt("This JPEG has more than one frame header; send one picture.")
-            size, components, coefficients = _read_frame(body)
-            progressive = marker in _PROGRESSIVE
-        elif marker == _APP1 and not orientation and body.startswith(b"Exif\0\0"):
-            orientation = read_orientation(body)
+        end = body + int.from_bytes(data[body : body + 2], "big")
+        if not body + 2 <= end <= len(data):
+            raise ImageCorrupt(_CUT)
         if marker == _SOS:
-            scans += 1
-            if scans > MAX_SCANS:
-                raise ImageCorrupt(f"This JPEG has more than {MAX_SCANS} scans; save it again with a common encoder.")
-            # Entropy-coded data runs up to the next marker that is no restart.
             following = _NEXT_MARKER.search(data, end)
-            end = following.start() if following else len(data)
-        if marker in {_APP0, _APP14} or not (_APP1 <= marker <= _APP15 or marker == _COM):
-            keep.append((start, end))
+            end = following.end() - 2 if following else len(data)
+        yield marker, start, body + 2, end
         at = end
-    else:
-        raise ImageCorrupt(f"This JPEG has more than {MAX_SEGMENTS} segments; save it again with a common encoder.")
-    raise ImageCorrupt("This JPEG is cut short or its markers are broken; send the complete file.")
+    raise ImageCorrupt(f"This JPEG has more than {MAX_SEGMENTS} segments; save it again with a common encoder.")
 
 
-def _read_frame(body: bytes) -> tuple[tuple[int, int], int, float]:
-    """Return ((width, height), components, coefficient bytes per pixel) of a frame header (T.81 B.2.2)."""
+def _read_frame(body: bytes, *, progressive: bool) -> _Frame:
+    """Read a frame header (T.81 B.2.2)."""
     if len(body) < 6 or len(body) < 6 + 3 * body[5]:  # noqa: PLR2004
         raise ImageCorrupt("This JPEG's frame header is broken; send the complete file.")
     if body[0] != 8:  # noqa: PLR2004
@@ -110,11 +131,16 @@ def _read_frame(body: bytes) -> tuple[tuple[int, int], int, float]:
         raise ImageCorrupt("This JPEG's sampling factors are out of range; send the complete file.")
     widest, tallest = max(h for h, _ in factors), max(v for _, v in factors)
     share = sum(h * v for h, v in factors) / (widest * tallest)
-    return (width, height), components, 2 * share
+    return _Frame(width, height, progressive, components, share)
 
 
-def _bytes_per_pixel(components: int, *, turned: bool) -> float:
-    """Pillow stores grey in 1 byte, RGB and CMYK in 4; a conversion or a turn needs the result beside the source."""
-    stored = 1 if components == 1 else 4
-    converted = 4 if components != 3 or turned else 0  # noqa: PLR2004
-    return stored + converted + (4 if turned and components != 3 else 0)  # noqa: PLR2004
+def _bytes_per_pixel(frame: _Frame, *, scans: int, turned: bool) -> float:
+    """Estimate the peak memory of decoding, in bytes per pixel.
+
+    Pillow stores grey in 1 byte, RGB and CMYK in 4; a conversion or a turn needs the result beside its source.
+    Several scans, progressive or not, make libjpeg hold the coefficients of the whole picture, 2 bytes a sample.
+    """
+    stored = 1 if frame.components == 1 else 4
+    converted = 0 if frame.components == 3 else 4  # noqa: PLR2004
+    coefficients = 2 * frame.samples_per_pixel if frame.progressive or scans > 1 else 0
+    return stored + coefficients + max(converted, 4 if turned else 0)

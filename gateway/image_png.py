@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 from gateway.errors import ImageCorrupt
 from gateway.image_exif import read_orientation
 from gateway.image_header import ImageHeader
 
-_CUT = "This PNG is cut short or its chunks are broken; send the complete file."
+_BEHIND_IHDR = 33  # signature (8), length and type (8), IHDR (13), checksum (4)
 _DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 """Bit depths allowed for each colour type (PNG section 11.2.1)."""
 
@@ -28,62 +29,83 @@ def read_png(data: bytes) -> ImageHeader:
     """
     width, height, colour, depth = _read_ihdr(data)
     announced: int | None = None
-    controls, has_default, seen_data, has_key, orientation = 0, False, False, False, 1
-    at, view = 33, memoryview(data)  # behind signature (8) and IHDR (4 + 4 + 13 + 4)
-    for _ in range(MAX_CHUNKS):
-        length, kind = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
-        end = at + 12 + length
-        if end > len(data) or length > 0x7FFFFFFF:  # noqa: PLR2004
-            raise ImageCorrupt(_CUT)
-        if kind == b"IDAT":
-            if not seen_data and announced is not None and not controls:
-                has_default = True
-            seen_data = True
-        elif kind == b"acTL" and not seen_data:
-            if announced is not None or length < 8:  # noqa: PLR2004
+    controls, has_key, orientation, end = 0, False, 1, 0
+    controls_before_data: int | None = None
+    for kind, body, stop in _chunks(data):
+        end = stop + 4
+        if kind == b"IDAT" and controls_before_data is None:
+            controls_before_data = controls
+        elif kind == b"acTL" and controls_before_data is None:
+            if announced is not None or stop - body < 8:  # noqa: PLR2004
                 raise ImageCorrupt("This animated PNG's animation header is broken; send the complete file.")
-            announced = int.from_bytes(view[at + 8 : at + 12], "big")
+            announced = int.from_bytes(data[body : body + 4], "big")
         elif kind == b"fcTL":
             controls += 1
         elif kind == b"tRNS":
             has_key = True
         elif kind == b"eXIf" and orientation == 1:
-            orientation = read_orientation(bytes(view[at + 8 : end - 4]))
-        elif kind == b"IEND":
-            break
-        at = end
-    else:
-        raise ImageCorrupt(f"This PNG has more than {MAX_CHUNKS:,} chunks; save it again with a common encoder.")
-    if not seen_data:
+            orientation = read_orientation(data[body:stop])
+    if controls_before_data is None:
         raise ImageCorrupt("This PNG has no image data; send the complete file.")
     frames = 1
     if announced is not None:
         # Counted, not believed: a decoder follows the announcement, a viewer may follow the frames.
         if not announced or announced != controls:
             raise ImageCorrupt(f"This animated PNG announces {announced} frames and holds {controls}.")
-        frames = announced + has_default
-    stored = 4 if colour in {2, 4, 6} else 2 if depth == 16 else 1  # noqa: PLR2004
-    see_through = has_key or colour in {4, 6}
-    converted = (8 if stored != 4 or has_key else 4) + 1 if see_through else 4 if colour != 2 else 0  # noqa: PLR2004
-    wide_grey = 6 if colour == 0 and depth == 16 else 0  # noqa: PLR2004
+        # Image data that no frame control precedes is a still of its own, shown by viewers without animation.
+        frames = announced + (0 if controls_before_data else 1)
     return ImageHeader(
         format="png",
         width=width,
         height=height,
         frames=frames,
         orientation=orientation,
-        bytes_per_pixel=stored + converted + wide_grey + (4 if orientation > 1 else 0) + (12 if frames > 1 else 0),
-        keep=((0, at + 12 + length),),
+        bytes_per_pixel=_bytes_per_pixel(colour, depth, has_key=has_key, turned=orientation > 1, moving=frames > 1),
+        keep=((0, end),),
     )
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (type, body start, body end) of each chunk behind IHDR, IEND the last.
+
+    Raises:
+        ImageCorrupt: the file ends before IEND, or there are absurdly many chunks before it.
+    """
+    at = _BEHIND_IHDR
+    for _ in range(MAX_CHUNKS):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        stop = at + 8 + length
+        if stop + 4 > len(data):
+            raise ImageCorrupt("This PNG is cut short or its chunks are broken; send the complete file.")
+        yield kind, at + 8, stop
+        if kind == b"IEND":
+            return
+        at = stop + 4
+    raise ImageCorrupt(f"This PNG has more than {MAX_CHUNKS:,} chunks; save it again with a common encoder.")
+
+
+def _bytes_per_pixel(colour: int, depth: int, *, has_key: bool, turned: bool, moving: bool) -> int:
+    """Estimate the peak memory of decoding, in bytes per pixel.
+
+    Pillow stores colour and alpha in 4 bytes, 16-bit grey in 2, all else in 1. A conversion needs its result (4), and
+    with transparency RGBA (4) and a mask (1) on the way; a turn its result; an animation its last frames and copies.
+    """
+    stored = 4 if colour in {2, 4, 6} else 2 if depth == 16 else 1  # noqa: PLR2004
+    converted = 0 if colour == 2 else 4  # noqa: PLR2004
+    if has_key or colour in {4, 6}:
+        converted = 5 if colour == 6 else 9  # noqa: PLR2004
+    if colour == 0 and depth == 16:  # noqa: PLR2004
+        converted += 5  # the samples as an array, their high bytes
+    return stored + max(converted, 8 if turned else 0) + (12 if moving else 0)
 
 
 def _read_ihdr(data: bytes) -> tuple[int, int, int, int]:
     """Return (width, height, colour type, bit depth) of the first chunk, its checksum verified."""
     if (
-        len(data) < 33
+        len(data) < _BEHIND_IHDR
         or data[8:16] != b"\0\0\0\x0dIHDR"
         or zlib.crc32(data[12:29]) != int.from_bytes(data[29:33], "big")
-    ):  # noqa: PLR2004, E501
+    ):
         raise ImageCorrupt("This PNG's header is broken; send the complete file.")
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     depth, colour = data[24], data[25]

@@ -78,7 +78,7 @@ def label_set(request: LabelRequest, rules: LabelRules) -> LabelSet:
     if len(request.negatives) > rules.max_labels:
         raise InvalidLabels(f"{len(request.negatives)} negatives given; at most {rules.max_labels} are accepted.")
     for words, kind in ((request.labels, "label"), (request.templates, "template"), (request.negatives, "negative")):
-        _check_words(words, kind, rules)
+        check_words(words, kind, rules)
     for position, template in enumerate(request.templates):
         if template.count(SLOT) != 1:
             raise InvalidLabels(f"Template {position} must hold {SLOT} exactly once, where the label goes.")
@@ -94,7 +94,12 @@ def label_set(request: LabelRequest, rules: LabelRules) -> LabelSet:
     )
 
 
-def _check_words(words: Sequence[str], kind: str, rules: LabelRules) -> None:
+def check_words(words: Sequence[str], kind: str, rules: LabelRules) -> None:
+    """Refuse words that no prompt can be made of; ``kind`` names them in the error.
+
+    Raises:
+        InvalidLabels: one is blank, too long, or holds control characters, direction overrides or lone surrogates.
+    """
     for position, text in enumerate(words):
         if not text.strip():
             raise InvalidLabels(f"The {kind} at position {position} is blank.")

@@ -7,7 +7,7 @@ even if the request that asked for it has run out of time; an inference that nob
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,6 +123,14 @@ class TextVectors:
             group_starts=starts.astype(np.intp),
             group_of=np.array([where.get(entry.negatives, 0) for entry in labels.labels], np.intp),
         )
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return each text's token ids, unpadded.
+
+        Raises:
+            LabelTooLong: a text over the model's context.
+        """
+        return self._tokenizer.ids(texts)
 
     async def prompts(self, wanted: Iterable[str], deadline: Deadline) -> dict[str, Vectors]:
         """Return the vector [D] of each distinct prompt.

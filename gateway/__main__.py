@@ -1,0 +1,64 @@
+"""``python -m gateway``: the server process."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from gateway.app import create_app
+from gateway.bundle import BundleError
+from gateway.settings import Settings
+from gateway.telemetry import configure_logging
+
+KEEP_ALIVE_S = 75  # above the 60 s of common load balancers, so that they close first
+
+
+def main() -> int:
+    """Serve until told to stop; return the exit code, 2 for a configuration that cannot work."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for part in error.errors(include_url=False):
+            name = "_".join(str(step) for step in part["loc"]).upper()
+            sys.stderr.write(f"gateway: {name} is not valid: {part['msg']}.\n")
+        return 2
+    configure_logging(settings.log_format, settings.log_level)
+    if not settings.gateway_allow_open and not is_loopback(settings.gateway_host):
+        sys.stderr.write(
+            f"gateway: {settings.gateway_host} is reachable by others and no API keys are configured. Set "
+            "GATEWAY_HOST=127.0.0.1, or GATEWAY_ALLOW_OPEN=true behind something that authenticates.\n"
+        )
+        return 2
+    try:
+        app = create_app(settings)
+    except BundleError as error:
+        sys.stderr.write(f"gateway: {error}.\n")
+        return 2
+    uvicorn.run(
+        app,
+        host=settings.gateway_host,
+        port=settings.gateway_port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=settings.drain_timeout_s,
+    )
+    return 0
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a listening address can be reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

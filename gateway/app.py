@@ -1,0 +1,161 @@
+"""Wiring: settings → parts → application. The only module, beside ``__main__``, that reads settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from gateway.bundle import TOKENIZER_NAME, Manifest, read_manifest
+from gateway.decode import DecodeLimits
+from gateway.encoder import TritonEncoder
+from gateway.fetch import Fetcher, FetchLimits
+from gateway.health import HealthGate
+from gateway.intake import Intake
+from gateway.labels import LabelRules
+from gateway.limits import Admission, MemoryBudget
+from gateway.pipeline import Pipeline, PipelineLimits
+from gateway.routes import classify, embeddings, openapi, service
+from gateway.routes.body import BodyRules
+from gateway.routes.middleware import RequestContext
+from gateway.routes.problems import install_handlers
+from gateway.routes.services import Services
+from gateway.schemas import ClassifyBody, ClassifyForm, EmbeddingsBody
+from gateway.settings import MIB, Settings
+from gateway.telemetry import Metrics
+from gateway.text_vectors import TextLimits, TextVectors
+from gateway.tokenizer import Tokenizer
+
+VERSION = "0.1.0"
+DESCRIPTION = """Zero-shot classification of pictures with CLIP in NVIDIA Triton.
+
+Every error is `application/problem+json` with a stable `code`; every answer names the model that gave it.
+"""
+# A red disc on white, 64 x 64: the examples of /docs run as they stand.
+EXAMPLE_PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAABlBMVEX////cHh7/Hx2WAAAAiElEQVR42rXRMQ6CQBAF0McsCRYm"
+    "YmfJUdYbeUSOwhG2pCCsxSaGgsroNP9n3nTDP+e2IvAa2iLVuhD0jAQPrgQTQZDpSMzo5tBBFgKmFhB6GIULXI70KSP0pzS1OKPv"
+    "ygL7KRXYTmmFVdigHGmHRagwS8g8BTOVYNHuDLUWgo1Cosr3wy9+Pm8djR4nTn4h5wAAAABJRU5ErkJggg=="
+)
+DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application.
+
+    Raises:
+        BundleError: the bundle is absent or inconsistent.
+    """
+    settings = settings or Settings()
+    manifest = read_manifest(settings.model_repository)
+    metrics = Metrics()
+    app = FastAPI(
+        title="CLIP moderation gateway",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=lambda app: lifespan(app, settings, manifest, metrics),
+        redoc_url=None,
+    )
+    app.include_router(classify.router)
+    app.include_router(embeddings.router)
+    app.include_router(service.router)
+    install_handlers(app, metrics)
+    app.add_middleware(RequestContext, metrics=metrics)
+    openapi.install(app, [ClassifyBody, ClassifyForm, EmbeddingsBody], examples())
+    return app
+
+
+@asynccontextmanager
+async def lifespan(
+    _: FastAPI, settings: Settings, manifest: Manifest, metrics: Metrics
+) -> AsyncIterator[dict[str, Any]]:
+    """Make the parts, keep the health probe running, and take all of it down again."""
+    tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
+    encoder = HealthGate(
+        TritonEncoder(settings.triton_address, manifest, metrics.observe_batch),
+        manifest,
+        settings.readiness_window_s,
+        lambda ready: metrics.ready.set(int(ready)),
+    )
+    rules = LabelRules(settings.max_labels, settings.max_templates, settings.max_label_chars)
+    text_limits = TextLimits(settings.text_cache_mib * MIB, settings.max_new_prompts, manifest.text_max_batch)
+    text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
+    decoders = ThreadPoolExecutor(settings.effective_decode_threads, thread_name_prefix="decode")
+    probe = asyncio.create_task(encoder.watch())
+    try:
+        async with Fetcher(fetch_limits(settings)) as fetcher:
+            pipeline = Pipeline(
+                Intake(fetcher.fetch, settings.max_image_bytes),
+                encoder,
+                text,
+                pipeline_limits(settings, manifest),
+                decoders,
+                MemoryBudget(settings.decode_memory_mib * MIB),
+                metrics,
+            )
+            services = Services(
+                manifest=manifest,
+                pipeline=pipeline,
+                text=text,
+                health=encoder,
+                admission=Admission(
+                    settings.max_requests_in_flight, settings.max_bytes_in_flight, metrics.in_flight.set
+                ),
+                metrics=metrics,
+                body_rules=BodyRules(
+                    settings.max_body_bytes, settings.max_json_bytes, settings.max_images, settings.body_timeout_s
+                ),
+                label_rules=rules,
+                request_timeout_s=settings.request_timeout_s,
+            )
+            yield {"services": services}
+    finally:
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+        decoders.shutdown(wait=False, cancel_futures=True)
+        await encoder.close()
+
+
+def pipeline_limits(settings: Settings, manifest: Manifest) -> PipelineLimits:
+    """Return the request path's caps for this bundle."""
+    smallest = settings.min_image_side_px or (DEMO_MIN_SIDE_PX if manifest.model.demo else MIN_SIDE_PX)
+    return PipelineLimits(
+        decode=DecodeLimits(
+            max_bytes=settings.max_image_bytes,
+            max_pixels=settings.max_image_pixels,
+            max_side_px=settings.max_image_side_px,
+            min_side_px=smallest,
+            max_frames=settings.max_image_frames,
+            sampled_frames=settings.sampled_frames,
+            timeout_s=settings.decode_timeout_s,
+        ),
+        max_inferences=settings.max_inferences,
+        image_size_px=manifest.image.size_px,
+        image_resize_px=manifest.image.resize_px,
+        logit_scale=manifest.logit_scale,
+    )
+
+
+def fetch_limits(settings: Settings) -> FetchLimits:
+    """Return the caps of URL fetching."""
+    return FetchLimits(
+        max_bytes=settings.max_image_bytes,
+        timeout_s=settings.fetch_timeout_s,
+        dns_timeout_s=settings.fetch_dns_timeout_s,
+        max_redirects=settings.fetch_max_redirects,
+        max_concurrent=settings.fetch_concurrency,
+        allowed_test_hosts=settings.fetch_test_allowed_hosts,
+    )
+
+
+def examples() -> dict[str, dict[str, Any]]:
+    """Return an example body by path, for /docs."""
+    picture = {"base64": EXAMPLE_PNG}
+    return {
+        "/v1/classify": {"images": [picture], "labels": ["a red circle", "a blue square"]},
+        "/v1/embeddings": {"input": ["a red circle", {"image": picture}]},
+    }

@@ -1,0 +1,99 @@
+"""Where a picture comes from → its bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from gateway.errors import ImageTooLarge, InvalidRequest
+
+DATA_URI = "data:"
+LARGE_CHARS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Bytes that came with the request."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Base64:
+    """Base64 text, plain or as a ``data:`` URI."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """An http or https address to fetch from."""
+
+    url: str
+
+
+Source = Upload | Base64 | Url
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """One picture of a request; ``id`` is the client's own and echoed back."""
+
+    source: Source
+    id: str | None = None
+
+
+class Intake:
+    """Gets the bytes of a picture, whatever its source.
+
+    Args:
+        fetch: gives the bytes behind a URL, raises SourceError.
+        max_image_bytes: cap on one picture.
+    """
+
+    def __init__(self, fetch: Callable[[str], Awaitable[bytes]], max_image_bytes: int) -> None:
+        self._fetch = fetch
+        self._max_image_bytes = max_image_bytes
+
+    async def read(self, source: Source) -> bytes:
+        """Return the picture's bytes.
+
+        Raises:
+            ImageTooLarge: more bytes than one picture may have.
+            InvalidRequest: text that is no base64.
+            SourceError: the URL is forbidden or gave no picture.
+        """
+        match source:
+            case Upload(data):
+                self._check_size(len(data))
+                return data
+            case Url(url):
+                return await self._fetch(url)
+            case Base64(text):
+                self._check_size(len(text) * 3 // 4 - 200)  # a data: prefix and padding do not count
+                data = await asyncio.to_thread(decoded, text) if len(text) > LARGE_CHARS else decoded(text)
+                self._check_size(len(data))
+                return data
+
+    def _check_size(self, count: int) -> None:
+        if count > self._max_image_bytes:
+            raise ImageTooLarge(f"The image has about {count} bytes; at most {self._max_image_bytes} are accepted.")
+
+
+def decoded(text: str) -> bytes:
+    """Return the bytes of base64 text or of a base64 ``data:`` URI; white space is allowed, anything else is not.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    if text[: len(DATA_URI)].lower() == DATA_URI:
+        head, comma, text = text.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise InvalidRequest("A data: URI must be of the form data:image/…;base64,… to be read.")
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("The base64 text of the image is not valid base64 (RFC 4648, with padding).") from None

@@ -1,0 +1,201 @@
+"""An HTTP body → checked fields and pictures. JSON or multipart, capped while it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+
+from gateway.errors import (
+    GatewayError,
+    InvalidLabels,
+    InvalidRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+from gateway.limits import Reservation
+from gateway.routes.multipart import MultipartReader, Part
+from gateway.routes.strict_json import parse_object
+
+M = TypeVar("M", bound=BaseModel)
+
+LABEL_FIELDS = frozenset({"labels", "templates", "negatives"})
+SHOWN_ERRORS = 3
+LARGE_BYTES = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRules:
+    """Caps of a request's body; bytes and seconds."""
+
+    max_body_bytes: int
+    max_json_bytes: int
+    max_images: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RawBody:
+    """A body taken apart, nothing checked but its form: a JSON object, or the parts of a multipart form."""
+
+    json: dict[str, Any] | None
+    parts: tuple[Part, ...]
+
+
+async def read_body(request: Request, rules: BodyRules, reservation: Reservation) -> RawBody:
+    """Read and take apart the body.
+
+    Raises:
+        UnsupportedMediaType: neither JSON nor multipart.
+        PayloadTooLarge: over a cap, found before it is all read.
+        InvalidJson, MultipartMalformed, InvalidRequest: not what the Content-Type says.
+        Overloaded: the service holds as many bytes as it takes.
+        RequestTimeout: the client took too long to send it.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind not in {b"application/json", b"multipart/form-data"}:
+        raise UnsupportedMediaType("Send application/json or multipart/form-data.")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal():
+        if int(declared) > rules.max_body_bytes:
+            raise _too_large(rules)
+        reservation.grow_to(int(declared))
+    try:
+        async with asyncio.timeout(rules.timeout_s):
+            if kind == b"application/json":
+                return RawBody(await _read_json(request, rules, reservation), ())
+            reader = MultipartReader(options.get(b"boundary"))
+            async for chunk in _capped(request, rules, reservation):
+                reader.feed(chunk)
+            return RawBody(None, tuple(reader.parts()))
+    except TimeoutError:
+        raise RequestTimeout(f"The body was not all sent within {rules.timeout_s:g} s.") from None
+
+
+async def _capped(request: Request, rules: BodyRules, reservation: Reservation) -> AsyncIterator[bytes]:
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > rules.max_body_bytes:
+            raise _too_large(rules)
+        reservation.grow_to(total)
+        yield chunk
+
+
+async def _read_json(request: Request, rules: BodyRules, reservation: Reservation) -> dict[str, Any]:
+    body = bytearray()
+    async for chunk in _capped(request, rules, reservation):
+        body += chunk
+    if len(body) > LARGE_BYTES:
+        parsed = await asyncio.to_thread(parse_object, bytes(body), rules.max_json_bytes)
+    else:
+        parsed = parse_object(bytes(body), rules.max_json_bytes)
+    pictures = sum(len(text) for text in _base64_texts(parsed))
+    if len(body) - pictures > rules.max_json_bytes:
+        raise PayloadTooLarge(f"Without its base64 images the JSON is over {rules.max_json_bytes} bytes.")
+    return parsed
+
+
+def _base64_texts(value: object, depth: int = 0) -> list[str]:
+    """Collect the base64 strings where a request may have them, at most a few levels down."""
+    found: list[str] = []
+    if isinstance(value, dict) and depth < 4:  # noqa: PLR2004 - input → item → image → base64
+        for key, inner in value.items():
+            if key in {"base64", "url"} and isinstance(inner, str):
+                found.append(inner)
+            else:
+                found += _base64_texts(inner, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            if isinstance(inner, dict):
+                found += _base64_texts(inner, depth + 1)
+    return found
+
+
+def _too_large(rules: BodyRules) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is over {rules.max_body_bytes} bytes, the most that is accepted.")
+
+
+def form_fields(
+    parts: tuple[Part, ...], lists: frozenset[str], files: frozenset[str], max_tokens: int
+) -> dict[str, Any]:
+    """Return the fields of a form by name: those in ``lists`` as lists, the others as one string; files left out.
+
+    Raises:
+        InvalidRequest: a file part of another name, a repeated single field, or a field given twice by ``options``.
+    """
+    fields: dict[str, Any] = {}
+    for part in parts:
+        if part.name in files:
+            continue
+        if part.is_file:
+            raise InvalidRequest(f"Files go into parts named {' or '.join(sorted(files))}.")
+        try:
+            text = part.content.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InvalidRequest("A form field is not UTF-8.") from None
+        if part.name in lists:
+            fields.setdefault(part.name, []).append(text)
+        elif part.name in fields:
+            raise InvalidRequest("A form field that takes one value is given twice.")
+        else:
+            fields[part.name] = text
+    options = fields.pop("options", None)
+    if options is not None:
+        extra = parse_object(options.encode(), max_tokens)
+        if extra.keys() & (fields.keys() | files):
+            raise InvalidRequest("A field is given both by itself and within options.")
+        fields |= extra
+    return fields
+
+
+def validated(model: type[M], fields: dict[str, Any]) -> M:
+    """Return the fields as a model.
+
+    Raises:
+        InvalidLabels: something about labels, templates or negatives.
+        InvalidRequest: any other field.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise _translated(error.errors(include_url=False, include_context=True)) from None
+
+
+def _translated(errors: list[ErrorDetails]) -> GatewayError:
+    sentences = [_sentence(error) for error in errors[:SHOWN_ERRORS]]
+    if len(errors) > SHOWN_ERRORS:
+        sentences.append(f"And {len(errors) - SHOWN_ERRORS} more.")
+    kind = InvalidLabels if errors[0]["loc"] and errors[0]["loc"][0] in LABEL_FIELDS else InvalidRequest
+    return kind(" ".join(sentences))
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """Say in our own words what is wrong with one field."""
+    where = ".".join(str(step) for step in error["loc"] if step != "EmbeddingInput")
+    where = where.encode("ascii", "backslashreplace").decode()[:100] or "body"
+    context = error.get("ctx", {})
+    said = {
+        "missing": "is required",
+        "extra_forbidden": "is not a known field",
+        "literal_error": f"must be {context.get('expected', 'one of the documented values')}",
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "too_short": f"needs at least {context.get('min_length')} item(s)",
+        "too_long": f"takes at most {context.get('max_length')} item(s)",
+        "string_too_long": f"takes at most {context.get('max_length')} characters",
+        "string_too_short": "must not be empty",
+        "string_type": "must be a string",
+        "string_unicode": "must be valid Unicode without lone surrogates",
+        "list_type": "must be a list",
+        "int_parsing": "must be a whole number",
+        "int_type": "must be a whole number",
+        "value_error": str(context.get("error", "is not valid")),
+    }.get(error["type"], "has the wrong type or form")
+    return f"Field “{where}” {said}."

@@ -1,0 +1,71 @@
+"""The OpenAPI text of bodies that FastAPI does not read itself: the routes read JSON and multipart under caps."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from gateway.errors import GatewayError, error_classes
+from gateway.schemas import Problem
+
+REF = "#/components/schemas/{model}"
+
+
+def request_body(json_model: type[BaseModel], form_model: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Return the ``openapi_extra`` of a route whose body is one of these models; ``complete`` adds the schemas."""
+    content = {"application/json": {"schema": {"$ref": REF.format(model=json_model.__name__)}}}
+    if form_model is not None:
+        content["multipart/form-data"] = {"schema": {"$ref": REF.format(model=form_model.__name__)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def install(app: FastAPI, bodies: list[type[BaseModel]], examples: dict[str, dict[str, Any]]) -> None:
+    """Let ``/openapi.json`` hold the bodies' schemas, examples by path, and every error by status.
+
+    Args:
+        app: the application.
+        bodies: models named by ``request_body``.
+        examples: path → example of its JSON body.
+    """
+
+    def complete() -> dict[str, Any]:
+        if app.openapi_schema:
+            return app.openapi_schema
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        )
+        known: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in bodies]
+        _, definitions = models_json_schema([*known, (Problem, "validation")], ref_template=REF)
+        components = schema.setdefault("components", {}).setdefault("schemas", {})
+        components |= definitions["$defs"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            components.pop(unused, None)
+        for path, operations in schema["paths"].items():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+                if "requestBody" in operation:
+                    operation["responses"] |= error_responses()
+                    if path in examples:
+                        operation["requestBody"]["content"]["application/json"]["example"] = examples[path]
+        app.openapi_schema = schema
+        return schema
+
+    app.openapi = complete  # type: ignore[method-assign]
+
+
+def error_responses() -> dict[str, Any]:
+    """Return the OpenAPI responses of every error by status, each naming its codes."""
+    by_status: dict[int, list[type[GatewayError]]] = {}
+    for error in error_classes():
+        by_status.setdefault(error.status, []).append(error)
+    return {
+        str(status): {
+            "description": ", ".join(sorted({f"`{error.code}`" for error in errors})),
+            "content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}},
+        }
+        for status, errors in sorted(by_status.items())
+    }

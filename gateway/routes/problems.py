@@ -1,0 +1,61 @@
+"""Errors → problem documents (RFC 9457): the one place where an error becomes HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from gateway.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.telemetry import Metrics
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:clip-gateway:problem:"
+
+
+def problem(error: GatewayError, request_id: str) -> dict[str, Any]:
+    """Return the problem document of an error."""
+    return {
+        "type": TYPE_PREFIX + error.code,
+        "title": error.title,
+        "status": error.status,
+        "code": error.code,
+        "detail": error.detail,
+        "request_id": request_id,
+    }
+
+
+def problem_response(error: GatewayError, request_id: str) -> Response:
+    """Return the problem document as a response, with Retry-After where a retry makes sense."""
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
+    if isinstance(error, MethodNotAllowed) and error.allow:
+        headers["Allow"] = error.allow
+    return Response(orjson.dumps(problem(error, request_id)), error.status, headers, MEDIA_TYPE)
+
+
+def install_handlers(app: FastAPI, metrics: Metrics) -> None:
+    """Register the handlers that turn every error, ours or the framework's, into a problem document."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        known = error if isinstance(error, GatewayError) else InternalError("The service failed.")
+        metrics.errors.labels(known.code).inc()
+        return problem_response(known, request.scope["state"]["request_id"])
+
+    async def frameworks(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        known: GatewayError
+        if status == NotFound.status:
+            known = NotFound("There is nothing at this path; /docs lists what there is.")
+        elif status == MethodNotAllowed.status:
+            allow = (getattr(error, "headers", None) or {}).get("Allow", "")
+            known = MethodNotAllowed(f"This path answers {allow or 'other methods'}.", allow=allow)
+        else:
+            known = InvalidRequest("The request cannot be read.")
+        return await ours(request, known)
+
+    app.add_exception_handler(GatewayError, ours)
+    app.add_exception_handler(HTTPException, frameworks)

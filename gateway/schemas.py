@@ -1,0 +1,227 @@
+"""The wire: what a request's fields may be, and what the answers look like in the OpenAPI text."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway.labels import Mode
+from gateway.views import ViewRule
+
+Include = Literal["similarity", "embedding", "views"]
+ClientId = Annotated[str, Field(max_length=256)]
+UrlText = Annotated[str, Field(min_length=1, max_length=8192)]
+
+
+class Wire(BaseModel):
+    """A part of a request: unknown fields are refused, so that a typing error is not read past."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageIn(Wire):
+    """One picture: exactly one of ``url`` and ``base64``."""
+
+    url: UrlText | None = Field(None, description="An http or https URL on the public internet.")
+    base64: str | None = Field(None, description="The file in base64; a data: URI is accepted too.")
+    id: ClientId | None = Field(None, description="Yours; echoed back.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ImageIn:
+        if (self.url is None) == (self.base64 is None):
+            raise ValueError("give exactly one of url and base64")
+        return self
+
+
+class ClassifyFields(Wire):
+    """What to ask about the pictures."""
+
+    labels: list[str] = Field(
+        default_factory=list, description="What the picture may show, in words.", examples=[["a cat", "a dog"]]
+    )
+    templates: list[str] | None = Field(
+        None, description="Prompt templates with {} for the label, averaged; the bundle's own by default."
+    )
+    negatives: list[str] | None = Field(
+        None, description="Independent mode: prompts each label is weighed against; the bundle's own by default."
+    )
+    mode: Mode = Field("softmax", description="softmax: scores sum to 1 over the labels. independent: each by itself.")
+    top_k: int | None = Field(None, ge=1, description="Only the best scores.")
+    views: ViewRule = Field(
+        "center", description="center: the reference's crop. full: everything. tiles: full and squares."
+    )
+    include: list[Include] = Field(default_factory=list, description="Extra parts of the answer.")
+
+
+class ClassifyBody(ClassifyFields):
+    """A JSON request to classify pictures."""
+
+    images: list[ImageIn] = Field(min_length=1, description="The pictures.")
+
+
+class ClassifyForm(ClassifyFields):
+    """A multipart request to classify pictures; lists by repeating a field."""
+
+    file: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]] = Field(
+        default_factory=list, description="The pictures."
+    )
+    url: list[UrlText] = Field(default_factory=list, description="URLs of pictures.")
+    options: str | None = Field(None, description="The other fields as one JSON object.")
+
+
+class EmbeddingImage(Wire):
+    """A picture to embed: exactly one of ``url`` and ``base64``."""
+
+    url: UrlText | None = None
+    base64: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> EmbeddingImage:
+        if (self.url is None) == (self.base64 is None):
+            raise ValueError("give exactly one of url and base64")
+        return self
+
+
+class EmbeddingInput(Wire):
+    """Something to embed: exactly one of ``text`` and ``image``."""
+
+    text: str | None = None
+    image: EmbeddingImage | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> EmbeddingInput:
+        if (self.text is None) == (self.image is None):
+            raise ValueError("give exactly one of text and image")
+        return self
+
+
+class EmbeddingsBody(BaseModel):
+    """A request for vectors; OpenAI's other fields (``model``, ``user``, …) are accepted and change nothing."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    input: str | list[str | EmbeddingInput] = Field(description="Texts and pictures.")
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="base64: little-endian float32, a third of the size."
+    )
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem document."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+
+
+class ModelRef(BaseModel):
+    """Which model gave an answer."""
+
+    id: str
+    bundle_id: str
+    demo: bool
+    random: bool
+
+
+class ImageOut(BaseModel):
+    """What was looked at."""
+
+    sha256: str
+    format: str
+    width: int
+    height: int
+    frames: int
+    frames_analyzed: int
+
+
+class ScoreOut(BaseModel):
+    """A label's score; ``similarity`` on request."""
+
+    label: str
+    score: float
+    similarity: float | None = None
+
+
+class ViewOut(BaseModel):
+    """The scores of one view of one frame; ``box`` is x0, y0, x1, y1 in pixels of the upright picture."""
+
+    view: str
+    box: list[int]
+    frame_ms: int | None
+    scores: list[ScoreOut]
+
+
+class ClassifyResult(BaseModel):
+    """One picture's answer, or its error."""
+
+    index: int
+    id: str | None
+    image: ImageOut | None
+    scores: list[ScoreOut] | None
+    error: Problem | None
+    embedding: list[float] | None = None
+    views: list[ViewOut] | None = None
+
+
+class ClassifyResponse(BaseModel):
+    """The answer to a classification; scores come best first."""
+
+    request_id: str
+    model: ModelRef
+    classifier: str | None
+    mode: Mode
+    results: list[ClassifyResult]
+    timings_ms: dict[str, float]
+
+
+class EmbeddingOut(BaseModel):
+    """One vector of unit length."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingsResponse(BaseModel):
+    """Vectors in the order of the input."""
+
+    object: Literal["list"]
+    data: list[EmbeddingOut]
+    model: str
+    usage: dict[str, int]
+
+
+class ModelOut(BaseModel):
+    """A served model."""
+
+    id: str
+    revision: str
+    bundle_id: str
+    embedding_dim: int
+    image_size: int
+    context_length: int
+    precision: str
+    device: str
+    demo: bool
+    random: bool
+    logit_scale: float
+    templates: list[str]
+    negatives: list[str]
+
+
+class ModelsResponse(BaseModel):
+    """All served models."""
+
+    data: list[ModelOut]
+
+
+class Readiness(BaseModel):
+    """Whether requests can be answered."""
+
+    status: Literal["ready", "unready"]
+    failing: list[str]
+    degraded: list[str]
