@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from gateway.bundle import TOKENIZER_NAME, Manifest, read_manifest
 from gateway.decode import DecodeLimits
-from gateway.encoder import TritonEncoder
+from gateway.encoder import Encoder, TritonEncoder
 from gateway.fetch import Fetcher, FetchLimits
 from gateway.health import HealthGate
 from gateway.intake import Intake
@@ -44,8 +44,20 @@ EXAMPLE_PNG = (
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+MakeEncoder = Callable[[Settings, Manifest, Metrics], Encoder]
+
+
+def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> Encoder:
+    """Return the encoder that asks Triton."""
+    return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch)
+
+
+def create_app(settings: Settings | None = None, make_encoder: MakeEncoder = triton_encoder) -> FastAPI:
     """Return the application.
+
+    Args:
+        settings: read from the environment when None.
+        make_encoder: the seam to the models; tests put another one here and patch nothing. Called within the loop.
 
     Raises:
         BundleError: the bundle is absent or inconsistent.
@@ -57,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="CLIP moderation gateway",
         version=VERSION,
         description=DESCRIPTION,
-        lifespan=lambda app: lifespan(app, settings, manifest, metrics),
+        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder),
         redoc_url=None,
     )
     app.include_router(classify.router)
@@ -71,12 +83,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def lifespan(
-    _: FastAPI, settings: Settings, manifest: Manifest, metrics: Metrics
+    settings: Settings, manifest: Manifest, metrics: Metrics, make_encoder: MakeEncoder
 ) -> AsyncIterator[dict[str, Any]]:
     """Make the parts, keep the health probe running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
     encoder = HealthGate(
-        TritonEncoder(settings.triton_address, manifest, metrics.observe_batch),
+        make_encoder(settings, manifest, metrics),
         manifest,
         settings.readiness_window_s,
         lambda ready: metrics.ready.set(int(ready)),

@@ -15,6 +15,9 @@ _CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"moov": 0, b"trak": 0, b"mdi
 MAX_BOXES = 4096
 """A grid of 256 tiles with its properties needs about 1,000."""
 
+MAX_DEPTH = 8
+"""moov, trak, mdia, minf, stbl are five."""
+
 
 @dataclass(slots=True)
 class _Found:
@@ -25,6 +28,7 @@ class _Found:
     deep: bool = False
     exif_items: list[int] = field(default_factory=list)
     boxes: int = 0
+    depth: int = 0
 
 
 def read_avif(data: bytes) -> ImageHeader:
@@ -81,7 +85,11 @@ def _boxes(data: bytes, start: int, end: int, found: _Found) -> Iterator[tuple[b
 def _walk(data: bytes, start: int, end: int, found: _Found) -> None:
     for kind, body, stop in _boxes(data, start, end, found):
         if kind in _CONTAINERS:
+            found.depth += 1
+            if found.depth > MAX_DEPTH:
+                raise ImageCorrupt(_CUT)
             _walk(data, body + _CONTAINERS[kind], stop, found)
+            found.depth -= 1
         elif kind == b"ispe":  # ISO/IEC 23008-12, 6.5.3: version and flags, width, height
             found.sizes.append((_u32(data, body + 4), _u32(data, body + 8)))
         elif kind == b"stsd":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 from gateway.errors import ImageCorrupt
@@ -9,6 +10,12 @@ from gateway.image_header import ImageHeader
 
 _CUT = "This GIF is cut short or its blocks are broken; send the complete file."
 _EXTENSION, _IMAGE, _TRAILER, _COMMENT = 0x21, 0x2C, 0x3B, 0xFE
+
+_BLOCK = re.compile(rb"[!,;]")
+"""What starts a block; anything else between blocks is skipped, as decoders do."""
+
+MAX_BLOCKS = 20_000
+"""500 frames come with about 1,000 extensions; millions are an attack on parsers."""
 
 
 def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
@@ -19,7 +26,7 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         max_frames: the walk stops behind this many frames; ``frames`` is then ``max_frames + 1``.
 
     Raises:
-        ImageCorrupt: zero size, no frame, an empty frame, or cut short.
+        ImageCorrupt: zero size, no frame, an empty frame, cut short, or absurdly many blocks.
     """
     if len(data) < 13:  # noqa: PLR2004
         raise ImageCorrupt(_CUT)
@@ -27,10 +34,12 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
     if not width or not height:
         raise ImageCorrupt("This GIF says that it is empty: its width or height is zero.")
     at = 13 + _colour_table_bytes(data[10])
-    frames = 0
-    while at < len(data) and frames <= max_frames:
-        kind = data[at]
-        at += 1
+    frames = blocks = 0
+    while frames <= max_frames and (found := _BLOCK.search(data, at)):
+        blocks += 1
+        if blocks > MAX_BLOCKS:
+            raise ImageCorrupt(f"This GIF has more than {MAX_BLOCKS:,} blocks; save it again with a common encoder.")
+        kind, at = data[found.start()], found.end()
         if kind == _TRAILER:
             break
         if kind == _IMAGE:

@@ -29,7 +29,7 @@ def read_png(data: bytes) -> ImageHeader:
     """
     width, height, colour, depth = _read_ihdr(data)
     announced: int | None = None
-    controls, has_key, orientation, end = 0, False, 1, 0
+    controls, has_key, orientation, end, profiles = 0, False, 1, 0, 0
     controls_before_data: int | None = None
     for kind, body, stop in _chunks(data):
         end = stop + 4
@@ -43,8 +43,12 @@ def read_png(data: bytes) -> ImageHeader:
             controls += 1
         elif kind == b"tRNS":
             has_key = True
+        elif kind == b"iCCP":
+            profiles += 1  # each may inflate to a megabyte
         elif kind == b"eXIf" and orientation == 1:
             orientation = read_orientation(data[body:stop])
+    if profiles > 1:
+        raise ImageCorrupt("This PNG has more than one colour profile; send it with one or none.")
     if controls_before_data is None:
         raise ImageCorrupt("This PNG has no image data; send the complete file.")
     frames = 1

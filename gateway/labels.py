@@ -79,6 +79,12 @@ def label_set(request: LabelRequest, rules: LabelRules) -> LabelSet:
         raise InvalidLabels(f"{len(request.negatives)} negatives given; at most {rules.max_labels} are accepted.")
     for words, kind in ((request.labels, "label"), (request.templates, "template"), (request.negatives, "negative")):
         check_words(words, kind, rules)
+    if not request.templates:
+        raise InvalidLabels(
+            "No template given; leave templates out for the model's own, or give “{}” for the bare label."
+        )
+    if request.mode == "independent" and not request.negatives:
+        raise InvalidLabels("Mode “independent” needs a negative; leave negatives out for the model's own.")
     for position, template in enumerate(request.templates):
         if template.count(SLOT) != 1:
             raise InvalidLabels(f"Template {position} must hold {SLOT} exactly once, where the label goes.")

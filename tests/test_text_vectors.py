@@ -1,0 +1,143 @@
+"""Text vectors: computed once, joined, bounded, kept, cancelled when nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.deadline import Deadline
+from gateway.errors import DeadlineExceeded, InvalidLabels, LabelTooLong, ModelUnavailable
+from gateway.labels import LabelRequest, LabelRules
+from gateway.text_vectors import TextLimits, TextVectors
+from gateway.tokenizer import Tokenizer
+from tests.fakes import FakeEncoder, write_bundle
+
+
+class Parts:
+    """A text side on a fake encoder, and what it looked up."""
+
+    def __init__(self, folder: Path, max_new_prompts: int = 100, cache_bytes: int = 1 << 20) -> None:
+        manifest = write_bundle(folder)
+        self.encoder = FakeEncoder()
+        self.lookups: list[tuple[int, int]] = []
+        self.text = TextVectors(
+            Tokenizer(folder / "tokenizer.json", manifest.text),
+            self.encoder,
+            TextLimits(cache_bytes, max_new_prompts, manifest.text_max_batch),
+            LabelRules(),
+            lambda hits, misses: self.lookups.append((hits, misses)),
+        )
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    return Parts(tmp_path)
+
+
+def soon() -> Deadline:
+    return Deadline.after(5)
+
+
+async def test_known_prompts_cost_no_inference(parts: Parts) -> None:
+    first = await parts.text.prompts(["cat", "dog"], soon())
+    again = await parts.text.prompts(["dog", "cat"], soon())
+    assert parts.encoder.text_calls == [2]
+    assert np.array_equal(first["cat"], again["cat"])
+    assert parts.lookups == [(0, 2), (2, 0)]
+
+
+async def test_concurrent_misses_are_joined(parts: Parts) -> None:
+    parts.encoder.delay_s = 0.05
+    answers = await asyncio.gather(*(parts.text.prompts(["cat", "dog"], soon()) for _ in range(20)))
+    assert parts.encoder.text_calls == [2]
+    assert all(np.array_equal(answer["dog"], answers[0]["dog"]) for answer in answers)
+
+
+async def test_the_last_who_leaves_cancels_the_inference(parts: Parts) -> None:
+    parts.encoder.delay_s = 5
+    waiting = [asyncio.create_task(parts.text.prompts(["cat"], soon())) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    waiting[0].cancel()
+    await asyncio.sleep(0.02)
+    assert parts.encoder.cancelled == 0
+    waiting[1].cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await asyncio.sleep(0.02)
+    assert parts.encoder.cancelled == 1
+
+
+async def test_one_who_joins_is_not_hurt_by_the_starter_leaving(parts: Parts) -> None:
+    parts.encoder.delay_s = 0.1
+    starter = asyncio.create_task(parts.text.prompts(["cat"], soon()))
+    await asyncio.sleep(0.02)
+    joined = asyncio.create_task(parts.text.prompts(["cat", "dog"], soon()))
+    await asyncio.sleep(0.02)
+    starter.cancel()
+    assert set(await joined) == {"cat", "dog"}
+
+
+async def test_one_with_more_time_outlives_the_deadline_of_the_starter(parts: Parts) -> None:
+    parts.encoder.delay_s = 0.2
+    starter = asyncio.create_task(parts.text.prompts(["cat"], Deadline.after(0.1)))
+    await asyncio.sleep(0.05)
+    joined = asyncio.create_task(parts.text.prompts(["cat"], soon()))
+    with pytest.raises(DeadlineExceeded):
+        await starter
+    assert "cat" in await joined
+
+
+async def test_finished_vectors_are_kept_when_the_request_runs_out_of_time(parts: Parts) -> None:
+    parts.encoder.delay_s = 0.06
+    prompts = [f"p{number:02}" for number in range(60)]  # 15 inferences, 4 at a time
+    with pytest.raises(DeadlineExceeded):
+        await parts.text.prompts(prompts, Deadline.after(0.15))
+    await asyncio.sleep(0.02)
+    parts.encoder.delay_s = 0
+    parts.lookups.clear()
+    await parts.text.prompts(prompts, soon())
+    assert parts.lookups[0][0] > 0
+
+
+async def test_a_failure_reaches_all_who_wait_and_is_not_cached(parts: Parts) -> None:
+    parts.encoder.delay_s = 0.02
+    parts.encoder.failure = ModelUnavailable("gone")
+    failed = await asyncio.gather(*(parts.text.prompts(["cat"], soon()) for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(error, ModelUnavailable) for error in failed)
+    parts.encoder.failure = None
+    assert "cat" in await parts.text.prompts(["cat"], soon())
+
+
+async def test_too_many_new_prompts_are_refused_but_known_ones_do_not_count(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, max_new_prompts=3)
+    await parts.text.prompts(["a", "b", "c"], soon())
+    await parts.text.prompts(["a", "b", "c", "d", "e"], soon())
+    with pytest.raises(InvalidLabels, match="new to the service"):
+        await parts.text.prompts(["1", "2", "3", "4"], soon())
+
+
+async def test_a_label_over_the_context_is_an_error(parts: Parts) -> None:
+    with pytest.raises(LabelTooLong, match="15 tokens"):
+        await parts.text.prompts(["fits", "x" * 15], soon())
+    assert parts.encoder.text_calls == []
+
+
+async def test_the_cache_is_bounded_and_a_small_one_still_answers(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, cache_bytes=1000)
+    prompts = [f"p{number}" for number in range(20)]
+    assert set(await parts.text.prompts(prompts, soon())) == set(prompts)
+    await parts.text.prompts(prompts, soon())
+    assert sum(misses for _, misses in parts.lookups) > 20
+
+
+async def test_templates_are_averaged_in_embedding_space(parts: Parts) -> None:
+    request = LabelRequest(("cat", "dog"), ("a {}", "my {}"), (), "softmax")
+    matrix = await parts.text.matrix(request, soon())
+    single = await parts.text.prompts(["a cat", "my cat"], soon())
+    mean = (single["a cat"] + single["my cat"]) / 2
+    assert np.allclose(matrix.vectors[0], mean / np.linalg.norm(mean), atol=1e-6)
+    calls = len(parts.encoder.text_calls)
+    assert await parts.text.matrix(request, soon()) is matrix
+    assert len(parts.encoder.text_calls) == calls

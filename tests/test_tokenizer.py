@@ -1,0 +1,65 @@
+"""Token ids against the reference's, padding, and refusals."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.bundle import BundleError, TextTransform, file_sha256
+from gateway.errors import LabelTooLong
+from gateway.tokenizer import Tokenizer
+from tests.fakes import write_bundle
+
+
+def real_tokenizer(golden: Path, folder: Path) -> Tokenizer:
+    """CLIP's tokenizer.json, made by transformers from OpenAI's merges as a hub's CLIP has it."""
+    from transformers import CLIPTokenizerFast
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    lines = gzip.decompress((golden / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode().split("\n")
+    merges = [tuple(line.split()) for line in lines[1 : 49_152 - 256 - 2 + 1]]
+    symbols = list(bytes_to_unicode().values())
+    tokens = [*symbols, *(symbol + "</w>" for symbol in symbols), *("".join(pair) for pair in merges)]
+    vocabulary = {token: number for number, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
+    fast = CLIPTokenizerFast(vocab=vocabulary, merges=merges)
+    path = folder / "tokenizer.json"
+    fast.backend_tokenizer.save(str(path))
+    transform = TextTransform(77, (8, 16, 32, 77), 49406, 49407, 49407, file_sha256(path))
+    return Tokenizer(path, transform)
+
+
+def test_ids_are_those_of_the_reference(golden: Path, tmp_path: Path) -> None:
+    tokenizer = real_tokenizer(golden, tmp_path)
+    expected = json.loads((golden / "tokens.json").read_text())
+    assert len(expected) == 9
+    assert dict(zip(expected, tokenizer.ids(list(expected)), strict=True)) == expected
+
+
+def test_prompts_are_padded_to_the_shortest_bucket_and_grouped(tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path)
+    tokenizer = Tokenizer(tmp_path / "tokenizer.json", manifest.text)
+    batches = tokenizer.batches(["ab", "abcdefghij", "c", "d", "e", "f"], max_batch=4)
+    assert [batch.input_ids.shape for batch in batches] == [(4, 8), (1, 8), (1, 16)]
+    assert sorted(position for batch in batches for position in batch.positions) == list(range(6))
+    assert batches[0].input_ids.dtype == np.int64
+    assert batches[0].input_ids[0].tolist() == [200, ord("a"), ord("b"), 201, 201, 201, 201, 201]
+
+
+def test_the_longest_prompt_fits_and_one_more_token_does_not(tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path)
+    tokenizer = Tokenizer(tmp_path / "tokenizer.json", manifest.text)
+    assert len(tokenizer.ids(["x" * 14])[0]) == 16
+    with pytest.raises(LabelTooLong, match="at most 14"):
+        tokenizer.ids(["fits", "x" * 15])
+
+
+def test_another_tokenizer_than_the_manifests_is_refused(tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(BundleError, match="not the tokenizer"):
+        Tokenizer(path, manifest.text)
