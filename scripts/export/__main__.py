@@ -1,0 +1,63 @@
+"""``python -m scripts.export --model MODEL``: put a bundle into a model repository, unless it is there already."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from scripts.export.device import DEVICES
+from scripts.export.lock import exclusive
+from scripts.export.order import PRECISIONS, Order, read_order
+from scripts.export.record import Request
+from scripts.export.refusal import ExportRefused
+from scripts.export.source import fetch
+
+
+def export_into(repository: Path, order: Order) -> None:
+    """Export an order into a repository, whatever is there.
+
+    Raises:
+        ExportRefused: it cannot be done, with the reason.
+    """
+    with exclusive(repository):
+        fetch(order.source)  # after this a hub model has a commit
+        request = order.request() or Request(order.source.id, order.precision, order.device, order.cores)
+        try:
+            from scripts.export.pipeline import export
+        except ModuleNotFoundError as error:
+            raise ExportRefused(
+                f"the package {error.name} is missing: install the export's packages with `pip install '.[export]'`"
+            ) from None
+        export(order.source, request, repository)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.export", description=__doc__)
+    parser.add_argument("--model", default="demo", help="demo, a hub id, a folder, or random:ViT-B/32")
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
+    parser.add_argument("--device", default="auto", choices=DEVICES)
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--force", action="store_true", help="export even if the bundle is there")
+    given = parser.parse_args(arguments)
+    try:
+        order = read_order(given.model, given.precision, given.device)
+        if not given.force and order.is_in(given.repository):
+            print(
+                f"export: {given.repository} holds {order.source.id} at {order.precision} for {order.device} already",
+                flush=True,
+            )
+        else:
+            export_into(given.repository, order)
+    except ExportRefused as refused:
+        print(f"export: {refused}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("export: interrupted, the bundle that was there is unchanged", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

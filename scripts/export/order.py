@@ -1,0 +1,59 @@
+"""What an export is asked for, read from plain words, and whether it is there already. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.export.device import DEVICES, resolve_device
+from scripts.export.record import Request, holds
+from scripts.export.refusal import ExportRefused
+from scripts.export.sizing import usable_cores
+from scripts.export.source import Source, fingerprint, parse_source
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A model at a precision for a device.
+
+    Attributes:
+        source: of the model.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        device: ``cpu`` or ``cuda``.
+        cores: that the stack may use.
+    """
+
+    source: Source
+    precision: str
+    device: str
+    cores: int
+
+    def request(self) -> Request | None:
+        """Return the exact request; None while the hub was never asked which commit the model has."""
+        state = fingerprint(self.source)
+        return None if state is None else Request(state, self.precision, self.device, self.cores)
+
+    def is_in(self, repository: Path) -> bool:
+        """Tell whether a repository holds exactly this, whole."""
+        request = self.request()
+        return request is not None and holds(repository, request)
+
+
+def read_order(model: str, precision: str, device: str) -> Order:
+    """Read an order.
+
+    Args:
+        model: ``demo``, a hub id, a folder, or ``random:<architecture>``.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ExportRefused: one of them is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise ExportRefused(f"PRECISION={precision} is unknown: choose one of {', '.join(PRECISIONS)}")
+    if device not in DEVICES:
+        raise ExportRefused(f"DEVICE={device} is unknown: choose one of {', '.join(DEVICES)}")
+    return Order(parse_source(model), precision, resolve_device(device), usable_cores())

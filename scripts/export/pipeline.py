@@ -1,0 +1,184 @@
+"""The export, step by step: load, trace, compare, measure, write. The only part that needs torch."""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gateway.bundle import ImageTransform, Manifest, ModelIdentity
+from scripts.export import checkpoint, parity, sizing, torchscript, vocabulary, writing
+from scripts.export.architectures import random_architecture
+from scripts.export.preprocessing import read_image_transform
+from scripts.export.prompts import DRAWINGS, PHOTOGRAPHS
+from scripts.export.record import Request
+from scripts.export.refusal import ExportRefused
+from scripts.export.source import DEMO, Source, fetch
+from scripts.export.towers import ImageTower, TextTower
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGE_BATCH = {"cpu": 32, "cuda": 64}
+TEXT_BATCH = {"cpu": 64, "cuda": 128}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An eager model with all that belongs to it.
+
+    Attributes:
+        eager: ``CLIPModel``, fp32, on the CPU.
+        transform: of pictures.
+        words: tokenizer and ids.
+        revision: of the model, for the manifest.
+        weights: hex sha256 of the fp32 weights.
+    """
+
+    eager: Any
+    transform: ImageTransform
+    words: vocabulary.Vocabulary
+    revision: str
+    weights: str
+
+
+def export(source: Source, request: Request, repository: Path) -> Manifest:
+    """Export a model into a repository that the caller holds; return its manifest.
+
+    Raises:
+        ExportRefused: it cannot be done, with the reason.
+    """
+    begin = time.perf_counter()
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise ExportRefused("DEVICE=cuda, but PyTorch finds no usable GPU: install a CUDA build, or give DEVICE=cpu")
+    device = torch.device(request.device)
+    torch.set_num_threads(request.cores)
+    _say(f"loading {source.id}")
+    model = load(source)
+    _say(f"tracing at {request.precision} for {request.device}")
+    image, text = traced(model, request.precision, device)
+    staging = writing.stage_models(repository, image, text)
+    # What is checked and measured is what was saved.
+    torch._C._jit_set_profiling_mode(False)  # type: ignore[attr-defined]  # noqa: SLF001, FBT003 - as Triton will run it
+    image = torchscript.load(str(staging / "clip_image" / "1" / "model.pt"), device)
+    text = torchscript.load(str(staging / "clip_text" / "1" / "model.pt"), device)
+    _say("comparing with the original model")
+    figures = parity.check(
+        model.eager,
+        image,
+        text,
+        transform=model.transform,
+        vocabulary=model.words,
+        precision=request.precision,
+        device=device,
+    )
+    _say(
+        f"cosine at least {figures.image.min_cosine:.6f} (pictures), {figures.text.min_cosine:.6f} (texts); "
+        f"largest difference {figures.image.max_abs:.1e}, {figures.text.max_abs:.1e}"
+    )
+    image_size, text_size = measured(model, image, text, request, device)
+    _say(f"{image_size.rows_per_s:.0f} pictures/s, {text_size.rows_per_s:.0f} texts/s in this process")
+    manifest = _manifest(source, request, model, figures, image_size.max_batch, text_size.max_batch)
+    manifest = writing.finish(staging, manifest, model.words.json, image_size, text_size)
+    writing.publish(staging, repository, request)
+    _say(f"wrote bundle {manifest.bundle_id} to {repository} in {time.perf_counter() - begin:.1f} s")
+    return manifest
+
+
+def load(source: Source) -> Loaded:
+    """Load the eager model of a source with transform and tokenizer.
+
+    Raises:
+        ExportRefused: not a CLIP, incomplete, or not to be had.
+    """
+    if source.kind == "random":
+        sizes = random_architecture(source.id)
+        transform = ImageTransform(sizes.image_size, sizes.image_size, OPENAI_MEAN, OPENAI_STD)
+        eager, tokenizer, revision = checkpoint.load_random(source.id), vocabulary.random_tokenizer(), None
+    else:
+        folder = fetch(source)
+        assert folder is not None  # noqa: S101 - only random weights have none
+        config = checkpoint.read_config(folder)
+        side = int((config.get("vision_config") or {}).get("image_size", 224))
+        transform = read_image_transform(folder, side)
+        tokenizer = vocabulary.folder_tokenizer(folder)
+        eager = checkpoint.load_folder(folder)
+        revision = folder.name if source.kind == "hub" else None
+    config = eager.config
+    words = vocabulary.read_vocabulary(
+        tokenizer,
+        context_length=int(config.text_config.max_position_embeddings),
+        vocab_size=int(config.text_config.vocab_size),
+        config_eos_id=int(config.text_config.eos_token_id),
+    )
+    weights = checkpoint.weights_sha256(eager)
+    return Loaded(eager, transform, words, revision or weights[:16], weights)
+
+
+def traced(
+    model: Loaded, precision: str, device: torch.device
+) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
+    """Return the image and the text tower as TorchScript at ``precision`` on ``device``."""
+    transform, words = model.transform, model.words
+    image = ImageTower(model.eager, transform.mean, transform.std)
+    text = TextTower(model.eager, words.transform.eos_id)
+    pixels = parity.example_pixels(2, transform.size_px, seed=0).to(device)
+    ids = parity.example_ids(words, 2, words.transform.context_length, seed=0).to(device)
+    return (
+        torchscript.trace(torchscript.at_precision(image, precision, device), pixels),
+        torchscript.trace(torchscript.at_precision(text, precision, device), ids),
+    )
+
+
+def measured(
+    model: Loaded, image: torch.jit.ScriptModule, text: torch.jit.ScriptModule, request: Request, device: torch.device
+) -> tuple[sizing.Sizing, sizing.Sizing]:
+    """Measure both models and choose their share of the machine."""
+    buckets = model.words.transform.length_buckets
+    pixels = parity.example_pixels(8, model.transform.size_px, seed=1).to(device)
+    ids = parity.example_ids(model.words, 16, buckets[min(1, len(buckets) - 1)], seed=1).to(device)
+    instances, threads = sizing.instances_and_threads(request.cores) if request.device == "cpu" else (2, 1)
+    sizes = []
+    for module, batch, most in ((image, pixels, IMAGE_BATCH), (text, ids, TEXT_BATCH)):
+        rate = sizing.rows_per_second(module, batch)
+        largest = sizing.largest_batch(rate, most[request.device])
+        sizes.append(sizing.Sizing(instances, threads, largest, sizing.queue_places(rate), rate))
+    return sizes[0], sizes[1]
+
+
+def _manifest(
+    source: Source, request: Request, model: Loaded, figures: parity.Parity, image_batch: int, text_batch: int
+) -> Manifest:
+    import transformers
+
+    prompts = DRAWINGS if source.kind == DEMO else PHOTOGRAPHS
+    random = source.kind == "random"
+    return Manifest(
+        bundle_id=checkpoint.bundle_id(model.weights, model.words.json, model.transform),
+        model=ModelIdentity(source.id, model.revision, demo=source.kind == DEMO, random=random),
+        precision=request.precision,
+        device=request.device,
+        embedding_dim=int(model.eager.config.projection_dim),
+        logit_scale=math.exp(model.eager.logit_scale.detach().item()),
+        image=model.transform,
+        text=model.words.transform,
+        image_max_batch=image_batch,
+        text_max_batch=text_batch,
+        templates=prompts.templates,
+        negatives=prompts.negatives,
+        parity=figures.as_record(),
+        checksums={},
+        exported_with={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    )
+
+
+def _say(line: str) -> None:
+    print(f"export: {line}", flush=True)

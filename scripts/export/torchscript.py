@@ -1,0 +1,97 @@
+"""From a tower to a TorchScript file: precision, trace, freeze, and a look at what the trace baked in."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from scripts.export.refusal import ExportRefused
+
+QUANTIZED_ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
+
+
+@contextmanager
+def quiet_deprecations() -> Iterator[None]:
+    """Hide PyTorch's notices that TorchScript and eager quantisation are old: Triton's libtorch backend reads them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r"torch\.ao\.quantization is deprecated", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r"torch\.quantize_per_", category=UserWarning)
+        yield
+
+
+def at_precision(tower: nn.Module, precision: str, device: torch.device) -> nn.Module:
+    """Return a copy of an fp32 tower at another precision, on ``device``.
+
+    ``int8`` quantises the weights of every matrix product but the patch projection per output channel, activations as
+    they come; ``fp16`` stores half-precision weights on a CPU and computes in half precision on a GPU.
+
+    Raises:
+        ExportRefused: this PyTorch has no kernels for it.
+    """
+    tower = copy.deepcopy(tower).eval()
+    if precision == "fp32":
+        return tower.to(device)
+    if device.type == "cuda":
+        if precision == "fp16":
+            return tower.half().to(device)
+        raise ExportRefused("int8 is for CPUs only: choose PRECISION=fp16 or fp32 for a GPU")
+    supported = torch.backends.quantized.supported_engines
+    engine = next((engine for engine in QUANTIZED_ENGINES if engine in supported), None)
+    if engine is None:
+        raise ExportRefused(f"this PyTorch has no {precision} kernels for this processor: choose PRECISION=fp32")
+    torch.backends.quantized.engine = engine
+    from torch.ao import quantization
+
+    rule = quantization.per_channel_dynamic_qconfig if precision == "int8" else quantization.float16_dynamic_qconfig
+    linears = (name for name, module in tower.named_modules() if isinstance(module, nn.Linear))
+    rules = {name: rule for name in linears if name != "project_patches"}
+    dtype = torch.qint8 if precision == "int8" else torch.float16
+    try:
+        with quiet_deprecations():
+            return quantization.quantize_dynamic(tower, rules, dtype=dtype)  # type: ignore[no-any-return]
+    except RuntimeError as error:
+        raise ExportRefused(
+            f"this processor's {engine} kernels cannot do {precision} ({str(error).splitlines()[0]}): "
+            "choose PRECISION=fp32"
+        ) from error
+
+
+def trace(tower: nn.Module, example: torch.Tensor) -> torch.jit.ScriptModule:
+    """Trace and freeze a tower.
+
+    Args:
+        tower: in evaluation mode, on the device of ``example``.
+        example: an input with a batch of two or more, so that no dimension of size one is mistaken for a constant.
+
+    Raises:
+        ExportRefused: the graph holds a device constant, so it would only run where it was traced.
+    """
+    for parameter in tower.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    with quiet_deprecations(), torch.no_grad():
+        traced = torch.jit.trace(tower, example, check_trace=False)
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(traced)
+    devices = device_constants(frozen)
+    if devices:
+        raise ExportRefused(f"the traced graph is bound to a device ({devices[0]}): report this as a bug of the export")
+    return frozen
+
+
+def device_constants(module: torch.jit.ScriptModule) -> list[str]:
+    """Return the constants of a graph that name a device, as text."""
+    graph = module.inlined_graph  # kept in a variable: its nodes die with it
+    constants = graph.findAllNodes("prim::Constant", True)  # noqa: FBT003 - recurse
+    return [str(node).strip() for node in constants if node.output().type().kind() == "DeviceObjType"]
+
+
+def load(path: str, device: torch.device) -> torch.jit.ScriptModule:
+    """Load a saved TorchScript file onto ``device``, as Triton does."""
+    with quiet_deprecations():
+        loaded: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)
+    return loaded

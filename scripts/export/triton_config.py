@@ -1,0 +1,113 @@
+"""Writes ``config.pbtxt``, for NVIDIA's libtorch backend and for the Python-based backend in ``scripts/triton``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as schema
+
+from gateway.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
+from scripts.export.sizing import Sizing
+
+QUEUE_TIMEOUT_US = 10_000_000
+# What libtorch reads. The profiling executor would optimise anew at every batch size it has not seen. The number of
+# inter-op threads is left alone: set in two models, it aborts the server.
+LIBTORCH = {"INFERENCE_MODE": "true", "ENABLE_JIT_PROFILING": "false"}
+
+
+def image_config(manifest: Manifest, sizing: Sizing) -> str:
+    """Return the text of ``clip_image/config.pbtxt``."""
+    side = manifest.image.size_px
+    config = _config(IMAGE_MODEL, manifest, sizing, about_image(manifest))
+    config.input.add(name="pixels", data_type=schema.TYPE_UINT8, dims=[side, side, 3])
+    for batch in _warmup_batches(sizing.max_batch):
+        entry = config.model_warmup.add(name=f"batch {batch}", batch_size=batch)
+        warm = entry.inputs["pixels"]
+        warm.data_type, warm.random_data = schema.TYPE_UINT8, True
+        warm.dims.extend([side, side, 3])
+    return text_format.MessageToString(config)
+
+
+def text_config(manifest: Manifest, sizing: Sizing) -> str:
+    """Return the text of ``clip_text/config.pbtxt``."""
+    config = _config(TEXT_MODEL, manifest, sizing, about_text(manifest))
+    config.input.add(name="input_ids", data_type=schema.TYPE_INT64, dims=[-1])
+    for length in manifest.text.length_buckets:
+        for batch in (1, sizing.max_batch) if length == manifest.text.length_buckets[0] else (1,):
+            entry = config.model_warmup.add(name=f"batch {batch} of {length} tokens", batch_size=batch)
+            warm = entry.inputs["input_ids"]
+            # Zeros: random 64-bit numbers would be no token ids.
+            warm.data_type, warm.zero_data = schema.TYPE_INT64, True
+            warm.dims.append(length)
+    return text_format.MessageToString(config)
+
+
+def about_model(manifest: Manifest) -> dict[str, str]:
+    """Return what identifies the model to a client that talks to Triton alone."""
+    return {
+        "bundle_id": manifest.bundle_id,
+        "model_id": manifest.model.id,
+        "model_revision": manifest.model.revision,
+        "demo": json.dumps(manifest.model.demo),
+        "random_weights": json.dumps(manifest.model.random),
+        "precision": manifest.precision,
+        "embedding_dim": str(manifest.embedding_dim),
+        "logit_scale": repr(manifest.logit_scale),
+    }
+
+
+def about_image(manifest: Manifest) -> dict[str, str]:
+    """Return how a client prepares a picture. Mean and std are for the record: the model applies them."""
+    return {
+        **about_model(manifest),
+        "image_size_px": str(manifest.image.size_px),
+        "resize_px": str(manifest.image.resize_px),
+        "resize_rule": "convert to RGB, short side to resize_px (Pillow bicubic), centre crop to image_size_px",
+        "mean": json.dumps(manifest.image.mean),
+        "std": json.dumps(manifest.image.std),
+    }
+
+
+def about_text(manifest: Manifest) -> dict[str, str]:
+    """Return how a client prepares a text."""
+    text = manifest.text
+    return {
+        **about_model(manifest),
+        "context_length": str(text.context_length),
+        "length_buckets": json.dumps(text.length_buckets),
+        "bos_id": str(text.bos_id),
+        "eos_id": str(text.eos_id),
+        "pad_id": str(text.pad_id),
+        "tokenizer_sha256": text.tokenizer_sha256,
+        "templates": json.dumps(manifest.templates),
+        "negatives": json.dumps(manifest.negatives),
+    }
+
+
+def _config(name: str, manifest: Manifest, sizing: Sizing, about: Mapping[str, str]) -> schema.ModelConfig:
+    config = schema.ModelConfig(
+        name=name,
+        backend="pytorch",
+        platform="pytorch_libtorch",
+        max_batch_size=sizing.max_batch,
+        output=[
+            schema.ModelOutput(name="embedding__0", data_type=schema.TYPE_FP32, dims=[manifest.embedding_dim]),
+        ],
+    )
+    group = schema.ModelInstanceGroup
+    kind = group.KIND_GPU if manifest.device == "cuda" else group.KIND_CPU
+    config.instance_group.add(count=sizing.instances, kind=kind)
+    policy = config.dynamic_batching.default_queue_policy
+    policy.timeout_action = schema.ModelQueuePolicy.REJECT
+    policy.default_timeout_microseconds = QUEUE_TIMEOUT_US
+    policy.allow_timeout_override = True
+    policy.max_queue_size = sizing.queue
+    for key, value in {**LIBTORCH, "INTRA_OP_THREAD_COUNT": str(sizing.threads), **about}.items():
+        config.parameters[key].string_value = value
+    return config
+
+
+def _warmup_batches(max_batch: int) -> list[int]:
+    return sorted({1, max(1, max_batch // 4), max_batch})

@@ -1,0 +1,1 @@
+"""Runs NVIDIA's Triton server on this machine, without a container."""

@@ -1,0 +1,170 @@
+"""A Triton backend named ``pytorch`` that runs TorchScript models with PyTorch's Python package.
+
+The server of the ``nvidia-pytriton`` wheel has no libtorch backend. This one serves the same model repositories under
+the same name and by the same rules, so that a bundle runs unchanged in NVIDIA's container:
+
+- the model is ``<model>/<version>/model.pt``;
+- an input is named as an argument of ``forward``, or all are ``NAME__<index>``; an output is ``NAME__<index>``;
+- the parameters ``INFERENCE_MODE``, ``DISABLE_OPTIMIZED_EXECUTION``, ``ENABLE_JIT_EXECUTOR``, ``ENABLE_JIT_PROFILING``,
+  ``INTRA_OP_THREAD_COUNT`` and ``INTER_OP_THREAD_COUNT`` mean what they mean there.
+
+It runs inside Triton's Python stub, one process per instance, and can import nothing of this repository. Tensors go in
+and out through DLPack: with numpy 2 a ``pb_utils.Tensor`` made of an array arrives empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton_python_backend_utils as pb_utils
+
+TORCH_TYPES = {
+    "TYPE_BOOL": torch.bool,
+    "TYPE_UINT8": torch.uint8,
+    "TYPE_INT8": torch.int8,
+    "TYPE_INT16": torch.int16,
+    "TYPE_INT32": torch.int32,
+    "TYPE_INT64": torch.int64,
+    "TYPE_FP16": torch.float16,
+    "TYPE_FP32": torch.float32,
+    "TYPE_FP64": torch.float64,
+}
+INDEXED = re.compile(r"__(\d+)$")
+
+
+class TritonPythonModel:
+    """One instance of a model."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the model.
+
+        Args:
+            args: as Triton gives them: ``model_config`` (JSON), ``model_repository``, ``model_version``,
+                ``model_instance_kind``, ``model_instance_device_id``.
+
+        Raises:
+            pb_utils.TritonModelException: the file is absent or the config does not fit it.
+        """
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        _configure_torch(parameters)
+        self._no_grad = torch.inference_mode if _is_true(parameters, "INFERENCE_MODE") else torch.no_grad
+        gpu = args["model_instance_kind"] == "GPU"
+        self._device = torch.device(f"cuda:{args['model_instance_device_id']}" if gpu else "cpu")
+        path = Path(args["model_repository"]) / args["model_version"] / "model.pt"
+        if not path.is_file():
+            raise pb_utils.TritonModelException(f"{config['name']}: version {args['model_version']} has no model.pt")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._module = torch.jit.load(str(path), map_location=self._device).eval()
+        arguments = [argument.name for argument in self._module.forward.schema.arguments[1:]]
+        self._inputs = _input_order([entry["name"] for entry in config["input"]], arguments)
+        self._outputs = [_output(entry) for entry in config["output"]]
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer a batch: the model runs once over the rows of all requests.
+
+        If that fails, each request runs on its own, so that one request's bad value is its own failure alone.
+        """
+        responses: list[Any] = [None] * len(requests)
+        alive = []
+        for index, request in enumerate(requests):
+            if request.is_cancelled():
+                responses[index] = _failed("the request was cancelled", pb_utils.TritonError.CANCELLED)
+            else:
+                alive.append(index)
+        try:
+            answered = self._run([requests[index] for index in alive])
+        except Exception as error:  # noqa: BLE001 - whatever the model raises belongs to these requests, not to the process
+            answered = [_failed(_reason(error))] if len(alive) == 1 else self._one_by_one(requests, alive)
+        for index, response in zip(alive, answered, strict=True):
+            responses[index] = response
+        return responses
+
+    def _one_by_one(self, requests: list[Any], alive: list[int]) -> list[Any]:
+        answered = []
+        for index in alive:
+            try:
+                answered += self._run([requests[index]])
+            except Exception as error:  # noqa: BLE001 - as above
+                answered.append(_failed(_reason(error)))
+        return answered
+
+    def _run(self, requests: list[Any]) -> list[Any]:
+        if not requests:
+            return []
+        columns = [
+            [torch.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for request in requests]
+            for name in self._inputs
+        ]
+        rows = [len(tensor) for tensor in columns[0]]
+        batch = [(torch.cat(column) if len(column) > 1 else column[0]).to(self._device) for column in columns]
+        with self._no_grad():
+            result = self._module(*batch)
+        results = (result,) if isinstance(result, torch.Tensor) else tuple(result)
+        split = []
+        for name, index, dtype in self._outputs:
+            found = results[index]
+            if found.dtype != dtype or len(found) != sum(rows):
+                raise RuntimeError(f"output {name} is {found.dtype} {list(found.shape)}, not as the config says")
+            split.append((name, found.cpu().contiguous().split(rows)))
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack(name, parts[at]) for name, parts in split])
+            for at in range(len(requests))
+        ]
+
+
+def _configure_torch(parameters: dict[str, str]) -> None:
+    """Apply the process-wide settings of libtorch's parameters."""
+    if "INTRA_OP_THREAD_COUNT" in parameters:
+        torch.set_num_threads(int(parameters["INTRA_OP_THREAD_COUNT"]))
+    if "INTER_OP_THREAD_COUNT" in parameters:
+        with contextlib.suppress(RuntimeError):
+            torch.set_num_interop_threads(int(parameters["INTER_OP_THREAD_COUNT"]))
+    if _is_true(parameters, "DISABLE_OPTIMIZED_EXECUTION"):
+        torch._C._set_graph_executor_optimize(False)
+    if "ENABLE_JIT_EXECUTOR" in parameters:
+        torch._C._jit_set_profiling_executor(_is_true(parameters, "ENABLE_JIT_EXECUTOR"))
+    if "ENABLE_JIT_PROFILING" in parameters:
+        torch._C._jit_set_profiling_mode(_is_true(parameters, "ENABLE_JIT_PROFILING"))
+
+
+def _is_true(parameters: dict[str, str], name: str) -> bool:
+    return parameters.get(name, "").strip().lower() in {"1", "true", "on"}
+
+
+def _input_order(names: list[str], arguments: list[str]) -> list[str]:
+    """Return the config's input names in the order of the arguments of ``forward``."""
+    if sorted(names) == sorted(arguments):
+        return arguments
+    indices = [INDEXED.search(name) for name in names]
+    by_index = {int(found[1]): name for found, name in zip(indices, names, strict=True) if found}
+    if sorted(by_index) == list(range(len(arguments))):
+        return [by_index[index] for index in range(len(arguments))]
+    raise pb_utils.TritonModelException(
+        f"inputs {names} are neither the arguments of forward ({', '.join(arguments)}) nor numbered NAME__0, NAME__1 ..."
+    )
+
+
+def _output(entry: dict[str, Any]) -> tuple[str, int, torch.dtype]:
+    found = INDEXED.search(entry["name"])
+    if found is None:
+        raise pb_utils.TritonModelException(f"output {entry['name']} is not named NAME__<index>")
+    return entry["name"], int(found[1]), TORCH_TYPES[entry["data_type"]]
+
+
+def _failed(reason: str, code: int | None = None) -> Any:
+    error = pb_utils.TritonError(reason, pb_utils.TritonError.INTERNAL if code is None else code)
+    return pb_utils.InferenceResponse(output_tensors=[], error=error)
+
+
+def _reason(error: Exception) -> str:
+    """Return the last line of an error: before it TorchScript prints its source with the exporting machine's paths."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"the model failed: {lines[-1] if lines else type(error).__name__}"

@@ -1,0 +1,150 @@
+"""Starts one tritonserver, tells whether it is ready, and stops it with everything it started."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.triton import leftovers
+from scripts.triton.wheel import Server
+
+LOOPBACK = "127.0.0.1"
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a stack's Triton is started with.
+
+    Attributes:
+        repository: model repository.
+        data_dir: of the stack: its backends are laid out there, and its name is derived from it.
+        http_port: on loopback.
+        grpc_port: on loopback.
+        metrics_port: on loopback.
+        ready_timeout_s: from start to ready; loading and warming up a large model takes minutes.
+        stop_timeout_s: for requests in flight at a stop.
+    """
+
+    repository: Path
+    data_dir: Path
+    http_port: int
+    grpc_port: int
+    metrics_port: int
+    ready_timeout_s: float = 600.0
+    stop_timeout_s: float = 30.0
+
+    @property
+    def prefix(self) -> str:
+        """Return what every process and shared-memory region of this stack carries in its name."""
+        return leftovers.stack_prefix(self.data_dir)
+
+
+def command(server: Server, backends: Path, settings: Settings) -> list[str]:
+    """Return the command line of tritonserver."""
+    return [
+        str(server.binary),
+        f"--model-repository={settings.repository.resolve()}",
+        f"--backend-directory={backends.resolve()}",
+        "--model-control-mode=none",
+        "--strict-readiness=true",
+        "--exit-on-error=true",
+        f"--exit-timeout-secs={int(settings.stop_timeout_s)}",
+        f"--http-address={LOOPBACK}",
+        f"--http-port={settings.http_port}",
+        f"--grpc-address={LOOPBACK}",
+        f"--grpc-port={settings.grpc_port}",
+        f"--metrics-address={LOOPBACK}",
+        f"--metrics-port={settings.metrics_port}",
+        f"--backend-config=python,shm-region-prefix-name={settings.prefix}",
+    ]
+
+
+def environment(server: Server) -> dict[str, str]:
+    """Return the environment: the server's libraries, and this Python first in the path for the stubs."""
+    own = os.environ
+    libraries = [str(server.libraries), own.get("LD_LIBRARY_PATH", "")]
+    return {
+        **own,
+        "LD_LIBRARY_PATH": ":".join(path for path in libraries if path),
+        "PATH": f"{Path(sys.executable).parent}:{own.get('PATH', '')}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class RunningTriton:
+    """One tritonserver process and its stubs, in a session of their own."""
+
+    def __init__(self, server: Server, backends: Path, settings: Settings, log: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._process = subprocess.Popen(
+            command(server, backends, settings),
+            env=environment(server),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one system call, made before any thread matters
+        )
+        self._reader = threading.Thread(target=self._hand_on, args=(log,), daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of tritonserver."""
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """Return the exit code, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def is_ready(self) -> bool:
+        """Tell whether all models are loaded, warmed up and answering."""
+        connection = http.client.HTTPConnection(LOOPBACK, self._settings.http_port, timeout=2)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """Let requests in flight finish, then end the server, its stubs and their shared memory."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(self._settings.stop_timeout_s + 5)
+        self.kill()
+
+    def kill(self) -> None:
+        """End everything at once and clear it away; also after the server ended by itself."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        leftovers.clear(self._settings.prefix)
+        self._reader.join(timeout=2)
+
+    def _hand_on(self, log: Callable[[str], None]) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - opened above
+        for line in self._process.stdout:
+            log(line.decode(errors="replace").rstrip())
+
+
+def _end_with_parent() -> Callable[[], None]:
+    """Return what makes the kernel end a child with SIGTERM when the launcher dies without stopping it."""
+    library = ctypes.CDLL(None, use_errno=True)
+
+    def ask() -> None:
+        library.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return ask
