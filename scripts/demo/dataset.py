@@ -27,12 +27,17 @@ class Pictures:
     """n training pictures.
 
     pixels: [n, IMAGE_SIZE, IMAGE_SIZE, 3] uint8. said: [n, SAID, 2] int16, concepts as two indices into ATOMS (the same
-    index twice for a concept of one atom). possible: [n, len(ATOMS)] bool, what is not clearly false.
+    index twice for a concept of one atom). possible: [n, ceil(len(ATOMS) / 8)] uint8, one bit an
+    atom: what is not clearly false.
     """
 
     pixels: Pixels
     said: NDArray[np.int16]
-    possible: NDArray[np.bool_]
+    possible: NDArray[np.uint8]
+
+    def allows(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return [len(rows), len(ATOMS)]: what is not clearly false of these pictures."""
+        return np.unpackbits(self.possible[rows], axis=1, count=len(ATOMS)).astype(np.bool_)
 
 
 def sample_size(rng: np.random.Generator) -> tuple[int, int]:
@@ -99,6 +104,4 @@ def draw_pictures(count: int, seed: int, cache: Path | None = None, workers: int
             array.flush()
         (folder / "complete").touch()
     loaded = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
-    return Pictures(
-        loaded[0], np.asarray(loaded[1]), np.unpackbits(loaded[2], axis=1, count=len(ATOMS)).astype(np.bool_)
-    )
+    return Pictures(loaded[0], loaded[1], loaded[2])

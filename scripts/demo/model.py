@@ -97,7 +97,7 @@ class Demo:
     @property
     def scale(self) -> float:
         """What cosines are multiplied by before a softmax: at most 100."""
-        return float(self.model.logit_scale.exp())
+        return float(self.model.logit_scale.detach().exp())
 
     def images(self, pictures: Sequence[Image.Image], batch: int = 256) -> NDArray[np.float32]:
         """Return unit vectors [n, D] of pictures of any size."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed
+from numpy.typing import NDArray
 from torch.multiprocessing.spawn import spawn
 from tqdm import tqdm
 from transformers import CLIPModel, CLIPTokenizer
@@ -77,7 +78,7 @@ def _junk(text: str, rng: np.random.Generator) -> str:
     return " ".join([*parts[:place], junk, *parts[place:]])
 
 
-def captions(said: np.ndarray, rng: np.random.Generator) -> list[str]:
+def captions(said: NDArray[np.int16], rng: np.random.Generator) -> list[str]:
     """Return a caption for each concept [n, 2] of indices into ATOMS."""
     texts = []
     for one, other in said:
@@ -96,16 +97,38 @@ class Course:
     rate: float
     seed: int
 
+    def share_of_rate(self, step: int) -> float:
+        """Return the learning rate at a step as a share of its peak: 300 steps up, level, the last third down to 0."""
+        steps = self.views // self.batch
+        return min(1.0, (step + 1) / 300, max(0.005, (steps - step) / (steps / 3)))
+
+    def rows(self, step: int, count: int) -> NDArray[np.int64]:
+        """Return the pictures of a step, out of `count`: all come once before any comes again."""
+        places = np.arange(step * self.batch, (step + 1) * self.batch)
+        parts = [
+            np.random.default_rng([self.seed, int(number)]).permutation(count)[
+                places[places // count == number] % count
+            ]
+            for number in np.unique(places // count)
+        ]
+        return np.concatenate(parts)
+
 
 def train(
-    rank: int, ranks: int, model: CLIPModel, tokenizer: CLIPTokenizer, pictures: Pictures, course: Course
+    rank: int,
+    ranks: int,
+    model: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    pictures: Pictures,
+    course: Course,
+    checkpoint: Path,
 ) -> None:
     """Train in place, as one of `ranks` processes that each take their part of every batch.
 
     All processes draw the same lots. Each encodes its own pictures and captions, all share the vectors, compute the
-    same loss over the whole batch, and add up their gradients: the result is that of one process with the whole batch.
+    same loss over the whole batch, and add up their gradients: the result is that of one process with the whole
+    batch. The first one writes to `checkpoint` now and then; training goes on from there if it exists.
     """
-    rng = np.random.default_rng(course.seed)
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.05},
@@ -113,18 +136,26 @@ def train(
     ]
     optimizer = torch.optim.AdamW(groups, lr=course.rate, betas=(0.9, 0.98), fused=True)
     batch, steps = course.batch, course.views // course.batch
-    warm = min(300, steps // 10 + 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda k: min(1.0, (k + 1) / warm) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * k / steps)))
-    )
-    part = slice(rank * batch // ranks, (rank + 1) * batch // ranks)
-    order, mean = np.empty(0, dtype=np.int64), 0.0
+    part, first, mean = slice(rank * batch // ranks, (rank + 1) * batch // ranks), 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, mean = int(state["step"]), float(state["loss"])
     model.train()
-    with tqdm(total=steps * batch, desc="training", unit="picture", smoothing=0.05, disable=rank > 0) as bar:
-        for step in range(steps):
-            if len(order) < batch:
-                order = np.concatenate([order, rng.permutation(len(pictures.pixels))])
-            rows, order = order[:batch], order[batch:]
+    bar = tqdm(
+        total=steps * batch, initial=first * batch, desc="training", unit="picture", smoothing=0.05, disable=rank > 0
+    )
+    with bar:
+        for step in range(first, steps):
+            if rank == 0 and step % 100 == 0 and step > first:
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "loss": mean}
+                torch.save(state, checkpoint.with_suffix(".part"))
+                checkpoint.with_suffix(".part").replace(checkpoint)
+            for group in optimizer.param_groups:
+                group["lr"] = course.rate * course.share_of_rate(step)
+            rows = course.rows(step, len(pictures.pixels))
+            rng = np.random.default_rng([course.seed, step, ranks])
             picks = np.argsort(rng.random((batch, SAID)), axis=1)[:, :2]
             said = pictures.said[rows[:, None], picks]
             own_rng = np.random.default_rng([course.seed, step, rank])
@@ -133,7 +164,7 @@ def train(
             pixels = normalise(vary(torch.from_numpy(pictures.pixels[rows[part]]), own_rng))
             images = gather(encode_images(model, pixels), rank, ranks)
             words = gather(encode_texts(model, ids), rank, ranks)
-            possible, asked = pictures.possible[rows], said.reshape(-1, 2)
+            possible, asked = pictures.allows(rows), said.reshape(-1, 2)
             true = torch.from_numpy(possible[:, asked[:, 0]] & possible[:, asked[:, 1]])
             logits = model.logit_scale.exp() * images @ words.T
             loss = contrastive_loss(logits, torch.arange(batch).repeat_interleave(2), true)
@@ -142,7 +173,6 @@ def train(
             add_gradients(model, ranks)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
-            schedule.step()
             with torch.no_grad():
                 model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
             mean = loss.item() if step == 0 else 0.98 * mean + 0.02 * loss.item()
@@ -173,7 +203,7 @@ def add_gradients(model: CLIPModel, ranks: int) -> None:
         gradient.copy_(summed.view_as(gradient))
 
 
-def _run(rank: int, ranks: int, store: str, out: Path, drawn: tuple[int, Path | None], course: Course) -> None:
+def _run(rank: int, ranks: int, folder: str, out: Path, drawn: tuple[int, Path | None], course: Course) -> None:
     """One process of the training; the first one saves the model."""
     torch.set_num_threads(1 if ranks > 1 else os.cpu_count() or 1)
     torch.manual_seed(course.seed)
@@ -181,10 +211,13 @@ def _run(rank: int, ranks: int, store: str, out: Path, drawn: tuple[int, Path | 
     start, end = (int(tokenizer.convert_tokens_to_ids(token)) for token in (START, END))
     model = build_model(len(tokenizer), start, end)
     if ranks > 1:
-        torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
-    train(rank, ranks, model, tokenizer, draw_pictures(drawn[0], TRAINING_SEED + course.seed, drawn[1]), course)
+        torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
+    pictures = draw_pictures(drawn[0], TRAINING_SEED + course.seed, drawn[1])
+    checkpoint = out / "checkpoint.pt"
+    train(rank, ranks, model, tokenizer, pictures, course, checkpoint)
     if rank == 0:
         save(model, tokenizer, out)
+        checkpoint.unlink(missing_ok=True)
     if ranks > 1:
         torch.distributed.destroy_process_group()
 
@@ -195,6 +228,8 @@ def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
     save_preprocessor(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 def main() -> None:
@@ -208,19 +243,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=None, help="folder for drawn pictures (default: a temporary one)")
     parser.add_argument("--processes", type=int, default=4, help="processes that draw and train, one thread each")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a run that was cut off")
     options = parser.parse_args()
     if options.batch % options.processes:
         parser.error("--batch must be a multiple of --processes")
     begun = time.monotonic()
     draw_pictures(options.pictures, TRAINING_SEED + options.seed, options.cache, options.processes)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.resume:
+        (options.out / "checkpoint.pt").unlink(missing_ok=True)
     course = Course(options.views, options.batch, options.rate, options.seed)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (options.processes, f"{folder}/store", options.out, (options.pictures, options.cache), course)
+        arguments = (options.processes, folder, options.out, (options.pictures, options.cache), course)
         if options.processes == 1:
             _run(0, *arguments)
         else:
-            spawn(_run, arguments, nprocs=options.processes)
+            spawn(_run, arguments, nprocs=options.processes)  # type: ignore[no-untyped-call]
     minutes = (time.monotonic() - begun) / 60
     demo = Demo.load(options.out)
     figures: Figures = measure(demo)

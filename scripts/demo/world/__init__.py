@@ -6,11 +6,12 @@
 >>> caption(scene, rng)                            # 'a photo of a red circle'
 """
 
-from scripts.demo.world.captions import HELD_OUT_TEMPLATES, TEMPLATES, Concept, caption, concepts, label, words
+from scripts.demo.world.captions import Concept, caption, concepts, label, words
 from scripts.demo.world.draw import draw
 from scripts.demo.world.palette import COLOURS
 from scripts.demo.world.sample import HELD_OUT_FACES, HELD_OUT_PAIRS, SPLITS, sample_scene, scenario_scene
 from scripts.demo.world.scene import ATOMS, ATTRIBUTES, SCENARIOS, Item, Scene, Truth, truth
+from scripts.demo.world.wordings import HELD_OUT_TEMPLATES, TEMPLATES
 
 __all__ = [
     "ATOMS", "ATTRIBUTES", "COLOURS", "HELD_OUT_FACES", "HELD_OUT_PAIRS", "HELD_OUT_TEMPLATES", "SCENARIOS", "SPLITS",

@@ -103,8 +103,8 @@ def paper(image: Image.Image, ground: Rgb, rng: np.random.Generator) -> Image.Im
     if rng.random() < 0.5:
         faint = jitter(ground, 14.0, rng)
         step = max(5, int(height * float(rng.uniform(0.06, 0.15))))
-        for y in range(int(rng.integers(step)), height, step):
-            canvas.line((0, y, width, y), fill=faint)
+        for row in range(int(rng.integers(step)), height, step):
+            canvas.line((0, row, width, row), fill=faint)
         return image
     for _ in range(int(rng.integers(3, 12))):
         x, y, r = float(rng.uniform(0, width)), float(rng.uniform(0, height)), float(rng.uniform(0.05, 0.3)) * width
