@@ -42,7 +42,7 @@ from gateway.image_exif import read_orientation
 from gateway.image_gif import read_gif
 from gateway.image_header import ACCEPTED_FORMATS, ImageFormat, ImageHeader, sniff
 from gateway.image_jpeg import read_jpeg
-from gateway.image_png import read_png
+from gateway.image_png import load_all_rows, read_png
 from gateway.image_rgb import Colour, to_rgb, turn_upright
 from gateway.image_webp import read_webp
 
@@ -251,6 +251,9 @@ class DecodedImage:
         self._wanted = wanted
         self._limits = limits
         self._deadline = deadline
+        # A still JPEG or PNG that is RGB already is handed out as it is. The others hold decoders (and an animation's
+        # next frame is drawn into the same pixels), so what they hand out is a copy.
+        self._copies = info.frames > 1 or info.format not in {"jpeg", "png"}
 
     def __enter__(self) -> Self:
         return self
@@ -261,8 +264,9 @@ class DecodedImage:
         self.close()
 
     def close(self) -> None:
-        """Free the decoder and its pixels; frames already handed out stay valid."""
-        self._picture.close()
+        """Free the decoder; frames already handed out stay valid, and no more can be had."""
+        if self._copies:
+            self._picture.close()
 
     def frames(self) -> Iterator[Frame]:
         """Decode the sampled frames one by one, in order; can be called once.
@@ -283,19 +287,22 @@ class DecodedImage:
                 # time, so that the clock is looked at between them.
                 if index:
                     self._picture.seek(index)
-                self._picture.load()
+                if animated or self.info.format != "png":
+                    self._picture.load()
+                else:
+                    load_all_rows(self._picture)
                 start_ms = self._picture.info.get("timestamp", clock_ms)
                 clock_ms += self._picture.info.get("duration", 0) or 0
                 if index not in self._wanted:
                     continue
-                rgb = self._upright_rgb(animated=animated)
+                rgb = self._upright_rgb()
             yield Frame(rgb=rgb, time_ms=round(start_ms) if animated else None)
 
-    def _upright_rgb(self, *, animated: bool) -> Image.Image:
+    def _upright_rgb(self) -> Image.Image:
         picture: Image.Image = self._picture
         rgb = to_rgb(picture, self._limits.background)
-        if rgb is picture and animated:
-            rgb = picture.copy()  # the decoder draws the next frame into this one
+        if rgb is picture and self._copies:
+            rgb = picture.copy()
         rgb = turn_upright(rgb, self._orientation)
         size = (self.info.width, self.info.height)
         if rgb.size != size:  # a GIF whose later frames stick out of the first one's canvas

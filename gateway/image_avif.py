@@ -59,7 +59,7 @@ def read_avif(data: bytes) -> ImageHeader:
         height=height,
         frames=frames,
         orientation=1,
-        bytes_per_pixel=planes * (4 if frames > 1 else 2) + 16,
+        bytes_per_pixel=planes * (4 if frames > 1 else 2) + 10,
         keep=((0, len(data)),),
         blank=tuple(found.exif_items),
     )
