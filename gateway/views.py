@@ -21,8 +21,10 @@ MAX_TILES = 5
 _OVERLAP = 0.25
 """Least share of a tile that its neighbour sees too, so that nothing is met only in halves."""
 
-_EXACT_RESIZE_PIXELS = 16_000_000
-"""Up to this many pixels the whole picture is resized and then cropped, as the reference does (64 MB at most)."""
+_WHOLE_RESIZE_PIXELS = 4_000_000
+"""Up to this many pixels (16 MB) the whole picture is resized and then cropped, in one go as the reference does."""
+
+_SLAB_COLUMNS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +98,39 @@ def _center(rgb: Image.Image, *, size_px: int, resize_px: int) -> View:
     wide = resize_px if width == short else int(resize_px * width / height)
     high = resize_px if height == short else int(resize_px * height / width)
     left, top = round((wide - size_px) / 2), round((high - size_px) / 2)
-    crop = (left, top, left + size_px, top + size_px)
-    # The crop's place in the source, as floats.
-    source = (crop[0] * width / wide, crop[1] * height / high, crop[2] * width / wide, crop[3] * height / high)
-    if wide * high <= _EXACT_RESIZE_PIXELS:
-        square = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop(crop)
+    if wide * high <= _WHOLE_RESIZE_PIXELS:
+        square = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size_px, top + size_px))
     else:
-        # A very long picture: only the window is computed. Pillow's filter reads past the box where it needs to, so
-        # the pixels are the same.
-        square = rgb.resize((size_px, size_px), Image.Resampling.BICUBIC, box=source)
+        square = _resize_window(rgb, (wide, high), (left, top), size_px)
     box = (
-        math.floor(source[0]),
-        math.floor(source[1]),
-        min(math.ceil(source[2]), width),
-        min(math.ceil(source[3]), height),
+        math.floor(left * width / wide),
+        math.floor(top * height / high),
+        min(math.ceil((left + size_px) * width / wide), width),
+        min(math.ceil((top + size_px) * height / high), height),
     )
     return View("center", box, np.asarray(square))
+
+
+def _resize_window(rgb: Image.Image, size: tuple[int, int], corner: tuple[int, int], size_px: int) -> Image.Image:
+    """Compute a square window of a resize that is too large to hold, pixel for pixel the same.
+
+    Pillow resizes columns first, then rows, each to 8 bits. Here the columns are dropped that nobody asks for before
+    the rows are resized, and the rows of a few columns at a time.
+
+    Args:
+        rgb: mode RGB.
+        size: (width, height) of the whole resize.
+        corner: (left, top) of the window in it.
+        size_px: side of the window.
+    """
+    (wide, high), (left, top) = size, corner
+    columns = rgb.resize((wide, rgb.height), Image.Resampling.BICUBIC).crop((left, 0, left + size_px, rgb.height))
+    window = Image.new("RGB", (size_px, size_px))
+    for start in range(0, size_px, _SLAB_COLUMNS):
+        end = min(start + _SLAB_COLUMNS, size_px)
+        slab = columns.crop((start, 0, end, rgb.height)).resize((end - start, high), Image.Resampling.BICUBIC)
+        window.paste(slab.crop((0, top, end - start, top + size_px)), (start, 0))
+    return window
 
 
 def _stretch(rgb: Image.Image, size_px: int) -> npt.NDArray[np.uint8]:
