@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def export_into(repository: Path, order: Order) -> None:
     with exclusive(repository):
         fetch(order.source)  # after this a hub model has a commit
         request = order.request() or Request(order.source.id, order.precision, order.device, order.cores)
+        # Read when torch is loaded: threads that wait for each other sleep, and leave the cores to other programs.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             from scripts.export.pipeline import export
         except ModuleNotFoundError as error:

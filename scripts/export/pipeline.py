@@ -56,7 +56,7 @@ def export(source: Source, request: Request, repository: Path) -> Manifest:
     if request.device == "cuda" and not torch.cuda.is_available():
         raise ExportRefused("DEVICE=cuda, but PyTorch finds no usable GPU: install a CUDA build, or give DEVICE=cpu")
     device = torch.device(request.device)
-    torch.set_num_threads(request.cores)
+    torch.set_num_threads(max(1, request.cores // 2))
     _say(f"loading {source.id}")
     model = load(source)
     _say(f"tracing at {request.precision} for {request.device}")
@@ -81,7 +81,10 @@ def export(source: Source, request: Request, repository: Path) -> Manifest:
         f"largest difference {figures.image.max_abs:.1e}, {figures.text.max_abs:.1e}"
     )
     image_size, text_size = measured(model, image, text, request, device)
-    _say(f"{image_size.rows_per_s:.0f} pictures/s, {text_size.rows_per_s:.0f} texts/s in this process")
+    _say(
+        f"about {image_size.rows_per_s:.0f} pictures/s on {image_size.instances} x {image_size.threads} threads, "
+        f"{text_size.rows_per_s:.0f} texts/s on {text_size.instances} x {text_size.threads}"
+    )
     manifest = _manifest(source, request, model, figures, image_size.max_batch, text_size.max_batch)
     manifest = writing.finish(staging, manifest, model.words.json, image_size, text_size)
     writing.publish(staging, repository, request)
@@ -141,12 +144,21 @@ def measured(
     buckets = model.words.transform.length_buckets
     pixels = parity.example_pixels(8, model.transform.size_px, seed=1).to(device)
     ids = parity.example_ids(model.words, 16, buckets[min(1, len(buckets) - 1)], seed=1).to(device)
-    instances, threads = sizing.instances_and_threads(request.cores) if request.device == "cpu" else (2, 1)
+    model_bytes = 4 * sum(parameter.numel() for parameter in model.eager.parameters())
+    instances, threads = 2, 1
+    if request.device == "cpu":
+        instances, threads = sizing.instances_and_threads(request.cores, model_bytes)
+    torch.set_num_threads(threads)
     sizes = []
-    for module, batch, most in ((image, pixels, IMAGE_BATCH), (text, ids, TEXT_BATCH)):
+    # Texts are few: the gateway keeps the vectors of those it has seen.
+    for module, batch, most, count in (
+        (image, pixels, IMAGE_BATCH, instances),
+        (text, ids, TEXT_BATCH, max(1, instances // 2)),
+    ):
         rate = sizing.rows_per_second(module, batch)
-        largest = sizing.largest_batch(rate, most[request.device])
-        sizes.append(sizing.Sizing(instances, threads, largest, sizing.queue_places(rate), rate))
+        rate *= count if request.device == "cpu" else 1
+        largest = sizing.largest_batch(rate / count, most[request.device])
+        sizes.append(sizing.Sizing(count, threads, largest, sizing.queue_places(rate), rate))
     return sizes[0], sizes[1]
 
 

@@ -78,6 +78,8 @@ def environment(server: Server) -> dict[str, str]:
         "LD_LIBRARY_PATH": ":".join(path for path in libraries if path),
         "PATH": f"{Path(sys.executable).parent}:{own.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
+        # Threads of one inference that wait for each other sleep, and leave the cores to other programs.
+        "OMP_WAIT_POLICY": own.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
 
 
