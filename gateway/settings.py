@@ -33,7 +33,6 @@ class Settings(BaseSettings):
         Path("model_repository"),
         description="The bundle that Triton serves: the manifest and the tokenizer are read here.",
     )
-    data_dir: Path = Field(Path("data"), description="Where state is kept.")
     log_format: Literal["json", "console"] = Field("console", description="Form of log lines on standard output.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged."

@@ -28,7 +28,7 @@ def unit_rows(rows: npt.NDArray[np.generic]) -> Vectors:
         seed = int.from_bytes(hashlib.sha256(np.ascontiguousarray(row).tobytes()).digest()[:8], "big")
         made.append(np.random.default_rng(seed).standard_normal(DIM))
     vectors = np.array(made, np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 class FakeEncoder:

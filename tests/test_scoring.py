@@ -14,7 +14,7 @@ from gateway.scoring import TextMatrix, mean_unit, score, softmax
 
 def units(rows: int, dim: int = 16, seed: int = 0) -> np.ndarray:
     vectors = np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def matrix(mode: Mode, labels: np.ndarray, groups: list[np.ndarray], group_of: list[int]) -> TextMatrix:

@@ -278,7 +278,7 @@ def test_multipart_that_is_refused(web: Web, content_type: str, body: bytes, sta
 
 
 def test_multipart_fields_and_options(web: Web) -> None:
-    files = [("file", ("../../etc/\x00passwd", png(), "text/html")), ("file", ("b", png("blue")))]
+    files: Any = [("file", ("../../etc/\x00passwd", png(), "text/html")), ("file", ("b", png("blue")))]
     direct = web.client.post("/v1/classify", files=files, data={"labels": ["cat", "dog"], "top_k": "1"})
     assert direct.status_code == 200, direct.text
     assert [len(result["scores"]) for result in direct.json()["results"]] == [1, 1]
