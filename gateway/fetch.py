@@ -209,18 +209,20 @@ class Fetcher:
         try:
             response = await connection.handle_async_request(request)
             try:
-                return await self._read(response)
+                return await self._read(response, network)
             finally:
                 await response.aclose()
-        except (httpcore2.TimeoutException, TimeoutError):
-            raise
+        except TimeoutError:
+            raise  # the deadline of the whole fetch
+        except httpcore2.TimeoutException as fault:
+            raise SourceTimeout("The server in the image URL stopped answering.") from fault
         except (httpcore2.NetworkError, httpcore2.ProtocolError, ssl.SSLError, OSError, ValueError) as fault:
             raise SourceUnreachable("The server in the image URL cannot be reached or breaks off.") from fault
         finally:
             await connection.aclose()
             await network.aclose()
 
-    async def _read(self, response: httpcore2.Response) -> bytes | str:
+    async def _read(self, response: httpcore2.Response, network: _PinnedNetwork) -> bytes | str:
         headers = {name.lower(): value for name, value in response.headers}
         if response.status in _REDIRECTS and b"location" in headers:
             return headers[b"location"].decode("utf-8", "replace")
@@ -242,6 +244,8 @@ class Fetcher:
             if not judged and len(body) >= SIGNATURE_BYTES:
                 _check_signature(body)
                 judged = True
+        if length and network.body_bytes > len(body):
+            raise SourceTooLarge("The image URL sends more bytes than its Content-Length announces; send just those.")
         _check_signature(body)
         return bytes(body)
 
@@ -268,7 +272,12 @@ class _PinnedNetwork(httpcore2.AsyncNetworkBackend):
         self._addresses = addresses[: limits.max_addresses]
         self._target = target
         self._timeout_s = limits.timeout_s
-        self._stream: httpcore2.AsyncNetworkStream | None = None
+        self._stream: _CountedStream | None = None
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes received behind the response's headers, whatever they announced."""
+        return 0 if self._stream is None else self._stream.body_bytes
 
     async def aclose(self) -> None:
         """Close the connection, also one whose TLS handshake was cut off by the deadline."""
@@ -288,18 +297,19 @@ class _PinnedNetwork(httpcore2.AsyncNetworkBackend):
         for address in self._addresses:
             try:
                 async with asyncio.timeout(share_s):
-                    stream = await self._network.connect_tcp(
-                        str(address), port, local_address=local_address, socket_options=socket_options
+                    self._stream = _CountedStream(
+                        await self._network.connect_tcp(
+                            str(address), port, local_address=local_address, socket_options=socket_options
+                        )
                     )
-            except TimeoutError:
+            except (TimeoutError, httpcore2.ConnectTimeout):
                 silent = True
                 continue
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout, OSError):
+            except (httpcore2.ConnectError, OSError):
                 continue
-            self._stream = stream
-            if not self._target.exempt and _leads_back(stream):
+            if not self._target.exempt and _leads_back(self._stream):
                 forbid()
-            return stream
+            return self._stream
         if silent:
             raise SourceTimeout("The server in the image URL did not take the connection in time.")
         raise SourceUnreachable("The server in the image URL cannot be reached.")
@@ -314,6 +324,47 @@ class _PinnedNetwork(httpcore2.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class _CountedStream(httpcore2.AsyncNetworkStream):
+    """A connection that counts what comes behind the response's headers, plain or through TLS."""
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._head: bytes | None = b""
+        self.body_bytes = 0
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        data = await self._stream.read(max_bytes, timeout)
+        if self._head is None:
+            self.body_bytes += len(data)
+            return data
+        self._head += data
+        while self._head is not None and b"\r\n\r\n" in self._head:
+            head, _, behind = self._head.partition(b"\r\n\r\n")
+            if head.startswith(b"HTTP/1.1 1"):  # an interim response: the real one follows
+                self._head = behind
+            else:
+                self._head, self.body_bytes = None, len(behind)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore2.AsyncNetworkStream:
+        self._stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        return self
+
+    def get_extra_info(self, info: str) -> object:
+        return self._stream.get_extra_info(info)
 
 
 def _leads_back(stream: httpcore2.AsyncNetworkStream) -> bool:

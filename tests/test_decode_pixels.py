@@ -109,7 +109,7 @@ def test_30_grey_with_colour_key() -> None:
 def test_30_rgb_with_colour_key() -> None:
     key = tuple(int(v) for v in PIXELS[3, 5])
     data = make.png(64, 48, make.rows(PIXELS), make.chunk(b"tRNS", struct.pack(">3H", *key)))
-    assert np.array_equal(pixels(data), over(PIXELS, np.where((key == PIXELS).all(axis=2), 0, 255)))
+    assert np.array_equal(pixels(data), over(PIXELS, np.where(np.equal(PIXELS, key).all(axis=2), 0, 255)))
 
 
 def test_31_16_bit_grey_is_scaled() -> None:
