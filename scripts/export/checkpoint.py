@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import CLIPConfig, CLIPModel
+from transformers.utils import logging
 
 from gateway.bundle import ImageTransform
 from scripts.export.architectures import CONTEXT_LENGTH, RANDOM_SEED, VOCABULARY_SIZE, random_architecture
@@ -62,16 +64,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def load_folder(folder: Path) -> Any:
+def load_folder(folder: Path) -> CLIPModel:
     """Load an eager fp32 ``CLIPModel`` with attention written out, in evaluation mode.
 
     Raises:
         ExportRefused: not a CLIP, or its weights are absent, unreadable or incomplete.
     """
     read_config(folder)
-    from transformers import CLIPModel
-    from transformers.utils import logging
-
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     safetensors = bool(list(folder.glob("*.safetensors")))
@@ -102,14 +101,12 @@ def load_folder(folder: Path) -> Any:
     return model.eval()
 
 
-def load_random(name: str) -> Any:
+def load_random(name: str) -> CLIPModel:
     """Build an eager fp32 ``CLIPModel`` of a named architecture with seeded random weights.
 
     Args:
         name: ``random:<architecture>``.
     """
-    from transformers import CLIPConfig, CLIPModel
-
     sizes = random_architecture(name)
     config = CLIPConfig(
         projection_dim=sizes.embedding_dim,
@@ -140,7 +137,7 @@ def load_random(name: str) -> Any:
         return CLIPModel(config).eval()
 
 
-def weights_sha256(model: Any) -> str:
+def weights_sha256(model: CLIPModel) -> str:
     """Return the hex sha256 of the fp32 weights: names sorted, each with its shape and its bytes."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
+from transformers import CLIPModel
 
 from gateway.bundle import ImageTransform
 from scripts.export.refusal import ExportRefused
@@ -81,7 +82,7 @@ def example_ids(vocabulary: Vocabulary, count: int, length: int, seed: int) -> t
 
 
 def check(
-    eager: Any,
+    eager: CLIPModel,
     image: torch.jit.ScriptModule,
     text: torch.jit.ScriptModule,
     *,

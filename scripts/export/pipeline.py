@@ -7,12 +7,13 @@ import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+import transformers
+from transformers import CLIPModel
 
 from gateway.bundle import ImageTransform, Manifest, ModelIdentity
-from scripts.export import checkpoint, parity, sizing, torchscript, vocabulary, writing
+from scripts.export import checkpoint, measuring, parity, sizing, torchscript, vocabulary, writing
 from scripts.export.architectures import random_architecture
 from scripts.export.preprocessing import read_image_transform
 from scripts.export.prompts import DRAWINGS, PHOTOGRAPHS
@@ -39,7 +40,7 @@ class Loaded:
         weights: hex sha256 of the fp32 weights.
     """
 
-    eager: Any
+    eager: CLIPModel
     transform: ImageTransform
     words: vocabulary.Vocabulary
     revision: str
@@ -63,7 +64,7 @@ def export(source: Source, request: Request, repository: Path) -> Manifest:
     image, text = traced(model, request.precision, device)
     staging = writing.stage_models(repository, image, text)
     # What is checked and measured is what was saved.
-    torch._C._jit_set_profiling_mode(False)  # type: ignore[attr-defined]  # noqa: SLF001, FBT003 - as Triton will run it
+    torch._C._jit_set_profiling_mode(False)  # noqa: SLF001, FBT003 - as Triton will run it
     image = torchscript.load(str(staging / "clip_image" / "1" / "model.pt"), device)
     text = torchscript.load(str(staging / "clip_text" / "1" / "model.pt"), device)
     _say("comparing with the original model")
@@ -155,7 +156,7 @@ def measured(
         (image, pixels, IMAGE_BATCH, instances),
         (text, ids, TEXT_BATCH, max(1, instances // 2)),
     ):
-        rate = sizing.rows_per_second(module, batch)
+        rate = measuring.rows_per_second(module, batch)
         rate *= count if request.device == "cpu" else 1
         largest = sizing.largest_batch(rate / count, most[request.device])
         sizes.append(sizing.Sizing(count, threads, largest, sizing.queue_places(rate), rate))
@@ -165,8 +166,6 @@ def measured(
 def _manifest(
     source: Source, request: Request, model: Loaded, figures: parity.Parity, image_batch: int, text_batch: int
 ) -> Manifest:
-    import transformers
-
     prompts = DRAWINGS if source.kind == DEMO else PHOTOGRAPHS
     random = source.kind == "random"
     return Manifest(

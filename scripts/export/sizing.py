@@ -1,13 +1,13 @@
-"""How many instances, threads and queue places a model gets, from the machine and a short measurement."""
+"""How many instances, threads and queue places a model gets, from the machine and a short measurement.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 QUEUE_FLOOR = 128
 QUEUE_SECONDS = 2.0
@@ -58,18 +58,6 @@ def instances_and_threads(cores: int, model_bytes: int) -> tuple[int, int]:
     fitting = memory // 2 // (INSTANCE_BYTES + 2 * model_bytes)
     instances = max(1, min(cores, MOST_INSTANCES, fitting))
     return instances, max(1, cores // instances)
-
-
-def rows_per_second(module: torch.jit.ScriptModule, batch: torch.Tensor, *, seconds: float = 1.0) -> float:
-    """Measure rows a second over at least ``seconds``, after one call to warm up."""
-    with torch.inference_mode():
-        module(batch).cpu()
-        begin = time.perf_counter()
-        calls = 0
-        while (passed := time.perf_counter() - begin) < seconds:
-            module(batch).cpu()
-            calls += 1
-    return calls * len(batch) / passed
 
 
 def largest_batch(rows_per_s: float, most: int) -> int:

@@ -54,7 +54,7 @@ def at_precision(tower: nn.Module, precision: str, device: torch.device) -> nn.M
     dtype = torch.qint8 if precision == "int8" else torch.float16
     try:
         with quiet_deprecations():
-            return quantization.quantize_dynamic(tower, rules, dtype=dtype)  # type: ignore[no-any-return]
+            return quantization.quantize_dynamic(tower, rules, dtype=dtype)  # type: ignore[no-any-return, no-untyped-call]
     except RuntimeError as error:
         raise ExportRefused(
             f"this processor's {engine} kernels cannot do {precision} ({str(error).splitlines()[0]}): "
@@ -73,9 +73,9 @@ def trace(tower: nn.Module, example: torch.Tensor) -> torch.jit.ScriptModule:
         ExportRefused: the graph holds a device constant, so it would only run where it was traced.
     """
     for parameter in tower.parameters():
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad = False
     with quiet_deprecations(), torch.no_grad():
-        traced = torch.jit.trace(tower, example, check_trace=False)
+        traced = torch.jit.trace(tower, example, check_trace=False)  # type: ignore[no-untyped-call]
         frozen: torch.jit.ScriptModule = torch.jit.freeze(traced)
     devices = device_constants(frozen)
     if devices:
@@ -86,12 +86,12 @@ def trace(tower: nn.Module, example: torch.Tensor) -> torch.jit.ScriptModule:
 def device_constants(module: torch.jit.ScriptModule) -> list[str]:
     """Return the constants of a graph that name a device, as text."""
     graph = module.inlined_graph  # kept in a variable: its nodes die with it
-    constants = graph.findAllNodes("prim::Constant", True)  # noqa: FBT003 - recurse
+    constants = graph.findAllNodes("prim::Constant", True)  # type: ignore[attr-defined]  # noqa: FBT003 - recurse
     return [str(node).strip() for node in constants if node.output().type().kind() == "DeviceObjType"]
 
 
 def load(path: str, device: torch.device) -> torch.jit.ScriptModule:
     """Load a saved TorchScript file onto ``device``, as Triton does."""
     with quiet_deprecations():
-        loaded: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)
+        loaded: torch.jit.ScriptModule = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
     return loaded

@@ -13,17 +13,17 @@ query, key and value projections of a layer are one matrix product.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import CLIPModel
+from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer
 
 
 class Attention(nn.Module):
     """Multi-head self-attention with one projection for queries, keys and values."""
 
-    def __init__(self, eager: Any, *, causal: bool) -> None:
+    def __init__(self, eager: CLIPAttention, *, causal: bool) -> None:
         super().__init__()
         self.heads = int(eager.num_heads)
         self.head_dim = int(eager.head_dim)
@@ -48,7 +48,7 @@ class Attention(nn.Module):
 class Layer(nn.Module):
     """One pre-norm transformer layer."""
 
-    def __init__(self, eager: Any, *, causal: bool) -> None:
+    def __init__(self, eager: CLIPEncoderLayer, *, causal: bool) -> None:
         super().__init__()
         self.norm1 = eager.layer_norm1
         self.attention = Attention(eager.self_attn, causal=causal)
@@ -72,7 +72,7 @@ class ImageTower(nn.Module):
         std: per RGB channel, on the 0..1 scale.
     """
 
-    def __init__(self, eager: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, eager: CLIPModel, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         vision = eager.vision_model
         kernel = vision.embeddings.patch_embedding.weight.data.double()  # [width, 3, P, P]
@@ -117,7 +117,7 @@ class TextTower(nn.Module):
         eos_id: id of the end token, as the tokenizer has it.
     """
 
-    def __init__(self, eager: Any, eos_id: int) -> None:
+    def __init__(self, eager: CLIPModel, eos_id: int) -> None:
         super().__init__()
         text = eager.text_model
         self.eos_id = eos_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from google.protobuf import text_format
+from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2 as schema
 
 from gateway.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
@@ -27,7 +27,7 @@ def image_config(manifest: Manifest, sizing: Sizing) -> str:
         warm = entry.inputs["pixels"]
         warm.data_type, warm.random_data = schema.TYPE_UINT8, True
         warm.dims.extend([side, side, 3])
-    return text_format.MessageToString(config)
+    return str(text_format.MessageToString(config))
 
 
 def text_config(manifest: Manifest, sizing: Sizing) -> str:
@@ -41,7 +41,7 @@ def text_config(manifest: Manifest, sizing: Sizing) -> str:
             # Zeros: random 64-bit numbers would be no token ids.
             warm.data_type, warm.zero_data = schema.TYPE_INT64, True
             warm.dims.append(length)
-    return text_format.MessageToString(config)
+    return str(text_format.MessageToString(config))
 
 
 def about_model(manifest: Manifest) -> dict[str, str]:

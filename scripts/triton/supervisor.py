@@ -26,7 +26,10 @@ READY_CHECK_S = 1.0
 
 
 class TritonSupervisor:
-    """Owns a stack's Triton from start to stop. Used from one thread: ``prepare``, ``start``, ``poll`` now and then, ``stop``."""
+    """Owns a stack's Triton from start to stop.
+
+    Used from one thread: ``prepare``, ``start``, ``poll`` now and then, ``stop``.
+    """
 
     def __init__(self, settings: Settings, log: Callable[[str], None]) -> None:
         self._settings = settings

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.dlpack
 import triton_python_backend_utils as pb_utils
 
 TORCH_TYPES = {
@@ -62,7 +63,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(f"{config['name']}: version {args['model_version']} has no model.pt")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            self._module = torch.jit.load(str(path), map_location=self._device).eval()
+            self._module = torch.jit.load(str(path), map_location=self._device).eval()  # type: ignore[no-untyped-call]
         arguments = [argument.name for argument in self._module.forward.schema.arguments[1:]]
         self._inputs = _input_order([entry["name"] for entry in config["input"]], arguments)
         self._outputs = [_output(entry) for entry in config["output"]]
@@ -100,7 +101,7 @@ class TritonPythonModel:
         if not requests:
             return []
         columns = [
-            [torch.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for request in requests]
+            [torch.utils.dlpack.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for request in requests]
             for name in self._inputs
         ]
         rows = [len(tensor) for tensor in columns[0]]
@@ -128,11 +129,11 @@ def _configure_torch(parameters: dict[str, str]) -> None:
         with contextlib.suppress(RuntimeError):
             torch.set_num_interop_threads(int(parameters["INTER_OP_THREAD_COUNT"]))
     if _is_true(parameters, "DISABLE_OPTIMIZED_EXECUTION"):
-        torch._C._set_graph_executor_optimize(False)
+        torch._C._set_graph_executor_optimize(False)  # noqa: SLF001, FBT003 - no public name
     if "ENABLE_JIT_EXECUTOR" in parameters:
-        torch._C._jit_set_profiling_executor(_is_true(parameters, "ENABLE_JIT_EXECUTOR"))
+        torch._C._jit_set_profiling_executor(_is_true(parameters, "ENABLE_JIT_EXECUTOR"))  # noqa: SLF001
     if "ENABLE_JIT_PROFILING" in parameters:
-        torch._C._jit_set_profiling_mode(_is_true(parameters, "ENABLE_JIT_PROFILING"))
+        torch._C._jit_set_profiling_mode(_is_true(parameters, "ENABLE_JIT_PROFILING"))  # noqa: SLF001
 
 
 def _is_true(parameters: dict[str, str], name: str) -> bool:
@@ -148,7 +149,7 @@ def _input_order(names: list[str], arguments: list[str]) -> list[str]:
     if sorted(by_index) == list(range(len(arguments))):
         return [by_index[index] for index in range(len(arguments))]
     raise pb_utils.TritonModelException(
-        f"inputs {names} are neither the arguments of forward ({', '.join(arguments)}) nor numbered NAME__0, NAME__1 ..."
+        f"inputs {names} are neither forward's arguments ({', '.join(arguments)}) nor numbered NAME__0, NAME__1 ..."
     )
 
 
@@ -159,7 +160,7 @@ def _output(entry: dict[str, Any]) -> tuple[str, int, torch.dtype]:
     return entry["name"], int(found[1]), TORCH_TYPES[entry["data_type"]]
 
 
-def _failed(reason: str, code: int | None = None) -> Any:
+def _failed(reason: str, code: int | None = None) -> pb_utils.InferenceResponse:
     error = pb_utils.TritonError(reason, pb_utils.TritonError.INTERNAL if code is None else code)
     return pb_utils.InferenceResponse(output_tensors=[], error=error)
 
