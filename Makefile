@@ -44,7 +44,7 @@ format: $(VENV)/.dev-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev-installed ## Images a second: REST beside the encoder alone; MODEL=random:ViT-B/32 by default
+bench: $(VENV)/.dev-installed ## Images a second: REST beside the encoder alone; BENCH_MODEL=random:ViT-B/32 by default
 	$(BIN)/python -m scripts.bench
 
 loadtest: $(VENV)/.dev-installed ## Locust, headless, report in reports/

@@ -70,13 +70,16 @@ def create_app(settings: Settings | None = None, make_encoder: MakeEncoder = tri
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder),
+        docs_url=None,
         redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
     )
     app.include_router(classify.router)
     app.include_router(embeddings.router)
     app.include_router(service.router)
     install_handlers(app, metrics)
     app.add_middleware(RequestContext, metrics=metrics)
+    openapi.install_docs(app)
     openapi.install(app, [ClassifyBody, ClassifyForm, EmbeddingsBody], examples())
     return app
 

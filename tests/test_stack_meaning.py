@@ -191,5 +191,10 @@ def test_the_models_endpoint_says_that_this_is_the_demo(client: httpx2.Client, s
 
 
 def test_docs_and_openapi_are_served(client: httpx2.Client) -> None:
-    assert client.get("/docs").status_code == 200
+    page = client.get("/docs").text
+    assert "http://" not in page
+    assert "https://" not in page
+    for asset in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        assert asset in page
+        assert client.get(f"/swagger/{asset}").status_code == 200
     assert client.get("/openapi.json").json()["info"]["title"] == "CLIP moderation gateway"

@@ -108,7 +108,7 @@ def _base64_texts(value: object, depth: int = 0) -> list[str]:
     found: list[str] = []
     if isinstance(value, dict) and depth < 4:  # noqa: PLR2004 - input → item → image → base64
         for key, inner in value.items():
-            if key in {"base64", "url"} and isinstance(inner, str):
+            if key == "base64" and isinstance(inner, str):
                 found.append(inner)
             else:
                 found += _base64_texts(inner, depth + 1)

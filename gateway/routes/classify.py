@@ -93,7 +93,7 @@ def read_question(body: RawBody, rules: BodyRules) -> tuple[ClassifyFields, list
 
 
 def image_request(image: ImageIn) -> ImageRequest:
-    """Return the picture that a JSON entry names; a ``data:`` URI as url is read like base64."""
+    """Return the picture that a JSON entry names."""
     if image.base64 is not None:
         return ImageRequest(Base64(image.base64), image.id)
     return ImageRequest(Url(image.url or ""), image.id)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -21,6 +24,22 @@ def request_body(json_model: type[BaseModel], form_model: type[BaseModel] | None
     if form_model is not None:
         content["multipart/form-data"] = {"schema": {"$ref": REF.format(model=form_model.__name__)}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def install_docs(app: FastAPI) -> None:
+    """Serve Swagger UI at /docs from an installed package, so that it works in a closed network too."""
+    app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="swagger")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url="swagger/swagger-ui-bundle.js",
+            swagger_css_url="swagger/swagger-ui.css",
+            swagger_favicon_url="swagger/favicon-32x32.png",
+            swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
+        )
 
 
 def install(app: FastAPI, bodies: list[type[BaseModel]], examples: dict[str, dict[str, Any]]) -> None:
