@@ -162,7 +162,7 @@ def _read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
         case "webp":
             return read_webp(data, max_frames=limits.max_frames)
         case "avif":
-            return read_avif(data)
+            return read_avif(data, max_frames=limits.max_frames)
         case None:
             raise UnsupportedImage(f"The file is not a picture of an accepted format; send {ACCEPTED_FORMATS}.")
 
@@ -329,8 +329,12 @@ def open_image(data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHea
         header = inspect(data, limits)
     with _decoder_faults():
         picture = _PLUGINS[header.format](_TimedReader(header.decodable(data), deadline))
+    # A GIF's own count would walk the whole file again. An AVIF may hold a still beside its track, and show that.
+    frames = header.frames if header.format == "gif" else int(getattr(picture, "n_frames", 1))
     fits = picture.size == (header.width, header.height)
-    if not fits and not (header.format == "gif" and picture.width <= header.width and picture.height <= header.height):
+    if header.format == "gif":  # the canvas that the header gives holds later frames too
+        fits = picture.width <= header.width and picture.height <= header.height
+    if not fits or not 1 <= frames <= header.frames:
         picture.close()
         raise ImageCorrupt("The picture's parts disagree about its size; save it again with a common program.")
     orientation = header.orientation
@@ -340,13 +344,13 @@ def open_image(data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHea
     width, height = header.width, header.height
     if orientation >= 5:  # noqa: PLR2004
         width, height = height, width
-    wanted = sample_frames(header.frames, limits.sampled_frames, seed)
+    wanted = sample_frames(frames, limits.sampled_frames, seed)
     info = ImageInfo(
         sha256=hashlib.sha256(data).hexdigest(),
         format=header.format,
         width=width,
         height=height,
-        frames=header.frames,
+        frames=frames,
         frames_analyzed=len(wanted),
     )
     return DecodedImage(picture, info, orientation=orientation, wanted=wanted, limits=limits, deadline=deadline)

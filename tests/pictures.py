@@ -183,6 +183,15 @@ def vp8x(width: int, height: int) -> bytes:
     return riff((b"VP8X", canvas), (kind, inner[20 : 20 + length]))
 
 
+# --- AVIF ------------------------------------------------------------------------------------------------------------
+
+
+def avif_that_says(width: int, height: int, data: bytes) -> bytes:
+    """Return an AVIF whose container states another size than its bitstream."""
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
+
+
 # --- other formats ---------------------------------------------------------------------------------------------------
 
 
