@@ -104,6 +104,24 @@ class MethodNotAllowed(RequestError):
         self.allow = allow
 
 
+class PolicyModelMismatch(RequestError):
+    """The policy was saved for another bundle than the one being served."""
+
+    status, code, title = 409, "policy_model_mismatch", "Policy was saved for another model"
+
+
+class ResourceInUse(RequestError):
+    """A resource that others need cannot be deleted."""
+
+    status, code, title = 409, "resource_in_use", "Resource in use"
+
+
+class PreconditionFailed(RequestError):
+    """``If-Match`` names another version than the latest."""
+
+    status, code, title = 412, "precondition_failed", "Precondition failed"
+
+
 class ImageError(GatewayError):
     """One picture cannot be judged; its neighbours in a batch can."""
 
