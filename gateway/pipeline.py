@@ -1,20 +1,21 @@
 """The request path: intake → decode → views → encode → score, for every picture by itself.
 
-What a request asks is a value (``Question``), what a picture got is a value (``Judgement``); a failed picture is a
-judgement with an error and never with scores. The web layer turns both into HTTP.
+What a picture got is a value (``Look``): what was seen, or an error, never both. ``classify`` scores what was seen;
+``moderation.py`` puts policies on top. The web layer turns both into HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import structlog
+from PIL import Image
 
 from gateway.concurrency import all_of
 from gateway.deadline import Deadline
@@ -23,11 +24,10 @@ from gateway.encoder import Encoder, Vectors
 from gateway.errors import GatewayError, InternalError, InvalidRequest
 from gateway.image_header import ImageHeader
 from gateway.intake import ImageRequest, Intake
-from gateway.labels import LabelRequest
 from gateway.limits import MemoryBudget
+from gateway.policy import Place
 from gateway.scoring import Scores, TextMatrix, score
 from gateway.telemetry import Metrics, Stopwatch
-from gateway.text_vectors import TextVectors
 from gateway.views import ViewRule, cut_views
 
 MOST_VIEWS = {"center": 1, "full": 1, "tiles": 6}  # full and at most 5 squares
@@ -54,50 +54,47 @@ class PipelineLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What to ask about each picture."""
+class Fingerprint:
+    """A frame's perceptual hash: 64 hex digits, and its quality 0..100."""
 
-    labels: LabelRequest
-    views: ViewRule
-
-
-@dataclass(frozen=True, slots=True)
-class ViewPlace:
-    """Where a row of pixels was cut: view name, box in pixels of the upright picture, time of the frame."""
-
-    name: str
-    box: tuple[int, int, int, int]
-    frame_ms: int | None
+    pdq: str
+    quality: int
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A picture ready for the model: uint8 pixels [V, S, S, 3] and where each row comes from."""
+    """A picture ready for the model: uint8 pixels [V, S, S, 3], where each row comes from, and frames' fingerprints."""
 
     info: ImageInfo
-    places: tuple[ViewPlace, ...]
+    places: tuple[Place, ...]
     pixels: npt.NDArray[np.uint8]
+    fingerprints: tuple[Fingerprint, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the model says about one picture, before anybody decides."""
+class Look:
+    """One picture's outcome: what was seen, or the error.
 
-    info: ImageInfo
-    places: tuple[ViewPlace, ...]
-    vectors: Vectors
-    scores: Scores
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """One picture's outcome: evidence or error, never both."""
+    Attributes:
+        index: position in the request.
+        id: the client's own.
+        prepared: the picture, None with an error.
+        vectors: [V, D], one a place; None with an error, or where the model was not asked.
+        error: what went wrong.
+        elapsed_s: seconds by stage.
+    """
 
     index: int
     id: str | None
-    evidence: Evidence | None
+    prepared: Prepared | None
+    vectors: Vectors | None
     error: GatewayError | None
     elapsed_s: dict[str, float]
+
+
+def ask_model(_: Prepared) -> bool:
+    """Say that the model is to be asked, whatever the picture."""
+    return True
 
 
 class Pipeline:
@@ -106,50 +103,65 @@ class Pipeline:
     Args:
         intake: source → bytes.
         encoder: pixels → vectors.
-        text: words → matrix.
         limits: caps and the model's numbers.
         decoders: threads that decode and resize.
         memory: budget of pictures being decoded.
         metrics: where times and counts go.
+        fingerprint: perceptual hash of a frame, or None where none is wanted or installed.
     """
 
     def __init__(
         self,
         intake: Intake,
         encoder: Encoder,
-        text: TextVectors,
         limits: PipelineLimits,
         decoders: Executor,
         memory: MemoryBudget,
         metrics: Metrics,
+        fingerprint: Callable[[Image.Image], Fingerprint] | None = None,
     ) -> None:
         self._intake = intake
         self._encoder = encoder
-        self._text = text
         self._limits = limits
         self._decoders = decoders
         self._memory = memory
         self._metrics = metrics
+        self._fingerprint = fingerprint
         self._log = structlog.get_logger("pipeline")
 
-    async def classify(
-        self, images: Sequence[ImageRequest], question: Question, deadline: Deadline
-    ) -> tuple[TextMatrix, list[Judgement], float]:
-        """Judge every picture; returns the text side, one judgement a picture in order, and the text side's seconds.
+    async def look(
+        self,
+        images: Sequence[ImageRequest],
+        rules: frozenset[ViewRule],
+        deadline: Deadline,
+        needs_model: Callable[[Prepared], bool] = ask_model,
+    ) -> list[Look]:
+        """Take every picture up to its vectors, side by side; each one's failure stays its own.
+
+        Args:
+            images: the pictures.
+            rules: which views are cut; those that two rules share are cut once.
+            deadline: of the whole request.
+            needs_model: asked before the inference; False leaves the vectors out.
 
         Raises:
-            RequestError: the question itself cannot be asked.
-            ServiceError: the text vectors could not be computed.
+            InvalidRequest: more views than a request may have.
         """
-        frames = self._frames_each(len(images), question.views)
-        watch = Stopwatch()
-        with watch.stage("text"):
-            text = await self._text.matrix(question.labels, deadline)
-        watch.report(self._metrics)
-        judged = await all_of(
-            self._judge(index, image, question.views, frames, text, deadline) for index, image in enumerate(images)
+        frames = self._frames_each(len(images), rules)
+        return await all_of(
+            self._look(index, image, rules, frames, deadline, needs_model) for index, image in enumerate(images)
         )
-        return text, judged, watch.elapsed_s["text"]
+
+    def score(self, look: Look, text: TextMatrix) -> Scores | None:
+        """Return what a look's vectors say about the text's labels; None where there are none."""
+        if look.vectors is None:
+            return None
+        watch = Stopwatch()
+        with watch.stage("score"):
+            scores = score(look.vectors, text, self._limits.logit_scale)
+        watch.report(self._metrics)
+        look.elapsed_s["score"] = look.elapsed_s.get("score", 0.0) + watch.elapsed_s["score"]
+        return scores
 
     async def embed_image(self, image: ImageRequest, deadline: Deadline) -> Vectors:
         """Return the vector [D] of a picture's centre view (of an animation: the mean over its frames, unit length).
@@ -157,40 +169,41 @@ class Pipeline:
         Raises:
             GatewayError: the picture or the service failed.
         """
-        watch = Stopwatch()
-        async with deadline.enforced():
-            prepared = await self._prepare(image, "center", self._limits.decode.sampled_frames, watch, deadline)
-            with watch.stage("encode"):
-                vectors = await self._encoder.encode_images(prepared.pixels, deadline)
-        watch.report(self._metrics)
-        mean = vectors.mean(axis=0)
+        (look,) = await self.look([image], frozenset({"center"}), deadline)
+        if look.vectors is None:
+            raise look.error or InternalError("The service failed on this image.")
+        mean = look.vectors.mean(axis=0)
         return np.asarray(mean / np.linalg.norm(mean), np.float32)
 
-    async def _judge(
-        self, index: int, image: ImageRequest, rule: ViewRule, frames: int, text: TextMatrix, deadline: Deadline
-    ) -> Judgement:
-        """Take one picture all the way; its failure stays its own."""
+    async def _look(
+        self,
+        index: int,
+        image: ImageRequest,
+        rules: frozenset[ViewRule],
+        frames: int,
+        deadline: Deadline,
+        needs_model: Callable[[Prepared], bool],
+    ) -> Look:
         watch = Stopwatch()
+        vectors: Vectors | None = None
         try:
             async with deadline.enforced():
-                prepared = await self._prepare(image, rule, frames, watch, deadline)
-                with watch.stage("encode"):
-                    vectors = await self._encoder.encode_images(prepared.pixels, deadline)
-            with watch.stage("score"):
-                scores = score(vectors, text, self._limits.logit_scale)
+                prepared = await self._prepare(image, rules, frames, watch, deadline)
+                if needs_model(prepared):
+                    with watch.stage("encode"):
+                        vectors = await self._encoder.encode_images(prepared.pixels, deadline)
         except GatewayError as error:
-            return Judgement(index, image.id, None, error, watch.elapsed_s)
+            return Look(index, image.id, None, None, error, watch.elapsed_s)
         except Exception:  # noqa: BLE001 - a bug that one picture brings out must not take its neighbours along
             self._log.exception("unexpected failure", index=index)
             bug = InternalError("The service failed on this image; nothing was decided.")
-            return Judgement(index, image.id, None, bug, watch.elapsed_s)
+            return Look(index, image.id, None, None, bug, watch.elapsed_s)
         watch.report(self._metrics)
         self._metrics.images.labels(prepared.info.format).inc()
-        evidence = Evidence(prepared.info, prepared.places, vectors, scores)
-        return Judgement(index, image.id, evidence, None, watch.elapsed_s)
+        return Look(index, image.id, prepared, vectors, None, watch.elapsed_s)
 
     async def _prepare(
-        self, image: ImageRequest, rule: ViewRule, frames: int, watch: Stopwatch, deadline: Deadline
+        self, image: ImageRequest, rules: frozenset[ViewRule], frames: int, watch: Stopwatch, deadline: Deadline
     ) -> Prepared:
         """Intake, decode and views; what computes runs in the decoders' threads, within the memory budget."""
         loop = asyncio.get_running_loop()
@@ -199,12 +212,15 @@ class Pipeline:
         with watch.stage("decode"):
             header = await loop.run_in_executor(self._decoders, inspect, data, self._limits.decode)
         async with self._memory.hold(header.decode_bytes, deadline):
-            return await loop.run_in_executor(self._decoders, self._cut, data, header, rule, frames, watch)
+            return await loop.run_in_executor(self._decoders, self._cut, data, header, rules, frames, watch)
 
-    def _cut(self, data: bytes, header: ImageHeader, rule: ViewRule, frames: int, watch: Stopwatch) -> Prepared:
+    def _cut(
+        self, data: bytes, header: ImageHeader, rules: frozenset[ViewRule], frames: int, watch: Stopwatch
+    ) -> Prepared:
         """Decode frame by frame and cut each into views; one frame is in memory at a time."""
         size_px, resize_px = self._limits.image_size_px, self._limits.image_resize_px
-        places: list[ViewPlace] = []
+        places: list[Place] = []
+        fingerprints: list[Fingerprint] = []
         pixels: list[npt.NDArray[np.uint8]] = []
         limits = replace(self._limits.decode, sampled_frames=frames)
         with watch.stage("decode"):
@@ -222,21 +238,29 @@ class Pipeline:
                 if frame is None:
                     break
                 with watch.stage("views"):
-                    for view in cut_views(frame.rgb, rule, size_px=size_px, resize_px=resize_px):
-                        places.append(ViewPlace(view.name, view.box, frame.time_ms))
-                        pixels.append(view.pixels)
-            return Prepared(picture.info, tuple(places), np.stack(pixels))
+                    cut = {
+                        view.name: view
+                        for rule in sorted(rules)
+                        for view in cut_views(frame.rgb, rule, size_px=size_px, resize_px=resize_px)
+                    }
+                    places += [Place(view.name, view.box, frame.time_ms) for view in cut.values()]
+                    pixels += [view.pixels for view in cut.values()]
+                if self._fingerprint is not None:
+                    with watch.stage("fingerprint"):
+                        fingerprints.append(self._fingerprint(frame.rgb))
+            return Prepared(picture.info, tuple(places), np.stack(pixels), tuple(fingerprints))
 
-    def _frames_each(self, images: int, rule: ViewRule) -> int:
+    def _frames_each(self, images: int, rules: frozenset[ViewRule]) -> int:
         """Return how many frames of each picture are looked at.
 
         Raises:
             InvalidRequest: even one frame a picture could be too many inferences.
         """
-        each = self._limits.max_inferences // (images * MOST_VIEWS[rule])
+        views = sum(MOST_VIEWS[rule] for rule in rules - ({"full"} if "tiles" in rules else set()))
+        each = self._limits.max_inferences // (images * views)
         if each < 1:
             raise InvalidRequest(
-                f"Views “{rule}” may need {MOST_VIEWS[rule]} inferences an image and a request has "
-                f"{self._limits.max_inferences}: send at most {self._limits.max_inferences // MOST_VIEWS[rule]} images."
+                f"These views may need {views} inferences an image and a request has {self._limits.max_inferences}: "
+                f"send at most {self._limits.max_inferences // views} images."
             )
         return min(each, self._limits.decode.sampled_frames)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gateway.classifiers import Reference
 from gateway.labels import Mode
 from gateway.views import ViewRule
 
@@ -37,6 +38,7 @@ class ImageIn(Wire):
 class ClassifyFields(Wire):
     """What to ask about the pictures."""
 
+    classifier: Reference | None = Field(None, description="A stored classifier, name or name@version.")
     labels: list[str] = Field(
         default_factory=list, description="What the picture may show, in words.", examples=[["a cat", "a dog"]]
     )
@@ -52,6 +54,13 @@ class ClassifyFields(Wire):
         "center", description="center: the reference's crop. full: everything. tiles: full and squares."
     )
     include: list[Include] = Field(default_factory=list, description="Extra parts of the answer.")
+
+    @model_validator(mode="after")
+    def _labels_or_classifier(self) -> ClassifyFields:
+        given = {name for name in ("labels", "templates", "negatives", "mode") if name in self.model_fields_set}
+        if self.classifier is not None and given:
+            raise ValueError(f"a stored classifier brings its own {', '.join(sorted(given))}")
+        return self
 
 
 class ClassifyBody(ClassifyFields):

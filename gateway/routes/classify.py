@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,18 +13,22 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
+from gateway.classifiers import Calibration
 from gateway.deadline import Deadline
+from gateway.decode import ImageInfo
 from gateway.errors import GatewayError, InvalidRequest, ServiceError
 from gateway.intake import Base64, ImageRequest, Upload, Url
 from gateway.labels import LabelRequest
-from gateway.pipeline import Evidence, Judgement, Question
+from gateway.pipeline import Look
+from gateway.policy import calibrated
 from gateway.routes.body import BodyRules, RawBody, form_fields, read_body, validated
 from gateway.routes.leaving import unless_client_leaves
 from gateway.routes.openapi import request_body
 from gateway.routes.problems import problem
 from gateway.routes.services import Services
 from gateway.schemas import ClassifyBody, ClassifyFields, ClassifyForm, ClassifyResponse, ImageIn
-from gateway.scoring import Floats, TextMatrix
+from gateway.scoring import Floats, Scores, TextMatrix
+from gateway.telemetry import Metrics, Stopwatch
 
 LISTS = frozenset({"labels", "templates", "negatives", "include", "url"})
 FILES = frozenset({"file"})
@@ -48,25 +54,51 @@ async def classify(request: Request) -> Response:
     with services.admission.request() as reservation:
         body = await read_body(request, services.body_rules, reservation)
         fields, images = read_question(body, services.body_rules)
-        question = Question(label_request(fields, services), fields.views)
         deadline = Deadline.after(services.request_timeout_s)
-        text, judged, text_s = await unless_client_leaves(
-            request, services.pipeline.classify(images, question, deadline)
-        )
-        for judgement in judged:
-            if judgement.error is not None and len(judged) > 1:
-                services.metrics.errors.labels(judgement.error.code).inc()
-        raise_if_all_failed(judged)
+        watch = Stopwatch()
+        question, looks = await unless_client_leaves(request, ask(fields, images, services, watch, deadline))
+        count_errors(looks, services.metrics)
+        raise_if_all_failed(looks)
         request_id = request.state.request_id
+        results = [result(look, question, fields, services, request_id) for look in looks]
         answer = {
             "request_id": request_id,
             "model": model_reference(services),
-            "classifier": None,
-            "mode": fields.mode,
-            "results": [result(judgement, text, fields, request_id) for judgement in judged],
-            "timings_ms": timings(judged, text_s, time.perf_counter() - start),
+            "classifier": question.classifier,
+            "mode": question.text.mode,
+            "results": results,
+            "timings_ms": timings(looks, watch.elapsed_s["text"], time.perf_counter() - start),
         }
         return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked: the words, each label's calibration, and the key of the classifier they came from."""
+
+    text: TextMatrix
+    calibrations: tuple[Calibration | None, ...]
+    classifier: str | None
+
+
+async def ask(
+    fields: ClassifyFields, images: list[ImageRequest], services: Services, watch: Stopwatch, deadline: Deadline
+) -> tuple[Question, list[Look]]:
+    """Return the question with its text side computed, and a look at every picture.
+
+    Raises:
+        RequestError: the question cannot be asked.
+        ServiceError: the text side could not be computed.
+    """
+    with watch.stage("text"):
+        if fields.classifier is not None:
+            bound = await services.catalogue.classifier(fields.classifier, deadline)
+            question = Question(bound.matrix, bound.calibrations, bound.key)
+        else:
+            text = await services.text.matrix(label_request(fields, services), deadline)
+            question = Question(text, (None,) * len(text.labels), None)
+    watch.report(services.metrics)
+    return question, await services.pipeline.look(images, frozenset({fields.views}), deadline)
 
 
 def read_question(body: RawBody, rules: BodyRules) -> tuple[ClassifyFields, list[ImageRequest]]:
@@ -108,13 +140,20 @@ def label_request(fields: ClassifyFields, services: Services) -> LabelRequest:
     return LabelRequest(tuple(fields.labels), templates, negatives, fields.mode)
 
 
-def raise_if_all_failed(judged: list[Judgement]) -> None:
+def count_errors(looks: Sequence[Look], metrics: Metrics) -> None:
+    """Count the errors of batch items; that of an only picture is counted where it becomes the response."""
+    for look in looks:
+        if look.error is not None and len(looks) > 1:
+            metrics.errors.labels(look.error.code).inc()
+
+
+def raise_if_all_failed(looks: Sequence[Look]) -> None:
     """Raise the error of the only picture, or the one fault of the service that failed every picture."""
-    errors = [judgement.error for judgement in judged if judgement.error is not None]
-    if len(errors) < len(judged):
+    errors = [look.error for look in looks if look.error is not None]
+    if len(errors) < len(looks):
         return
     codes = {error.code for error in errors}
-    if len(judged) == 1 or (len(codes) == 1 and isinstance(errors[0], ServiceError)):
+    if len(looks) == 1 or (len(codes) == 1 and isinstance(errors[0], ServiceError)):
         raise errors[0]
 
 
@@ -124,15 +163,39 @@ def model_reference(services: Services) -> dict[str, Any]:
     return {"id": model.id, "bundle_id": services.manifest.bundle_id, "demo": model.demo, "random": model.random}
 
 
-def result(judgement: Judgement, text: TextMatrix, fields: ClassifyFields, request_id: str) -> dict[str, Any]:
+def result(
+    look: Look, question: Question, fields: ClassifyFields, services: Services, request_id: str
+) -> dict[str, Any]:
     """Return one picture's part of the answer."""
-    answer: dict[str, Any] = {"index": judgement.index, "id": judgement.id, "image": None, "scores": None}
-    answer["error"] = failure(judgement.error, request_id)
-    evidence = judgement.evidence
-    if evidence is None:
+    answer: dict[str, Any] = {"index": look.index, "id": look.id, "image": None, "scores": None}
+    answer["error"] = failure(look.error, request_id)
+    scores = services.pipeline.score(look, question.text)
+    if look.prepared is None or look.vectors is None or scores is None:
         return answer
-    info = evidence.info
-    answer["image"] = {
+    answer["image"] = image_out(look.prepared.info)
+    scores = Scores(calibrated(scores.probabilities, question.calibrations), scores.similarities)
+    with_similarity = "similarity" in fields.include
+    labels = question.text.labels
+    answer["scores"] = ranked(labels, *scores.mean(), fields.top_k, with_similarity=with_similarity)
+    if "embedding" in fields.include:
+        answer["embedding"] = np.ascontiguousarray(look.vectors[0])
+    if "views" in fields.include:
+        rows = zip(look.prepared.places, scores.probabilities, scores.similarities, strict=True)
+        answer["views"] = [
+            {
+                "view": place.view,
+                "box": place.box,
+                "frame_ms": place.frame_ms,
+                "scores": ranked(labels, probabilities, near, fields.top_k, with_similarity=with_similarity),
+            }
+            for place, probabilities, near in rows
+        ]
+    return answer
+
+
+def image_out(info: ImageInfo) -> dict[str, Any]:
+    """Return what was looked at."""
+    return {
         "sha256": info.sha256,
         "format": info.format,
         "width": info.width,
@@ -140,27 +203,6 @@ def result(judgement: Judgement, text: TextMatrix, fields: ClassifyFields, reque
         "frames": info.frames,
         "frames_analyzed": info.frames_analyzed,
     }
-    with_similarity = "similarity" in fields.include
-    answer["scores"] = ranked(text.labels, *evidence.scores.mean(), fields.top_k, with_similarity=with_similarity)
-    if "embedding" in fields.include:
-        answer["embedding"] = np.ascontiguousarray(evidence.vectors[0])
-    if "views" in fields.include:
-        answer["views"] = views(evidence, text, fields.top_k, with_similarity=with_similarity)
-    return answer
-
-
-def views(evidence: Evidence, text: TextMatrix, top_k: int | None, *, with_similarity: bool) -> list[dict[str, Any]]:
-    """Return the scores of each view of each frame."""
-    rows = zip(evidence.places, evidence.scores.probabilities, evidence.scores.similarities, strict=True)
-    return [
-        {
-            "view": place.name,
-            "box": place.box,
-            "frame_ms": place.frame_ms,
-            "scores": ranked(text.labels, probabilities, similarities, top_k, with_similarity=with_similarity),
-        }
-        for place, probabilities, similarities in rows
-    ]
 
 
 def ranked(
@@ -180,10 +222,10 @@ def failure(error: GatewayError | None, request_id: str) -> dict[str, Any] | Non
     return None if error is None else problem(error, request_id)
 
 
-def timings(judged: list[Judgement], text_s: float, total_s: float) -> dict[str, float]:
+def timings(looks: Sequence[Look], text_s: float, total_s: float) -> dict[str, float]:
     """Return milliseconds by stage: of several pictures the slowest, since they run side by side."""
     slowest = {"intake": 0.0, "decode": 0.0, "views": 0.0, "text": text_s, "encode": 0.0, "score": 0.0}
-    for judgement in judged:
-        for stage, elapsed in judgement.elapsed_s.items():
-            slowest[stage] = max(slowest[stage], elapsed)
+    for look in looks:
+        for stage, elapsed in look.elapsed_s.items():
+            slowest[stage] = max(slowest.get(stage, 0.0), elapsed)
     return {stage: round(elapsed * 1e3, 3) for stage, elapsed in {**slowest, "total": total_s}.items()}

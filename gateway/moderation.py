@@ -1,0 +1,305 @@
+"""Pictures and a policy → verdicts, logged before they are told.
+
+Known pictures are asked first: a match decides without the model. Then every classifier that the policy, its shadow and
+their attributes need is scored once over all views and frames, and the policy says what the scores mean.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import structlog
+
+from gateway.catalogue import BoundPolicy
+from gateway.deadline import Deadline
+from gateway.encoder import Vectors
+from gateway.intake import ImageRequest
+from gateway.known_pictures import KnownPictures, Match
+from gateway.pipeline import Look, Pipeline, Prepared
+from gateway.policy import (
+    STRICTNESS,
+    CategoryVerdict,
+    ClassifierScores,
+    Decision,
+    Evidence,
+    Place,
+    calibrated,
+    judge,
+    overall,
+)
+from gateway.scoring import TextMatrix, score
+from gateway.store.records import DecisionRecord, Store, StoreUnavailable
+
+UNCALIBRATED = "uncalibrated"
+NOT_LOGGED = "decision_not_logged"
+PARTLY_SEEN = "frames_sampled"
+
+
+@dataclass(frozen=True, slots=True)
+class LogRules:
+    """What the decision log keeps: nothing unless ``enabled``; the pictures' vectors only with ``vectors``."""
+
+    enabled: bool
+    vectors: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a policy says of one picture.
+
+    Attributes:
+        policy: that was applied.
+        decision: the strictest of all categories.
+        categories: strictest first.
+        attributes: classifier name → its version and mean scores by label; never part of the decision.
+        warnings: codes.
+    """
+
+    policy: BoundPolicy
+    decision: Decision
+    categories: tuple[CategoryVerdict, ...]
+    attributes: Mapping[str, Mapping[str, Any]]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moderated:
+    """One picture's outcome: a look, and unless it failed a verdict, the shadow's, and the id in the log."""
+
+    look: Look
+    verdict: Verdict | None
+    shadow: Verdict | None
+    decision_id: str | None
+
+
+class Moderator:
+    """Applies policies to pictures.
+
+    Args:
+        pipeline: pictures → vectors.
+        known: gives the index of known pictures that is in force.
+        store: where decisions are logged.
+        log: what is logged.
+        logit_scale: of the bundle.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, known: KnownSource, store: Store, log: LogRules, bundle_id: str, logit_scale: float
+    ) -> None:
+        self._pipeline = pipeline
+        self._known = known
+        self._store = store
+        self._rules = log
+        self._bundle_id = bundle_id
+        self._logit_scale = logit_scale
+        self._log = structlog.get_logger("moderation")
+
+    async def moderate(
+        self,
+        images: Sequence[ImageRequest],
+        policy: BoundPolicy,
+        shadow: BoundPolicy | None,
+        *,
+        external_id: str | None,
+        request_id: str,
+        deadline: Deadline,
+    ) -> list[Moderated]:
+        """Judge every picture by itself; a failed one has no verdict, and its neighbours are complete.
+
+        Raises:
+            RequestError: too many views.
+        """
+        known = self._known.current
+        rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
+        looks = await self._pipeline.look(
+            images, rules, deadline, needs_model=lambda prepared: not matches(known, prepared)
+        )
+        judged = [self._judge(look, known, policy, shadow) for look in looks]
+        if self._rules.enabled:
+            judged = await self._logged(judged, external_id, request_id)
+        return judged
+
+    def _judge(
+        self, look: Look, known: KnownPictures, policy: BoundPolicy, shadow: BoundPolicy | None
+    ) -> Moderated:
+        if look.prepared is None:
+            return Moderated(look, None, None, None)
+        if look.vectors is None:
+            found = matches(known, look.prepared)
+            verdict = from_lists(policy, found, look.prepared)
+            return Moderated(look, verdict, from_lists(shadow, found, look.prepared) if shadow else None, None)
+        verdict = verdict_of(policy, look.vectors, look.prepared.places, self._logit_scale)
+        second = verdict_of(shadow, look.vectors, look.prepared.places, self._logit_scale) if shadow else None
+        if look.prepared.info.frames_analyzed < look.prepared.info.frames:
+            verdict = replace(verdict, warnings=(*verdict.warnings, PARTLY_SEEN))
+        return Moderated(look, verdict, second, None)
+
+    async def _logged(self, judged: list[Moderated], external_id: str | None, request_id: str) -> list[Moderated]:
+        """Write every verdict to the log, and put its id into the outcome; without a store, a warning."""
+        now = datetime.now(UTC)
+        marked = [replace(item, decision_id=decision_id(now)) if item.verdict else item for item in judged]
+        records = [self._record(item, now, external_id, request_id) for item in marked if item.verdict]
+        if not records:
+            return marked
+        try:
+            await self._store.log(records)
+        except StoreUnavailable:
+            self._log.warning("decisions not logged: the store is away", count=len(records))
+            return [
+                replace(item, verdict=replace(item.verdict, warnings=(*item.verdict.warnings, NOT_LOGGED)))
+                if item.verdict
+                else item
+                for item in judged
+            ]
+        return marked
+
+    def _record(self, item: Moderated, now: datetime, external_id: str | None, request_id: str) -> DecisionRecord:
+        assert item.verdict is not None  # noqa: S101 - only verdicts are logged
+        assert item.look.prepared is not None  # noqa: S101
+        prepared, verdict = item.look.prepared, item.verdict
+        keep = self._rules.vectors and item.look.vectors is not None
+        best = max(prepared.fingerprints, key=lambda found: found.quality, default=None)
+        return DecisionRecord(
+            id=item.decision_id or "",
+            at=now,
+            request_id=request_id,
+            external_id=external_id,
+            image_sha256=prepared.info.sha256,
+            image_pdq=best.pdq if best else None,
+            policy=verdict.policy.name,
+            policy_version=verdict.policy.version,
+            bundle_id=self._bundle_id,
+            decision=verdict.decision,
+            categories={category.category: category.score for category in verdict.categories},
+            detail={
+                **verdict_out(verdict),
+                "shadow": shadow_out(item.shadow),
+                "places": [place_out(place) for place in prepared.places] if keep else [],
+            },
+            vectors=np.ascontiguousarray(item.look.vectors, "<f4").tobytes() if keep else None,
+        )
+
+
+class KnownSource:
+    """Holds the index of known pictures that is in force; replaced in one step."""
+
+    def __init__(self, current: KnownPictures) -> None:
+        self.current = current
+
+
+def matches(known: KnownPictures, prepared: Prepared) -> tuple[Match, ...]:
+    """Return the entries of lists that a picture matches: by its bytes, or by any frame looked at; each list once."""
+    found: dict[str, Match] = {match.list: match for match in known.match(prepared.info.sha256, None, 0)}
+    for print_ in prepared.fingerprints:
+        for match in known.match(prepared.info.sha256, print_.pdq, print_.quality):
+            found.setdefault(match.list, match)
+    return tuple(found.values())
+
+
+def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: Prepared) -> Verdict:
+    """Return the verdict of lists alone: block wins over allow."""
+    decision: Decision = "block" if any(match.action == "block" for match in found) else "allow"
+    whole = Place("full", (0, 0, prepared.info.width, prepared.info.height), None)
+    categories = tuple(
+        CategoryVerdict(
+            category=f"list:{match.list}",
+            score=1.0,
+            decision=match.action,
+            review_at=None,
+            block_at=None,
+            evidence=(Evidence("list", match.hash, 1.0 - match.distance / 256, whole),),
+        )
+        for match in sorted(found, key=lambda match: -STRICTNESS[match.action])
+    )
+    return Verdict(policy, decision, categories, {}, ())
+
+
+def verdict_of(policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], logit_scale: float) -> Verdict:
+    """Return what a policy says of vectors [V, D] seen at V places; those of views that it does not use are left out."""
+    used = [row for row, place in enumerate(places) if uses(policy, place.view)]
+    seen = [places[row] for row in used]
+    scores = {
+        key: ClassifierScores(
+            bound.matrix.labels,
+            calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities, bound.calibrations),
+        )
+        for key, bound in policy.classifiers.items()
+    }
+    categories = judge(policy.rules, scores, seen)
+    attributes = {}
+    for key in policy.attributes:
+        bound = policy.classifiers[key]
+        attributes[bound.name] = {"version": bound.version, "scores": informed(bound.matrix, scores[key])}
+    warnings = (UNCALIBRATED,) if policy.uncalibrated else ()
+    return Verdict(policy, overall(categories), categories, attributes, warnings)
+
+
+def uses(policy: BoundPolicy, view: str) -> bool:
+    """Return whether a policy looks at a view of this name."""
+    return view == policy.views or (policy.views == "tiles" and (view == "full" or view.startswith("tile ")))
+
+
+def informed(matrix: TextMatrix, scores: ClassifierScores) -> list[dict[str, Any]]:
+    """Return labels with scores, best first: the mean over views in softmax mode, else the maximum."""
+    rows = scores.probabilities
+    values = rows.mean(axis=0) if matrix.mode == "softmax" else rows.max(axis=0)
+    order = np.argsort(-values, kind="stable").tolist()
+    return [{"label": scores.labels[position], "score": float(values[position])} for position in order]
+
+
+def decision_id(now: datetime) -> str:
+    """Return an id that sorts by time: milliseconds since 1970 as 12 hex digits, then 20 random ones (as in UUIDv7)."""
+    return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
+
+
+def verdict_out(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as JSON values: what the API answers and the log keeps."""
+    return {
+        "decision": verdict.decision,
+        "categories": [
+            {
+                "category": category.category,
+                "score": category.score,
+                "decision": category.decision,
+                "review_at": category.review_at,
+                "block_at": category.block_at,
+                "evidence": [
+                    {"kind": entry.kind, "label": entry.label, "score": entry.score, **place_out(entry.place)}
+                    for entry in category.evidence
+                ],
+            }
+            for category in verdict.categories
+        ],
+        "policy": policy_out(verdict.policy),
+        "attributes": dict(verdict.attributes),
+        "warnings": list(verdict.warnings),
+    }
+
+
+def policy_out(policy: BoundPolicy) -> dict[str, Any]:
+    """Return which policy and classifier versions spoke."""
+    return {
+        "name": policy.name,
+        "version": policy.version,
+        "classifiers": {bound.name: bound.version for bound in policy.classifiers.values()},
+    }
+
+
+def shadow_out(shadow: Verdict | None) -> dict[str, Any] | None:
+    """Return the shadow's verdict, without attributes."""
+    if shadow is None:
+        return None
+    made = verdict_out(shadow)
+    return {name: made[name] for name in ("policy", "decision", "categories", "warnings")}
+
+
+def place_out(place: Place) -> dict[str, Any]:
+    """Return where something was seen."""
+    return {"view": place.view, "box": list(place.box), "frame_ms": place.frame_ms}
+
+

@@ -1,0 +1,206 @@
+"""/v1/classifiers and /v1/policies: versioned resources, saved whole or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from fastapi.responses import Response
+from starlette.requests import Request
+
+from gateway.catalogue import Catalogue, read_classifier, read_policy
+from gateway.classifiers import Classifier, check_name
+from gateway.deadline import Deadline
+from gateway.errors import (
+    InvalidRequest,
+    NotFound,
+    PolicyModelMismatch,
+    PreconditionFailed,
+    ResourceInUse,
+    StorageUnavailable,
+    UnsupportedMediaType,
+)
+from gateway.policy import Policy
+from gateway.routes.body import read_body, validated
+from gateway.routes.openapi import request_body
+from gateway.routes.services import Services
+from gateway.schemas import Activation, ResourceOut, ResourcesOut
+from gateway.store.records import InUse, Kind, StaleWrite, StoreUnavailable, Version
+
+SAVE_TIMEOUT_S = 120.0
+KINDS: dict[str, Kind] = {"classifiers": "classifier", "policies": "policy"}
+
+router = APIRouter(tags=["policies"])
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """Return the JSON object of a request, under the caps.
+
+    Raises:
+        RequestError: none, or not one.
+    """
+    services: Services = request.state.services
+    with services.admission.request() as reservation:
+        body = await read_body(request, services.body_rules, reservation)
+    if body.json is None:
+        raise UnsupportedMediaType("Send application/json.")
+    return body.json
+
+
+def out(version: Version) -> dict[str, Any]:
+    """Return a version as the API shows it."""
+    shown = {
+        "name": version.name,
+        "version": version.number,
+        "active": version.active,
+        "created_at": version.created_at.isoformat(),
+        **version.body,
+    }
+    if version.kind == "policy":
+        shown |= {"bundle_id": version.bundle_id, "classifiers": version.pins}
+    return shown
+
+
+def answer(version: Version, status: int = 200) -> Response:
+    """Return a version as a response with its ETag."""
+    return Response(orjson.dumps(out(version)), status, {"ETag": version.etag}, "application/json")
+
+
+def add_routes(plural: str, body_model: type[Classifier] | type[Policy]) -> None:
+    """Register the routes of one kind of resource."""
+    kind = KINDS[plural]
+    base = f"/v1/{plural}"
+
+    async def save(request: Request, name: str, *, activate: bool = True) -> Response:
+        services: Services = request.state.services
+        body = validated(body_model, await json_body(request))
+        saved = await save_version(services, kind, check_name(name), body, request.headers.get("if-match"), activate)
+        return answer(saved[0], 201 if saved[1] and saved[0].number == 1 else 200)
+
+    async def names(request: Request) -> Response:
+        services: Services = request.state.services
+        rows = await away(services.store.names(kind))
+        return Response(orjson.dumps({"data": [out(row) for row in rows]}), media_type="application/json")
+
+    async def read(request: Request, name: str, version: int | None = None) -> Response:
+        services: Services = request.state.services
+        row = await away(services.store.read(kind, check_name(name), version))
+        if row is None:
+            raise NotFound(f"There is no such {kind} or version.")
+        return answer(row)
+
+    async def versions(request: Request, name: str) -> Response:
+        services: Services = request.state.services
+        rows = await away(services.store.versions(kind, check_name(name)))
+        if not rows:
+            raise NotFound(f"There is no such {kind}.")
+        return Response(orjson.dumps({"data": [out(row) for row in rows]}), media_type="application/json")
+
+    async def activate(request: Request, name: str) -> Response:
+        services: Services = request.state.services
+        wanted = validated(Activation, await json_body(request)).version
+        return answer(await activate_version(services, kind, check_name(name), wanted))
+
+    async def delete(request: Request, name: str) -> Response:
+        services: Services = request.state.services
+        try:
+            found = await away(services.store.delete(kind, check_name(name), actor=actor(request)))
+        except InUse as use:
+            users = ", ".join(use.users)
+            raise ResourceInUse(f"“{name}” is used by the policies {users}; change or delete those first.") from None
+        if not found:
+            raise NotFound(f"There is no such {kind}.")
+        await refreshed(services.catalogue)
+        return Response(status_code=204)
+
+    article = f"a {kind}"
+    body = request_body(body_model)
+    router.add_api_route(f"{base}", names, methods=["GET"], summary=f"All {plural}", response_model=ResourcesOut)
+    router.add_api_route(
+        f"{base}/{{name}}",
+        save,
+        methods=["PUT"],
+        summary=f"Create {article} or its next version",
+        response_model=ResourceOut,
+        responses={201: {"model": ResourceOut}},
+        openapi_extra=body,
+    )
+    router.add_api_route(
+        f"{base}/{{name}}", read, methods=["GET"], summary=f"Read {article}", response_model=ResourceOut
+    )
+    router.add_api_route(
+        f"{base}/{{name}}/versions", versions, methods=["GET"], summary="All versions", response_model=ResourcesOut
+    )
+    router.add_api_route(
+        f"{base}/{{name}}/activate",
+        activate,
+        methods=["POST"],
+        summary="Promote a version or roll back to it",
+        response_model=ResourceOut,
+        openapi_extra=request_body(Activation),
+    )
+    router.add_api_route(
+        f"{base}/{{name}}", delete, methods=["DELETE"], summary=f"Delete {article}", status_code=204
+    )
+
+
+async def save_version(
+    services: Services, kind: Kind, name: str, body: Classifier | Policy, if_match: str | None, activate: bool
+) -> tuple[Version, bool]:
+    """Validate whole, compute the text vectors, save, and make it current here; returns the version and whether it is new.
+
+    Raises:
+        RequestError: something in the body cannot work; the field is named.
+        PreconditionFailed: ``if_match`` is stale.
+        StorageUnavailable: the store is away.
+        ServiceError: text vectors could not be computed.
+    """
+    deadline = Deadline.after(SAVE_TIMEOUT_S)
+    pins: dict[str, int] = {}
+    bundle_id = None
+    if isinstance(body, Classifier):
+        body = body.normal(services.manifest.templates, services.manifest.negatives)
+        await services.text.assemble(body.label_set(services.label_rules), deadline)
+    else:
+        _, pins = await services.catalogue.bind_candidate(name, body, deadline)
+        bundle_id = services.manifest.bundle_id
+    try:
+        saved = await away(
+            services.store.save(
+                kind,
+                name,
+                body.model_dump(mode="json"),
+                pins=pins,
+                bundle_id=bundle_id,
+                if_match=if_match,
+                activate=activate,
+                actor="anonymous",
+            )
+        )
+    except StaleWrite:
+        raise PreconditionFailed("If-Match names another version than the latest; read it again first.") from None
+    await refreshed(services.catalogue)
+    return saved.version, saved.new
+
+
+async def activate_version(services: Services, kind: Kind, name: str, number: int) -> Version:
+    """Make a version the active one, its text vectors computed first.
+
+    Raises:
+        NotFound: there is no such version.
+        PolicyModelMismatch: a policy's version was saved for another bundle.
+        StorageUnavailable: the store is away.
+    """
+    row = await away(services.store.read(kind, name, number))
+    if row is None:
+        raise NotFound(f"There is no version {number} of “{name}”.")
+    if kind == "policy" and row.bundle_id != services.manifest.bundle_id:
+        raise PolicyModelMismatch(f"Version {number} was saved for bundle {row.bundle_id}; save it again for this model.")
+    if kind == "classifier":
+        await services.catalogue.bind_classifier(row, Deadline.after(SAVE_TIMEOUT_S))
+    made = await away(services.store.activate(kind, name, number, actor="anonymous"))
+    if made is None:
+        raise NotFound(f"There is no version {number} of “{name}”.")
+    await refreshed(services.catalogue)
+    return made
