@@ -11,21 +11,51 @@ from typing import Any
 from fastapi import FastAPI
 
 from gateway.bundle import TOKENIZER_NAME, Manifest, read_manifest
+from gateway.catalogue import Catalogue
+from gateway.classifiers import Classifier
 from gateway.decode import DecodeLimits
 from gateway.encoder import Encoder, TritonEncoder
 from gateway.fetch import Fetcher, FetchLimits
 from gateway.health import HealthGate
 from gateway.intake import Intake
+from gateway.known_watch import KnownWatch
 from gateway.labels import LabelRules
 from gateway.limits import Admission, MemoryBudget
+from gateway.moderation import LogRules, Moderator
+from gateway.perceptual import load_hasher
 from gateway.pipeline import Pipeline, PipelineLimits
-from gateway.routes import classify, embeddings, openapi, service
+from gateway.policy import Policy
+from gateway.retention import Retention
+from gateway.routes import (
+    classify,
+    decisions,
+    dry_run,
+    embeddings,
+    lists,
+    moderate,
+    moderations,
+    openapi,
+    resources,
+    service,
+)
 from gateway.routes.body import BodyRules
 from gateway.routes.middleware import RequestContext
 from gateway.routes.problems import install_handlers
-from gateway.routes.services import Services
-from gateway.schemas import ClassifyBody, ClassifyForm, EmbeddingsBody
+from gateway.routes.services import ModerationsRules, Services
+from gateway.schemas import (
+    Activation,
+    ClassifyBody,
+    ClassifyForm,
+    DryRunBody,
+    EmbeddingsBody,
+    FeedbackIn,
+    ListIn,
+    ModerateBody,
+    ModerateForm,
+)
+from gateway.seeding import seed
 from gateway.settings import MIB, Settings
+from gateway.store.sql import open_store
 from gateway.telemetry import Metrics
 from gateway.text_vectors import TextLimits, TextVectors
 from gateway.tokenizer import Tokenizer
@@ -42,6 +72,20 @@ EXAMPLE_PNG = (
     "ygL7KRXYTmmFVdigHGmHRagwS8g8BTOVYNHuDLUWgo1Cosr3wy9+Pm8djR4nTn4h5wAAAABJRU5ErkJggg=="
 )
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
+BODIES = (
+    ClassifyBody,
+    ClassifyForm,
+    ModerateBody,
+    ModerateForm,
+    EmbeddingsBody,
+    moderations.ModerationsBody,
+    Classifier,
+    Policy,
+    Activation,
+    DryRunBody,
+    FeedbackIn,
+    ListIn,
+)
 
 
 MakeEncoder = Callable[[Settings, Manifest, Metrics], Encoder]
@@ -76,11 +120,17 @@ def create_app(settings: Settings | None = None, make_encoder: MakeEncoder = tri
     )
     app.include_router(classify.router)
     app.include_router(embeddings.router)
+    app.include_router(moderate.router)
+    app.include_router(moderations.router)
+    app.include_router(dry_run.router)
+    app.include_router(resources.router)
+    app.include_router(lists.router)
+    app.include_router(decisions.router)
     app.include_router(service.router)
     install_handlers(app, metrics)
     app.add_middleware(RequestContext, metrics=metrics)
     openapi.install_docs(app)
-    openapi.install(app, [ClassifyBody, ClassifyForm, EmbeddingsBody], examples())
+    openapi.install(app, BODIES, examples())
     return app
 
 
@@ -88,7 +138,7 @@ def create_app(settings: Settings | None = None, make_encoder: MakeEncoder = tri
 async def lifespan(
     settings: Settings, manifest: Manifest, metrics: Metrics, make_encoder: MakeEncoder
 ) -> AsyncIterator[dict[str, Any]]:
-    """Make the parts, keep the health probe running, and take all of it down again."""
+    """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
     encoder = HealthGate(
         make_encoder(settings, manifest, metrics),
@@ -100,18 +150,24 @@ async def lifespan(
     text_limits = TextLimits(settings.text_cache_mib * MIB, settings.max_new_prompts, manifest.text_max_batch)
     text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     decoders = ThreadPoolExecutor(settings.effective_decode_threads, thread_name_prefix="decode")
-    probe = asyncio.create_task(encoder.watch())
+    store = await open_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
+    catalogue = Catalogue(store, text, manifest, rules, seed)
+    known = KnownWatch(store)
+    retention = Retention(store, settings.decision_retention_days)
+    hasher = load_hasher() if settings.perceptual_hash else None
+    watches = [asyncio.create_task(part.watch()) for part in (encoder, catalogue, known, retention)]
     try:
         async with Fetcher(fetch_limits(settings)) as fetcher:
             pipeline = Pipeline(
                 Intake(fetcher.fetch, settings.max_image_bytes),
                 encoder,
-                text,
                 pipeline_limits(settings, manifest),
                 decoders,
                 MemoryBudget(settings.decode_memory_mib * MIB),
                 metrics,
+                hasher,
             )
+            log = LogRules(settings.decision_log, settings.decision_vectors)
             services = Services(
                 manifest=manifest,
                 pipeline=pipeline,
@@ -126,12 +182,23 @@ async def lifespan(
                 ),
                 label_rules=rules,
                 request_timeout_s=settings.request_timeout_s,
+                store=store,
+                catalogue=catalogue,
+                moderator=Moderator(pipeline, known, store, log, manifest.bundle_id, manifest.logit_scale),
+                known=known,
+                moderations=ModerationsRules(
+                    settings.moderations_review_flags,
+                    settings.moderations_text == "ignore",
+                    settings.moderations_max_images,
+                ),
             )
             yield {"services": services}
     finally:
-        probe.cancel()
-        await asyncio.gather(probe, return_exceptions=True)
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
         decoders.shutdown(wait=False, cancel_futures=True)
+        await store.close()
         await encoder.close()
 
 
@@ -172,5 +239,9 @@ def examples() -> dict[str, dict[str, Any]]:
     picture = {"base64": EXAMPLE_PNG}
     return {
         "/v1/classify": {"images": [picture], "labels": ["a red circle", "a blue square"]},
+        "/v1/moderate": {"images": [picture], "policy": "default"},
+        "/v1/moderations": {
+            "input": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{EXAMPLE_PNG}"}}]
+        },
         "/v1/embeddings": {"input": ["a red circle", {"image": picture}]},
     }

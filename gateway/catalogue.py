@@ -8,7 +8,7 @@ is away the last snapshot goes on serving.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,14 @@ from pydantic import ValidationError
 from gateway.bundle import Manifest
 from gateway.classifiers import Calibration, Classifier, split_reference
 from gateway.deadline import Deadline
-from gateway.errors import GatewayError, InvalidRequest, NotFound, PolicyModelMismatch, StorageUnavailable
+from gateway.errors import (
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    PolicyModelMismatch,
+    RequestError,
+    StorageUnavailable,
+)
 from gateway.labels import LabelRules
 from gateway.policy import BoundRule, Policy
 from gateway.scoring import TextMatrix
@@ -46,7 +53,7 @@ class BoundClassifier:
 
 @dataclass(frozen=True, slots=True)
 class BoundPolicy:
-    """A policy version with everything it pins; ``classifiers`` by key, ``attributes`` are keys of those that inform."""
+    """A policy version with all it pins; ``classifiers`` by key, ``attributes`` are keys of those that inform."""
 
     name: str
     version: int
@@ -74,6 +81,9 @@ class Current:
     mismatched: Mapping[str, Version] = field(default_factory=dict)
 
 
+Prepare = Callable[[Store, "Catalogue", Manifest], Awaitable[None]]
+
+
 class Catalogue:
     """Reads from the store, binds to the bundle, serves from memory.
 
@@ -82,9 +92,12 @@ class Catalogue:
         text: computes what words mean to the model.
         manifest: the bundle being served.
         rules: caps on words.
+        prepare: run once before the first snapshot is loaded: puts the shipped scenarios into an empty store.
     """
 
-    def __init__(self, store: Store, text: TextVectors, manifest: Manifest, rules: LabelRules) -> None:
+    def __init__(
+        self, store: Store, text: TextVectors, manifest: Manifest, rules: LabelRules, prepare: Prepare | None = None
+    ) -> None:
         self._store = store
         self._text = text
         self._manifest = manifest
@@ -94,6 +107,7 @@ class Catalogue:
         self._old_policies: LRUCache[str, BoundPolicy] = LRUCache(KEPT_OLD_VERSIONS)
         self._refreshing = asyncio.Lock()
         self._log = structlog.get_logger("catalogue")
+        self._prepare = prepare
         self.store_lost = False
 
     @property
@@ -105,6 +119,9 @@ class Catalogue:
         """Keep the snapshot up to date, for ever; runs as a task of the application's lifespan."""
         while True:
             try:
+                if self._prepare is not None:
+                    await self._prepare(self._store, self, self._manifest)
+                    self._prepare = None
                 if await self._store.revision() != self._current.revision:
                     await self.refresh()
                 self.store_lost = False
@@ -129,16 +146,16 @@ class Catalogue:
             by_key = {(row.kind, row.name, row.number): row for row in snapshot.versions}
             classifiers, policies, mismatched = {}, {}, {}
             for row in snapshot.versions:
-                if row.kind == "classifier" and row.active:
-                    classifiers[row.name] = await self.bind_classifier(row, deadline)
-            for row in snapshot.versions:
-                if row.kind != "policy" or not row.active:
-                    continue
-                if row.bundle_id != self._manifest.bundle_id:
-                    mismatched[row.name] = row
-                    continue
-                pinned = {name: by_key["classifier", name, number] for name, number in row.pins.items()}
-                policies[row.name] = await self._bind_policy(row, pinned, deadline)
+                try:
+                    if row.kind == "classifier" and row.active:
+                        classifiers[row.name] = await self.bind_classifier(row, deadline)
+                    elif row.kind == "policy" and row.active and row.bundle_id != self._manifest.bundle_id:
+                        mismatched[row.name] = row
+                    elif row.kind == "policy" and row.active:
+                        pinned = {name: by_key["classifier", name, number] for name, number in row.pins.items()}
+                        policies[row.name] = await self._bind_policy(row, pinned, deadline)
+                except RequestError as error:  # words that this model cannot take: that one is not served, others are
+                    self._log.error("not usable with this model", kind=row.kind, name=row.name, detail=error.detail)
             self._current = Current(snapshot.revision, classifiers, policies, mismatched)
 
     async def classifier(self, reference: str, deadline: Deadline) -> BoundClassifier:

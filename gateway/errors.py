@@ -104,6 +104,12 @@ class MethodNotAllowed(RequestError):
         self.allow = allow
 
 
+class TextNotSupported(RequestError):
+    """Text where only pictures are moderated."""
+
+    status, code, title = 400, "text_not_supported", "Text is not supported"
+
+
 class PolicyModelMismatch(RequestError):
     """The policy was saved for another bundle than the one being served."""
 

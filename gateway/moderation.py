@@ -20,6 +20,7 @@ from gateway.deadline import Deadline
 from gateway.encoder import Vectors
 from gateway.intake import ImageRequest
 from gateway.known_pictures import KnownPictures, Match
+from gateway.known_watch import KnownWatch
 from gateway.pipeline import Look, Pipeline, Prepared
 from gateway.policy import (
     STRICTNESS,
@@ -82,14 +83,14 @@ class Moderator:
 
     Args:
         pipeline: pictures → vectors.
-        known: gives the index of known pictures that is in force.
+        known: holds the index of known pictures that is in force.
         store: where decisions are logged.
         log: what is logged.
         logit_scale: of the bundle.
     """
 
     def __init__(
-        self, pipeline: Pipeline, known: KnownSource, store: Store, log: LogRules, bundle_id: str, logit_scale: float
+        self, pipeline: Pipeline, known: KnownWatch, store: Store, log: LogRules, bundle_id: str, logit_scale: float
     ) -> None:
         self._pipeline = pipeline
         self._known = known
@@ -124,9 +125,7 @@ class Moderator:
             judged = await self._logged(judged, external_id, request_id)
         return judged
 
-    def _judge(
-        self, look: Look, known: KnownPictures, policy: BoundPolicy, shadow: BoundPolicy | None
-    ) -> Moderated:
+    def _judge(self, look: Look, known: KnownPictures, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
         if look.prepared is None:
             return Moderated(look, None, None, None)
         if look.vectors is None:
@@ -170,7 +169,7 @@ class Moderator:
             request_id=request_id,
             external_id=external_id,
             image_sha256=prepared.info.sha256,
-            image_pdq=best.pdq if best else None,
+            image_pdq=best.hex if best else None,
             policy=verdict.policy.name,
             policy_version=verdict.policy.version,
             bundle_id=self._bundle_id,
@@ -185,18 +184,11 @@ class Moderator:
         )
 
 
-class KnownSource:
-    """Holds the index of known pictures that is in force; replaced in one step."""
-
-    def __init__(self, current: KnownPictures) -> None:
-        self.current = current
-
-
 def matches(known: KnownPictures, prepared: Prepared) -> tuple[Match, ...]:
     """Return the entries of lists that a picture matches: by its bytes, or by any frame looked at; each list once."""
     found: dict[str, Match] = {match.list: match for match in known.match(prepared.info.sha256, None, 0)}
     for print_ in prepared.fingerprints:
-        for match in known.match(prepared.info.sha256, print_.pdq, print_.quality):
+        for match in known.match(prepared.info.sha256, print_.hex, print_.quality):
             found.setdefault(match.list, match)
     return tuple(found.values())
 
@@ -220,7 +212,7 @@ def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: Prepared) 
 
 
 def verdict_of(policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], logit_scale: float) -> Verdict:
-    """Return what a policy says of vectors [V, D] seen at V places; those of views that it does not use are left out."""
+    """Return what a policy says of vectors [V, D] seen at V places; views that it does not use are left out."""
     used = [row for row, place in enumerate(places) if uses(policy, place.view)]
     seen = [places[row] for row in used]
     scores = {
@@ -253,7 +245,7 @@ def informed(matrix: TextMatrix, scores: ClassifierScores) -> list[dict[str, Any
 
 
 def decision_id(now: datetime) -> str:
-    """Return an id that sorts by time: milliseconds since 1970 as 12 hex digits, then 20 random ones (as in UUIDv7)."""
+    """Return an id that sorts by time: milliseconds since 1970 in 12 hex digits, then 20 random ones."""
     return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
 
 
@@ -301,5 +293,3 @@ def shadow_out(shadow: Verdict | None) -> dict[str, Any] | None:
 def place_out(place: Place) -> dict[str, Any]:
     """Return where something was seen."""
     return {"view": place.view, "box": list(place.box), "frame_ms": place.frame_ms}
-
-

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import structlog
-from PIL import Image
 
 from gateway.concurrency import all_of
 from gateway.deadline import Deadline
@@ -25,6 +24,7 @@ from gateway.errors import GatewayError, InternalError, InvalidRequest
 from gateway.image_header import ImageHeader
 from gateway.intake import ImageRequest, Intake
 from gateway.limits import MemoryBudget
+from gateway.perceptual import PerceptualHash, PerceptualHasher
 from gateway.policy import Place
 from gateway.scoring import Scores, TextMatrix, score
 from gateway.telemetry import Metrics, Stopwatch
@@ -54,21 +54,13 @@ class PipelineLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """A frame's perceptual hash: 64 hex digits, and its quality 0..100."""
-
-    pdq: str
-    quality: int
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
     """A picture ready for the model: uint8 pixels [V, S, S, 3], where each row comes from, and frames' fingerprints."""
 
     info: ImageInfo
     places: tuple[Place, ...]
     pixels: npt.NDArray[np.uint8]
-    fingerprints: tuple[Fingerprint, ...]
+    fingerprints: tuple[PerceptualHash, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +110,7 @@ class Pipeline:
         decoders: Executor,
         memory: MemoryBudget,
         metrics: Metrics,
-        fingerprint: Callable[[Image.Image], Fingerprint] | None = None,
+        fingerprint: PerceptualHasher | None = None,
     ) -> None:
         self._intake = intake
         self._encoder = encoder
@@ -220,7 +212,7 @@ class Pipeline:
         """Decode frame by frame and cut each into views; one frame is in memory at a time."""
         size_px, resize_px = self._limits.image_size_px, self._limits.image_resize_px
         places: list[Place] = []
-        fingerprints: list[Fingerprint] = []
+        fingerprints: list[PerceptualHash] = []
         pixels: list[npt.NDArray[np.uint8]] = []
         limits = replace(self._limits.decode, sampled_frames=frames)
         with watch.stage("decode"):

@@ -33,6 +33,11 @@ class Settings(BaseSettings):
         Path("model_repository"),
         description="The bundle that Triton serves: the manifest and the tokenizer are read here.",
     )
+    data_dir: Path = Field(Path("data"), description="Where state is kept; the default database is a file in it.")
+    database_url: str = Field(
+        "", description="postgresql://… for many gateways; empty means SQLite, gateway.sqlite in DATA_DIR."
+    )
+    store_timeout_s: float = Field(5.0, gt=0, description="How long one use of the database may take.")
     log_format: Literal["json", "console"] = Field("console", description="Form of log lines on standard output.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged."
@@ -77,6 +82,25 @@ class Settings(BaseSettings):
         description="For tests: host:port pairs, comma-separated, that may be fetched although they are not public.",
     )
 
+    decision_log: bool = Field(default=True, description="Keep a row for every decision; never the picture.")
+    decision_vectors: bool = Field(
+        default=False,
+        description="Keep the picture's vectors with its decision, which makes dry runs over them possible.",
+    )
+    decision_retention_days: int = Field(90, ge=0, description="Days a decision is kept; 0 means for ever.")
+    perceptual_hash: bool = Field(
+        default=True, description="Compute PDQ hashes where the extra pdq is installed; lists of kind pdq need them."
+    )
+    moderations_text: Literal["refuse", "ignore"] = Field(
+        "refuse", description="/v1/moderations: text gets 400, or is read past beside a picture."
+    )
+    moderations_review_flags: bool = Field(
+        default=True, description="/v1/moderations: review sets flagged too; false: block alone."
+    )
+    moderations_max_images: int = Field(
+        10, ge=1, description="/v1/moderations: pictures in a request; 1 is as strict as OpenAI's."
+    )
+
     readiness_window_s: float = Field(
         15.0, gt=0, description="How recent the last good inference must be for /readyz to answer 200."
     )
@@ -93,6 +117,11 @@ class Settings(BaseSettings):
         """``host:port`` of Triton's gRPC endpoint."""
         host = f"[{self.triton_host}]" if ":" in self.triton_host else self.triton_host
         return f"{host}:{self.triton_grpc_port}"
+
+    @property
+    def effective_database_url(self) -> str:
+        """The database that is used."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'gateway.sqlite').absolute()}"
 
     @property
     def effective_decode_threads(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ M = TypeVar("M", bound=BaseModel)
 
 LABEL_FIELDS = frozenset({"labels", "templates", "negatives"})
 SHOWN_ERRORS = 3
+INTERNAL_STEPS = frozenset({"EmbeddingInput", "query", "path", "body"})  # of pydantic's and FastAPI's own
 LARGE_BYTES = 1 << 18
 
 
@@ -77,6 +78,23 @@ async def read_body(request: Request, rules: BodyRules, reservation: Reservation
             return RawBody(None, tuple(reader.parts()))
     except TimeoutError:
         raise RequestTimeout(f"The body was not all sent within {rules.timeout_s:g} s.") from None
+
+
+async def read_plain(request: Request, rules: BodyRules, reservation: Reservation) -> tuple[str, bytes]:
+    """Return the Content-Type, lower case without parameters, and the whole body, whatever it is.
+
+    Raises:
+        PayloadTooLarge, Overloaded, RequestTimeout: as ``read_body``.
+    """
+    kind, _ = parse_options_header(request.headers.get("content-type", ""))
+    body = bytearray()
+    try:
+        async with asyncio.timeout(rules.timeout_s):
+            async for chunk in _capped(request, rules, reservation):
+                body += chunk
+    except TimeoutError:
+        raise RequestTimeout(f"The body was not all sent within {rules.timeout_s:g} s.") from None
+    return kind.decode("latin-1").lower(), bytes(body)
 
 
 async def _capped(request: Request, rules: BodyRules, reservation: Reservation) -> AsyncIterator[bytes]:
@@ -166,10 +184,11 @@ def validated(model: type[M], fields: dict[str, Any]) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise _translated(error.errors(include_url=False, include_context=True)) from None
+        raise translated(error.errors(include_url=False, include_context=True)) from None
 
 
-def _translated(errors: list[ErrorDetails]) -> GatewayError:
+def translated(errors: Sequence[ErrorDetails]) -> GatewayError:
+    """Return our error for those that pydantic found, in our own words."""
     sentences = [_sentence(error) for error in errors[:SHOWN_ERRORS]]
     if len(errors) > SHOWN_ERRORS:
         sentences.append(f"And {len(errors) - SHOWN_ERRORS} more.")
@@ -179,7 +198,7 @@ def _translated(errors: list[ErrorDetails]) -> GatewayError:
 
 def _sentence(error: ErrorDetails) -> str:
     """Say in our own words what is wrong with one field."""
-    where = ".".join(str(step) for step in error["loc"] if step != "EmbeddingInput")
+    where = ".".join(str(step) for step in error["loc"] if step not in INTERNAL_STEPS)
     where = where.encode("ascii", "backslashreplace").decode()[:100] or "body"
     context = error.get("ctx", {})
     said = {

@@ -16,22 +16,22 @@ from starlette.requests import Request
 from gateway.classifiers import Calibration
 from gateway.deadline import Deadline
 from gateway.decode import ImageInfo
-from gateway.errors import GatewayError, InvalidRequest, ServiceError
-from gateway.intake import Base64, ImageRequest, Upload, Url
+from gateway.errors import GatewayError, ServiceError
+from gateway.intake import ImageRequest
 from gateway.labels import LabelRequest
 from gateway.pipeline import Look
 from gateway.policy import calibrated
-from gateway.routes.body import BodyRules, RawBody, form_fields, read_body, validated
+from gateway.routes.body import BodyRules, RawBody, read_body
 from gateway.routes.leaving import unless_client_leaves
 from gateway.routes.openapi import request_body
+from gateway.routes.pictures import read_fields
 from gateway.routes.problems import problem
 from gateway.routes.services import Services
-from gateway.schemas import ClassifyBody, ClassifyFields, ClassifyForm, ClassifyResponse, ImageIn
+from gateway.schemas import ClassifyBody, ClassifyFields, ClassifyForm, ClassifyResponse
 from gateway.scoring import Floats, Scores, TextMatrix
 from gateway.telemetry import Metrics, Stopwatch
 
 LISTS = frozenset({"labels", "templates", "negatives", "include", "url"})
-FILES = frozenset({"file"})
 
 router = APIRouter()
 
@@ -107,28 +107,7 @@ def read_question(body: RawBody, rules: BodyRules) -> tuple[ClassifyFields, list
     Raises:
         RequestError: a field or the number of pictures is wrong.
     """
-    fields: ClassifyFields
-    if body.json is not None:
-        checked = validated(ClassifyBody, body.json)
-        fields, images = checked, [image_request(image) for image in checked.images]
-    else:
-        given = form_fields(body.parts, LISTS, FILES, rules.max_json_bytes)
-        form = validated(ClassifyForm, given)
-        fields = form
-        images = [ImageRequest(Upload(part.content)) for part in body.parts if part.name in FILES]
-        images += [ImageRequest(Url(url)) for url in form.url]
-    if not images:
-        raise InvalidRequest("No image given: send file parts, url fields, or “images” in JSON.")
-    if len(images) > rules.max_images:
-        raise InvalidRequest(f"{len(images)} images given; at most {rules.max_images} are accepted in a request.")
-    return fields, images
-
-
-def image_request(image: ImageIn) -> ImageRequest:
-    """Return the picture that a JSON entry names."""
-    if image.base64 is not None:
-        return ImageRequest(Base64(image.base64), image.id)
-    return ImageRequest(Url(image.url or ""), image.id)
+    return read_fields(body, rules, ClassifyBody, ClassifyForm, LISTS)
 
 
 def label_request(fields: ClassifyFields, services: Services) -> LabelRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from fastapi import FastAPI
@@ -26,6 +27,14 @@ def request_body(json_model: type[BaseModel], form_model: type[BaseModel] | None
     return {"requestBody": {"required": True, "content": content}}
 
 
+def text_body() -> dict[str, Any]:
+    """Return the ``openapi_extra`` of a route that takes hashes as JSON, as lines or as CSV."""
+    text = {"schema": {"type": "string"}}
+    entries = {"type": "object", "properties": {"entries": {"type": "array", "items": {"type": "string"}}}}
+    content = {"application/json": {"schema": entries}, "text/plain": text, "text/csv": text}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def install_docs(app: FastAPI) -> None:
     """Serve Swagger UI at /docs from an installed package, so that it works in a closed network too."""
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="swagger")
@@ -42,7 +51,7 @@ def install_docs(app: FastAPI) -> None:
         )
 
 
-def install(app: FastAPI, bodies: list[type[BaseModel]], examples: dict[str, dict[str, Any]]) -> None:
+def install(app: FastAPI, bodies: Sequence[type[BaseModel]], examples: dict[str, dict[str, Any]]) -> None:
     """Let ``/openapi.json`` hold the bodies' schemas, examples by path, and every error by status.
 
     Args:

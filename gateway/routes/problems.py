@@ -6,11 +6,13 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from gateway.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.routes.body import translated
 from gateway.telemetry import Metrics
 
 MEDIA_TYPE = "application/problem+json"
@@ -57,5 +59,10 @@ def install_handlers(app: FastAPI, metrics: Metrics) -> None:
             known = InvalidRequest("The request cannot be read.")
         return await ours(request, known)
 
+    async def parameters(request: Request, error: Exception) -> Response:
+        errors = error.errors() if isinstance(error, RequestValidationError) else []
+        return await ours(request, translated(errors))
+
     app.add_exception_handler(GatewayError, ours)
+    app.add_exception_handler(RequestValidationError, parameters)
     app.add_exception_handler(HTTPException, frameworks)

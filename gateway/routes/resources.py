@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import orjson
+import structlog
 from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.catalogue import Catalogue, read_classifier, read_policy
+from gateway.catalogue import Catalogue
 from gateway.classifiers import Classifier, check_name
 from gateway.deadline import Deadline
 from gateway.errors import (
@@ -18,6 +20,7 @@ from gateway.errors import (
     PolicyModelMismatch,
     PreconditionFailed,
     ResourceInUse,
+    ServiceError,
     StorageUnavailable,
     UnsupportedMediaType,
 )
@@ -26,9 +29,11 @@ from gateway.routes.body import read_body, validated
 from gateway.routes.openapi import request_body
 from gateway.routes.services import Services
 from gateway.schemas import Activation, ResourceOut, ResourcesOut
-from gateway.store.records import InUse, Kind, StaleWrite, StoreUnavailable, Version
+from gateway.store.records import InUse, Kind, PinMissing, StaleWrite, StoreUnavailable, Version
 
 SAVE_TIMEOUT_S = 120.0
+ANONYMOUS = "anonymous"  # who changes what is known once there are keys
+T = TypeVar("T")
 KINDS: dict[str, Kind] = {"classifiers": "classifier", "policies": "policy"}
 
 router = APIRouter(tags=["policies"])
@@ -67,7 +72,27 @@ def answer(version: Version, status: int = 200) -> Response:
     return Response(orjson.dumps(out(version)), status, {"ETag": version.etag}, "application/json")
 
 
-def add_routes(plural: str, body_model: type[Classifier] | type[Policy]) -> None:
+async def away(reading: Coroutine[Any, Any, T]) -> T:
+    """Return what the store returns.
+
+    Raises:
+        StorageUnavailable: the store is away.
+    """
+    try:
+        return await reading
+    except StoreUnavailable:
+        raise StorageUnavailable("The store cannot be reached; nothing was changed. Try again later.") from None
+
+
+async def refreshed(catalogue: Catalogue) -> None:
+    """Make a change current in this process at once; the other processes see it within two seconds."""
+    try:
+        await catalogue.refresh()
+    except (StoreUnavailable, ServiceError):
+        structlog.get_logger("resources").warning("saved, but not current yet: the watch will load it")
+
+
+def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
     """Register the routes of one kind of resource."""
     kind = KINDS[plural]
     base = f"/v1/{plural}"
@@ -75,7 +100,9 @@ def add_routes(plural: str, body_model: type[Classifier] | type[Policy]) -> None
     async def save(request: Request, name: str, *, activate: bool = True) -> Response:
         services: Services = request.state.services
         body = validated(body_model, await json_body(request))
-        saved = await save_version(services, kind, check_name(name), body, request.headers.get("if-match"), activate)
+        saved = await save_version(
+            services, kind, check_name(name), body, request.headers.get("if-match"), activate=activate
+        )
         return answer(saved[0], 201 if saved[1] and saved[0].number == 1 else 200)
 
     async def names(request: Request) -> Response:
@@ -105,7 +132,7 @@ def add_routes(plural: str, body_model: type[Classifier] | type[Policy]) -> None
     async def delete(request: Request, name: str) -> Response:
         services: Services = request.state.services
         try:
-            found = await away(services.store.delete(kind, check_name(name), actor=actor(request)))
+            found = await away(services.store.delete(kind, check_name(name), actor=ANONYMOUS))
         except InUse as use:
             users = ", ".join(use.users)
             raise ResourceInUse(f"“{name}” is used by the policies {users}; change or delete those first.") from None
@@ -140,15 +167,13 @@ def add_routes(plural: str, body_model: type[Classifier] | type[Policy]) -> None
         response_model=ResourceOut,
         openapi_extra=request_body(Activation),
     )
-    router.add_api_route(
-        f"{base}/{{name}}", delete, methods=["DELETE"], summary=f"Delete {article}", status_code=204
-    )
+    router.add_api_route(f"{base}/{{name}}", delete, methods=["DELETE"], summary=f"Delete {article}", status_code=204)
 
 
 async def save_version(
-    services: Services, kind: Kind, name: str, body: Classifier | Policy, if_match: str | None, activate: bool
+    services: Services, kind: Kind, name: str, body: Classifier | Policy, if_match: str | None, *, activate: bool
 ) -> tuple[Version, bool]:
-    """Validate whole, compute the text vectors, save, and make it current here; returns the version and whether it is new.
+    """Validate whole, compute the text vectors, save, make it current here; return the version and whether it is new.
 
     Raises:
         RequestError: something in the body cannot work; the field is named.
@@ -175,9 +200,11 @@ async def save_version(
                 bundle_id=bundle_id,
                 if_match=if_match,
                 activate=activate,
-                actor="anonymous",
+                actor=ANONYMOUS,
             )
         )
+    except PinMissing as gone:
+        raise InvalidRequest(f"The classifiers {', '.join(gone.missing)} were deleted meanwhile.") from None
     except StaleWrite:
         raise PreconditionFailed("If-Match names another version than the latest; read it again first.") from None
     await refreshed(services.catalogue)
@@ -196,11 +223,20 @@ async def activate_version(services: Services, kind: Kind, name: str, number: in
     if row is None:
         raise NotFound(f"There is no version {number} of “{name}”.")
     if kind == "policy" and row.bundle_id != services.manifest.bundle_id:
-        raise PolicyModelMismatch(f"Version {number} was saved for bundle {row.bundle_id}; save it again for this model.")
+        raise PolicyModelMismatch(
+            f"Version {number} was saved for bundle {row.bundle_id}; save it again for this model."
+        )
     if kind == "classifier":
         await services.catalogue.bind_classifier(row, Deadline.after(SAVE_TIMEOUT_S))
-    made = await away(services.store.activate(kind, name, number, actor="anonymous"))
+    try:
+        made = await away(services.store.activate(kind, name, number, actor=ANONYMOUS))
+    except PinMissing as gone:
+        raise InvalidRequest(f"Version {number} needs {', '.join(gone.missing)}, which were deleted.") from None
     if made is None:
         raise NotFound(f"There is no version {number} of “{name}”.")
     await refreshed(services.catalogue)
     return made
+
+
+add_routes("classifiers", Classifier)
+add_routes("policies", Policy)

@@ -27,11 +27,17 @@ async def livez() -> str:
     responses={503: {"model": Readiness, "description": "Not ready; the failing checks are named."}},
 )
 async def readyz(request: Request) -> JSONResponse:
-    """Answer 200 when a real inference has succeeded recently, else 503 with the failing checks."""
+    """Answer 200 when a real inference has succeeded recently and a policy snapshot is loaded, else 503.
+
+    A lost store alone is 200 with ``degraded``: what is in force goes on serving.
+    """
     services: Services = request.state.services
     failing = services.health.failing_checks()
+    if not services.catalogue.loaded:
+        failing.append("policies")
+    degraded = ["store"] if services.catalogue.store_lost else []
     status = "unready" if failing else "ready"
-    return JSONResponse({"status": status, "failing": failing, "degraded": []}, 503 if failing else 200)
+    return JSONResponse({"status": status, "failing": failing, "degraded": degraded}, 503 if failing else 200)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)

@@ -5,13 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.bundle import Manifest
+from gateway.catalogue import Catalogue
 from gateway.health import HealthGate
+from gateway.known_watch import KnownWatch
 from gateway.labels import LabelRules
 from gateway.limits import Admission
+from gateway.moderation import Moderator
 from gateway.pipeline import Pipeline
 from gateway.routes.body import BodyRules
+from gateway.store.records import Store
 from gateway.telemetry import Metrics
 from gateway.text_vectors import TextVectors
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationsRules:
+    """Of /v1/moderations: whether review flags too, whether text is read past, how many pictures a request may have."""
+
+    review_flags: bool
+    ignore_text: bool
+    max_images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +40,8 @@ class Services:
     body_rules: BodyRules
     label_rules: LabelRules
     request_timeout_s: float
+    store: Store
+    catalogue: Catalogue
+    moderator: Moderator
+    known: KnownWatch
+    moderations: ModerationsRules

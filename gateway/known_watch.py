@@ -1,0 +1,81 @@
+"""Keeps the index of known pictures up to date with the store's lists."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from gateway.errors import InvalidRequest
+from gateway.known_pictures import KnownPictures
+from gateway.store.records import PictureList, Store, StoreUnavailable
+
+POLL_S = 0.5
+PAGE = 50_000
+
+
+class KnownWatch:
+    """Holds the index in force; replaced in one step, built in a thread.
+
+    Args:
+        store: where the lists are kept.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._revision = -1
+        self._read: dict[str, int] = {}
+        self._building = asyncio.Lock()
+        self._log = structlog.get_logger("known")
+        self.current = KnownPictures.build()
+
+    async def watch(self) -> None:
+        """Follow the store, for ever; runs as a task of the application's lifespan."""
+        while True:
+            try:
+                await self.refresh()
+            except StoreUnavailable:
+                self._log.debug("lists not read: the store is away")
+            except Exception:  # noqa: BLE001 - one bad row must not end the watch
+                self._log.exception("lists not read")
+            await asyncio.sleep(POLL_S)
+
+    async def refresh(self) -> None:
+        """Read the lists that have changed, and put the index with them in force.
+
+        Raises:
+            StoreUnavailable: the store is away.
+        """
+        async with self._building:
+            revision = await self._store.lists_revision()
+            if revision == self._revision:
+                return
+            lists = {made.name: made for made in await self._store.lists()}
+            index = self.current
+            for name in [held.name for held in index.lists if held.name not in lists]:
+                index = index.without(name)
+            for name, made in lists.items():
+                if self._read.get(name) != made.revision:
+                    index = await asyncio.to_thread(index.with_list, made, await self._entries(made))
+            self.current = index
+            self._read = {name: made.revision for name, made in lists.items()}
+            self._revision = revision
+
+    async def _entries(self, made: PictureList) -> list[str]:
+        found: list[str] = []
+        after: str | None = None
+        while page := await self._store.entries(made.name, after=after, limit=PAGE):
+            found += page
+            after = page[-1]
+        return found
+
+
+def check_list(made: PictureList) -> PictureList:
+    """Return the list if it may exist.
+
+    Raises:
+        InvalidRequest: an allow-list of perceptual hashes: whoever finds a picture near an allowed one would pass.
+    """
+    if made.action == "allow" and made.kind != "sha256":
+        raise InvalidRequest("An allow-list is by sha256 only: a perceptual one invites evasion.")
+    return made

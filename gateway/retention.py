@@ -1,0 +1,37 @@
+"""Deletes decisions that have grown older than the retention allows."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from gateway.store.records import Store, StoreUnavailable
+
+PAUSE_S = 3600.0
+
+
+class Retention:
+    """Looks once an hour.
+
+    Args:
+        store: where decisions are kept.
+        days: how long; 0 means for ever.
+    """
+
+    def __init__(self, store: Store, days: int) -> None:
+        self._store = store
+        self._days = days
+        self._log = structlog.get_logger("retention")
+
+    async def watch(self) -> None:
+        """Delete what is due, for ever; runs as a task of the application's lifespan."""
+        while self._days:
+            try:
+                deleted = await self._store.expire(datetime.now(UTC) - timedelta(days=self._days))
+                if deleted:
+                    self._log.info("decisions expired", count=deleted)
+            except StoreUnavailable:
+                self._log.debug("nothing expired: the store is away")
+            await asyncio.sleep(PAUSE_S)

@@ -1,0 +1,123 @@
+"""POST /v1/policies/{name}/dry-run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from fastapi.responses import Response
+from starlette.requests import Request
+
+from gateway.catalogue import BoundPolicy
+from gateway.classifiers import check_name
+from gateway.deadline import Deadline
+from gateway.dry_run import Comparison, Sample, compare, sample_of
+from gateway.errors import InvalidRequest
+from gateway.moderation import policy_out, verdict_out
+from gateway.routes.body import validated
+from gateway.routes.decisions import aware
+from gateway.routes.openapi import request_body
+from gateway.routes.pictures import image_request
+from gateway.routes.resources import SAVE_TIMEOUT_S, away, json_body
+from gateway.routes.services import Services
+from gateway.schemas import DryRunBody, DryRunOut
+from gateway.store.records import DecisionFilter
+
+PAGE = 200
+
+router = APIRouter(tags=["policies"])
+
+
+@router.post(
+    "/v1/policies/{name}/dry-run",
+    summary="What a candidate would change",
+    response_model=DryRunOut,
+    openapi_extra=request_body(DryRunBody),
+)
+async def dry_run(request: Request, name: str) -> Response:
+    """Compare a candidate body, or a version, with the active version: over pictures, or over stored vectors.
+
+    Over stored vectors neither a picture nor the model is needed.
+    """
+    services: Services = request.state.services
+    asked = validated(DryRunBody, await json_body(request))
+    deadline = Deadline.after(SAVE_TIMEOUT_S)
+    active = await services.catalogue.policy(check_name(name), deadline)
+    if asked.policy is not None:
+        candidate, _ = await services.catalogue.bind_candidate(name, asked.policy, deadline)
+    else:
+        candidate = await services.catalogue.policy(f"{name}@{asked.version}", deadline)
+    samples = await (of_pictures if asked.images else of_log)(asked, services, active, candidate, deadline)
+    scale = services.manifest.logit_scale
+    comparison = await asyncio.to_thread(compare, samples, active, candidate, scale, asked.examples)
+    return Response(orjson.dumps(out(comparison, active, candidate)), media_type="application/json")
+
+
+async def of_pictures(
+    asked: DryRunBody, services: Services, active: BoundPolicy, candidate: BoundPolicy, deadline: Deadline
+) -> list[Sample | None]:
+    """Return the request's pictures as samples; a failed one is skipped."""
+    if len(asked.images) > services.body_rules.max_images:
+        raise InvalidRequest(f"At most {services.body_rules.max_images} images are accepted in a request.")
+    images = [image_request(image) for image in asked.images]
+    looks = await services.pipeline.look(images, frozenset({active.views, candidate.views}), deadline)
+    return [
+        Sample(None, look.id, look.prepared.info.sha256, look.vectors, look.prepared.places)
+        if look.prepared is not None and look.vectors is not None
+        else None
+        for look in looks
+    ]
+
+
+async def of_log(
+    asked: DryRunBody, services: Services, active: BoundPolicy, _: BoundPolicy, __: Deadline
+) -> list[Sample | None]:
+    """Return the newest logged decisions that the filter leaves, as samples."""
+    wanted = DecisionFilter(
+        aware(asked.since),
+        aware(asked.until),
+        active.name,
+        asked.decision,
+        asked.category,
+        asked.external_id,
+        with_vectors=True,
+    )
+    samples: list[Sample | None] = []
+    cursor: str | None = None
+    while len(samples) < asked.limit:
+        page = await away(services.store.decisions(wanted, cursor=cursor, limit=min(PAGE, asked.limit - len(samples))))
+        dim = services.manifest.embedding_dim
+        samples += [sample_of(record, dim, services.manifest.bundle_id) for record in page.records]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return samples
+
+
+def out(comparison: Comparison, active: BoundPolicy, candidate: BoundPolicy) -> dict[str, Any]:
+    """Return a comparison as the API shows it."""
+    return {
+        "active": policy_out(active),
+        "candidate": policy_out(candidate),
+        "compared": comparison.compared,
+        "skipped": comparison.skipped,
+        "changed": sum(count for (before, after), count in comparison.counts.items() if before != after),
+        "counts": [
+            {"before": before, "after": after, "count": count}
+            for (before, after), count in sorted(comparison.counts.items())
+        ],
+        "examples": [
+            {
+                "decision_id": change.sample.decision_id,
+                "external_id": change.sample.external_id,
+                "image_sha256": change.sample.image_sha256,
+                "before": change.before,
+                "after": change.after.decision,
+                "categories": verdict_out(change.after)["categories"],
+            }
+            for change in comparison.changes
+        ],
+        "warnings": [] if comparison.compared else ["nothing_compared"],
+    }

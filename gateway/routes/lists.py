@@ -1,0 +1,150 @@
+"""/v1/lists: known pictures by hash."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+from starlette.requests import Request
+
+from gateway.classifiers import check_name
+from gateway.errors import InvalidRequest, NotFound
+from gateway.hash_import import MAX_ENTRIES, read_hashes
+from gateway.known_watch import check_list
+from gateway.routes.body import read_plain, validated
+from gateway.routes.openapi import request_body, text_body
+from gateway.routes.resources import ANONYMOUS, away, json_body
+from gateway.routes.services import Services
+from gateway.routes.strict_json import parse_object
+from gateway.schemas import Added, Deleted, EntriesOut, ListIn, ListOut, ListsOut
+from gateway.store.records import ListKind, PictureList
+
+router = APIRouter(prefix="/v1/lists", tags=["lists"])
+
+
+@router.put(
+    "/{name}",
+    summary="Create or change a list",
+    response_model=ListOut,
+    responses={201: {"model": ListOut}},
+    openapi_extra=request_body(ListIn),
+)
+async def put_list(request: Request, response: Response, name: str) -> ListOut:
+    """Create a list or change its action or distance; its kind stays."""
+    services: Services = request.state.services
+    given = validated(ListIn, await json_body(request))
+    made = check_list(PictureList(check_name(name), given.action, given.kind, given.max_distance))
+    try:
+        created = await away(services.store.put_list(made, actor=ANONYMOUS))
+    except ValueError:
+        raise InvalidRequest("The kind of a list cannot change; make another list.") from None
+    await away(services.known.refresh())
+    response.status_code = 201 if created else 200
+    return await found(services, name)
+
+
+@router.get("", summary="All lists", response_model=ListsOut)
+async def lists(request: Request) -> ListsOut:
+    """Return all lists with their numbers of entries."""
+    services: Services = request.state.services
+    return ListsOut(data=[out(made) for made in await away(services.store.lists())])
+
+
+@router.get("/{name}", summary="One list", response_model=ListOut)
+async def read_list(request: Request, name: str) -> ListOut:
+    """Return a list."""
+    return await found(request.state.services, check_name(name))
+
+
+@router.delete("/{name}", summary="Delete a list with its entries", status_code=204)
+async def delete_list(request: Request, name: str) -> Response:
+    """Delete a list."""
+    services: Services = request.state.services
+    if not await away(services.store.delete_list(check_name(name), actor=ANONYMOUS)):
+        raise NotFound("There is no such list.")
+    await away(services.known.refresh())
+    return Response(status_code=204)
+
+
+@router.post("/{name}/entries", summary="Add hashes", response_model=Added, openapi_extra=text_body())
+async def add_entries(request: Request, name: str) -> Added:
+    """Add hashes: JSON ``{"entries": […]}``, one hash a line, or CSV with a header."""
+    services: Services = request.state.services
+    made = await found(services, check_name(name))
+    hashes = await read_entries(request, made.kind)
+    added = await away(services.store.add_entries(name, hashes, actor=ANONYMOUS))
+    if added is None:
+        raise NotFound("There is no such list.")
+    await away(services.known.refresh())
+    return Added(received=len(hashes), added=added)
+
+
+@router.delete("/{name}/entries", summary="Remove hashes", response_model=Deleted, openapi_extra=text_body())
+async def remove_entries(request: Request, name: str) -> Deleted:
+    """Remove hashes, given as for adding."""
+    services: Services = request.state.services
+    made = await found(services, check_name(name))
+    hashes = await read_entries(request, made.kind)
+    removed = await away(services.store.remove_entries(name, hashes, actor=ANONYMOUS))
+    await away(services.known.refresh())
+    return Deleted(deleted=removed)
+
+
+@router.get("/{name}/entries", summary="A list's hashes", response_model=EntriesOut)
+async def entries(
+    request: Request,
+    name: str,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> EntriesOut:
+    """Return a page of hashes, ascending."""
+    services: Services = request.state.services
+    await found(services, check_name(name))
+    page = await away(services.store.entries(name, after=cursor, limit=limit))
+    return EntriesOut(data=list(page), next_cursor=page[-1] if len(page) == limit else None)
+
+
+async def read_entries(request: Request, kind: ListKind) -> tuple[str, ...]:
+    """Return the hashes of a body.
+
+    Raises:
+        RequestError: a line is no hash of this kind; it is numbered.
+    """
+    services: Services = request.state.services
+    with services.admission.request() as reservation:
+        content_type, body = await read_plain(request, services.body_rules, reservation)
+    if content_type == "application/json":
+        body = plain(body)
+    return (await asyncio.to_thread(read_hashes, body, kind)).hashes
+
+
+def plain(body: bytes) -> bytes:
+    """Return the list of ``{"entries": […]}`` as JSON of its own; any other JSON as it is."""
+    if body.lstrip()[:1] != b"{":
+        return body
+    given = parse_object(body, MAX_ENTRIES * 2)
+    if set(given) != {"entries"} or not isinstance(given["entries"], list):
+        raise InvalidRequest("JSON entries are a list of hashes, or an object with a list “entries”.")
+    return orjson.dumps(given["entries"])
+
+
+async def found(services: Services, name: str) -> ListOut:
+    """Return a list by name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    for made in await away(services.store.lists()):
+        if made.name == name:
+            return out(made)
+    raise NotFound("There is no such list.")
+
+
+def out(made: PictureList) -> ListOut:
+    """Return a list as the API shows it."""
+    return ListOut(
+        name=made.name, action=made.action, kind=made.kind, max_distance=made.max_distance, entries=made.entries
+    )

@@ -1,0 +1,97 @@
+"""POST /v1/moderate."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from fastapi.responses import Response
+from starlette.requests import Request
+
+from gateway.catalogue import BoundPolicy
+from gateway.deadline import Deadline
+from gateway.intake import ImageRequest
+from gateway.moderation import Moderated, policy_out, shadow_out, verdict_out
+from gateway.routes.body import BodyRules, RawBody, read_body
+from gateway.routes.classify import count_errors, failure, image_out, model_reference, raise_if_all_failed, timings
+from gateway.routes.leaving import unless_client_leaves
+from gateway.routes.openapi import request_body
+from gateway.routes.pictures import read_fields
+from gateway.routes.services import Services
+from gateway.schemas import ModerateBody, ModerateFields, ModerateForm, ModerateResponse
+from gateway.telemetry import Stopwatch
+
+router = APIRouter()
+
+
+@router.post(
+    "/v1/moderate",
+    summary="Decide about pictures by a policy",
+    response_model=ModerateResponse,
+    openapi_extra=request_body(ModerateBody, ModerateForm),
+    tags=["images"],
+)
+async def moderate(request: Request) -> Response:
+    """Decide about each picture by a policy: allow, review or block, with the reasons.
+
+    The decision is the strictest of the rules that fire, over the whole picture and the frames of an animation.
+    """
+    services: Services = request.state.services
+    start = time.perf_counter()
+    with services.admission.request() as reservation:
+        body = await read_body(request, services.body_rules, reservation)
+        fields, images = read_question(body, services.body_rules)
+        deadline = Deadline.after(services.request_timeout_s)
+        watch = Stopwatch()
+        with watch.stage("text"):
+            policy = await services.catalogue.policy(fields.policy, deadline)
+            shadow = await services.catalogue.policy(fields.shadow, deadline) if fields.shadow else None
+        request_id = request.state.request_id
+        judged = await unless_client_leaves(
+            request,
+            services.moderator.moderate(
+                images, policy, shadow, external_id=fields.external_id, request_id=request_id, deadline=deadline
+            ),
+        )
+        looks = [item.look for item in judged]
+        count_errors(looks, services.metrics)
+        raise_if_all_failed(looks)
+        answer = {
+            "request_id": request_id,
+            "model": model_reference(services),
+            "results": [result(item, policy, request_id) for item in judged],
+            "timings_ms": timings(looks, watch.elapsed_s["text"], time.perf_counter() - start),
+        }
+        return Response(orjson.dumps(answer), media_type="application/json")
+
+
+def read_question(body: RawBody, rules: BodyRules) -> tuple[ModerateFields, list[ImageRequest]]:
+    """Return the checked fields and the pictures of either kind of body.
+
+    Raises:
+        RequestError: a field or the number of pictures is wrong.
+    """
+    return read_fields(body, rules, ModerateBody, ModerateForm, frozenset({"url"}))
+
+
+def result(item: Moderated, policy: BoundPolicy, request_id: str) -> dict[str, Any]:
+    """Return one picture's part of the answer."""
+    look = item.look
+    answer: dict[str, Any] = {
+        "index": look.index,
+        "id": look.id,
+        "image": image_out(look.prepared.info) if look.prepared else None,
+        "decision_id": item.decision_id,
+        "decision": None,
+        "categories": None,
+        "policy": policy_out(policy),
+        "attributes": {},
+        "shadow": shadow_out(item.shadow),
+        "warnings": [],
+        "error": failure(look.error, request_id),
+    }
+    if item.verdict is not None:
+        answer |= verdict_out(item.verdict)
+    return answer
