@@ -19,7 +19,7 @@ MIB = 1 << 20
 class Settings(BaseSettings):
     """The gateway's configuration; every default is safe for a laptop and for the internet's uploads."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
     gateway_host: str = Field("127.0.0.1", description="Address to listen on.")
     gateway_port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")

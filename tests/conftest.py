@@ -12,9 +12,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from starlette.testclient import TestClient
+
+from gateway.app import create_app
+from gateway.settings import Settings
+from tests.fakes import FakeEncoder, write_bundle
+from tests.web import Web, wait_ready
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT.parent / "shared" / "golden"
@@ -151,3 +158,16 @@ def golden() -> Path:
     if not GOLDEN.is_dir():
         pytest.skip("../shared/golden is absent: what the real CLIP says is checked where it is present")
     return GOLDEN
+
+
+@pytest.fixture
+def web(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Web]:
+    write_bundle(tmp_path)
+    overrides: dict[str, Any] = getattr(request, "param", {})
+    settings = Settings(model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error", **overrides)
+    encoder = FakeEncoder()
+    app = create_app(settings, lambda *_: encoder)
+    with TestClient(app) as client:
+        made = Web(client, encoder)
+        wait_ready(made)
+        yield made

@@ -2,75 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from starlette.testclient import TestClient
 
 from gateway.app import create_app
 from gateway.errors import DeadlineExceeded, GatewayError, ModelInvalidOutput, ModelUnavailable, Overloaded
 from gateway.settings import Settings
 from tests.fakes import BUNDLE_ID, FakeEncoder, write_bundle
-
-
-@dataclass
-class Web:
-    """The application in process, and the encoder behind it."""
-
-    client: TestClient
-    encoder: FakeEncoder
-
-
-@pytest.fixture
-def web(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Web]:
-    write_bundle(tmp_path)
-    overrides: dict[str, Any] = getattr(request, "param", {})
-    settings = Settings(model_repository=tmp_path, log_level="error", **overrides)
-    encoder = FakeEncoder()
-    app = create_app(settings, lambda *_: encoder)
-    with TestClient(app) as client:
-        made = Web(client, encoder)
-        wait_ready(made)
-        yield made
-
-
-def wait_ready(web: Web, status: int = 200) -> None:
-    for _ in range(300):
-        if web.client.get("/readyz").status_code == status:
-            return
-        time.sleep(0.02)
-    pytest.fail(f"/readyz never answered {status}")
-
-
-def png(color: str = "red", size: int = 64, **save: Any) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (size, size), color).save(out, "PNG", **save)
-    return out.getvalue()
-
-
-def b64(data: bytes) -> dict[str, str]:
-    return {"base64": base64.b64encode(data).decode()}
-
-
-def ask(web: Web, *pictures: bytes, **fields: Any) -> Any:
-    body = {"images": [b64(picture) for picture in pictures or (png(),)], "labels": ["cat", "dog"], **fields}
-    return web.client.post("/v1/classify", json=body)
-
-
-def is_problem(response: Any, status: int, code: str) -> None:
-    assert (response.status_code, response.json().get("code")) == (status, code), response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    assert set(response.json()) == {"type", "title", "status", "code", "detail", "request_id"}
-    assert response.json()["request_id"] == response.headers["x-request-id"]
+from tests.web import Web, ask, b64, is_problem, png, wait_ready
 
 
 @pytest.mark.parametrize(
@@ -113,7 +59,11 @@ def test_another_bundle_than_ours_is_never_ready(tmp_path: Path) -> None:
     write_bundle(tmp_path)
     encoder = FakeEncoder()
     encoder.bundle_id = "0000000000000000"
-    with TestClient(create_app(Settings(model_repository=tmp_path, log_level="error"), lambda *_: encoder)) as client:
+    with TestClient(
+        create_app(
+            Settings(model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error"), lambda *_: encoder
+        )
+    ) as client:
         time.sleep(0.3)
         response = client.get("/readyz")
         assert response.status_code == 503
