@@ -105,6 +105,10 @@ class RunningTriton:
         """Return the process id of tritonserver."""
         return self._process.pid
 
+    def stubs(self) -> frozenset[int]:
+        """Return the ids of the processes that hold the model instances."""
+        return frozenset(leftovers.processes(self._settings.prefix)) - {self.pid}
+
     def exit_code(self) -> int | None:
         """Return the exit code, negative for a signal; None while it runs."""
         return self._process.poll()
@@ -135,6 +139,8 @@ class RunningTriton:
         self._process.wait()
         leftovers.clear(self._settings.prefix)
         self._reader.join(timeout=2)
+        if self._process.stdout is not None and not self._reader.is_alive():
+            self._process.stdout.close()
 
     def _hand_on(self, log: Callable[[str], None]) -> None:
         assert self._process.stdout is not None  # noqa: S101 - opened above
