@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, SiglipConfig
 from tritonclient.grpc import model_config_pb2
 
 from gateway.bundle import file_sha256, read_manifest
-from scripts.export import checkpoint, torchscript, vocabulary
+from scripts.export import checkpoint, parity, pipeline, sizing, torchscript, vocabulary
 from scripts.export.__main__ import main
 from scripts.export.lock import exclusive, hold_for_serving
 from scripts.export.preprocessing import read_image_transform
 from scripts.export.refusal import ExportRefused
 from scripts.export.source import parse_source
+from scripts.export.towers import ImageTower, TextTower
 
 ROOT = Path(__file__).parent.parent
 PREPROCESSOR = {
@@ -245,7 +247,6 @@ def test_a_failed_export_leaves_the_old_bundle_whole(
     target = tmp_path / "repository"
     assert export(tiny, target) == 0
     before = read_manifest(target)
-    from scripts.export import parity
 
     def refuse(*_: object, **__: object) -> None:
         raise ExportRefused("too far from the original")
@@ -374,3 +375,41 @@ def test_the_random_tokenizer_has_clips_ids() -> None:
     assert (ids[0], ids[-1]) == (49_406, 49_407)
     assert max(ids[1:-1]) < 512
     assert tokenizer.encode("a  CAT").ids == tokenizer.encode("a cat").ids
+
+
+def test_half_precision_as_on_a_gpu_stays_above_its_floor(tiny: Path) -> None:
+    # The graph that a GPU gets, computed here on the CPU. Towers share modules with the eager model: hence the copies.
+    model = pipeline.load(parse_source(str(tiny)))
+    device = torch.device("cpu")
+    image = ImageTower(model.eager, model.transform.mean, model.transform.std)
+    text = TextTower(model.eager, model.words.transform.eos_id)
+    figures = parity.check(
+        model.eager,
+        torchscript.trace(torchscript.in_half_precision(deepcopy(image).eval()), parity.example_pixels(2, 32, seed=0)),
+        torchscript.trace(
+            torchscript.in_half_precision(deepcopy(text).eval()), parity.example_ids(model.words, 2, 20, seed=0)
+        ),
+        transform=model.transform,
+        vocabulary=model.words,
+        precision="fp16",
+        device=device,
+    )
+    assert figures.image.min_cosine > 0.9999
+    assert figures.text.min_cosine > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("cores", "gigabytes", "expected"),
+    [(1, 0.6, (1, 1)), (2, 0.6, (2, 1)), (4, 0.6, (4, 1)), (16, 0.0, (8, 2)), (4, 10_000, (1, 4)), (7, 0.0, (7, 1))],
+)
+def test_cores_are_divided_between_instances(cores: int, gigabytes: float, expected: tuple[int, int]) -> None:
+    assert sizing.instances_and_threads(cores, int(gigabytes * 1e9)) == expected
+
+
+def test_small_models_get_fewer_instances_and_slow_ones_smaller_batches() -> None:
+    assert sizing.instances_needed(4, 12.0) == 4
+    assert sizing.instances_needed(4, 1000.0) == 2
+    assert sizing.instances_needed(4, 9000.0) == 1
+    assert sizing.largest_batch(12.0, 32) == 16
+    assert sizing.largest_batch(0.5, 32) == 4
+    assert (sizing.queue_places(10.0), sizing.queue_places(500.0)) == (128, 1000)

@@ -57,9 +57,11 @@ def instances_and_threads(cores: int, model_bytes: int) -> tuple[int, int]:
     instances are left out as would fill more than half of the memory.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fitting = memory // 2 // (INSTANCE_BYTES + 2 * model_bytes)
-    instances = max(1, min(cores, MOST_INSTANCES, fitting))
-    return instances, max(1, cores // instances)
+    fitting = memory // 2 // (INSTANCE_BYTES + model_bytes * 3 // 2)
+    most = max(1, min(cores, MOST_INSTANCES, fitting))
+    # Of the counts that fit, the largest that leaves the fewest cores without a thread.
+    instances = max(range(1, most + 1), key=lambda count: (count * (cores // count), count))
+    return instances, cores // instances
 
 
 def instances_needed(most: int, rows_per_s: float) -> int:

@@ -95,7 +95,7 @@ class RunningTriton:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one system call, made before any thread matters
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - one system call, made before any thread matters
         )
         self._reader = threading.Thread(target=self._hand_on, args=(log,), daemon=True)
         self._reader.start()
@@ -148,7 +148,7 @@ class RunningTriton:
             log(line.decode(errors="replace").rstrip())
 
 
-def _end_with_parent() -> Callable[[], None]:
+def end_with_parent() -> Callable[[], None]:
     """Return what makes the kernel end a child with SIGTERM when the launcher dies without stopping it."""
     library = ctypes.CDLL(None, use_errno=True)
 
