@@ -145,14 +145,22 @@ def is_public(address: Address) -> bool:
     return (int(address) >> 32) & 0xFFFFFFFF not in _ISATAP or is_public(IPv4Address(int(address) & 0xFFFFFFFF))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UrlRules:
-    """What bears on a URL's text; see ``fetch.FetchLimits`` for the meaning of each."""
+    """Where a fetch may go.
 
-    max_url_chars: int
-    ports: tuple[int, ...]
-    allowed_test_hosts: frozenset[str]
-    forbidden_hosts: frozenset[str]
+    Attributes:
+        ports: that URLs may name.
+        max_url_chars: length of a URL.
+        allowed_test_hosts: ``host:port`` pairs exempt from the rules on names, addresses and ports; for tests and
+            for a picture store inside the own network.
+        forbidden_hosts: names and addresses that are the gateway's own, forbidden though public.
+    """
+
+    ports: tuple[int, ...] = (80, 443)
+    max_url_chars: int = 2048
+    allowed_test_hosts: frozenset[str] = frozenset()
+    forbidden_hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

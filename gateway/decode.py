@@ -6,20 +6,17 @@ at, no process-wide setting of Pillow is changed (``LOAD_TRUNCATED_IMAGES`` stay
 stricter than ``MAX_IMAGE_PIXELS``). Both functions are synchronous and safe to run in several worker threads.
 ``Image.draft`` is not used: decoding at another scale would change pixels, and so scores.
 
-Neither function bounds a single call into a C library; what they bound is its size (``max_pixels``), its number of
-passes (``image_jpeg.MAX_SCANS``) and, since the decoders read through :class:`_TimedReader`, the time between two
+Neither function can stop a single call into a C library. What they bound is its size (``max_pixels``), its number of
+passes (``image_jpeg.MAX_SCANS``) and, since decoders read through ``image_guard.TimedReader``, the time between two
 reads of 64 KiB.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import random
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -28,18 +25,17 @@ from PIL import AvifImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlug
 
 from gateway.errors import (
     EmptyFile,
-    GatewayError,
     ImageCorrupt,
     ImageDimensions,
     ImageTooLarge,
     ImageTooManyFrames,
     ImageTooManyPixels,
-    ImageUndecodable,
     UnsupportedImage,
 )
 from gateway.image_avif import read_avif
 from gateway.image_exif import read_orientation
 from gateway.image_gif import read_gif
+from gateway.image_guard import DecodeDeadline, TimedReader, decoder_faults
 from gateway.image_header import ACCEPTED_FORMATS, ImageFormat, ImageHeader, sniff
 from gateway.image_jpeg import read_jpeg
 from gateway.image_png import load_all_rows, read_png
@@ -189,45 +185,6 @@ def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:
     return (0, *between, frames - 1)
 
 
-class _Deadline:
-    """A point in time after which decoding gives up."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self._at_s = time.monotonic() + timeout_s
-
-    def check(self) -> None:
-        if time.monotonic() > self._at_s:
-            raise ImageUndecodable(
-                f"Decoding the picture took longer than {self._timeout_s:g} seconds; send a smaller or simpler one."
-            )
-
-
-class _TimedReader(io.BytesIO):
-    """The file as the decoders read it, mostly 64 KiB at a time: each read looks at the clock."""
-
-    def __init__(self, data: bytes, deadline: _Deadline) -> None:
-        super().__init__(data)
-        self._deadline = deadline
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self._deadline.check()
-        return super().read(size)
-
-
-@contextmanager
-def _decoder_faults() -> Iterator[None]:
-    """Turn whatever a decoder raises into an error of ours, without its message."""
-    try:
-        yield
-    except GatewayError:
-        raise
-    except (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError) as fault:
-        raise ImageCorrupt("The picture's data is broken or cut short; send the complete file.") from fault
-    except Exception as fault:  # struct.error, MemoryError, RecursionError, whatever a library thinks of
-        raise ImageUndecodable("The picture could not be decoded; save it again with a common program.") from fault
-
-
 class DecodedImage:
     """An opened picture, decoded frame by frame; made by :func:`open_image`.
 
@@ -243,7 +200,7 @@ class DecodedImage:
         orientation: int,
         wanted: tuple[int, ...],
         limits: DecodeLimits,
-        deadline: _Deadline,
+        deadline: DecodeDeadline,
     ) -> None:
         self.info = info
         self._picture = picture
@@ -282,7 +239,7 @@ class DecodedImage:
         animated = self.info.frames > 1
         for index in range(self._wanted[-1] + 1):
             self._deadline.check()
-            with _decoder_faults():
+            with decoder_faults():
                 # Every frame up to the last wanted one is decoded, since each draws on those before it; one step at a
                 # time, so that the clock is looked at between them.
                 if index:
@@ -324,11 +281,11 @@ def open_image(data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHea
     Raises:
         ImageError: as :func:`inspect`, or because the decoder refuses the file.
     """
-    deadline = _Deadline(limits.timeout_s)
+    deadline = DecodeDeadline(limits.timeout_s)
     if header is None:
         header = inspect(data, limits)
-    with _decoder_faults():
-        picture = _PLUGINS[header.format](_TimedReader(header.decodable(data), deadline))
+    with decoder_faults():
+        picture = _PLUGINS[header.format](TimedReader(header.decodable(data), deadline))
     # A GIF's own count would walk the whole file again. An AVIF may hold a still beside its track, and show that.
     frames = header.frames if header.format == "gif" else int(getattr(picture, "n_frames", 1))
     fits = picture.size == (header.width, header.height)

@@ -47,22 +47,17 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})  # RFC 9110 section 15.4
 _MIN_CONNECT_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class FetchLimits:
-    """What a fetch may cost and where it may go.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchLimits(UrlRules):
+    """What a fetch may cost, and, from :class:`UrlRules`, where it may go.
 
     Attributes:
         max_bytes: of the answer's body.
         timeout_s: for the whole fetch with all its redirects.
         dns_timeout_s: for one look-up.
         max_redirects: followed at most.
-        ports: that URLs may name.
-        max_url_chars: length of a URL.
         max_concurrent: fetches at a time.
         max_addresses: of one host that are tried.
-        allowed_test_hosts: ``host:port`` pairs exempt from the rules on names, addresses and ports; for tests and
-            for a picture store inside the own network.
-        forbidden_hosts: names and addresses that are the gateway's own, forbidden though public.
         user_agent: sent with each request.
     """
 
@@ -70,12 +65,8 @@ class FetchLimits:
     timeout_s: float = 5.0
     dns_timeout_s: float = 2.0
     max_redirects: int = 3
-    ports: tuple[int, ...] = (80, 443)
-    max_url_chars: int = 2048
     max_concurrent: int = 64
     max_addresses: int = 8
-    allowed_test_hosts: frozenset[str] = frozenset()
-    forbidden_hosts: frozenset[str] = frozenset()
     user_agent: str = "clip-moderation-gateway"
 
 
@@ -106,12 +97,6 @@ class Fetcher:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._limits = limits
-        self._rules = UrlRules(
-            max_url_chars=limits.max_url_chars,
-            ports=limits.ports,
-            allowed_test_hosts=limits.allowed_test_hosts,
-            forbidden_hosts=limits.forbidden_hosts,
-        )
         self._resolver = resolver or SystemResolver()
         self._network = network or httpcore2.AnyIOBackend()
         self._ssl_context = ssl_context or httpcore2.default_ssl_context()
@@ -140,7 +125,7 @@ class Fetcher:
             SourceUnreachable: name, connection, TLS or server error at the other end.
             Overloaded: all slots stayed taken for ``timeout_s``.
         """
-        target = parse_url(url, self._rules) or forbid()
+        target = parse_url(url, self._limits) or forbid()
         holds_slot = False
         try:
             async with asyncio.timeout(self._limits.timeout_s):
@@ -160,7 +145,7 @@ class Fetcher:
             answer = await self._request(target)
             if isinstance(answer, bytes):
                 return answer
-            target = redirect_target(target, answer, self._rules) or forbid()
+            target = redirect_target(target, answer, self._limits) or forbid()
             if target in seen:
                 break
             seen.add(target)
@@ -313,17 +298,6 @@ class _PinnedNetwork(httpcore2.AsyncNetworkBackend):
         if silent:
             raise SourceTimeout("The server in the image URL did not take the connection in time.")
         raise SourceUnreachable("The server in the image URL cannot be reached.")
-
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,  # noqa: ASYNC109
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        raise NotImplementedError
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
 
 class _CountedStream(httpcore2.AsyncNetworkStream):

@@ -58,8 +58,10 @@ class ImageHeader:
 
     @property
     def decode_bytes(self) -> int:
-        """Estimated peak memory in bytes of decoding one frame to RGB, the input itself included."""
-        return int(self.pixels * self.bytes_per_pixel) + 2 * sum(end - start for start, end in self.keep) + (1 << 20)
+        """Estimated peak memory in bytes of decoding one frame to RGB and cutting it, the input itself included."""
+        # A picture and a crop of nearly all of it are held while views are cut, whatever decoding took.
+        file_bytes = 2 * sum(end - start for start, end in self.keep)
+        return int(self.pixels * max(self.bytes_per_pixel, 8)) + file_bytes + (1 << 20)
 
     def decodable(self, data: bytes) -> bytes:
         """Return the part of ``data`` that the decoder is given."""

@@ -20,7 +20,7 @@ from scripts.export.order import read_order
 from scripts.export.refusal import ExportRefused
 from scripts.triton.failure import TritonFailed
 from scripts.triton.ports import require_free
-from scripts.triton.server import LOOPBACK, Settings
+from scripts.triton.server import LOOPBACK, Settings, end_with_parent
 from scripts.triton.supervisor import BACKOFF_FIRST_S, BACKOFF_MOST_S, STEADY_S, TritonSupervisor
 
 DRAIN_S = 30.0
@@ -120,7 +120,10 @@ class Gateway:
             if now >= self._start_at:
                 self._started = now
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "gateway"], env=dict(self._stack.environment), start_new_session=True
+                    [sys.executable, "-m", "gateway"],
+                    env=dict(self._stack.environment),
+                    start_new_session=True,
+                    preexec_fn=end_with_parent(),  # noqa: PLW1509 - one system call
                 )
             return
         code = self._process.poll()

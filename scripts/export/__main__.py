@@ -32,7 +32,13 @@ def export_into(repository: Path, order: Order) -> None:
             raise ExportRefused(
                 f"the package {error.name} is missing: install the export's packages with `pip install '.[export]'`"
             ) from None
-        export(order.source, request, repository)
+        try:
+            export(order.source, request, repository)
+        except OSError as error:
+            raise ExportRefused(
+                f"the bundle cannot be written to {repository} ({error.strerror or error}): make room, or give another "
+                "MODEL_REPOSITORY"
+            ) from None
 
 
 def main(arguments: list[str] | None = None) -> int:

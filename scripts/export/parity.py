@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
+from tqdm import tqdm
 from transformers import CLIPModel
 
 from gateway.bundle import ImageTransform
@@ -98,16 +99,19 @@ def check(
     """
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (transform.mean, transform.std))
     pairs_image, pairs_text = [], []
-    with torch.inference_mode():
+    steps = len(BATCHES) * (1 + len(vocabulary.transform.length_buckets))
+    with torch.inference_mode(), tqdm(total=steps, desc="export: comparing", unit="batch", disable=None) as bar:
         for batch in BATCHES:
             pixels = example_pixels(batch, transform.size_px, seed=batch)
             plain = (pixels.permute(0, 3, 1, 2).float() / 255.0 - mean) / std
             expected = eager.get_image_features(pixel_values=plain).pooler_output
             pairs_image.append((functional.normalize(expected, dim=-1), image(pixels.to(device)).cpu()))
+            bar.update()
             for length in vocabulary.transform.length_buckets:
                 ids = example_ids(vocabulary, batch, length, seed=batch)
                 expected = eager.get_text_features(input_ids=ids).pooler_output
                 pairs_text.append((functional.normalize(expected, dim=-1), text(ids.to(device)).cpu()))
+                bar.update()
     tolerance = FP32_TOLERANCE if precision == "fp32" and device.type == "cpu" else None
     parity = Parity(_agreement(pairs_image), _agreement(pairs_text), COSINE_FLOOR[precision], tolerance)
     for name, found in (("image", parity.image), ("text", parity.text)):

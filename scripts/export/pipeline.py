@@ -26,6 +26,7 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGE_BATCH = {"cpu": 32, "cuda": 64}
 TEXT_BATCH = {"cpu": 64, "cuda": 128}
+GPU_INSTANCES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,21 +147,23 @@ def measured(
     pixels = parity.example_pixels(8, model.transform.size_px, seed=1).to(device)
     ids = parity.example_ids(model.words, 16, buckets[min(1, len(buckets) - 1)], seed=1).to(device)
     model_bytes = 4 * sum(parameter.numel() for parameter in model.eager.parameters())
-    instances, threads = 2, 1
+    room, threads = GPU_INSTANCES, 1
     if request.device == "cpu":
-        instances, threads = sizing.instances_and_threads(request.cores, model_bytes)
+        room, threads = sizing.instances_and_threads(request.cores, model_bytes)
     torch.set_num_threads(threads)
-    sizes = []
-    # Texts are few: the gateway keeps the vectors of those it has seen.
-    for module, batch, most, count in (
-        (image, pixels, IMAGE_BATCH, instances),
-        (text, ids, TEXT_BATCH, max(1, instances // 2)),
-    ):
+
+    def size(module: torch.jit.ScriptModule, batch: torch.Tensor, room: int, most: int) -> sizing.Sizing:
         rate = measuring.rows_per_second(module, batch)
-        rate *= count if request.device == "cpu" else 1
-        largest = sizing.largest_batch(rate / count, most[request.device])
-        sizes.append(sizing.Sizing(count, threads, largest, sizing.queue_places(rate), rate))
-    return sizes[0], sizes[1]
+        count = sizing.instances_needed(room, rate)
+        together = rate * count if request.device == "cpu" else rate
+        largest = sizing.largest_batch(rate, most)
+        return sizing.Sizing(count, threads, largest, sizing.queue_places(together), together)
+
+    # Texts are few: the gateway keeps the vectors of those it has seen.
+    return (
+        size(image, pixels, room, IMAGE_BATCH[request.device]),
+        size(text, ids, max(1, room // 2), TEXT_BATCH[request.device]),
+    )
 
 
 def _manifest(

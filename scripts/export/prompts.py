@@ -31,7 +31,8 @@ PHOTOGRAPHS = DefaultPrompts(
     templates=("a photo of {}",),
     negatives=("a photo of something else", "a photo", "an ordinary picture"),
 )
+# In the words that the demo model knows, after the captions of its safe and its empty pictures.
 DRAWINGS = DefaultPrompts(
     templates=("a drawing of {}",),
-    negatives=("a drawing of something else", "a drawing", "an empty picture"),
+    negatives=("a drawing of something", "an ordinary picture", "an empty picture"),
 )

@@ -5,6 +5,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ QUEUE_FLOOR = 128
 QUEUE_SECONDS = 2.0
 BATCH_SECONDS = 2.0
 MOST_INSTANCES = 8
+ENOUGH_ROWS_PER_S = 1500
 INSTANCE_BYTES = 250_000_000
 
 
@@ -55,9 +57,21 @@ def instances_and_threads(cores: int, model_bytes: int) -> tuple[int, int]:
     instances are left out as would fill more than half of the memory.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fitting = memory // 2 // (INSTANCE_BYTES + 2 * model_bytes)
-    instances = max(1, min(cores, MOST_INSTANCES, fitting))
-    return instances, max(1, cores // instances)
+    fitting = memory // 2 // (INSTANCE_BYTES + model_bytes * 3 // 2)
+    most = max(1, min(cores, MOST_INSTANCES, fitting))
+    # Of the counts that fit, the largest that leaves the fewest cores without a thread.
+    instances = max(range(1, most + 1), key=lambda count: (count * (cores // count), count))
+    return instances, cores // instances
+
+
+def instances_needed(most: int, rows_per_s: float) -> int:
+    """Return how many instances a model is worth: a small one is fast enough alone, and each costs memory.
+
+    Args:
+        most: that the machine has room for.
+        rows_per_s: of one instance.
+    """
+    return max(1, min(most, math.ceil(ENOUGH_ROWS_PER_S / rows_per_s)))
 
 
 def largest_batch(rows_per_s: float, most: int) -> int:

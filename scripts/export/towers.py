@@ -98,7 +98,8 @@ class ImageTower(nn.Module):
         grid, patch = self.grid, self.patch
         whole = pixels[:, : grid * patch, : grid * patch]  # a convolution leaves an incomplete last patch out
         patches = whole.reshape(-1, grid, patch, grid, patch, 3).transpose(2, 3).reshape(-1, grid**2, 3 * patch**2)
-        hidden = self.project_patches(patches.to(self.position.dtype)) + self.position
+        hidden = self.project_patches(patches.to(self.project_patches.weight.dtype)).to(self.position.dtype)
+        hidden = hidden + self.position
         first = self.class_token.expand(hidden.shape[0], 1, -1)
         hidden = self.pre_norm(torch.cat([first, hidden], dim=1))  # [N, 1 + grid^2, width]
         for layer in self.layers:

@@ -36,6 +36,14 @@ def processes(prefix: str) -> list[int]:
     return found
 
 
+def alive(process: int) -> bool:
+    """Tell whether a process runs: one that has ended has no command line, even before its parent takes note."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
 def regions(prefix: str) -> list[Path]:
     """Return the shared-memory regions that carry ``prefix``."""
     return sorted(SHARED_MEMORY.glob(f"{prefix}*"))

@@ -95,7 +95,7 @@ class RunningTriton:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one system call, made before any thread matters
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - one system call, made before any thread matters
         )
         self._reader = threading.Thread(target=self._hand_on, args=(log,), daemon=True)
         self._reader.start()
@@ -104,6 +104,10 @@ class RunningTriton:
     def pid(self) -> int:
         """Return the process id of tritonserver."""
         return self._process.pid
+
+    def stubs(self) -> frozenset[int]:
+        """Return the ids of the processes that hold the model instances."""
+        return frozenset(leftovers.processes(self._settings.prefix)) - {self.pid}
 
     def exit_code(self) -> int | None:
         """Return the exit code, negative for a signal; None while it runs."""
@@ -135,6 +139,8 @@ class RunningTriton:
         self._process.wait()
         leftovers.clear(self._settings.prefix)
         self._reader.join(timeout=2)
+        if self._process.stdout is not None and not self._reader.is_alive():
+            self._process.stdout.close()
 
     def _hand_on(self, log: Callable[[str], None]) -> None:
         assert self._process.stdout is not None  # noqa: S101 - opened above
@@ -142,7 +148,7 @@ class RunningTriton:
             log(line.decode(errors="replace").rstrip())
 
 
-def _end_with_parent() -> Callable[[], None]:
+def end_with_parent() -> Callable[[], None]:
     """Return what makes the kernel end a child with SIGTERM when the launcher dies without stopping it."""
     library = ctypes.CDLL(None, use_errno=True)
 

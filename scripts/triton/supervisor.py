@@ -42,6 +42,7 @@ class TritonSupervisor:
         self._start_at: float | None = None
         self._last_ready: float | None = None
         self._next_check = 0.0
+        self._stubs: frozenset[int] = frozenset()
         self.ready = False
 
     @property
@@ -122,12 +123,11 @@ class TritonSupervisor:
         return True
 
     def stop(self) -> None:
-        """Stop the server and leave nothing behind."""
+        """Stop the server and leave nothing behind; touch nothing where ``prepare`` was refused the data folder."""
         if self._running is not None:
             self._running.stop()
         self._running = None
         self.ready = False
-        leftovers.clear(self._settings.prefix)
         while self._locks:
             os.close(self._locks.pop())
 
@@ -138,13 +138,14 @@ class TritonSupervisor:
             own = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise TritonFailed(f"{folder} cannot be written ({error.strerror}): give another DATA_DIR") from None
-        self._locks.append(own)
         try:
             fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            os.close(own)
             raise TritonFailed(
                 f"another stack uses {self._settings.data_dir}: stop it first, or give this one another DATA_DIR"
             ) from None
+        self._locks.append(own)
 
     def _launch(self) -> None:
         self._start_at = None
@@ -154,8 +155,12 @@ class TritonSupervisor:
 
     def _check(self, now: float) -> None:
         assert self._running is not None  # noqa: S101 - the caller looked
-        if self._running.is_ready():
-            if not self.ready:
+        if self._last_ready is not None and not all(leftovers.alive(stub) for stub in self._stubs):
+            # Triton stays ready, fails every request that reaches the instance, and does not start it again.
+            self._fail("the process of a model instance has died")
+        elif self._running.is_ready():
+            if self._last_ready is None:
+                self._stubs = self._running.stubs()
                 self._log(f"ready after {now - self._started:.1f} s")
             self.ready, self._last_ready = True, now
         elif self._last_ready is None:

@@ -1,0 +1,54 @@
+# Two images from one file: `gateway` (no torch, no build tools) and `export` (torch, transformers; runs once).
+
+ARG PYTHON_TAG=3.11-slim-bookworm
+
+FROM python:${PYTHON_TAG} AS python
+ENV PYTHONUNBUFFERED=1 PATH=/opt/venv/bin:${PATH}
+# A fixed number, so that files in volumes keep their owner across images and rebuilds.
+RUN groupadd --gid 10001 app \
+    && useradd --uid 10001 --gid app --no-create-home --home-dir /tmp --shell /usr/sbin/nologin app
+
+
+FROM python AS build
+WORKDIR /src
+# Without pip of its own: the finished environment is copied as it is.
+RUN python -m venv --without-pip /opt/venv
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY gateway gateway
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/venv/bin/python install --constraint constraints.txt .
+
+
+FROM build AS build-export
+# Another index beside the usual one, for PyTorch's CPU wheels; without it the wheel that also knows CUDA is installed,
+# which runs on both and is some gigabytes larger.
+ARG PIP_EXTRA_INDEX_URL=
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/venv/bin/python install --constraint constraints.txt '.[export]'
+
+
+FROM python AS runtime
+# Nothing can be installed into a running container.
+RUN pip uninstall --yes --quiet pip setuptools wheel \
+    && mkdir -p /models /cache \
+    && chown app:app /models /cache
+WORKDIR /app
+
+
+FROM runtime AS export
+COPY --from=build-export /opt/venv /opt/venv
+COPY scripts scripts
+ENV HF_HOME=/cache
+USER 10001:10001
+CMD ["python", "-m", "scripts.export", "--repository", "/models"]
+
+
+FROM runtime AS gateway
+COPY --from=build /opt/venv /opt/venv
+ENV GATEWAY_HOST=0.0.0.0 MODEL_REPOSITORY=/models LOG_FORMAT=json
+USER 10001:10001
+EXPOSE 8000
+# http.client: it reads no proxy from the environment.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('GATEWAY_PORT', '8000')), timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
+CMD ["python", "-m", "gateway"]

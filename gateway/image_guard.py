@@ -1,0 +1,55 @@
+"""What stands between a decoder and the service: a clock that it looks at, and an end to its exceptions."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gateway.errors import GatewayError, ImageCorrupt, ImageUndecodable
+
+
+class DecodeDeadline:
+    """A point in time after which decoding gives up.
+
+    Args:
+        timeout_s: seconds from now.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._at_s = time.monotonic() + timeout_s
+
+    def check(self) -> None:
+        """Raise ``ImageUndecodable`` once the time is up."""
+        if time.monotonic() > self._at_s:
+            raise ImageUndecodable(
+                f"Decoding the picture took longer than {self._timeout_s:g} seconds; send a smaller or simpler one."
+            )
+
+
+class TimedReader(io.BytesIO):
+    """The file as the decoders read it, mostly 64 KiB at a time: each read looks at the clock."""
+
+    def __init__(self, data: bytes, deadline: DecodeDeadline) -> None:
+        super().__init__(data)
+        self._deadline = deadline
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes, unless time is up."""
+        self._deadline.check()
+        return super().read(size)
+
+
+@contextmanager
+def decoder_faults() -> Iterator[None]:
+    """Turn whatever a decoder raises into an error of ours, without its message."""
+    try:
+        yield
+    except GatewayError:
+        raise
+    except (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError) as fault:
+        raise ImageCorrupt("The picture's data is broken or cut short; send the complete file.") from fault
+    except Exception as fault:  # struct.error, MemoryError, RecursionError, whatever a library thinks of
+        raise ImageUndecodable("The picture could not be decoded; save it again with a common program.") from fault

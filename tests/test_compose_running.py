@@ -1,0 +1,216 @@
+"""Parts of the container files, run without a Docker engine: health commands, Triton's command, the proxy."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import http.server
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.bundle import MANIFEST_NAME
+from scripts.export.lock import LOCK_NAME
+from scripts.triton.wheel import find_server
+from tests.conftest import free_ports
+from tests.test_compose import services, text_of
+
+
+@contextmanager
+def backend(status: int = 200) -> Iterator[int]:
+    """A tiny server that answers everything with one status and the size of the body; yields its port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = str(len(self.rfile.read(int(self.headers.get("Content-Length", "0"))))).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815 - the base class's form
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_the_gateways_health_command_works() -> None:
+    found = re.search(r"HEALTHCHECK .*\\\n\s+CMD (\[.*\])$", text_of("Dockerfile"), re.MULTILINE)
+    assert found is not None
+    program, *words = json.loads(found[1])
+    assert program == "python"
+
+    def check(port: int) -> int:
+        environment = {**os.environ, "GATEWAY_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
+        done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, timeout=30, check=False)
+        return done.returncode
+
+    with backend(200) as port:
+        assert check(port) == 0
+    with backend(503) as port:
+        assert check(port) == 1
+    assert check(port) != 0
+
+
+@contextmanager
+def running(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+def wait_for(port: int, path: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if ask(port, "GET", path)[0] < 300:
+                return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    pytest.fail(log.read_text(errors="replace")[-2000:])
+
+
+def test_triton_takes_the_command_locks_the_bundle_and_refuses_shared_memory(tmp_path: Path) -> None:
+    """The command of the compose file, run by the server of the wheel on an empty repository."""
+    if shutil.which("flock") is None:
+        pytest.skip("flock is not installed here; it is in every Ubuntu image, such as Triton's")
+    server = find_server()
+    models, log, shim = tmp_path / "models", tmp_path / "log", tmp_path / "bin" / "tritonserver"
+    models.mkdir()
+    (models / LOCK_NAME).touch()
+    (models / MANIFEST_NAME).write_text("{}")  # a file beside the models is no model
+    shim.parent.mkdir()
+    backends = tmp_path / "backends"
+    backends.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {shlex.quote(str(server.binary))} --backend-directory={backends} "$@"\n')
+    shim.chmod(0o755)
+    http_port, grpc_port, metrics_port = free_ports(3)
+    shell, flag, script = services()["triton"]["command"]
+    script = script.replace("$$", "$").replace("/models", str(models)).rstrip()
+    script += f" --http-port={http_port} --grpc-port={grpc_port} --metrics-port={metrics_port}"
+    script += "".join(f" --{kind}-address=127.0.0.1" for kind in ("http", "grpc", "metrics"))
+    environment = {"PATH": f"{shim.parent}:{os.environ['PATH']}", "LD_LIBRARY_PATH": str(server.libraries)}
+    with running([shell, flag, script], log, **environment) as process:
+        wait_for(http_port, "/v2/health/ready", process, log)
+        health = services()["triton"]["healthcheck"]["test"]
+        assert health[0] == "CMD"
+        if shutil.which(health[1]):
+            words = [word.replace(":8000/", f":{http_port}/") for word in health[1:]]
+            assert subprocess.run(words, capture_output=True, timeout=30, check=False).returncode == 0
+        for path in ("/v2/systemsharedmemory/region/x/register", "/v2/repository/index", "/v2/logging"):
+            assert ask(http_port, "POST", path, b"{}")[0] == 403, path
+        with (models / LOCK_NAME).open("r+") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (models / LOCK_NAME).open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def proxy(tmp_path: Path, upstream: int, **changed: str) -> Iterator[int]:
+    """The proxy with its own configuration, in a folder, with shorter timeouts; yields its port."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("nginx is not installed here: what it does with its configuration is checked where it is")
+    (port,) = free_ports(1)
+    values = {**services()["proxy"]["environment"], "PROXY_UPSTREAM": f"http://127.0.0.1:{upstream}", **changed}
+    server = text_of("docker/proxy/gateway.conf.template")
+    for name, value in values.items():
+        if name.startswith("PROXY_"):
+            server = server.replace(f"${{{name}}}", str(value))
+    server = server.replace("_timeout 10s", "_timeout 1s").replace("listen 8080", f"listen 127.0.0.1:{port}")
+    (tmp_path / "gateway.conf").write_text(server.replace("/var/cache/nginx", str(tmp_path)))
+    main = text_of("docker/proxy/nginx.conf").replace("/tmp/", f"{tmp_path}/")  # noqa: S108 - the container's
+    (tmp_path / "nginx.conf").write_text(main)
+    log = tmp_path / "log"
+    with running(
+        [program, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path), "-g", "daemon off;"], log
+    ) as process:
+        wait_for(port, "/proxy-health", process, log)
+        yield port
+
+
+def test_the_proxy_passes_requests_and_caps_bodies(tmp_path: Path) -> None:
+    with backend() as upstream, proxy(tmp_path, upstream, PROXY_MAX_BODY_BYTES="100000") as port:
+        assert ask(port, "POST", "/v1/classify", b"x" * 100_000)[::2] == (200, b"100000")
+        status, headers, body = ask(port, "POST", "/v1/classify", b"x" * 100_001)
+        assert (status, headers["Content-Type"]) == (413, "application/problem+json")
+        assert json.loads(body)["code"] == "payload_too_large"
+        assert json.loads(body)["request_id"]
+        assert ask(port, "GET", "/metrics")[0] == 404
+    with proxy(tmp_path, upstream) as port:  # the backend is gone
+        status, headers, body = ask(port, "GET", "/livez")
+        assert (status, json.loads(body)["code"], headers["Retry-After"]) == (503, "model_unavailable", "2")
+
+
+def test_the_proxy_ends_slow_clients_and_serves_others_meanwhile(tmp_path: Path) -> None:
+    with backend() as upstream, proxy(tmp_path, upstream) as port:
+        slow = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(300)]
+        for number, connection in enumerate(slow):
+            if number % 2:
+                connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+            else:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        begin = time.monotonic()
+        assert ask(port, "GET", "/proxy-health")[0] == 204
+        assert time.monotonic() - begin < 0.5
+        for connection in slow:
+            with contextlib.suppress(ConnectionResetError):
+                while connection.recv(1000):
+                    pass
+            connection.close()
+        assert time.monotonic() - begin < 8
+        assert ask(port, "POST", "/v1/classify", b"12345")[::2] == (200, b"5")
+
+
+def test_the_proxy_bounds_the_requests_of_one_client(tmp_path: Path) -> None:
+    with backend() as upstream, proxy(tmp_path, upstream, PROXY_CONNECTIONS_PER_CLIENT="2") as port:
+        held = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2)]
+        for connection in held:
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
+        time.sleep(0.2)
+        status, headers, body = ask(port, "GET", "/livez")
+        assert (status, json.loads(body)["code"], headers["Retry-After"]) == (503, "overloaded", "1")
+        for connection in held:
+            connection.close()

@@ -1,0 +1,415 @@
+"""The export: what it writes, what it refuses, and how it keeps a bundle whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from google.protobuf import text_format  # type: ignore[import-untyped]
+from tokenizers import Tokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, SiglipConfig
+from tritonclient.grpc import model_config_pb2
+
+from gateway.bundle import file_sha256, read_manifest
+from scripts.export import checkpoint, parity, pipeline, sizing, torchscript, vocabulary
+from scripts.export.__main__ import main
+from scripts.export.lock import exclusive, hold_for_serving
+from scripts.export.preprocessing import read_image_transform
+from scripts.export.refusal import ExportRefused
+from scripts.export.source import parse_source
+from scripts.export.towers import ImageTower, TextTower
+
+ROOT = Path(__file__).parent.parent
+PREPROCESSOR = {
+    "do_resize": True,
+    "size": {"shortest_edge": 36},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 32, "width": 32},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.2, 0.25, 0.3],
+}
+
+
+def tiny_clip(folder: Path, *, seed: int = 0, **text: Any) -> Path:
+    """Write a CLIP with random weights in Hugging Face's format: 32 pixels, 20 tokens."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = sorted(ByteLevel.alphabet())
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[])
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    config = CLIPConfig(
+        projection_dim=24,
+        text_config={
+            "vocab_size": 514,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 20,
+            "bos_token_id": 512,
+            "eos_token_id": 513,
+            **text,
+        },
+        vision_config={
+            "image_size": 32,
+            "patch_size": 10,  # does not divide the side: the last pixels belong to no patch
+            "hidden_size": 48,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+        },
+    )
+    torch.manual_seed(seed)
+    CLIPModel(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    return folder
+
+
+def export(model: Path | str, repository: Path, *more: str) -> int:
+    return main(["--model", str(model), "--repository", str(repository), "--device", "cpu", *more])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_clip(tmp_path_factory.mktemp("models") / "tiny-clip")
+
+
+@pytest.fixture(scope="module")
+def repository(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "model_repository"
+    assert export(tiny, folder) == 0
+    return folder
+
+
+def loaded(repository: Path, name: str) -> torch.jit.ScriptModule:
+    return torchscript.load(str(repository / name / "1" / "model.pt"), torch.device("cpu"))
+
+
+def config_of(repository: Path, name: str) -> Any:
+    return text_format.Parse((repository / name / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+
+
+def test_manifest_says_what_was_exported(repository: Path) -> None:
+    manifest = read_manifest(repository)
+    assert manifest.model.id == "tiny-clip"
+    assert not manifest.model.demo
+    assert not manifest.model.random
+    assert (manifest.image.size_px, manifest.image.resize_px) == (32, 36)
+    assert manifest.image.mean == (0.5, 0.4, 0.3)
+    assert manifest.text.length_buckets == (8, 16, 20)
+    assert (manifest.text.bos_id, manifest.text.eos_id) == (512, 513)
+    assert manifest.embedding_dim == 24
+    assert manifest.parity["image"]["max_abs"] < 1e-5
+    assert manifest.parity["text"]["max_abs"] < 1e-5
+    assert manifest.templates == ("a photo of {}",)
+    assert {name: file_sha256(repository / name) for name in manifest.checksums} == manifest.checksums
+
+
+def test_image_tower_equals_eager_on_plainly_normalised_pixels(repository: Path, tiny: Path) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    plain = (torch.from_numpy(pixels).float() / 255 - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.2, 0.25, 0.3])
+    with torch.inference_mode():
+        expected = CLIPModel.from_pretrained(tiny).get_image_features(plain.permute(0, 3, 1, 2)).pooler_output
+        found = loaded(repository, "clip_image")(torch.from_numpy(pixels))
+    expected = expected / expected.norm(dim=-1, keepdim=True)
+    assert found.dtype == torch.float32
+    assert float((found - expected).abs().max()) < 1e-5
+
+
+def test_text_tower_reads_the_first_end_token_and_ignores_what_follows(repository: Path) -> None:
+    text = loaded(repository, "clip_text")
+    with torch.inference_mode():
+        short = text(torch.tensor([[512, 5, 6, 513]]))
+        for tail in ([513] * 4, [0] * 4, [7, 513, 9, 9], [512, 511, 510, 513]):
+            assert torch.allclose(short, text(torch.tensor([[512, 5, 6, 513, *tail]])), atol=1e-6)
+        assert not torch.allclose(short, text(torch.tensor([[512, 5, 513, 6]])), atol=1e-2)
+
+
+def test_graphs_hold_no_device_and_take_the_named_arguments(repository: Path) -> None:
+    for name, argument in (("clip_image", "pixels"), ("clip_text", "input_ids")):
+        module = loaded(repository, name)
+        assert torchscript.device_constants(module) == []
+        assert [entry.name for entry in module.forward.schema.arguments[1:]] == [argument]  # type: ignore[attr-defined]
+
+
+def test_configs_are_valid_and_tell_a_bare_client_what_it_needs(repository: Path) -> None:
+    manifest = read_manifest(repository)
+    image, text = config_of(repository, "clip_image"), config_of(repository, "clip_text")
+    for config in (image, text):
+        assert (config.backend, config.platform) == ("pytorch", "pytorch_libtorch")
+        policy = config.dynamic_batching.default_queue_policy
+        assert policy.max_queue_size >= 128
+        assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+        assert policy.allow_timeout_override
+        assert policy.default_timeout_microseconds > 0
+        assert [(entry.name, list(entry.dims)) for entry in config.output] == [("embedding__0", [24])]
+        assert config.parameters["bundle_id"].string_value == manifest.bundle_id
+        assert config.parameters["ENABLE_JIT_PROFILING"].string_value == "false"
+        assert "INTER_OP_THREAD_COUNT" not in config.parameters
+        assert not any(entry.optional for entry in config.input)
+    assert (image.input[0].name, list(image.input[0].dims)) == ("pixels", [32, 32, 3])
+    assert image.max_batch_size == manifest.image_max_batch
+    assert {entry.batch_size for entry in image.model_warmup} >= {1, image.max_batch_size}
+    assert (text.input[0].name, list(text.input[0].dims)) == ("input_ids", [-1])
+    assert {entry.inputs["input_ids"].dims[0] for entry in text.model_warmup} == {8, 16, 20}
+    assert text.parameters["eos_id"].string_value == "513"
+    assert json.loads(text.parameters["templates"].string_value) == ["a photo of {}"]
+
+
+@pytest.mark.parametrize(("precision", "floor"), [("int8", 0.99), ("fp16", 0.999)])
+def test_other_precisions_keep_the_bundle_id_and_stay_above_their_floor(
+    precision: str, floor: float, tiny: Path, repository: Path, tmp_path: Path
+) -> None:
+    assert export(tiny, tmp_path, "--precision", precision) == 0
+    manifest = read_manifest(tmp_path)
+    assert manifest.precision == precision
+    assert manifest.bundle_id == read_manifest(repository).bundle_id
+    assert min(manifest.parity[tower]["min_cosine"] for tower in ("image", "text")) >= floor
+
+
+def test_other_weights_have_another_bundle_id(tmp_path: Path, repository: Path) -> None:
+    assert export(tiny_clip(tmp_path / "other", seed=1), tmp_path / "repository") == 0
+    assert read_manifest(tmp_path / "repository").bundle_id != read_manifest(repository).bundle_id
+
+
+def test_old_configs_with_the_wrong_end_token_give_the_same_vectors(tmp_path: Path, repository: Path) -> None:
+    # transformers reads such a model at its largest id, which is the end token.
+    assert export(tiny_clip(tmp_path / "legacy", eos_token_id=2), tmp_path / "repository") == 0
+    ids = torch.tensor([[512, 8, 9, 513, 513, 513, 513, 513]])
+    assert torch.equal(loaded(tmp_path / "repository", "clip_text")(ids), loaded(repository, "clip_text")(ids))
+
+
+def test_a_present_bundle_is_recognised_fast_and_without_torch(tiny: Path, repository: Path) -> None:
+    code = (
+        "import sys\nfrom scripts.export.__main__ import main\n"
+        f"code = main(['--model', {str(tiny)!r}, '--repository', {str(repository)!r}, '--device', 'cpu'])\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\nsys.exit(code)"
+    )
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "already" in done.stdout
+    assert time.perf_counter() - begin < 3  # a tenth of a second on a quiet machine
+
+
+def test_a_damaged_bundle_and_a_changed_source_are_exported_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, target = tiny_clip(tmp_path / "model"), tmp_path / "repository"
+    assert export(model, target) == 0
+    first = read_manifest(target).bundle_id
+    (target / "clip_text" / "config.pbtxt").write_text("name: 'broken'")
+    assert export(model, target) == 0
+    assert config_of(target, "clip_text").name == "clip_text"
+    capsys.readouterr()
+    tiny_clip(model, seed=3)
+    assert export(model, target) == 0
+    assert "already" not in capsys.readouterr().out
+    assert read_manifest(target).bundle_id != first
+
+
+def test_a_served_bundle_is_never_replaced(tiny: Path, repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held = hold_for_serving(repository)
+    assert held is not None
+    try:
+        assert export(tiny, repository, "--precision", "int8") == 1
+        assert export(tiny, repository) == 0  # it is there already: nothing to write
+    finally:
+        os.close(held)
+    assert "in use by a running stack" in capsys.readouterr().err
+    assert read_manifest(repository).precision == "fp32"
+
+
+def test_nothing_serves_a_bundle_while_it_is_written(tmp_path: Path) -> None:
+    with exclusive(tmp_path), pytest.raises(BlockingIOError):
+        hold_for_serving(tmp_path)
+
+
+def test_a_failed_export_leaves_the_old_bundle_whole(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "repository"
+    assert export(tiny, target) == 0
+    before = read_manifest(target)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ExportRefused("too far from the original")
+
+    monkeypatch.setattr(parity, "check", refuse)
+    assert export(tiny_clip(tmp_path / "other", seed=1), target) == 1
+    assert read_manifest(target) == before
+    assert {name: file_sha256(target / name) for name in before.checksums} == before.checksums
+    assert not (target / ".staging").exists()  # Triton would take it for a model
+
+
+def refusal(model: Path | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one sentence that an export refuses with."""
+    capsys.readouterr()
+    assert export(model, tmp_path / "refused") == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("export: ")
+    assert len(error.splitlines()) == 1
+    assert "Traceback" not in error
+    return error
+
+
+def test_other_model_families_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    SiglipConfig().save_pretrained(tmp_path / "siglip")
+    assert "SigLIP" in refusal(tmp_path / "siglip", tmp_path, capsys)
+    for kind in ("altclip", "chinese_clip", "blip", "siglip2"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "config.json").write_text(json.dumps({"model_type": kind}))
+        assert checkpoint.OTHER_FAMILIES[kind] in refusal(tmp_path / kind, tmp_path, capsys)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no CLIP folder" in refusal(empty, tmp_path, capsys)
+    (empty / "config.json").write_text("{")
+    assert "cannot be read" in refusal(empty, tmp_path, capsys)
+    assert "no folder" in refusal("./not/there", tmp_path, capsys)
+    assert "is a file" in refusal(empty / "config.json", tmp_path, capsys)
+    assert "random:ViT-B/32" in refusal("random:ViT-H/14", tmp_path, capsys)
+
+
+def test_damaged_models_are_refused(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(tiny, tmp_path / name))
+
+    cut = copy("cut") / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:1000])
+    assert "cannot be loaded" in refusal(cut.parent, tmp_path, capsys)
+    bare = copy("bare") / "model.safetensors"
+    bare.unlink()
+    assert "no weights" in refusal(bare.parent, tmp_path, capsys)
+    (words := copy("wordless") / "tokenizer.json").unlink()
+    assert "no tokenizer.json" in refusal(words.parent, tmp_path, capsys)
+    (pictures := copy("blind") / "preprocessor_config.json").unlink()
+    assert "preprocessor_config.json" in refusal(pictures.parent, tmp_path, capsys)
+    half = copy("half")
+    from safetensors.torch import load_file, save_file
+
+    weights = {name: value for name, value in load_file(half / "model.safetensors").items() if "text" not in name}
+    save_file(weights, half / "model.safetensors", metadata={"format": "pt"})
+    assert "not a whole CLIP" in refusal(half, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"resample": 2}, "resample"),
+        ({"do_center_crop": False}, "do_center_crop"),
+        ({"size": {"height": 32, "width": 32}}, "shortest_edge"),
+        ({"crop_size": {"height": 32, "width": 48}}, "crop_size"),
+        ({"rescale_factor": 1 / 127.5}, "rescale_factor"),
+        ({"image_std": [0.5, 0.5]}, "image_std"),
+        ({"size": {"shortest_edge": 16}}, "smaller"),
+    ],
+)
+def test_other_transforms_are_refused(change: dict[str, object], said: str, tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**PREPROCESSOR, **change}))
+    with pytest.raises(ExportRefused, match=said):
+        read_image_transform(tmp_path, 32)
+
+
+def test_the_transform_may_stand_in_processor_config(tmp_path: Path) -> None:
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": PREPROCESSOR}))
+    assert read_image_transform(tmp_path, 32).resize_px == 36
+
+
+def test_an_unreachable_hub_is_one_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.export", "--model", "nobody/nothing", "--repository", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "hub cannot be reached" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_hub_ids_may_name_a_revision() -> None:
+    source = parse_source("openai/clip-vit-base-patch32@abc123")
+    assert (source.id, source.kind, source.revision) == ("openai/clip-vit-base-patch32", "hub", "abc123")
+
+
+def test_tokenizers_of_another_model_are_refused(tiny: Path) -> None:
+    raw = (tiny / "tokenizer.json").read_bytes()
+    limits = {"context_length": 20, "vocab_size": 514, "config_eos_id": 513}
+    vocabulary.read_vocabulary(raw, **limits)
+    with pytest.raises(ExportRefused, match="knows 500 tokens"):
+        vocabulary.read_vocabulary(raw, **{**limits, "vocab_size": 500})
+    with pytest.raises(ExportRefused, match="reads its text vector at id 511"):
+        vocabulary.read_vocabulary(raw, **{**limits, "config_eos_id": 511})
+    unframed = json.loads(raw)
+    unframed["post_processor"] = None
+    with pytest.raises(ExportRefused, match="start and an end token"):
+        vocabulary.read_vocabulary(json.dumps(unframed).encode(), **limits)
+
+
+def test_the_random_tokenizer_has_clips_ids() -> None:
+    raw = vocabulary.random_tokenizer()
+    tokenizer = Tokenizer.from_buffer(raw)
+    assert tokenizer.get_vocab_size() == 49_408
+    ids = tokenizer.encode("A photo, of 2 Cats!").ids
+    assert (ids[0], ids[-1]) == (49_406, 49_407)
+    assert max(ids[1:-1]) < 512
+    assert tokenizer.encode("a  CAT").ids == tokenizer.encode("a cat").ids
+
+
+def test_half_precision_as_on_a_gpu_stays_above_its_floor(tiny: Path) -> None:
+    # The graph that a GPU gets, computed here on the CPU. Towers share modules with the eager model: hence the copies.
+    model = pipeline.load(parse_source(str(tiny)))
+    device = torch.device("cpu")
+    image = ImageTower(model.eager, model.transform.mean, model.transform.std)
+    text = TextTower(model.eager, model.words.transform.eos_id)
+    figures = parity.check(
+        model.eager,
+        torchscript.trace(torchscript.in_half_precision(deepcopy(image).eval()), parity.example_pixels(2, 32, seed=0)),
+        torchscript.trace(
+            torchscript.in_half_precision(deepcopy(text).eval()), parity.example_ids(model.words, 2, 20, seed=0)
+        ),
+        transform=model.transform,
+        vocabulary=model.words,
+        precision="fp16",
+        device=device,
+    )
+    assert figures.image.min_cosine > 0.9999
+    assert figures.text.min_cosine > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("cores", "gigabytes", "expected"),
+    [(1, 0.6, (1, 1)), (2, 0.6, (2, 1)), (4, 0.6, (4, 1)), (16, 0.0, (8, 2)), (4, 10_000, (1, 4)), (7, 0.0, (7, 1))],
+)
+def test_cores_are_divided_between_instances(cores: int, gigabytes: float, expected: tuple[int, int]) -> None:
+    assert sizing.instances_and_threads(cores, int(gigabytes * 1e9)) == expected
+
+
+def test_small_models_get_fewer_instances_and_slow_ones_smaller_batches() -> None:
+    assert sizing.instances_needed(4, 12.0) == 4
+    assert sizing.instances_needed(4, 1000.0) == 2
+    assert sizing.instances_needed(4, 9000.0) == 1
+    assert sizing.largest_batch(12.0, 32) == 16
+    assert sizing.largest_batch(0.5, 32) == 4
+    assert (sizing.queue_places(10.0), sizing.queue_places(500.0)) == (128, 1000)

@@ -1,0 +1,342 @@
+"""The launcher and the backend: a real Triton on a tiny model, batching, faults, restarts, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from gateway.bundle import read_manifest
+from scripts.export import torchscript
+from scripts.serve import read_stack
+from scripts.triton import leftovers, wheel
+from scripts.triton.failure import TritonFailed
+from scripts.triton.ports import require_free
+from scripts.triton.server import Settings
+from scripts.triton.supervisor import TritonSupervisor
+from tests.conftest import free_ports
+from tests.test_export_models import export, tiny_clip
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running Triton, looked after by a thread as ``scripts.serve`` would."""
+
+    settings: Settings
+    supervisor: TritonSupervisor
+    log: list[str]
+
+    def client(self) -> Any:
+        return triton.InferenceServerClient(f"127.0.0.1:{self.settings.grpc_port}")
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("triton") / "model_repository"
+    assert export(tiny_clip(folder.parent / "tiny-clip"), folder) == 0
+    # One instance, so that requests that come together wait for each other and are batched.
+    config = folder / "clip_image" / "config.pbtxt"
+    config.write_text(re.sub(r"count: \d+", "count: 1", config.read_text()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    http, grpc, metrics = free_ports(3)
+    settings = Settings(repository, tmp_path_factory.mktemp("data"), http, grpc, metrics)
+    supervisor = TritonSupervisor(settings, (log := list[str]()).append)
+    supervisor.prepare()
+    supervisor.start()
+    stop = threading.Event()
+
+    def look_after() -> None:
+        while not stop.wait(0.05):
+            supervisor.poll()
+
+    thread = threading.Thread(target=look_after)
+    thread.start()
+    try:
+        until(lambda: supervisor.ready, 90, log)
+        yield Served(settings, supervisor, log)
+    finally:
+        stop.set()
+        thread.join()
+        supervisor.stop()
+    assert leftovers.processes(settings.prefix) == []
+    assert leftovers.regions(settings.prefix) == []
+
+
+def until(condition: Callable[[], bool], seconds: float, log: list[str] | None = None) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail("timed out\n" + "\n".join((log or [])[-30:]))
+        time.sleep(0.05)
+
+
+def image(client: Any, pixels: np.ndarray[Any, Any], **options: Any) -> np.ndarray[Any, Any]:
+    given = triton.InferInput("pixels", pixels.shape, "UINT8")
+    given.set_data_from_numpy(pixels)
+    return np.asarray(client.infer("clip_image", [given], **options).as_numpy("embedding__0"))
+
+
+def text(client: Any, ids: list[list[int]]) -> np.ndarray[Any, Any]:
+    array = np.array(ids, dtype=np.int64).reshape(len(ids), -1)
+    given = triton.InferInput("input_ids", array.shape, "INT64")
+    given.set_data_from_numpy(array)
+    return np.asarray(client.infer("clip_text", [given]).as_numpy("embedding__0"))
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+
+def test_answers_are_the_exported_models_own(served: Served, repository: Path) -> None:
+    pixels, ids = pictures(3), [[512, 4, 5, 513, 513, 513, 513, 513]]
+    for name, sent, found in (
+        ("clip_image", torch.from_numpy(pixels), image(served.client(), pixels)),
+        ("clip_text", torch.tensor(ids), text(served.client(), ids)),
+    ):
+        module = torchscript.load(str(repository / name / "1" / "model.pt"), torch.device("cpu"))
+        with torch.inference_mode():
+            expected = module(sent).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+
+
+def test_the_config_that_triton_gives_out_names_the_bundle(served: Served, repository: Path) -> None:
+    manifest = read_manifest(repository)
+    for name in ("clip_image", "clip_text"):
+        config = served.client().get_model_config(name).config
+        assert config.parameters["bundle_id"].string_value == manifest.bundle_id
+    assert [model.name for model in served.client().get_model_repository_index().models] == ["clip_image", "clip_text"]
+
+
+def test_requests_that_come_together_run_as_one_batch_and_keep_their_rows(served: Served) -> None:
+    client = served.client()
+    alone = [image(client, pictures(1, seed)) for seed in range(32)]
+
+    def counts() -> tuple[int, int]:
+        found = client.get_inference_statistics("clip_image").model_stats[0]
+        return found.inference_count, found.execution_count
+
+    inferences, executions = counts()
+    for _ in range(5):
+        with ThreadPoolExecutor(32) as pool:
+            together = list(pool.map(lambda seed: image(client, pictures(1, seed)), range(32)))
+        for one, other in zip(alone, together, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+    after = counts()
+    assert after[0] - inferences == 160
+    assert after[1] - executions < 120  # some shared a run; how many depends on the machine
+
+
+def test_one_bad_request_does_not_spoil_the_batch_it_is_in(served: Served) -> None:
+    good, bad = [[512, 4, 513, 513, 513, 513, 513, 513]], [[512, 99_999, 513, 513, 513, 513, 513, 513]]
+    expected = text(served.client(), good)
+    client = served.client()
+
+    def ask(index: int) -> np.ndarray[Any, Any] | str:
+        try:
+            return text(client, bad if index % 4 == 0 else good)
+        except InferenceServerException as error:
+            return str(error)
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, range(48)))
+    for index, answer in enumerate(answers):
+        if index % 4 == 0:
+            assert isinstance(answer, str)
+            assert "the model failed" in answer
+            assert ".py" not in answer
+        else:
+            assert not isinstance(answer, str)
+            np.testing.assert_allclose(answer, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(lambda client: text(client, [[513] * 21]), id="longer than the context"),
+        pytest.param(lambda client: text(client, [[-1, 513]]), id="negative id"),
+        pytest.param(lambda client: text(client, [[]]), id="no ids"),
+        pytest.param(lambda client: image(client, np.zeros((1, 16, 16, 3), np.uint8)), id="wrong size"),
+        pytest.param(lambda client: image(client, pictures(999)), id="above max_batch_size"),
+    ],
+)
+def test_bad_requests_fail_alone(bad: Callable[[Any], object], served: Served) -> None:
+    with pytest.raises(InferenceServerException):
+        bad(served.client())
+    assert image(served.client(), pictures(1)).shape == (1, 24)
+
+
+def test_a_second_stack_on_the_same_data_folder_or_ports_is_refused(served: Served, tmp_path: Path) -> None:
+    second = TritonSupervisor(served.settings, lambda _: None)
+    with pytest.raises(TritonFailed, match="another stack uses"):
+        second.prepare()
+    second.stop()
+    ports = (served.settings.http_port, served.settings.grpc_port, served.settings.metrics_port)
+    third = TritonSupervisor(Settings(served.settings.repository, tmp_path, *ports), lambda _: None)
+    with pytest.raises(TritonFailed, match=rf"port {ports[0]} .* set TRITON_HTTP_PORT"):
+        third.prepare()
+    third.stop()
+    assert image(served.client(), pictures(1)).shape == (1, 24)
+
+
+def test_a_running_stacks_bundle_cannot_be_replaced(
+    served: Served, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export(repository.parent / "tiny-clip", repository, "--precision", "int8") == 1
+    assert "in use by a running stack" in capsys.readouterr().err
+    assert served.supervisor.ready
+
+
+def answers_again(served: Served) -> bool:
+    try:
+        return bool(image(served.client(), pictures(1), client_timeout=5).shape == (1, 24))
+    except InferenceServerException:
+        return False
+
+
+def test_a_killed_triton_comes_back_without_its_orphans(served: Served) -> None:
+    before = set(leftovers.processes(served.settings.prefix))
+    killed = served.supervisor.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: served.supervisor.pid not in {None, killed} and served.supervisor.ready, 60, served.log)
+    until(lambda: answers_again(served), 10, served.log)
+    after = set(leftovers.processes(served.settings.prefix))
+    assert len(after) == len(before)
+    assert not before & after
+
+
+def test_a_killed_model_instance_is_noticed_and_replaced(served: Served) -> None:
+    # Triton itself stays "ready" then, and fails what reaches that instance for ever.
+    server = served.supervisor.pid
+    stub = next(process for process in leftovers.processes(served.settings.prefix) if process != server)
+    os.kill(stub, signal.SIGKILL)
+    until(lambda: served.supervisor.pid not in {None, server} and served.supervisor.ready, 60, served.log)
+    until(lambda: answers_again(served), 10, served.log)
+
+
+def serve(folder: Path, repository: Path, ports: list[int]) -> subprocess.Popen[str]:
+    names = ("TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
+    return subprocess.Popen(
+        [sys.executable, "-m", "scripts.serve", "--no-gateway"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            **dict(zip(names, map(str, ports), strict=True)),
+            "MODEL": str(repository.parent / "tiny-clip"),
+            "DEVICE": "cpu",
+            "MODEL_REPOSITORY": str(repository),
+            "DATA_DIR": str(folder),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            return "".join(lines)
+    pytest.fail(f"ended without {words!r}:\n" + "".join(lines))
+
+
+def test_serve_stops_clean_and_clears_what_a_killed_run_left(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = tmp_path_factory.mktemp("served") / "model_repository"
+    model = tiny_clip(own.parent / "tiny-clip")
+    assert export(model, own) == 0
+    ports, prefix = free_ports(3), leftovers.stack_prefix(tmp_path)
+    first = serve(tmp_path, own, ports)
+    read_until(first, "ready; Ctrl-C")
+    assert len(leftovers.processes(prefix)) >= 3
+    end(first)
+    second = serve(tmp_path, own, ports)
+    try:
+        read_until(second, "ready; Ctrl-C")
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(60) == 0
+    finally:
+        end(second)
+    assert leftovers.processes(prefix) == []
+    assert leftovers.regions(prefix) == []
+
+
+def test_serve_stopped_while_loading_leaves_nothing(repository: Path, tmp_path: Path) -> None:
+    process, prefix = serve(tmp_path, repository, free_ports(3)), leftovers.stack_prefix(tmp_path)
+    try:
+        read_until(process, "loading: clip_image")
+        until(lambda: len(leftovers.processes(prefix)) >= 2, 30)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        end(process)
+    assert leftovers.processes(prefix) == []
+    assert leftovers.regions(prefix) == []
+
+
+def test_serve_says_in_one_sentence_which_port_is_taken(repository: Path, tmp_path: Path) -> None:
+    ports = free_ports(3)
+    with socket.create_server(("127.0.0.1", ports[1])):
+        process = serve(tmp_path, repository, ports)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert output.strip().splitlines()[-1].startswith(f"serve: port {ports[1]} on 127.0.0.1 cannot be used")
+    assert "TRITON_GRPC_PORT" in output
+    assert "Traceback" not in output
+
+
+def test_ports_are_checked_for_sense() -> None:
+    with pytest.raises(TritonFailed, match="both"):
+        require_free({"A": ("127.0.0.1", 1234), "B": ("127.0.0.1", 1234)})
+    with pytest.raises(TritonFailed, match="no port"):
+        require_free({"A": ("127.0.0.1", 70_000)})
+
+
+def test_the_environment_fills_in_the_defaults() -> None:
+    stack = read_stack({"TRITON_GRPC_PORT": "9001", "MODEL": ""})
+    assert (stack.model, stack.precision, stack.device) == ("demo", "fp32", "auto")
+    assert (stack.triton.http_port, stack.triton.grpc_port, stack.gateway_port) == (8100, 9001, 8000)
+    assert stack.environment["TRITON_GRPC_PORT"] == "9001"
+
+
+def test_other_platforms_are_sent_to_compose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    with pytest.raises(TritonFailed, match="Docker Compose"):
+        wheel.find_server()
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.31"))
+    with pytest.raises(TritonFailed, match=r"glibc 2\.35 or newer, this system has glibc 2\.31"):
+        wheel.find_server()
