@@ -30,8 +30,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM python AS runtime
 # Nothing can be installed into a running container.
 RUN pip uninstall --yes --quiet pip setuptools wheel \
-    && mkdir -p /models /cache \
-    && chown app:app /models /cache
+    && mkdir -p /models /cache /data \
+    && chown app:app /models /cache /data
 WORKDIR /app
 
 
@@ -45,7 +45,7 @@ CMD ["python", "-m", "scripts.export", "--repository", "/models"]
 
 FROM runtime AS gateway
 COPY --from=build /opt/venv /opt/venv
-ENV GATEWAY_HOST=0.0.0.0 MODEL_REPOSITORY=/models LOG_FORMAT=json
+ENV GATEWAY_HOST=0.0.0.0 MODEL_REPOSITORY=/models DATA_DIR=/data LOG_FORMAT=json
 USER 10001:10001
 EXPOSE 8000
 # http.client: it reads no proxy from the environment.
