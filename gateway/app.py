@@ -42,17 +42,8 @@ from gateway.routes.body import BodyRules
 from gateway.routes.middleware import RequestContext
 from gateway.routes.problems import install_handlers
 from gateway.routes.services import ModerationsRules, Services
-from gateway.schemas import (
-    Activation,
-    ClassifyBody,
-    ClassifyForm,
-    DryRunBody,
-    EmbeddingsBody,
-    FeedbackIn,
-    ListIn,
-    ModerateBody,
-    ModerateForm,
-)
+from gateway.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
+from gateway.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
 from gateway.seeding import seed
 from gateway.settings import MIB, Settings
 from gateway.store.sql import open_store

@@ -140,9 +140,8 @@ def test_the_openai_package_runs_unchanged(stack: Stack) -> None:
     client = OpenAI(base_url=f"{stack.gateway_url}/v1", api_key="none")
     flagged = 0
     for _ in range(5):
-        answer = client.moderations.create(
-            model="omni-moderation-latest", input=[part(scenario("gore", present=True, rng=rng))]
-        )
+        picture = part(scenario("gore", present=True, rng=rng))
+        answer = client.moderations.create(model="omni-moderation-latest", input=[picture])
         flagged += answer.results[0].flagged and answer.results[0].categories.violence_graphic
     assert flagged >= 4
     clean = client.moderations.create(input=[part(shape("a blue square")), part(shape("a green circle"))])

@@ -27,7 +27,8 @@ from gateway.routes.openapi import request_body
 from gateway.routes.pictures import read_fields
 from gateway.routes.problems import problem
 from gateway.routes.services import Services
-from gateway.schemas import ClassifyBody, ClassifyFields, ClassifyForm, ClassifyResponse
+from gateway.schemas.answers import ClassifyResponse
+from gateway.schemas.requests import ClassifyBody, ClassifyFields, ClassifyForm
 from gateway.scoring import Floats, Scores, TextMatrix
 from gateway.telemetry import Metrics, Stopwatch
 

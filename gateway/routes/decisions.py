@@ -16,7 +16,8 @@ from gateway.routes.body import validated
 from gateway.routes.openapi import request_body
 from gateway.routes.resources import away, json_body
 from gateway.routes.services import Services
-from gateway.schemas import DecisionOut, DecisionsOut, Deleted, FeedbackIn, FeedbackOut
+from gateway.schemas.stored_answers import DecisionOut, DecisionsOut, Deleted, FeedbackOut
+from gateway.schemas.stored_requests import FeedbackIn
 from gateway.store.records import DecisionFilter, DecisionRecord, Feedback, Page, Store
 
 EXPORT_PAGE = 500

@@ -22,7 +22,8 @@ from gateway.routes.openapi import request_body
 from gateway.routes.pictures import image_request
 from gateway.routes.resources import SAVE_TIMEOUT_S, away, json_body
 from gateway.routes.services import Services
-from gateway.schemas import DryRunBody, DryRunOut
+from gateway.schemas.stored_answers import DryRunOut
+from gateway.schemas.stored_requests import DryRunBody
 from gateway.store.records import DecisionFilter
 
 PAGE = 200

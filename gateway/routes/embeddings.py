@@ -20,7 +20,8 @@ from gateway.routes.body import read_body, validated
 from gateway.routes.leaving import unless_client_leaves
 from gateway.routes.openapi import request_body
 from gateway.routes.services import Services
-from gateway.schemas import EmbeddingImage, EmbeddingInput, EmbeddingsBody, EmbeddingsResponse
+from gateway.schemas.answers import EmbeddingsResponse
+from gateway.schemas.requests import EmbeddingImage, EmbeddingInput, EmbeddingsBody
 from gateway.scoring import Floats
 
 router = APIRouter()

@@ -19,7 +19,8 @@ from gateway.routes.openapi import request_body, text_body
 from gateway.routes.resources import ANONYMOUS, away, json_body
 from gateway.routes.services import Services
 from gateway.routes.strict_json import parse_object
-from gateway.schemas import Added, Deleted, EntriesOut, ListIn, ListOut, ListsOut
+from gateway.schemas.stored_answers import Added, Deleted, EntriesOut, ListOut, ListsOut
+from gateway.schemas.stored_requests import ListIn
 from gateway.store.records import ListKind, PictureList
 
 router = APIRouter(prefix="/v1/lists", tags=["lists"])

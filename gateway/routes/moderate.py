@@ -20,7 +20,8 @@ from gateway.routes.leaving import unless_client_leaves
 from gateway.routes.openapi import request_body
 from gateway.routes.pictures import read_fields
 from gateway.routes.services import Services
-from gateway.schemas import ModerateBody, ModerateFields, ModerateForm, ModerateResponse
+from gateway.schemas.answers import ModerateResponse
+from gateway.schemas.requests import ModerateBody, ModerateFields, ModerateForm
 from gateway.telemetry import Stopwatch
 
 router = APIRouter()

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.errors import GatewayError, error_classes
-from gateway.schemas import Problem
+from gateway.schemas.answers import Problem
 
 REF = "#/components/schemas/{model}"
 

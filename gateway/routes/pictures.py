@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from gateway.errors import InvalidRequest
 from gateway.intake import Base64, ImageRequest, Upload, Url
 from gateway.routes.body import BodyRules, RawBody, form_fields, validated
-from gateway.schemas import ImageIn
+from gateway.schemas.requests import ImageIn
 
 J = TypeVar("J", bound=BaseModel)
 F = TypeVar("F", bound=BaseModel)

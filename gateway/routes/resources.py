@@ -28,7 +28,8 @@ from gateway.policy import Policy
 from gateway.routes.body import read_body, validated
 from gateway.routes.openapi import request_body
 from gateway.routes.services import Services
-from gateway.schemas import Activation, ResourceOut, ResourcesOut
+from gateway.schemas.stored_answers import ResourceOut, ResourcesOut
+from gateway.schemas.stored_requests import Activation
 from gateway.store.records import InUse, Kind, PinMissing, StaleWrite, StoreUnavailable, Version
 
 SAVE_TIMEOUT_S = 120.0

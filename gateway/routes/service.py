@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.requests import Request
 
 from gateway.routes.services import Services
-from gateway.schemas import ModelOut, ModelsResponse, Readiness
+from gateway.schemas.answers import ModelOut, ModelsResponse, Readiness
 
 router = APIRouter(tags=["service"])
 

@@ -1,0 +1,1 @@
+"""The wire: what requests may hold and what answers look like."""

@@ -1,0 +1,54 @@
+"""What requests about stored things may hold: versions, dry runs, feedback, lists."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from gateway.policy import Policy
+from gateway.schemas.requests import ClientId, ImageIn, Wire
+
+
+class Activation(Wire):
+    """Which version is to be the active one."""
+
+    version: int = Field(ge=1, le=10**9)
+
+
+class DryRunBody(Wire):
+    """A candidate policy and what to try it on: pictures, or decisions whose vectors were stored."""
+
+    policy: Policy | None = None
+    version: int | None = Field(None, ge=1)
+    images: list[ImageIn] = Field(default_factory=list)
+    since: datetime | None = None
+    until: datetime | None = None
+    decision: Literal["allow", "review", "block"] | None = None
+    category: str | None = Field(None, max_length=64)
+    external_id: ClientId | None = None
+    limit: int = Field(1000, ge=1, le=10_000)
+    examples: int = Field(10, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _one_candidate(self) -> DryRunBody:
+        if (self.policy is None) == (self.version is None):
+            raise ValueError("give exactly one of policy and version")
+        return self
+
+
+class FeedbackIn(Wire):
+    """A reviewer's verdict."""
+
+    decision: Literal["allow", "block"]
+    categories: list[Annotated[str, Field(max_length=64)]] = Field(default_factory=list, max_length=50)
+    note: str = Field("", max_length=4000)
+
+
+class ListIn(Wire):
+    """A list of known pictures."""
+
+    action: Literal["block", "allow"]
+    kind: Literal["sha256", "pdq"]
+    max_distance: int = Field(31, ge=0, le=127, description="Bits of 256 that may differ; PDQ only.")
