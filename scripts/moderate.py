@@ -242,6 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = answered(given.out, given.format)
         wanted = [source for source in wanted if source not in known]
         end_line(given.out)
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
     job = Job(given.address, path, fields, given.concurrency, given.timeout, given.key)
     begun = given.resume and given.out.exists()
     with (
