@@ -42,6 +42,7 @@ from gateway.routes.body import BodyRules
 from gateway.routes.middleware import RequestContext
 from gateway.routes.problems import install_handlers
 from gateway.routes.services import ModerationsRules, Services
+from gateway.saving import Saver
 from gateway.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
 from gateway.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
 from gateway.seeding import seed
@@ -142,11 +143,13 @@ async def lifespan(
     text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     decoders = ThreadPoolExecutor(settings.effective_decode_threads, thread_name_prefix="decode")
     store = await open_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
-    catalogue = Catalogue(store, text, manifest, rules, seed)
+    catalogue = Catalogue(store, text, manifest, rules)
+    saver = Saver(store, catalogue, text, manifest, rules)
     known = KnownWatch(store)
     retention = Retention(store, settings.decision_retention_days)
     hasher = load_hasher() if settings.perceptual_hash else None
-    watches = [asyncio.create_task(part.watch()) for part in (encoder, catalogue, known, retention)]
+    watches = [asyncio.create_task(part.watch()) for part in (encoder, known, retention)]
+    watches.append(asyncio.create_task(catalogue.watch(lambda: seed(saver))))
     try:
         async with Fetcher(fetch_limits(settings)) as fetcher:
             pipeline = Pipeline(

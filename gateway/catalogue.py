@@ -81,9 +81,6 @@ class Current:
     mismatched: Mapping[str, Version] = field(default_factory=dict)
 
 
-Prepare = Callable[[Store, "Catalogue", Manifest], Awaitable[None]]
-
-
 class Catalogue:
     """Reads from the store, binds to the bundle, serves from memory.
 
@@ -92,12 +89,9 @@ class Catalogue:
         text: computes what words mean to the model.
         manifest: the bundle being served.
         rules: caps on words.
-        prepare: run once before the first snapshot is loaded: puts the shipped scenarios into an empty store.
     """
 
-    def __init__(
-        self, store: Store, text: TextVectors, manifest: Manifest, rules: LabelRules, prepare: Prepare | None = None
-    ) -> None:
+    def __init__(self, store: Store, text: TextVectors, manifest: Manifest, rules: LabelRules) -> None:
         self._store = store
         self._text = text
         self._manifest = manifest
@@ -107,7 +101,6 @@ class Catalogue:
         self._old_policies: LRUCache[str, BoundPolicy] = LRUCache(KEPT_OLD_VERSIONS)
         self._refreshing = asyncio.Lock()
         self._log = structlog.get_logger("catalogue")
-        self._prepare = prepare
         self.store_lost = False
 
     @property
@@ -115,13 +108,18 @@ class Catalogue:
         """Whether a snapshot has ever been loaded."""
         return self._current.revision >= 0
 
-    async def watch(self) -> None:
-        """Keep the snapshot up to date, for ever; runs as a task of the application's lifespan."""
+    async def watch(self, prepare: Callable[[], Awaitable[object]]) -> None:
+        """Keep the snapshot up to date, for ever; runs as a task of the application's lifespan.
+
+        Args:
+            prepare: run before the first snapshot, until it succeeds: puts the shipped scenarios into the store.
+        """
+        prepared = False
         while True:
             try:
-                if self._prepare is not None:
-                    await self._prepare(self._store, self, self._manifest)
-                    self._prepare = None
+                if not prepared:
+                    await prepare()
+                    prepared = True
                 if await self._store.revision() != self._current.revision:
                     await self.refresh()
                 self.store_lost = False

@@ -1,4 +1,4 @@
-"""Moderation through the real stack on the demo model, by REST only: all four stand-in scenarios, edges, late frames."""
+"""Moderation through the real stack on the demo model, by REST only: the stand-in scenarios, edges, late frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from scripts.demo.world import ATTRIBUTES, SCENARIOS, draw, sample_scene, scenario_scene, truth
 from tests.conftest import Stack
-from tests.drawings import encoded, shape
+from tests.drawings import COLOURS, LABELS, encoded, shape
 
 PICTURES = 100
 SEED = 4_711_000
@@ -89,10 +89,12 @@ def test_what_offends_only_in_a_late_frame_is_found(client: httpx2.Client, name:
 def test_a_new_scenario_works_on_the_next_request(client: httpx2.Client) -> None:
     classifier = {
         "mode": "softmax",
-        "labels": [{"label": "star", "prompts": ["a red star", "a blue star", "a green star", "a yellow star"]},
-                   {"label": "other", "prompts": ["a red circle", "a blue square", "a green triangle", "a yellow circle"]}],
+        "labels": [
+            {"label": "star", "prompts": [f"a {colour} star" for colour in COLOURS]},
+            {"label": "other", "prompts": [label for label in LABELS if "star" not in label]},
+        ],
         "templates": ["a drawing of {}"],
-    }  # fmt: skip
+    }
     assert client.put("/v1/classifiers/stars", json=classifier).status_code in {200, 201}
     rule = {"category": "stars", "classifier": "stars", "labels": ["star"], "review_at": 0.5, "block_at": 0.8}
     saved = client.put("/v1/policies/no-stars", json={"rules": [rule], "views": "full"})
