@@ -83,7 +83,7 @@ def test_the_gateways_fixed_settings_are_valid() -> None:
     settings = Settings(**given)
     assert settings.triton_address == "triton:8001"
     assert settings.gateway_allow_open
-    assert services()["gateway"]["volumes"] == [f"bundle:{settings.model_repository}:ro"]
+    assert services()["gateway"]["volumes"] == [f"bundle:{settings.model_repository}:ro", f"data:{settings.data_dir}"]
 
 
 def test_targets_files_and_volumes_exist() -> None:
