@@ -20,8 +20,9 @@ from gateway.routes.body import validated
 from gateway.routes.decisions import aware
 from gateway.routes.openapi import request_body
 from gateway.routes.pictures import image_request
-from gateway.routes.resources import SAVE_TIMEOUT_S, away, json_body
+from gateway.routes.resources import away, json_body
 from gateway.routes.services import Services
+from gateway.saving import SAVE_TIMEOUT_S
 from gateway.schemas.stored_answers import DryRunOut
 from gateway.schemas.stored_requests import DryRunBody
 from gateway.store.records import DecisionFilter

@@ -28,11 +28,11 @@ from gateway.policy import Policy
 from gateway.routes.body import read_body, validated
 from gateway.routes.openapi import request_body
 from gateway.routes.services import Services
+from gateway.saving import SAVE_TIMEOUT_S, Saver
 from gateway.schemas.stored_answers import ResourceOut, ResourcesOut
 from gateway.schemas.stored_requests import Activation
 from gateway.store.records import InUse, Kind, PinMissing, StaleWrite, StoreUnavailable, Version
 
-SAVE_TIMEOUT_S = 120.0
 ANONYMOUS = "anonymous"  # who changes what is known once there are keys
 T = TypeVar("T")
 KINDS: dict[str, Kind] = {"classifiers": "classifier", "policies": "policy"}
@@ -101,9 +101,7 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
     async def save(request: Request, name: str, *, activate: bool = True) -> Response:
         services: Services = request.state.services
         body = validated(body_model, await json_body(request))
-        saved = await save_version(
-            services, kind, check_name(name), body, request.headers.get("if-match"), activate=activate
-        )
+        saved = await save_version(services, check_name(name), body, request.headers.get("if-match"), activate=activate)
         return answer(saved[0], 201 if saved[1] and saved[0].number == 1 else 200)
 
     async def names(request: Request) -> Response:
@@ -172,7 +170,7 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
 
 
 async def save_version(
-    services: Services, kind: Kind, name: str, body: Classifier | Policy, if_match: str | None, *, activate: bool
+    services: Services, name: str, body: Classifier | Policy, if_match: str | None, *, activate: bool
 ) -> tuple[Version, bool]:
     """Validate whole, compute the text vectors, save, make it current here; return the version and whether it is new.
 
@@ -182,28 +180,9 @@ async def save_version(
         StorageUnavailable: the store is away.
         ServiceError: text vectors could not be computed.
     """
-    deadline = Deadline.after(SAVE_TIMEOUT_S)
-    pins: dict[str, int] = {}
-    bundle_id = None
-    if isinstance(body, Classifier):
-        body = body.normal(services.manifest.templates, services.manifest.negatives)
-        await services.text.assemble(body.label_set(services.label_rules), deadline)
-    else:
-        _, pins = await services.catalogue.bind_candidate(name, body, deadline)
-        bundle_id = services.manifest.bundle_id
+    saver = Saver(services.store, services.catalogue, services.text, services.manifest, services.label_rules)
     try:
-        saved = await away(
-            services.store.save(
-                kind,
-                name,
-                body.model_dump(mode="json"),
-                pins=pins,
-                bundle_id=bundle_id,
-                if_match=if_match,
-                activate=activate,
-                actor=ANONYMOUS,
-            )
-        )
+        saved = await away(saver.save(name, body, if_match=if_match, activate=activate, actor=ANONYMOUS))
     except PinMissing as gone:
         raise InvalidRequest(f"The classifiers {', '.join(gone.missing)} were deleted meanwhile.") from None
     except StaleWrite:

@@ -29,6 +29,14 @@ class InUse(Exception):
         self.users = tuple(users)
 
 
+class PinMissing(Exception):
+    """A policy pins classifier versions that are not there (any more); ``missing`` names them, as ``name@version``."""
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(", ".join(missing))
+        self.missing = tuple(missing)
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """One immutable version of a classifier or policy.
@@ -36,7 +44,8 @@ class Version:
     Attributes:
         kind: classifier or policy.
         name: of the resource.
-        number: 1, 2, … without gaps.
+        number: 1, 2, … without gaps. A number is never given out again: a resource that is deleted and made anew
+            goes on behind its old numbers, so that ``name@3`` in a decision or a pin never means something else.
         body: what was saved, as JSON values.
         pins: of a policy: classifier name → version number; empty for a classifier.
         bundle_id: of a policy: the bundle it was saved for; None for a classifier.
@@ -91,7 +100,8 @@ class DecisionRecord:
         bundle_id: of the models.
         decision: what was decided.
         categories: name → score, 0..1.
-        detail: the result as answered (categories with evidence, attributes, warnings), JSON values.
+        detail: the result as answered (categories with evidence, attributes, warnings), JSON values. The log's
+            category filter reads ``detail["categories"]``: those whose ``decision`` is review or block have fired.
         vectors: float32 little-endian bytes of [V, D] image vectors, or None unless storing is switched on.
     """
 
@@ -123,7 +133,11 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class DecisionFilter:
-    """Which decisions to read; None means any. ``since`` is inclusive, ``until`` exclusive."""
+    """Which decisions to read; None means any. ``since`` is inclusive, ``until`` exclusive.
+
+    ``category`` means decisions in which it fired (reached review or block), not those in which it was only scored.
+    ``with_vectors`` means decisions whose vectors were stored, and reads those; else vectors are left out.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
@@ -144,13 +158,18 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class PictureList:
-    """A named list of hashes. ``max_distance`` is of bits, for PDQ only."""
+    """A named list of hashes. ``max_distance`` is of bits, for PDQ only.
+
+    ``entries`` and ``revision`` are the store's: how many hashes it holds, and the store's revision when the list last
+    changed, by which a reader knows whether to read its entries again.
+    """
 
     name: str
     action: ListAction
     kind: ListKind
     max_distance: int
     entries: int = 0
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +186,12 @@ class AuditRow:
 
 
 class Store(Protocol):
-    """A database. Every method may raise StoreUnavailable; none waits longer than the store's timeout."""
+    """A database. Every method may raise StoreUnavailable; none waits longer than the store's timeout.
+
+    Work in many steps (entries by the hundred thousand, deletion of a long log) has the timeout for each step. Behind a
+    StoreUnavailable, a write may have happened or not; each of them may be repeated. Values that no database keeps
+    (text with a NUL, a time without a zone, a number that is not one) raise ValueError.
+    """
 
     async def save(
         self,
@@ -188,11 +212,16 @@ class Store(Protocol):
 
         Raises:
             StaleWrite: ``if_match`` is given and is not the latest version's etag (``*`` matches any existing one).
+            PinMissing: a classifier version in ``pins`` is not there.
         """
         ...
 
     async def activate(self, kind: Kind, name: str, number: int, *, actor: str) -> Version | None:
-        """Make a version the active one; None if there is no such version."""
+        """Make a version the active one; None if there is no such version.
+
+        Raises:
+            PinMissing: a classifier version that it pins was deleted.
+        """
         ...
 
     async def read(self, kind: Kind, name: str, number: int | None) -> Version | None:
@@ -219,16 +248,24 @@ class Store(Protocol):
         """Return the current revision: cheap, polled."""
         ...
 
+    async def lists_revision(self) -> int:
+        """Return a number that grows with every change of a list or its entries: cheap, polled."""
+        ...
+
     async def snapshot(self) -> Snapshot:
         """Return everything in force, consistently."""
         ...
 
     async def log(self, records: Sequence[DecisionRecord]) -> None:
-        """Append decisions, all or none."""
+        """Append decisions, all or none. One whose id is there already is passed over."""
         ...
 
     async def decisions(self, wanted: DecisionFilter, *, cursor: str | None, limit: int) -> Page:
-        """Return a page of decisions, newest first."""
+        """Return a page of decisions, newest first.
+
+        Raises:
+            ValueError: the cursor is not one that a page gave.
+        """
         ...
 
     async def decision(self, decision_id: str) -> tuple[DecisionRecord, tuple[Feedback, ...]] | None:
@@ -248,7 +285,11 @@ class Store(Protocol):
         ...
 
     async def put_list(self, made: PictureList, *, actor: str) -> bool:
-        """Create or change a list; True if it was created. The kind of an existing list cannot change (ValueError)."""
+        """Create or change a list; True if it was created. ``made.entries`` and ``made.revision`` are not read.
+
+        Raises:
+            ValueError: the list exists and is of the other kind.
+        """
         ...
 
     async def lists(self) -> tuple[PictureList, ...]:
@@ -256,11 +297,15 @@ class Store(Protocol):
         ...
 
     async def add_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int | None:
-        """Add lower-case hex hashes in one transaction; return how many were new, None if there is no such list."""
+        """Add hashes, in hex, in one transaction; return how many were new, None if there is no such list.
+
+        Raises:
+            ValueError: one of them is not hex.
+        """
         ...
 
     async def entries(self, name: str, *, after: str | None, limit: int) -> tuple[str, ...]:
-        """Return hashes of a list in ascending order, those behind ``after``."""
+        """Return hashes of a list, lower-case hex in ascending order, those behind ``after``."""
         ...
 
     async def remove_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int:
