@@ -167,7 +167,7 @@ async def test_the_openai_package_runs_unchanged_asynchronously(stack: Stack) ->
 
 def test_harmless_scenes_of_the_whole_world_are_seldom_blocked(client: httpx2.Client) -> None:
     rng = np.random.default_rng(SEED + 5)
-    pictures = []
+    pictures: list[bytes] = []
     while len(pictures) < 60:
         scene = sample_scene(rng)
         if "safe" in truth(scene).true:

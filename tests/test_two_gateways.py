@@ -1,0 +1,73 @@
+"""Two gateway processes on one database: no version is lost, and a change is live in the other within two seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.conftest import Stack
+from tests.drawings import COLOURS, LABELS, encoded, shape
+from tests.gateways import more_gateways
+
+WRITERS = 10
+LIVE_WITHIN_S = 2.0
+
+
+def classifier(text: str) -> dict[str, Any]:
+    return {"labels": ["a red circle", "a blue square"], "description": text}
+
+
+async def test_ten_concurrent_writers_over_two_processes_lose_no_version(stack: Stack, tmp_path: Path) -> None:
+    with more_gateways(stack, 2, tmp_path) as addresses:
+        async with httpx2.AsyncClient(timeout=60) as client:
+
+            async def write(number: int) -> tuple[int, str]:
+                url = f"{addresses[number % 2]}/v1/classifiers/contended"
+                answer = await client.put(url, json=classifier(f"writer {number}"))
+                assert answer.status_code in {200, 201}, answer.text
+                return answer.json()["version"], answer.json()["description"]
+
+            written = await asyncio.gather(*(write(number) for number in range(WRITERS)))
+            versions = (await client.get(f"{addresses[0]}/v1/classifiers/contended/versions")).json()["data"]
+        assert sorted(number for number, _ in written) == list(range(1, WRITERS + 1))
+        assert {(entry["version"], entry["description"]) for entry in versions} == set(written)
+
+
+def test_a_change_is_live_in_the_other_process(stack: Stack, tmp_path: Path) -> None:
+    labels = [
+        {"label": "star", "prompts": [f"a {colour} star" for colour in COLOURS]},
+        {"label": "other", "prompts": [label for label in LABELS if "star" not in label]},
+    ]
+    rule = {"category": "stars", "classifier": "stars", "labels": ["star"], "block_at": 0.5}
+    picture = encoded(shape("a red star"))
+    with more_gateways(stack, 2, tmp_path) as (writer, reader), httpx2.Client(timeout=30) as client:
+        client.put(f"{writer}/v1/classifiers/stars", json={"labels": labels}).raise_for_status()
+        client.put(f"{writer}/v1/policies/p", json={"rules": [rule], "views": "full"}).raise_for_status()
+        saved = time.monotonic()
+        while True:
+            answer = client.post(f"{reader}/v1/moderate", files={"file": picture}, data={"policy": "p"})
+            if answer.status_code == 200:
+                break
+            assert time.monotonic() - saved < LIVE_WITHIN_S, answer.text
+            time.sleep(0.02)
+        assert answer.json()["results"][0]["decision"] == "block"
+        # Another version: the active one moves on, the old one can still be asked for by its number.
+        client.put(
+            f"{writer}/v1/policies/p", json={"rules": [{**rule, "block_at": None, "review_at": 0.5}], "views": "full"}
+        )
+        saved = time.monotonic()
+        while True:
+            result = client.post(f"{reader}/v1/moderate", files={"file": picture}, data={"policy": "p"}).json()[
+                "results"
+            ][0]
+            if result["policy"]["version"] == 2:
+                break
+            assert time.monotonic() - saved < LIVE_WITHIN_S
+            time.sleep(0.02)
+        assert result["decision"] == "review"
+        old = client.post(f"{reader}/v1/moderate", files={"file": picture}, data={"policy": "p@1"}).json()["results"][0]
+        assert (old["policy"]["version"], old["decision"]) == (1, "block")
