@@ -178,7 +178,9 @@ async def lifespan(
                 request_timeout_s=settings.request_timeout_s,
                 store=store,
                 catalogue=catalogue,
-                moderator=Moderator(pipeline, known, store, log, manifest.bundle_id, manifest.logit_scale),
+                moderator=Moderator(
+                    pipeline, known, store, lambda: catalogue.store_lost, log, manifest.bundle_id, manifest.logit_scale
+                ),
                 known=known,
                 moderations=ModerationsRules(
                     settings.moderations_review_flags,

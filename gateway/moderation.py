@@ -7,7 +7,7 @@ their attributes need is scored once over all views and frames, and the policy s
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -85,16 +85,26 @@ class Moderator:
         pipeline: pictures → vectors.
         known: holds the index of known pictures that is in force.
         store: where decisions are logged.
+        store_lost: says that the store is known to be away, so that no request waits for it.
         log: what is logged.
+        bundle_id: of the models.
         logit_scale: of the bundle.
     """
 
     def __init__(
-        self, pipeline: Pipeline, known: KnownWatch, store: Store, log: LogRules, bundle_id: str, logit_scale: float
+        self,
+        pipeline: Pipeline,
+        known: KnownWatch,
+        store: Store,
+        store_lost: Callable[[], bool],
+        log: LogRules,
+        bundle_id: str,
+        logit_scale: float,
     ) -> None:
         self._pipeline = pipeline
         self._known = known
         self._store = store
+        self._store_lost = store_lost
         self._rules = log
         self._bundle_id = bundle_id
         self._logit_scale = logit_scale
@@ -146,6 +156,8 @@ class Moderator:
         if not records:
             return marked
         try:
+            if self._store_lost():
+                raise StoreUnavailable
             await self._store.log(records)
         except StoreUnavailable:
             self._log.warning("decisions not logged: the store is away", count=len(records))
