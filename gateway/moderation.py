@@ -155,19 +155,25 @@ class Moderator:
         records = [self._record(item, now, external_id, request_id) for item in marked if item.verdict]
         if not records:
             return marked
+        if await self._append(records):
+            return marked
+        self._log.warning("decisions not logged: the store is away", count=len(records))
+        return [
+            replace(item, verdict=replace(item.verdict, warnings=(*item.verdict.warnings, NOT_LOGGED)))
+            if item.verdict
+            else item
+            for item in judged
+        ]
+
+    async def _append(self, records: Sequence[DecisionRecord]) -> bool:
+        """Write records to the log; False if the store is away."""
+        if self._store_lost():
+            return False
         try:
-            if self._store_lost():
-                raise StoreUnavailable
             await self._store.log(records)
         except StoreUnavailable:
-            self._log.warning("decisions not logged: the store is away", count=len(records))
-            return [
-                replace(item, verdict=replace(item.verdict, warnings=(*item.verdict.warnings, NOT_LOGGED)))
-                if item.verdict
-                else item
-                for item in judged
-            ]
-        return marked
+            return False
+        return True
 
     def _record(self, item: Moderated, now: datetime, external_id: str | None, request_id: str) -> DecisionRecord:
         assert item.verdict is not None  # noqa: S101 - only verdicts are logged
