@@ -1,0 +1,76 @@
+"""Saving a classifier or policy: validated whole, its text vectors computed, pinned to what it was saved for.
+
+The one sequence behind PUT and behind the scenarios that come with the program; no HTTP here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.bundle import Manifest
+from gateway.catalogue import Catalogue
+from gateway.classifiers import Classifier
+from gateway.deadline import Deadline
+from gateway.labels import LabelRules
+from gateway.policy import Policy
+from gateway.store.records import Kind, Saved, Store
+from gateway.text_vectors import TextVectors
+
+SAVE_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Saver:
+    """Saves bodies as versions for the bundle being served.
+
+    Attributes:
+        store: where versions are kept.
+        catalogue: binds a policy to the classifiers in force.
+        text: computes what words mean to the model.
+        manifest: the bundle being served.
+        rules: caps on words.
+    """
+
+    store: Store
+    catalogue: Catalogue
+    text: TextVectors
+    manifest: Manifest
+    rules: LabelRules
+
+    async def save(
+        self, name: str, body: Classifier | Policy, *, if_match: str | None, activate: bool, actor: str
+    ) -> Saved:
+        """Validate, compute the text vectors, save. The catalogue is not refreshed here.
+
+        Raises:
+            RequestError: something in the body cannot work; the field is named.
+            StaleWrite: ``if_match`` is given and stale.
+            PinMissing: a classifier was deleted meanwhile.
+            StorageUnavailable, StoreUnavailable: the store is away.
+            ServiceError: text vectors could not be computed.
+        """
+        deadline = Deadline.after(SAVE_TIMEOUT_S)
+        kind: Kind = "policy"
+        pins: dict[str, int] = {}
+        bundle_id = None
+        if isinstance(body, Classifier):
+            kind = "classifier"
+            body = self.normal(body)
+            await self.text.assemble(body.label_set(self.rules), deadline)
+        else:
+            _, pins = await self.catalogue.bind_candidate(name, body, deadline)
+            bundle_id = self.manifest.bundle_id
+        return await self.store.save(
+            kind,
+            name,
+            body.model_dump(mode="json"),
+            pins=pins,
+            bundle_id=bundle_id,
+            if_match=if_match,
+            activate=activate,
+            actor=actor,
+        )
+
+    def normal(self, body: Classifier) -> Classifier:
+        """Return a classifier with every default filled in from the bundle."""
+        return body.normal(self.manifest.templates, self.manifest.negatives)
