@@ -1,0 +1,250 @@
+"""Seeding on a real store: what is absent is saved, what is ours follows the bundle, what a team wrote stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import seeding
+from gateway.bundle import Manifest
+from gateway.catalogue import Catalogue
+from gateway.deadline import Deadline
+from gateway.errors import ModelUnavailable, PolicyModelMismatch
+from gateway.labels import LabelRules
+from gateway.policy import Policy
+from gateway.saving import Saver
+from gateway.seeding import ACTOR, seed
+from gateway.shipped import SetName, fingerprint, set_for, shipped
+from gateway.store.records import Kind, Store, StoreUnavailable, Version
+from gateway.store.sql import SqlStore
+from gateway.text_vectors import TextLimits, TextVectors
+from gateway.tokenizer import Tokenizer
+from tests.fakes import FakeEncoder, write_bundle
+from tests.stores import opened
+
+NAMES = ("facial_attributes", "gore", "nudity", "offensive")
+RULES = LabelRules()
+
+
+@pytest.fixture
+async def kept(tmp_path: Path) -> AsyncIterator[SqlStore]:
+    async with opened(f"sqlite:///{tmp_path}/gateway.sqlite") as made:
+        yield made
+
+
+@pytest.fixture
+def bundle_folder(tmp_path: Path) -> Path:
+    write_bundle(tmp_path / "bundle", context_length=200)
+    return tmp_path / "bundle"
+
+
+def saver_for(store: Store, folder: Path, which: SetName, bundle_id: str, encoder: FakeEncoder | None = None) -> Saver:
+    """A gateway's saver, as at its start."""
+    manifest = write_bundle(folder, context_length=200)
+    manifest = replace(manifest, bundle_id=bundle_id, model=replace(manifest.model, demo=which == "demo"))
+    text = TextVectors(
+        Tokenizer(folder / "tokenizer.json", manifest.text),
+        encoder or FakeEncoder(),
+        TextLimits(cache_bytes=1 << 24, max_new_prompts=2000, max_batch=64),
+        RULES,
+        lambda *_: None,
+    )
+    return Saver(store, Catalogue(store, text, manifest, RULES), text, manifest, RULES)
+
+
+async def active(store: Store, kind: Kind, name: str) -> Version:
+    version = await store.read(kind, name, None)
+    assert version is not None
+    return version
+
+
+async def edit(store: Store, kind: Kind, name: str, **changed: Any) -> Version:
+    """Save over what stands as a person does."""
+    before = await active(store, kind, name)
+    saved = await store.save(
+        kind,
+        name,
+        {**before.body, **changed},
+        pins=before.pins,
+        bundle_id=before.bundle_id,
+        if_match=before.etag,
+        activate=True,
+        actor="a person",
+    )
+    return saved.version
+
+
+def is_set(version: Version, which: SetName) -> bool:
+    found = shipped(which)
+    bodies: dict[str, Any] = dict(found.classifiers if version.kind == "classifier" else found.policies)
+    return bool(version.body == bodies[version.name].model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("which", ["demo", "clip"])
+async def test_an_empty_store_gets_the_set_of_the_bundle(kept: SqlStore, bundle_folder: Path, which: SetName) -> None:
+    saver = saver_for(kept, bundle_folder, which, "one")
+    assert await seed(saver)
+    for name in NAMES:
+        assert is_set(await active(kept, "classifier", name), which)
+    policy = await active(kept, "policy", "default")
+    assert is_set(policy, which)
+    assert (policy.bundle_id, policy.pins) == ("one", {"gore": 1, "nudity": 1, "offensive": 1})
+    bound = await saver.catalogue.policy("default", Deadline.after(10))
+    assert bound.uncalibrated is (which == "clip")
+    assert {row.actor for row in await kept.audit(100)} == {ACTOR}
+
+
+async def test_a_second_start_writes_nothing(kept: SqlStore, bundle_folder: Path) -> None:
+    await seed(saver_for(kept, bundle_folder, "demo", "one"))
+    before = await kept.revision()
+    assert not await seed(saver_for(kept, bundle_folder, "demo", "one"))
+    assert await kept.revision() == before
+
+
+@pytest.mark.parametrize("first", ["demo", "clip"])
+async def test_an_unedited_set_follows_the_bundle(kept: SqlStore, bundle_folder: Path, first: SetName) -> None:
+    second: SetName = "clip" if first == "demo" else "demo"
+    await seed(saver_for(kept, bundle_folder, first, "one"))
+    assert await seed(saver_for(kept, bundle_folder, second, "two"))
+    policy = await active(kept, "policy", "default")
+    assert is_set(policy, second)
+    assert (policy.number, policy.bundle_id, policy.pins) == (2, "two", {"gore": 2, "nudity": 2, "offensive": 2})
+    assert await seed(saver_for(kept, bundle_folder, first, "one")), "and back again"
+    assert is_set(await active(kept, "classifier", "gore"), first)
+
+
+async def test_another_bundle_of_the_same_kind_is_pinned_anew(kept: SqlStore, bundle_folder: Path) -> None:
+    await seed(saver_for(kept, bundle_folder, "clip", "one"))
+    assert await seed(saver_for(kept, bundle_folder, "clip", "two"))
+    policy = await active(kept, "policy", "default")
+    assert (policy.number, policy.bundle_id, policy.pins["gore"]) == (2, "two", 1)
+    assert (await active(kept, "classifier", "gore")).number == 1
+
+
+async def test_an_edited_policy_is_left_alone_and_answers_a_mismatch(kept: SqlStore, bundle_folder: Path) -> None:
+    await seed(saver_for(kept, bundle_folder, "clip", "one"))
+    mine = await edit(kept, "policy", "default", description="ours")
+    saver = saver_for(kept, bundle_folder, "clip", "two")
+    await seed(saver)
+    assert await active(kept, "policy", "default") == mine
+    await saver.catalogue.refresh()
+    with pytest.raises(PolicyModelMismatch):
+        await saver.catalogue.policy("default", Deadline.after(10))
+
+
+async def test_an_edited_classifier_and_what_rests_on_it_are_left_alone(kept: SqlStore, bundle_folder: Path) -> None:
+    await seed(saver_for(kept, bundle_folder, "demo", "one"))
+    mine = await edit(kept, "classifier", "gore", description="ours")
+    assert not await seed(saver_for(kept, bundle_folder, "demo", "one"))
+    policy = await active(kept, "policy", "default")
+    assert policy.pins["gore"] == 1, "an edit does not move a policy"
+    await seed(saver_for(kept, bundle_folder, "clip", "two"))
+    assert await active(kept, "classifier", "gore") == mine
+    assert is_set(await active(kept, "classifier", "nudity"), "clip"), "what nobody touched follows"
+    assert await active(kept, "policy", "default") == policy
+
+
+async def test_a_draft_beside_ours_survives(kept: SqlStore, bundle_folder: Path) -> None:
+    await seed(saver_for(kept, bundle_folder, "demo", "one"))
+    before = await active(kept, "classifier", "gore")
+    await kept.save(
+        "classifier",
+        "gore",
+        {**before.body, "description": "draft"},
+        pins={},
+        bundle_id=None,
+        if_match=None,
+        activate=False,
+        actor="a person",
+    )
+    await seed(saver_for(kept, bundle_folder, "clip", "two"))
+    versions = await kept.versions("classifier", "gore")
+    assert [(version.number, version.active) for version in versions] == [(3, True), (2, False), (1, False)]
+    assert versions[1].body["description"] == "draft"
+
+
+async def test_gateways_that_start_at_once_save_everything_once(kept: SqlStore, bundle_folder: Path) -> None:
+    savers = [saver_for(kept, bundle_folder, "demo", "one") for _ in range(4)]
+    await asyncio.gather(*(seed(saver) for saver in savers))
+    for name in NAMES:
+        assert len(await kept.versions("classifier", name)) == 1
+    assert len(await kept.versions("policy", "default")) == 1
+    savers = [saver_for(kept, bundle_folder, "clip", "two") for _ in range(4)]
+    await asyncio.gather(*(seed(saver) for saver in savers))
+    policy = await active(kept, "policy", "default")
+    assert policy.pins == {"gore": 2, "nudity": 2, "offensive": 2}
+    assert [len(await kept.versions("classifier", name)) for name in NAMES] == [2, 2, 2, 2]
+
+
+async def test_an_edit_in_the_same_moment_is_not_overwritten(kept: SqlStore, bundle_folder: Path) -> None:
+    await seed(saver_for(kept, bundle_folder, "demo", "one"))
+
+    class Meddled:
+        """The store, in which a person saves right before the seed does."""
+
+        done = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(kept, name)
+
+        async def save(self, kind: Kind, name: str, body: dict[str, Any], **rest: Any) -> Any:
+            if (kind, name) == ("classifier", "gore") and not self.done:
+                self.done = True
+                await edit(kept, "classifier", "gore", description="ours")
+            return await kept.save(kind, name, body, **rest)
+
+    meddled: Any = Meddled()
+    await seed(saver_for(meddled, bundle_folder, "clip", "two"))
+    assert (await active(kept, "classifier", "gore")).body["description"] == "ours"
+
+
+async def test_what_is_away_is_told_and_nothing_is_half_done(kept: SqlStore, bundle_folder: Path) -> None:
+    encoder = FakeEncoder()
+    encoder.failure = ModelUnavailable("away")
+    with pytest.raises(ModelUnavailable):
+        await seed(saver_for(kept, bundle_folder, "demo", "one", encoder))
+    assert await kept.names("classifier") == ()
+
+    class Away:
+        async def versions(self, kind: Kind, name: str) -> tuple[Version, ...]:
+            raise StoreUnavailable(f"{kind} {name}")
+
+    away: Any = Away()
+    with pytest.raises(StoreUnavailable):
+        await seed(saver_for(away, bundle_folder, "demo", "one"))
+
+
+async def test_words_that_the_model_cannot_take_stop_nothing(kept: SqlStore, tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path / "small", context_length=16)
+    text = TextVectors(
+        Tokenizer(tmp_path / "small" / "tokenizer.json", manifest.text),
+        FakeEncoder(),
+        TextLimits(1 << 20, 2000, 64),
+        RULES,
+        lambda *_: None,
+    )
+    assert not await seed(Saver(kept, Catalogue(kept, text, manifest, RULES), text, manifest, RULES))
+    assert await kept.names("policy") == ()
+
+
+async def test_what_was_once_shipped_is_brought_up_to_date(
+    kept: SqlStore, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await seed(saver_for(kept, bundle_folder, "demo", "one"))
+    old = await edit(kept, "policy", "default", description="as version 0.0 shipped it")
+    assert not await seed(saver_for(kept, bundle_folder, "demo", "one")), "unknown, so somebody's"
+    known = frozenset({fingerprint(Policy.model_validate(old.body))})
+    monkeypatch.setattr(seeding, "former", lambda: known)
+    assert await seed(saver_for(kept, bundle_folder, "demo", "one"))
+    assert is_set(await active(kept, "policy", "default"), "demo")
+
+
+def test_the_set_follows_the_manifest(bundle_folder: Path) -> None:
+    manifest: Manifest = write_bundle(bundle_folder)
+    assert set_for(manifest) == "demo"
+    assert set_for(replace(manifest, model=replace(manifest.model, demo=False))) == "clip"
