@@ -35,6 +35,7 @@ from gateway.policy import (
 )
 from gateway.scoring import TextMatrix, score
 from gateway.store.records import DecisionRecord, Store, StoreUnavailable
+from gateway.telemetry import Stopwatch
 
 UNCALIBRATED = "uncalibrated"
 NOT_LOGGED = "decision_not_logged"
@@ -130,9 +131,16 @@ class Moderator:
         looks = await self._pipeline.look(
             images, rules, deadline, needs_model=lambda prepared: not matches(known, prepared)
         )
-        judged = [self._judge(look, known, policy, shadow) for look in looks]
+        judged = [self._timed(look, known, policy, shadow) for look in looks]
         if self._rules.enabled:
             judged = await self._logged(judged, external_id, request_id)
+        return judged
+
+    def _timed(self, look: Look, known: KnownPictures, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
+        watch = Stopwatch()
+        with watch.stage("score"):
+            judged = self._judge(look, known, policy, shadow)
+        look.elapsed_s.update(watch.elapsed_s)
         return judged
 
     def _judge(self, look: Look, known: KnownPictures, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
