@@ -95,12 +95,19 @@ def _asked_atoms(scene: Scene, *, combination: bool) -> list[str]:
 
 
 def mixed_labels(
-    demo: Demo, count: int, labels: int, seed: int, *, templates: Sequence[str] = TEMPLATES, combination: bool = False
+    demo: Demo,
+    count: int,
+    labels: int,
+    seed: int,
+    *,
+    templates: Sequence[str] = TEMPLATES,
+    combination: bool = False,
+    things: tuple[int, ...] = (0, 1, 2, 3),
 ) -> float:
     """Return the share of pictures whose true label wins against `labels` - 1 false ones, drawn by lot for each.
 
-    Pictures are new for each seed, 160 to 640 pixels wide. With `combination` each shows a colour and a thing that
-    training never joined, and the label names both.
+    Pictures are new for each seed, 160 to 640 pixels wide, and show as many things as `things` allows. With
+    `combination` each shows a colour and a thing that training never joined, and the label names both.
     """
     rng = np.random.default_rng([EVALUATION_SEED, seed])
     right = 0
@@ -110,7 +117,7 @@ def mixed_labels(
         scenes: list[Scene] = []
         while len(scenes) < min(_PER_TEMPLATE, count - start):
             scene = sample_scene(rng, "held_out" if combination else "train")
-            if _asked_atoms(scene, combination=combination):
+            if len(scene.items) in things and _asked_atoms(scene, combination=combination):
                 scenes.append(scene)
         images = demo.images([draw(scene, fresh_size(rng), rng) for scene in scenes])
         for scene, image in zip(scenes, images, strict=True):
@@ -184,6 +191,11 @@ def measure(demo: Demo, count: int = 1000, seed: int = 0) -> Figures:
         figures[f"unseen templates, top-1 of {labels}"] = mixed_labels(
             demo, count, labels, seed + 200 + labels, templates=HELD_OUT_TEMPLATES
         )
+    for wording, things in (("at most one thing", (0, 1)), ("two or three things", (2, 3))):
+        for labels in (10, 40):
+            figures[f"{wording}, top-1 of {labels}"] = mixed_labels(
+                demo, count, labels, seed + 300 + labels, things=things
+            )
     figures["unseen faces, single questions"] = held_out_faces(demo, count // 4, seed)
     for name in other_hand.QUESTIONS:
         figures[f"other hand: {name}"] = by_another_hand(demo, name, count // 2, seed)

@@ -98,9 +98,9 @@ class Course:
     seed: int
 
     def share_of_rate(self, step: int) -> float:
-        """Return the learning rate at a step as a share of its peak: 300 steps up, level, the last third down to 0."""
+        """Return the learning rate at a step as a share of its peak: 150 steps up, level, the last third down to 0."""
         steps = self.views // self.batch
-        return min(1.0, (step + 1) / 300, max(0.005, (steps - step) / (steps / 3)))
+        return min(1.0, (step + 1) / 150, max(0.005, (steps - step) / (steps / 3)))
 
     def rows(self, step: int, count: int) -> NDArray[np.int64]:
         """Return the pictures of a step, out of `count`: all come once before any comes again."""
@@ -236,9 +236,9 @@ def main() -> None:
     """Draw, train, save, measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the weights")
-    parser.add_argument("--pictures", type=int, default=240_000, help="pictures drawn")
-    parser.add_argument("--views", type=int, default=1_200_000, help="pictures seen in all, over several rounds")
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--pictures", type=int, default=120_000, help="pictures drawn")
+    parser.add_argument("--views", type=int, default=1_300_000, help="pictures seen in all, over several rounds")
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=None, help="folder for drawn pictures (default: a temporary one)")

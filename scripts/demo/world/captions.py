@@ -110,10 +110,10 @@ def concepts(scene: Scene) -> tuple[tuple[Concept, float], ...]:
     moods = [atom for atom in (*MOODS, "unsmiling") if atom in true]
     worn = [sign + name for name in ACCESSORIES for sign in "+-" if sign + name in true]
     for atom in moods:
-        out.append(((atom,), 0.6 if atom == "unsmiling" else 1.4))
-        out += [((atom, other), 0.35) for other in worn]
+        out.append(((atom,), 1.0 if atom == "unsmiling" else 3.0))
+        out += [((atom, other), 0.5) for other in worn]
     for k, atom in enumerate(worn):
-        out.append(((atom,), 1.2))
+        out.append(((atom,), 1.6))
         out += [((atom, other), 0.25) for other in worn[k + 1 :]]
     for atom in ("bare", "dressed"):
         if atom in true:

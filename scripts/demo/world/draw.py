@@ -17,7 +17,8 @@ def _hand(rng: np.random.Generator, *, flat: bool) -> Hand:
     """A flat hand draws evenly, as drawing programs do; others wobble, hatch and shade."""
     u = rng.uniform
     mode = ("filled", "edged", "outline", "hatched")[int(rng.choice(4, p=(0.45, 0.3, 0.17, 0.08)))]
-    line = float(np.exp(u(np.log(0.025), np.log(0.15))))
+    thin = 0.065 if mode in ("outline", "hatched") else 0.03  # what is all line must survive at 72 pixels
+    line = float(np.exp(u(np.log(thin), np.log(0.16))))
     if flat:
         return Hand(line, 0.0, "filled" if mode == "hatched" else mode, shade=False)
     return Hand(line, float(u(0.0, 0.085)) if u() < 0.7 else 0.0, mode, shade=u() < 0.2)

@@ -28,7 +28,7 @@ HELD_OUT_FACES: frozenset[frozenset[str]] = frozenset(
 """Sets of traits that no training face has together."""
 
 _KINDS: tuple[tuple[str, float], ...] = (
-    ("shape", 0.33), ("object", 0.17), ("face", 0.19), ("figure", 0.11), ("gore", 0.06), ("offence", 0.06),
+    ("shape", 0.31), ("object", 0.16), ("face", 0.22), ("figure", 0.11), ("gore", 0.06), ("offence", 0.06),
     ("calm", 0.04), ("pattern", 0.03), ("empty", 0.01),
 )  # fmt: skip
 
@@ -108,7 +108,7 @@ def _company(rng: np.random.Generator, first: Item, *, held_out: bool = False) -
     """The item alone, or with one or two harmless others; figures and marks, which need room, stay alone more often."""
     die = rng.random() * (1.0 if first.kind in ("shape", "object") else 0.82)
     items = [first]
-    while len(items) < (1 if die < 0.72 else 2 if die < 0.94 else 3):
+    while len(items) < (1 if die < 0.74 else 2 if die < 0.95 else 3):
         other = _coloured(rng, "shape" if rng.random() < 0.65 else "object", held_out=held_out and rng.random() < 0.5)
         if other.name not in {item.name for item in items}:
             items.append(other)
