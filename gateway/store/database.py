@@ -1,0 +1,252 @@
+"""Connections, transactions and deadlines: a unit of work is a transaction, and no caller waits longer than told."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, closing, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+from sqlalchemy import URL, CursorResult, Executable, Table, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from gateway.store.outages import outages_named
+from gateway.store.records import StoreUnavailable
+
+T = TypeVar("T")
+
+POSTGRESQL = ("postgresql", "postgres", "postgresql+asyncpg")
+SQLITE = ("sqlite", "sqlite+aiosqlite")
+LOCK_SHARE_OF_TIMEOUT = 0.8  # a database's own limits end before ours, so that it says itself what it waited for
+SQLITE_CACHE_KIB = 16 * 1024
+SQLITE_WAL_KEPT_BYTES = 64 << 20
+RETRY_S = 0.02
+CLOSE_S = 2.0
+
+
+class Deadline:
+    """When a unit of work has to be done."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._end = time.monotonic() + timeout_s
+
+    def renew(self) -> None:
+        """Start the time anew: work in many steps is bounded step by step."""
+        self._end = time.monotonic() + self._timeout_s
+
+    def left_s(self) -> float:
+        """Return the seconds left, negative behind the end."""
+        return self._end - time.monotonic()
+
+
+class Transaction:
+    """One transaction on one connection."""
+
+    def __init__(self, connection: AsyncConnection, deadline: Deadline) -> None:
+        self.connection = connection
+        self.renew = deadline.renew
+        self.postgresql = connection.dialect.name == "postgresql"
+
+    async def execute(
+        self, statement: Executable, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """Run a statement, once, or once a mapping."""
+        return await self.connection.execute(statement, values)
+
+    def insert_new(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """Return an INSERT that passes over rows whose key is there already."""
+        if self.postgresql:
+            return postgresql.insert(table).on_conflict_do_nothing()
+        return sqlite.insert(table).on_conflict_do_nothing()
+
+
+Work = Callable[[Transaction], Awaitable[T]]
+
+
+class Database:
+    """Runs units of work, each in a transaction of its own, each within the timeout.
+
+    A unit that is late is abandoned, not awaited: its connection may hang in the network or in a disk. What became
+    of its commit is then unknown, as with any database that is cut off, so everything that writes may be repeated.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, timeout_s: float) -> None:
+        self._engine = engine
+        self._timeout_s = timeout_s
+        self._abandoned: set[asyncio.Future[Any]] = set()
+        # SQLite has one writer at a time. Within this process they queue here, in order; only other processes are
+        # waited for by asking again and again, as SQLite does.
+        self._turn: AbstractAsyncContextManager[Any] = nullcontext()
+        self._readers = self._writers = engine
+        if engine.dialect.name == "sqlite":
+            self._turn = asyncio.Lock()
+            self._writers = engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        else:
+            self._readers = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    async def read(self, work: Work[T]) -> T:
+        """Run a unit that only reads; all its statements see the same moment.
+
+        Raises:
+            StoreUnavailable: an outage, or the timeout.
+            ValueError: a value that no database keeps.
+        """
+        return await self._within(partial(self._transact, self._readers, nullcontext(), work))
+
+    async def write(self, work: Work[T]) -> T:
+        """Run a unit that writes, all or nothing.
+
+        Raises:
+            StoreUnavailable: an outage, or the timeout.
+            ValueError: a value that no database keeps.
+        """
+        return await self._within(partial(self._transact, self._writers, self._turn, work))
+
+    async def close(self) -> None:
+        """Give up all connections; those that hang are left to the operating system."""
+        await self._end(self._abandoned)
+        await self._end({asyncio.ensure_future(self._engine.dispose())})
+
+    @staticmethod
+    async def _transact(
+        engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], deadline: Deadline
+    ) -> T:
+        with outages_named():
+            async with turn, engine.begin() as connection:
+                return await work(Transaction(connection, deadline))
+
+    async def _within(self, run: Callable[[Deadline], Awaitable[T]]) -> T:
+        deadline = Deadline(self._timeout_s)
+        task = asyncio.ensure_future(run(deadline))
+        try:
+            while not task.done():
+                if (left := deadline.left_s()) <= 0:
+                    raise StoreUnavailable(f"the database did not answer within {self._timeout_s:g} s")
+                await asyncio.wait({task}, timeout=left)
+        finally:
+            if not task.done():
+                self._abandon(task)
+        return task.result()
+
+    def _abandon(self, task: asyncio.Future[Any]) -> None:
+        task.cancel()
+        self._abandoned.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Future[Any]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()  # read, so that nobody warns that nobody did
+
+    async def _end(self, tasks: set[asyncio.Future[Any]]) -> None:
+        if tasks:
+            _, late = await asyncio.wait(set(tasks), timeout=CLOSE_S)
+            for task in late:
+                self._abandon(task)
+
+
+async def open_engine(database_url: str, *, timeout_s: float, connect_s: float, pool_size: int) -> AsyncEngine:
+    """Make the engine for a database and, for SQLite, its folder and file.
+
+    Args:
+        database_url: as ``open_store`` says.
+        timeout_s: for a lock or a statement.
+        connect_s: for a connection, and for SQLite's file to take part in a write-ahead log.
+        pool_size: connections, at most.
+
+    Raises:
+        StoreUnavailable: SQLite's file cannot be made or opened.
+        ValueError: neither SQLite nor PostgreSQL, or no file.
+    """
+    scheme, separator, rest = database_url.partition("://")
+    if separator and scheme in POSTGRESQL:
+        return _postgresql(f"postgresql://{rest}", timeout_s, connect_s, pool_size)
+    if separator and (scheme not in SQLITE or not rest.startswith("/")):
+        raise ValueError(f"a database is sqlite:///path, a path, or postgresql://…, not {scheme}://…")
+    path = rest[1:] if separator else database_url
+    if not path or path.startswith(":memory:") or "?" in path:
+        raise ValueError("SQLite needs the path of a file, without options")
+    with outages_named():
+        await asyncio.to_thread(_use_wal, Path(path), connect_s)
+    return _sqlite(path, timeout_s, pool_size)
+
+
+def _postgresql(dsn: str, timeout_s: float, connect_s: float, pool_size: int) -> AsyncEngine:
+    limit_ms = str(int(timeout_s * LOCK_SHARE_OF_TIMEOUT * 1000))
+    settings = {
+        "lock_timeout": limit_ms,
+        "statement_timeout": limit_ms,
+        # Of a gateway that is cut off in a transaction: its locks go.
+        "idle_in_transaction_session_timeout": str(int(timeout_s * 2000)),
+        "jit": "off",
+    }
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        # asyncpg reads the address itself: everything that libpq's addresses may say works, sslmode too.
+        async_creator=partial(asyncpg.connect, dsn, timeout=connect_s, server_settings=settings),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=timeout_s,
+        pool_pre_ping=True,  # a server that was restarted is noticed before work begins, not by failing it
+    )
+
+
+def _sqlite(path: str, timeout_s: float, pool_size: int) -> AsyncEngine:
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=path),
+        # The driver must not begin transactions by itself: _begin does.
+        connect_args={"timeout": timeout_s * LOCK_SHARE_OF_TIMEOUT, "isolation_level": None},
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=timeout_s,
+    )
+    event.listen(engine.sync_engine, "connect", _set_up)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: Any, _entry: ConnectionPoolEntry) -> None:  # noqa: ANN401 - the driver's, adapted
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys = ON")
+        # With NORMAL, a power cut takes the last commits of a WAL along. What was acknowledged stays.
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute(f"PRAGMA cache_size = -{SQLITE_CACHE_KIB}")
+        cursor.execute(f"PRAGMA journal_size_limit = {SQLITE_WAL_KEPT_BYTES}")
+        cursor.close()
+    except Exception:
+        connection.close()  # the pool would leave it, and its thread, to the garbage collector
+        raise
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+
+def _use_wal(path: Path, timeout_s: float) -> None:
+    """Make the folder and the file, and switch it to a write-ahead log, once: it stays so.
+
+    By the driver beneath aiosqlite, whose threads outlive a file that cannot be opened. SQLite does not wait for locks
+    here, so we do.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = Deadline(timeout_s)
+    with closing(sqlite3.connect(path, timeout=0)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:  # locked, which is all that may pass
+                if deadline.left_s() <= 0:
+                    raise
+                time.sleep(RETRY_S)
+            else:
+                return

@@ -1,0 +1,42 @@
+"""What Alembic runs: on the gateway's own connection at its start, or from the command line.
+
+From the command line, in the repository's root: ``DATABASE_URL=… alembic upgrade head`` (or ``alembic -x url=… …``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from alembic import context
+from sqlalchemy import Connection
+
+from gateway.store.database import open_engine
+from gateway.store.migrate import TIMEOUT_S, migration_lock
+from gateway.store.schema import metadata
+
+
+def apply(connection: Connection) -> None:
+    """Run the migrations within the connection's transaction."""
+    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def connect_and_apply(database_url: str) -> None:
+    """Run the migrations on a connection of their own, one process at a time."""
+    engine = await open_engine(database_url, timeout_s=TIMEOUT_S, connect_s=TIMEOUT_S, pool_size=1)
+    try:
+        async with migration_lock(engine) as connection:
+            await connection.run_sync(apply)
+    finally:
+        await engine.dispose()
+
+
+if (given := context.config.attributes.get("connection")) is not None:
+    apply(given)
+else:
+    url = context.get_x_argument(as_dictionary=True).get("url") or os.environ.get("DATABASE_URL")
+    if not url:
+        raise SystemExit("say which database: DATABASE_URL=… or -x url=…")
+    asyncio.run(connect_and_apply(str(url)))

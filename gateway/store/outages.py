@@ -1,0 +1,42 @@
+"""What a driver's exception means to a caller of the store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from gateway.store.records import StoreUnavailable
+
+SAYS_AT_MOST_CHARS = 200
+
+
+@contextmanager
+def outages_named() -> Iterator[None]:
+    """Turn whatever SQLAlchemy, the drivers and the operating system raise into the store's own exceptions.
+
+    Raises:
+        StoreUnavailable: the database is away, locked, full, read-only or broken.
+        ValueError: the database cannot keep a value, whenever asked: the caller's fault.
+    """
+    try:
+        yield
+    except StatementError as error:
+        raise _meaning(error.orig or error) from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise _meaning(error) from error
+    except (sqlite3.Error, DBAPIError, PoolTimeoutError, TimeoutError, OSError, EOFError) as error:
+        raise _meaning(error) from error
+
+
+def _meaning(error: BaseException) -> Exception:
+    source = error.__cause__ or error  # SQLAlchemy's wrapper of asyncpg's errors keeps them there
+    text = (str(source).strip() or type(source).__name__).splitlines()[0][:SAYS_AT_MOST_CHARS]
+    unfit = str(getattr(source, "sqlstate", "") or "").startswith("22")  # SQLSTATE class 22: data exception
+    if unfit or isinstance(source, (ValueError, TypeError, OverflowError)):
+        return ValueError(text)
+    return StoreUnavailable(text)

@@ -1,0 +1,221 @@
+"""The tables, and the column types that make SQLite and PostgreSQL keep the same values.
+
+A change here needs a migration beside it in ``migrations/versions``; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.dialects import postgresql
+
+
+class Moment(TypeDecorator[datetime]):
+    """An instant to the microsecond, always with its zone, always UTC when read.
+
+    SQLite has no zones: it gets the UTC clock time as text, which sorts by time.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn into UTC.
+
+        Raises:
+            ValueError: the time has no zone.
+        """
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be kept")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class Words(TypeDecorator[str]):
+    """Text that sorts by code point in either database, whatever the server's locale.
+
+    PostgreSQL cannot keep U+0000 in text, so neither may.
+    """
+
+    impl = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Pass the text on.
+
+        Raises:
+            ValueError: it holds a NUL.
+        """
+        if value is not None and "\0" in value:
+            raise ValueError("text that holds a NUL cannot be kept")
+        return value
+
+
+# The row number of tables that only grow: 64 bits; SQLite counts by itself only in a column of type INTEGER.
+RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData()
+
+# One row: ``value`` is bumped in the transaction of each change of a classifier, policy or list, ``lists`` is the value
+# at the latest change of a list. Its lock is also what puts the writers of versions in a queue.
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, nullable=False),
+    Column("lists", BigInteger, nullable=False),
+)
+
+# A deleted resource keeps its row, without an active version, so that its numbers are never given out again.
+resources = Table(
+    "resources",
+    metadata,
+    Column("kind", Words, primary_key=True),
+    Column("name", Words, primary_key=True),
+    Column("active", Integer),
+    Column("latest", Integer, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("kind", Words, primary_key=True),
+    Column("name", Words, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("body", JSON, nullable=False),
+    Column("pins", JSON, nullable=False),
+    Column("bundle_id", Words),
+    Column("digest", Words, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    ForeignKeyConstraint(["kind", "name"], ["resources.kind", "resources.name"], name="versions_of_a_resource"),
+)
+
+# Vectors last: SQLite then reads the other columns without touching them.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("request_id", Words, nullable=False),
+    Column("external_id", Words),
+    Column("image_sha256", Words, nullable=False),
+    Column("image_pdq", Words),
+    Column("policy", Words, nullable=False),
+    Column("policy_version", Integer, nullable=False),
+    Column("bundle_id", Words, nullable=False),
+    Column("decision", Words, nullable=False),
+    Column("categories", JSON, nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("vectors", LargeBinary),
+)
+Index("decisions_by_time", decisions.c.at, decisions.c.id)
+Index("decisions_by_policy", decisions.c.policy, decisions.c.at, decisions.c.id)
+Index("decisions_by_decision", decisions.c.decision, decisions.c.at, decisions.c.id)
+Index(
+    "decisions_by_external_id",
+    decisions.c.external_id,
+    decisions.c.at,
+    decisions.c.id,
+    sqlite_where=decisions.c.external_id.is_not(None),
+    postgresql_where=decisions.c.external_id.is_not(None),
+)
+Index(
+    "decisions_with_vectors",
+    decisions.c.at,
+    decisions.c.id,
+    sqlite_where=decisions.c.vectors.is_not(None),
+    postgresql_where=decisions.c.vectors.is_not(None),
+)
+
+# The categories that fired in a decision, in the order in which a page of them is read.
+fired_categories = Table(
+    "fired_categories",
+    metadata,
+    Column("category", Words, primary_key=True),
+    Column("at", Moment, primary_key=True),
+    Column(
+        "decision_id",
+        Words,
+        ForeignKey("decisions.id", ondelete="CASCADE", name="fired_in_a_decision"),
+        primary_key=True,
+    ),
+    sqlite_with_rowid=False,
+)
+Index("fired_categories_by_decision", fired_categories.c.decision_id)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", RowNumber, primary_key=True),
+    Column(
+        "decision_id",
+        Words,
+        ForeignKey("decisions.id", ondelete="CASCADE", name="feedback_on_a_decision"),
+        nullable=False,
+    ),
+    Column("at", Moment, nullable=False),
+    Column("decision", Words, nullable=False),
+    Column("categories", JSON, nullable=False),
+    Column("note", Words, nullable=False),
+)
+Index("feedback_by_decision", feedback.c.decision_id, feedback.c.at, feedback.c.id)
+
+lists = Table(
+    "lists",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Words, nullable=False),
+    Column("action", Words, nullable=False),
+    Column("kind", Words, nullable=False),
+    Column("max_distance", Integer, nullable=False),
+    Column("entries", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+Index("lists_by_name", lists.c.name, unique=True)
+
+# Raw bytes: half of the hex, and the same order. No foreign key: the list's row is locked by whoever adds entries, and
+# PostgreSQL's check of each of a million rows doubles the time of an import.
+list_entries = Table(
+    "list_entries",
+    metadata,
+    Column("list_id", Integer, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", RowNumber, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("actor", Words, nullable=False),
+    Column("action", Words, nullable=False),
+    Column("kind", Words, nullable=False),
+    Column("name", Words, nullable=False),
+    Column("version", Integer),
+    Column("detail", JSON, nullable=False),
+)
