@@ -1,0 +1,187 @@
+"""The store on a database: SQLite for one machine, PostgreSQL for many gateways. Each method is a unit of work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement
+
+from gateway.store import changes, decisions, lists, versions
+from gateway.store.database import Database, open_engine
+from gateway.store.migrate import TIMEOUT_S as MIGRATION_TIMEOUT_S
+from gateway.store.migrate import migrate
+from gateway.store.outages import outages_named
+from gateway.store.records import (
+    AuditRow,
+    DecisionFilter,
+    DecisionRecord,
+    Feedback,
+    Kind,
+    Page,
+    PictureList,
+    Saved,
+    Snapshot,
+    Store,
+    Version,
+)
+
+DELETED_AT_A_TIME = 1000
+
+
+async def open_store(database_url: str, *, timeout_s: float, pool_size: int = 5) -> SqlStore:
+    """Bring the database's tables up to date and return the store, for the running event loop.
+
+    Several processes may do so at once: one migrates, the others wait for it, at most a minute.
+
+    Args:
+        database_url: ``sqlite:///path``, ``sqlite:////absolute/path`` or a path, whose folder is made; or
+            ``postgresql://…`` with whatever libpq's addresses may say.
+        timeout_s: how long any method may take, or each step of one that has many.
+        pool_size: connections, at most; each of SQLite's has a thread.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached, opened or written to.
+        ValueError: the address is wrong, or the tables are those of a newer gateway.
+    """
+    engine = await open_engine(database_url, timeout_s=MIGRATION_TIMEOUT_S, connect_s=timeout_s, pool_size=1)
+    try:
+        with outages_named():
+            await migrate(engine)
+    finally:
+        await engine.dispose()
+    engine = await open_engine(database_url, timeout_s=timeout_s, connect_s=timeout_s, pool_size=pool_size)
+    return SqlStore(Database(engine, timeout_s=timeout_s))
+
+
+class SqlStore(Store):
+    """``gateway.store.records.Store``, where it is said in full what each method does."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(
+        self,
+        kind: Kind,
+        name: str,
+        body: dict[str, Any],
+        *,
+        pins: dict[str, int],
+        bundle_id: str | None,
+        if_match: str | None,
+        activate: bool,
+        actor: str,
+    ) -> Saved:
+        """Keep a new version, or find that the latest one is the same."""
+        return await self._database.write(
+            lambda tx: versions.save(
+                tx,
+                kind,
+                name,
+                body,
+                pins=pins,
+                bundle_id=bundle_id,
+                if_match=if_match,
+                activate=activate,
+                actor=actor,
+            )
+        )
+
+    async def activate(self, kind: Kind, name: str, number: int, *, actor: str) -> Version | None:
+        """Put a version in force."""
+        return await self._database.write(lambda tx: versions.activate(tx, kind, name, number, actor=actor))
+
+    async def read(self, kind: Kind, name: str, number: int | None) -> Version | None:
+        """Return a version, or the one in force."""
+        return await self._database.read(lambda tx: versions.read(tx, kind, name, number))
+
+    async def versions(self, kind: Kind, name: str) -> tuple[Version, ...]:
+        """Return all versions, newest first."""
+        return await self._database.read(lambda tx: versions.history(tx, kind, name))
+
+    async def names(self, kind: Kind) -> tuple[Version, ...]:
+        """Return what is in force of each resource, by name."""
+        return await self._database.read(lambda tx: versions.in_force(tx, kind))
+
+    async def delete(self, kind: Kind, name: str, *, actor: str) -> bool:
+        """Delete a resource with all versions."""
+        return await self._database.write(lambda tx: versions.remove(tx, kind, name, actor=actor))
+
+    async def revision(self) -> int:
+        """Return the revision."""
+        return await self._database.read(changes.revision)
+
+    async def lists_revision(self) -> int:
+        """Return a number that grows with every change of a list."""
+        return await self._database.read(changes.lists_revision)
+
+    async def snapshot(self) -> Snapshot:
+        """Return everything in force."""
+        return await self._database.read(versions.snapshot)
+
+    async def log(self, records: Sequence[DecisionRecord]) -> None:
+        """Append decisions."""
+        await self._database.write(lambda tx: decisions.append(tx, records))
+
+    async def decisions(self, wanted: DecisionFilter, *, cursor: str | None, limit: int) -> Page:
+        """Return a page of decisions."""
+        return await self._database.read(lambda tx: decisions.page(tx, wanted, cursor=cursor, limit=limit))
+
+    async def decision(self, decision_id: str) -> tuple[DecisionRecord, tuple[Feedback, ...]] | None:
+        """Return one decision with its feedback."""
+        return await self._database.read(lambda tx: decisions.one(tx, decision_id))
+
+    async def add_feedback(self, feedback: Feedback) -> bool:
+        """Keep a verdict."""
+        return await self._database.write(lambda tx: decisions.judge(tx, feedback))
+
+    async def forget(self, external_id: str) -> int:
+        """Delete all decisions of an external id."""
+        return await self._delete_decisions(decisions.of_external_id(external_id))
+
+    async def expire(self, before: datetime) -> int:
+        """Delete old decisions."""
+        return await self._delete_decisions(decisions.older_than(before))
+
+    async def put_list(self, made: PictureList, *, actor: str) -> bool:
+        """Create or change a list."""
+        return await self._database.write(lambda tx: lists.put(tx, made, actor=actor))
+
+    async def lists(self) -> tuple[PictureList, ...]:
+        """Return all lists, by name."""
+        return await self._database.read(lists.every)
+
+    async def add_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int | None:
+        """Add hashes."""
+        chunks = await asyncio.to_thread(lists.chunked, hashes)
+        return await self._database.write(lambda tx: lists.add(tx, name, chunks, actor=actor))
+
+    async def entries(self, name: str, *, after: str | None, limit: int) -> tuple[str, ...]:
+        """Return hashes behind ``after``."""
+        return await self._database.read(lambda tx: lists.read(tx, name, after=after, limit=limit))
+
+    async def remove_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int:
+        """Remove hashes."""
+        chunks = await asyncio.to_thread(lists.chunked, hashes)
+        return await self._database.write(lambda tx: lists.remove(tx, name, chunks, actor=actor))
+
+    async def delete_list(self, name: str, *, actor: str) -> bool:
+        """Delete a list with its entries."""
+        return await self._database.write(lambda tx: lists.drop(tx, name, actor=actor))
+
+    async def audit(self, limit: int) -> tuple[AuditRow, ...]:
+        """Return the latest audit rows."""
+        return await self._database.read(lambda tx: changes.latest(tx, limit))
+
+    async def close(self) -> None:
+        """Give up all connections."""
+        await self._database.close()
+
+    async def _delete_decisions(self, condition: ColumnElement[bool]) -> int:
+        """Delete in transactions of a few, so that decisions can be logged in between."""
+        deleted = 0
+        while some := await self._database.write(lambda tx: decisions.remove_some(tx, condition, DELETED_AT_A_TIME)):
+            deleted += some
+        return deleted
