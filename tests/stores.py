@@ -1,0 +1,77 @@
+"""Stores for tests, what to put in them, and other processes that use them too."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from gateway.store.records import DecisionRecord, Saved, Store
+from gateway.store.sql import SqlStore, open_store
+
+TIMEOUT_S = 10.0
+ROOT = Path(__file__).parent.parent
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@asynccontextmanager
+async def opened(database_url: str, timeout_s: float = TIMEOUT_S, pool_size: int = 5) -> AsyncIterator[SqlStore]:
+    """Open a store and close it in the end."""
+    made = await open_store(database_url, timeout_s=timeout_s, pool_size=pool_size)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def save(store: Store, name: str, body: dict[str, Any], **changed: Any) -> Saved:
+    """Save a classifier, activated, unless ``changed`` says otherwise."""
+    given: dict[str, Any] = {
+        "kind": "classifier",
+        "pins": {},
+        "bundle_id": None,
+        "if_match": None,
+        "activate": True,
+        "actor": "me",
+    }
+    return await store.save(name=name, body=body, **{**given, **changed})
+
+
+def decision(number: int, **changed: Any) -> DecisionRecord:
+    """Return a decision; those with higher numbers are later."""
+    given: dict[str, Any] = {
+        "id": f"{number:032x}",
+        "at": NOON + timedelta(seconds=number),
+        "request_id": f"request-{number}",
+        "external_id": None,
+        "image_sha256": f"{number:064x}",
+        "image_pdq": None,
+        "policy": "default",
+        "policy_version": 1,
+        "bundle_id": "bundle",
+        "decision": "allow",
+        "categories": {"gore": 0.25, "nudity": 0.5},
+        "detail": {"categories": [], "warnings": []},
+    }
+    return DecisionRecord(**{**given, **changed})
+
+
+def fired(**decisions: str) -> dict[str, Any]:
+    """Return a detail in which categories decided: ``fired(gore="block")``."""
+    return {"categories": [{"category": name, "score": 0.9, "decision": said} for name, said in decisions.items()]}
+
+
+def another_process(program: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start Python on a program given as text, as another gateway would be."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program, *arguments],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        **options,
+    )

@@ -1,0 +1,230 @@
+"""Classifiers and policies in the store, on both databases: numbers, pins, what is in force, many writers at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.store.records import InUse, PinMissing, StaleWrite, Store
+from tests.stores import another_process, opened, save
+
+pytest_plugins = ["tests.store_fixtures"]
+
+
+async def test_the_first_version_is_in_force(store: Store) -> None:
+    before = datetime.now(UTC)
+    saved = await save(store, "cats", {"labels": ["cat"]}, activate=False)
+    version = saved.version
+    assert (saved.new, version.kind, version.name, version.number, version.active) == (
+        True,
+        "classifier",
+        "cats",
+        1,
+        True,
+    )
+    assert before - timedelta(seconds=1) < version.created_at < before + timedelta(seconds=60)
+    assert await store.read("classifier", "cats", None) == version
+    assert await store.read("classifier", "cats", 1) == version
+    assert await store.names("classifier") == (version,)
+    assert await store.names("policy") == ()
+
+
+async def test_the_same_body_makes_no_version(store: Store) -> None:
+    first = await save(store, "cats", {"a": 1, "b": [1.5, None, "ü"]})
+    revision = await store.revision()
+    again = await save(store, "cats", {"b": [1.5, None, "ü"], "a": 1})
+    assert (again.new, again.version) == (False, first.version)
+    assert await store.revision() == revision
+    assert len(await store.audit(10)) == 1
+    assert (await save(store, "cats", {"a": 1, "b": [1.5, None, "u"]})).version.number == 2
+
+
+async def test_a_body_comes_back_as_it_was_written(store: Store) -> None:
+    body = {"z": 1, "a": {"ß": [0.1, 1e-300, -0.0, 2**60, True, None, "\u0000"]}, "m": "😀"}
+    await save(store, "cats", body)
+    found = await store.read("classifier", "cats", 1)
+    assert found is not None
+    assert json.dumps(found.body) == json.dumps(body)
+
+
+async def test_other_pins_or_another_bundle_are_another_version(store: Store) -> None:
+    await save(store, "cats", {"v": 1})
+    await save(store, "cats", {"v": 2})
+    versions = [
+        (await save(store, "p", {"r": 1}, kind="policy", pins={"cats": pin}, bundle_id=bundle)).version
+        for pin, bundle in ((1, "x"), (2, "x"), (2, "y"), (2, "y"))
+    ]
+    assert [version.number for version in versions] == [1, 2, 3, 3]
+    assert versions[2].pins == {"cats": 2}
+    assert versions[2].bundle_id == "y"
+
+
+async def test_a_draft_waits_and_a_version_can_be_rolled_back(store: Store) -> None:
+    first = (await save(store, "cats", {"v": 1})).version
+    draft = (await save(store, "cats", {"v": 2}, activate=False)).version
+    assert not draft.active
+    assert await store.read("classifier", "cats", None) == first
+    promoted = await store.activate("classifier", "cats", 2, actor="me")
+    assert promoted is not None
+    assert (promoted.active, promoted.etag) == (True, draft.etag)
+    assert [(one.number, one.active) for one in await store.versions("classifier", "cats")] == [(2, True), (1, False)]
+    revision = await store.revision()
+    assert await store.activate("classifier", "cats", 2, actor="me") == promoted
+    assert await store.revision() == revision
+    back = await store.activate("classifier", "cats", 1, actor="me")
+    assert back == first
+    same = await save(store, "cats", {"v": 2})
+    assert (same.new, same.version.number, same.version.active) == (False, 2, True)
+
+
+async def test_a_version_that_is_not_there(store: Store) -> None:
+    await save(store, "cats", {"v": 1})
+    for number in (0, -1, 2, 2**31, 10**30):
+        assert await store.read("classifier", "cats", number) is None
+        assert await store.activate("classifier", "cats", number, actor="me") is None
+    assert await store.read("classifier", "dogs", None) is None
+    assert await store.versions("policy", "cats") == ()
+
+
+async def test_if_match(store: Store) -> None:
+    for etag in ("*", '"1-abc"'):
+        with pytest.raises(StaleWrite):
+            await save(store, "cats", {"v": 1}, if_match=etag)
+    first = (await save(store, "cats", {"v": 1})).version
+    second = (await save(store, "cats", {"v": 2}, if_match=first.etag)).version
+    with pytest.raises(StaleWrite):
+        await save(store, "cats", {"v": 3}, if_match=first.etag)
+    assert (await save(store, "cats", {"v": 3}, if_match="*")).version.number == 3
+    assert (await save(store, "cats", {"v": 4})).version.number == 4
+    etags = {version.etag for version in await store.versions("classifier", "cats")}
+    assert {first.etag, second.etag} < etags
+    assert len(etags) == 4
+    assert all(etag.startswith('"') and etag.endswith('"') for etag in etags)
+
+
+async def test_one_body_under_two_names_has_two_etags(store: Store) -> None:
+    assert (await save(store, "cats", {})).version.etag != (await save(store, "dogs", {})).version.etag
+
+
+async def test_a_classifier_in_use_stays(store: Store) -> None:
+    await save(store, "cats", {"v": 1})
+    await save(store, "p", {"r": 1}, kind="policy", pins={"cats": 1}, bundle_id="b")
+    with pytest.raises(InUse) as caught:
+        await store.delete("classifier", "cats", actor="me")
+    assert caught.value.users == ("p",)
+    await save(store, "p", {"r": 2}, kind="policy", bundle_id="b")
+    assert await store.delete("classifier", "cats", actor="me")
+    assert not await store.delete("classifier", "cats", actor="me")
+    with pytest.raises(PinMissing) as gone:
+        await store.activate("policy", "p", 1, actor="me")
+    assert gone.value.missing == ("cats@1",)
+    with pytest.raises(PinMissing):
+        await save(store, "p", {"r": 3}, kind="policy", pins={"cats": 1}, bundle_id="b")
+
+
+async def test_a_number_never_means_something_else(store: Store) -> None:
+    old = (await save(store, "cats", {"v": 1})).version
+    assert await store.delete("classifier", "cats", actor="me")
+    assert await store.names("classifier") == ()
+    assert (await store.snapshot()).versions == ()
+    new = await save(store, "cats", {"v": 1}, activate=False)
+    assert (new.new, new.version.number, new.version.active) == (True, 2, True)
+    assert new.version.etag != old.etag
+    assert await store.read("classifier", "cats", 1) is None
+
+
+async def test_the_snapshot_holds_what_is_in_force_and_what_that_pins(store: Store) -> None:
+    for body in ({"v": 1}, {"v": 2}, {"v": 3}):
+        await save(store, "cats", body)
+    await save(store, "dogs", {})
+    await save(store, "p", {}, kind="policy", pins={"cats": 1, "dogs": 1}, bundle_id="b")
+    await save(store, "p", {"draft": 1}, kind="policy", pins={"cats": 2}, bundle_id="b", activate=False)
+    snapshot = await store.snapshot()
+    assert snapshot.revision == await store.revision() == 6
+    assert [(one.kind, one.name, one.number, one.active) for one in snapshot.versions] == [
+        ("classifier", "cats", 1, False),
+        ("classifier", "cats", 3, True),
+        ("classifier", "dogs", 1, True),
+        ("policy", "p", 1, True),
+    ]
+
+
+async def test_names_sort_by_code_point(store: Store) -> None:
+    for name in ("b", "é", "B", "a-b", "ab", "a_b"):
+        await save(store, name, {})
+    assert [version.name for version in await store.names("classifier")] == ["B", "a-b", "a_b", "ab", "b", "é"]
+
+
+async def test_every_change_is_audited(store: Store) -> None:
+    await save(store, "cats", {"v": 1}, actor="ann")
+    await save(store, "cats", {"v": 2}, actor="bob", activate=False)
+    await store.activate("classifier", "cats", 2, actor="cyd")
+    await store.delete("classifier", "cats", actor="dan")
+    rows = await store.audit(3)
+    assert [(row.actor, row.action, row.kind, row.name, row.version) for row in rows] == [
+        ("dan", "delete", "classifier", "cats", None),
+        ("cyd", "activate", "classifier", "cats", 2),
+        ("bob", "save", "classifier", "cats", 2),
+    ]
+    assert rows[2].detail == {"active": False}
+    assert all(row.at.tzinfo == UTC for row in rows)
+    assert await store.revision() == 4
+
+
+async def test_what_no_database_keeps_is_a_value_error(store: Store) -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        await save(store, "a\0b", {})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        await save(store, "cats", {"v": float("nan")})
+    with pytest.raises(ValueError, match="surrogates"):
+        await save(store, "\ud800", {})
+    assert await store.names("classifier") == ()
+    assert await store.revision() == 0
+
+
+WRITER = """
+import asyncio, sys
+from gateway.store.sql import open_store
+
+async def write(store, writer):
+    for turn in range(5):
+        saved = await store.save("classifier", "shared", {"writer": writer, "turn": turn}, pins={}, bundle_id=None,
+                                 if_match=None, activate=True, actor=writer)
+        print(writer, turn, saved.version.number, saved.new, flush=True)
+
+async def main(url, process):
+    store = await open_store(url, timeout_s=20)
+    print("open", flush=True)
+    sys.stdin.readline()
+    await asyncio.gather(*(write(store, f"{process}.{number}") for number in range(5)))
+    await store.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_ten_writers_in_two_processes_lose_no_version(database_url: str) -> None:
+    processes = [another_process(WRITER, database_url, name) for name in "ab"]
+    for process in processes:
+        assert process.stdout is not None
+        assert await asyncio.to_thread(process.stdout.readline) == "open\n"
+    answers = await asyncio.gather(*(asyncio.to_thread(process.communicate, "go\n", 60) for process in processes))
+    assert [process.returncode for process in processes] == [0, 0]
+    rows = [line.split() for output, _ in answers for line in output.splitlines()]
+    told = {int(number): (writer, int(turn)) for writer, turn, number, _ in rows}
+    assert {new for *_, new in rows} == {"True"}
+    assert sorted(told) == list(range(1, 51))
+    async with opened(database_url) as store:
+        kept = await store.versions("classifier", "shared")
+        assert {version.number: (version.body["writer"], version.body["turn"]) for version in kept} == told
+        assert [version.number for version in kept if version.active] == [50]
+        assert await store.revision() == 50
+
+
+async def test_the_same_body_from_many_at_once_is_one_version(store: Store) -> None:
+    saved = await asyncio.gather(*(save(store, "cats", {"v": 1}) for _ in range(8)))
+    assert [one.new for one in saved].count(True) == 1
+    assert {one.version.number for one in saved} == {1}
