@@ -15,8 +15,10 @@ WORKDIR /src
 RUN python -m venv --without-pip /opt/venv
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY gateway gateway
+# Optional extras of the gateway, comma-separated: heic.
+ARG GATEWAY_EXTRAS=
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/venv/bin/python install --constraint constraints.txt .
+    pip --python /opt/venv/bin/python install --constraint constraints.txt ".${GATEWAY_EXTRAS:+[${GATEWAY_EXTRAS}]}"
 
 
 FROM build AS build-export

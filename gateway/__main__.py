@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from gateway.app import create_app
 from gateway.bundle import BundleError
+from gateway.image_formats import DecoderMissing
 from gateway.settings import Settings
 from gateway.telemetry import configure_logging
 
@@ -34,7 +35,7 @@ def main() -> int:
         return 2
     try:
         app = create_app(settings)
-    except BundleError as error:
+    except (BundleError, DecoderMissing) as error:
         sys.stderr.write(f"gateway: {error}.\n")
         return 2
     uvicorn.run(

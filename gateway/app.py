@@ -17,6 +17,7 @@ from gateway.decode import DecodeLimits
 from gateway.encoder import Encoder, TritonEncoder
 from gateway.fetch import Fetcher, FetchLimits
 from gateway.health import HealthGate
+from gateway.image_formats import accepted_formats
 from gateway.intake import Intake
 from gateway.known_watch import KnownWatch
 from gateway.labels import LabelRules
@@ -97,8 +98,10 @@ def create_app(settings: Settings | None = None, make_encoder: MakeEncoder = tri
 
     Raises:
         BundleError: the bundle is absent or inconsistent.
+        DecoderMissing: HEIC is switched on and its extra is not installed.
     """
     settings = settings or Settings()
+    accepted_formats(heic=settings.heic)
     manifest = read_manifest(settings.model_repository)
     metrics = Metrics()
     app = FastAPI(
@@ -210,6 +213,7 @@ def pipeline_limits(settings: Settings, manifest: Manifest) -> PipelineLimits:
             max_frames=settings.max_image_frames,
             sampled_frames=settings.sampled_frames,
             timeout_s=settings.decode_timeout_s,
+            formats=accepted_formats(heic=settings.heic),
         ),
         max_inferences=settings.max_inferences,
         image_size_px=manifest.image.size_px,
@@ -227,6 +231,7 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         max_redirects=settings.fetch_max_redirects,
         max_concurrent=settings.fetch_concurrency,
         allowed_test_hosts=settings.fetch_test_allowed_hosts,
+        formats=accepted_formats(heic=settings.heic),
     )
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from PIL import AvifImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image, ImageFile
 
 from gateway.errors import (
     EmptyFile,
@@ -30,25 +30,15 @@ from gateway.errors import (
     ImageTooLarge,
     ImageTooManyFrames,
     ImageTooManyPixels,
-    UnsupportedImage,
 )
-from gateway.image_avif import read_avif
 from gateway.image_exif import read_orientation
-from gateway.image_gif import read_gif
+from gateway.image_formats import plugin_of, read_header
 from gateway.image_guard import DecodeDeadline, TimedReader, decoder_faults
-from gateway.image_header import ACCEPTED_FORMATS, ImageFormat, ImageHeader, sniff
-from gateway.image_jpeg import read_jpeg
-from gateway.image_png import load_all_rows, read_png
+from gateway.image_header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHeader, accepted_words
+from gateway.image_png import load_all_rows
 from gateway.image_rgb import Colour, to_rgb, turn_upright
-from gateway.image_webp import read_webp
 
-_PLUGINS: dict[ImageFormat, type[ImageFile.ImageFile]] = {
-    "jpeg": JpegImagePlugin.JpegImageFile,
-    "png": PngImagePlugin.PngImageFile,
-    "gif": GifImagePlugin.GifImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
-    "avif": AvifImagePlugin.AvifImageFile,
-}
+_DISAGREE = "The picture's parts disagree about its size; save it again with a common program."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +54,7 @@ class DecodeLimits:
         sampled_frames: frames decoded and judged at most.
         timeout_s: seconds for reading the header and decoding all sampled frames.
         background: colour (red, green, blue) under transparent parts.
+        formats: those accepted.
     """
 
     max_bytes: int = 10_000_000
@@ -74,6 +65,7 @@ class DecodeLimits:
     sampled_frames: int = 16
     timeout_s: float = 8.0
     background: Colour = (255, 255, 255)
+    formats: Formats = ALWAYS_ACCEPTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +117,15 @@ def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
         ImageTooManyPixels, ImageDimensions, ImageTooManyFrames: over a limit.
     """
     if not data:
-        raise EmptyFile(f"The file has no bytes; send {ACCEPTED_FORMATS}.")
+        raise EmptyFile(f"The file has no bytes; send {accepted_words(limits.formats)}.")
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"The file has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted.")
-    header = _read_header(data, limits)
+    header = read_header(data, limits.formats, max_frames=limits.max_frames)
     width, height = header.width, header.height
     if header.pixels > limits.max_pixels:
+        larger = ", parts that are not shown included" if header.pixels > width * height else ""
         raise ImageTooManyPixels(
-            f"The picture has {width} x {height} = {header.pixels:,} pixels; "
+            f"The picture has {width} x {height} pixels, {header.pixels:,} in all{larger}; "
             f"at most {limits.max_pixels:,} are accepted."
         )
     if max(width, height) > limits.max_side_px or min(width, height) < limits.min_side_px:
@@ -145,22 +138,6 @@ def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
             f"The animation has more than {limits.max_frames} frames; at most {limits.max_frames} are accepted."
         )
     return header
-
-
-def _read_header(data: bytes, limits: DecodeLimits) -> ImageHeader:
-    match sniff(data):
-        case "jpeg":
-            return read_jpeg(data)
-        case "png":
-            return read_png(data)
-        case "gif":
-            return read_gif(data, max_frames=limits.max_frames)
-        case "webp":
-            return read_webp(data, max_frames=limits.max_frames)
-        case "avif":
-            return read_avif(data, max_frames=limits.max_frames)
-        case None:
-            raise UnsupportedImage(f"The file is not a picture of an accepted format; send {ACCEPTED_FORMATS}.")
 
 
 def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:
@@ -262,6 +239,8 @@ class DecodedImage:
             rgb = picture.copy()
         rgb = turn_upright(rgb, self._orientation)
         size = (self.info.width, self.info.height)
+        if rgb.size != size and self.info.format != "gif":  # libheif settles the size only while it decodes
+            raise ImageCorrupt(_DISAGREE)
         if rgb.size != size:  # a GIF whose later frames stick out of the first one's canvas
             canvas = Image.new("RGB", size, self._limits.background)
             canvas.paste(rgb)
@@ -285,7 +264,7 @@ def open_image(data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHea
     if header is None:
         header = inspect(data, limits)
     with decoder_faults():
-        picture = _PLUGINS[header.format](TimedReader(header.decodable(data), deadline))
+        picture = plugin_of(header.format)(TimedReader(header.decodable(data), deadline))
     # A GIF's own count would walk the whole file again. An AVIF may hold a still beside its track, and show that.
     frames = header.frames if header.format == "gif" else int(getattr(picture, "n_frames", 1))
     fits = picture.size == (header.width, header.height)
@@ -293,7 +272,7 @@ def open_image(data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHea
         fits = picture.width <= header.width and picture.height <= header.height
     if not fits or not 1 <= frames <= header.frames:
         picture.close()
-        raise ImageCorrupt("The picture's parts disagree about its size; save it again with a common program.")
+        raise ImageCorrupt(_DISAGREE)
     orientation = header.orientation
     if header.format == "avif":
         # AVIF turns pictures by its own properties, which libavif reports as an orientation.

@@ -41,7 +41,7 @@ from gateway.errors import (
     SourceUnreachable,
     SourceUrlForbidden,
 )
-from gateway.image_header import ACCEPTED_FORMATS, SIGNATURE_BYTES, sniff
+from gateway.image_header import ALWAYS_ACCEPTED, SIGNATURE_BYTES, Formats, accepted_words, sniff
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})  # RFC 9110 section 15.4
 _MIN_CONNECT_S = 0.5
@@ -59,6 +59,7 @@ class FetchLimits(UrlRules):
         max_concurrent: fetches at a time.
         max_addresses: of one host that are tried.
         user_agent: sent with each request.
+        formats: of pictures that are accepted.
     """
 
     max_bytes: int = 10_000_000
@@ -68,6 +69,7 @@ class FetchLimits(UrlRules):
     max_concurrent: int = 64
     max_addresses: int = 8
     user_agent: str = "clip-moderation-gateway"
+    formats: Formats = ALWAYS_ACCEPTED
 
 
 def forbid() -> NoReturn:
@@ -227,20 +229,20 @@ class Fetcher:
             if len(body) > self._limits.max_bytes:
                 self._too_large()
             if not judged and len(body) >= SIGNATURE_BYTES:
-                _check_signature(body)
+                _check_signature(body, self._limits.formats)
                 judged = True
         if length and network.body_bytes > len(body):
             raise SourceTooLarge("The image URL sends more bytes than its Content-Length announces; send just those.")
-        _check_signature(body)
+        _check_signature(body, self._limits.formats)
         return bytes(body)
 
     def _too_large(self) -> NoReturn:
         raise SourceTooLarge(f"The image URL gives more than {self._limits.max_bytes:,} bytes, the most accepted.")
 
 
-def _check_signature(body: bytearray) -> None:
-    if sniff(bytes(body[:SIGNATURE_BYTES])) is None:
-        raise SourceNotImage(f"The image URL does not give a picture; {ACCEPTED_FORMATS} are accepted.")
+def _check_signature(body: bytearray, formats: Formats) -> None:
+    if sniff(bytes(body[:SIGNATURE_BYTES])) not in formats:
+        raise SourceNotImage(f"The image URL does not give a picture; {accepted_words(formats)} are accepted.")
 
 
 class _PinnedNetwork(httpcore2.AsyncNetworkBackend):

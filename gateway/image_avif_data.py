@@ -1,4 +1,4 @@
-"""Where in an AVIF its AV1 data lies: item locations and sample tables (ISO/IEC 14496-12, 8.11.3 and 8.7)."""
+"""Where in an AVIF or HEIC the coded data lies: item locations, sample tables (ISO/IEC 14496-12, 8.11.3 and 8.7)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from gateway.errors import ImageCorrupt
 
 SAMPLE_TABLES = frozenset({b"stsz", b"stsc", b"stco", b"co64"})
 
-_BROKEN = "This AVIF does not say where its data lies; send the complete file."
+MAX_EXTENTS = 4096
+"""Of all items. One may take no byte at all, so that a few bytes could announce billions."""
+
+_BROKEN = "This picture does not say where its data lies; send the complete file."
 _WHOLE_FILE, _ITEM_DATA_BOX = 0, 1  # construction_method
 
 
@@ -45,13 +48,14 @@ def item_extents(iloc: bytes) -> Iterator[Extent]:
         iloc: the box's body.
 
     Raises:
-        ImageCorrupt: cut short, or an item that is put together from other items.
+        ImageCorrupt: cut short, too many, or an item that is put together from other items.
     """
     reader = _Reader(iloc)
     version = reader.number(4) >> 24
     sizes = reader.number(2)
     offset_size, length_size, base_size = sizes >> 12, (sizes >> 8) & 15, (sizes >> 4) & 15
     index_size = sizes & 15 if version else 0
+    room = MAX_EXTENTS
     for _ in range(reader.number(4 if version > 1 else 2)):
         item = reader.number(4 if version > 1 else 2)
         method = reader.number(2) & 15 if version else _WHOLE_FILE
@@ -59,7 +63,11 @@ def item_extents(iloc: bytes) -> Iterator[Extent]:
             raise ImageCorrupt(_BROKEN)
         reader.number(2)  # data_reference_index
         base = reader.number(base_size)
-        for _ in range(reader.number(2)):
+        extents = reader.number(2)
+        room -= extents
+        if room < 0:
+            raise ImageCorrupt(_BROKEN)
+        for _ in range(extents):
             reader.number(index_size)
             offset = base + reader.number(offset_size)
             yield Extent(item, method == _ITEM_DATA_BOX, offset, reader.number(length_size))

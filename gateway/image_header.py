@@ -1,19 +1,31 @@
 """What a picture's bytes say about it before anything is decoded: the value, and the signatures.
 
 A signature is where a format begins, never a file name or a Content-Type (both are the sender's claim).
-Each format's own reader stands in ``image_jpeg.py``, ``image_png.py``, ``image_webp.py``, ``image_gif.py`` and
-``image_avif.py``; ``decode.inspect`` picks one and applies the limits.
+Each format's own reader stands in ``image_jpeg.py``, ``image_png.py``, ``image_webp.py``, ``image_gif.py``,
+``image_avif.py`` and ``image_heic.py``; ``image_formats.py`` picks one, ``decode.inspect`` applies the limits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-ImageFormat = Literal["jpeg", "png", "webp", "gif", "avif"]
+ImageFormat = Literal["jpeg", "png", "webp", "gif", "avif", "heic"]
+Formats = frozenset[ImageFormat]
 
-ACCEPTED_FORMATS = "JPEG, PNG, WebP, GIF and AVIF"
-"""The allow-list in words, for error details."""
+ALWAYS_ACCEPTED: Final[Formats] = frozenset({"jpeg", "png", "webp", "gif", "avif"})
+"""The allow-list without what has to be switched on."""
+
+_IN_WORDS: Final[dict[ImageFormat, str]] = {
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WebP",
+    "gif": "GIF",
+    "avif": "AVIF",
+    "heic": "HEIC",
+}
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+"""ISO/IEC 23008-12, 10.2 and B.4. ``mif1`` may hold other codecs and ``hevc`` sequences: their reader refuses both."""
 
 SIGNATURE_BYTES = 64
 """Bytes from the start that :func:`sniff` needs at most (an AVIF lists its compatible brands behind byte 16)."""
@@ -33,8 +45,9 @@ class ImageHeader:
             ``decode_bytes``.
         keep: byte ranges [start, end) that the decoder is given, in order. What is left out (metadata of a JPEG,
             anything behind a picture's end) never reaches a parser.
-        blank: offsets of 4-byte type names that are overwritten before decoding (an AVIF's EXIF item), so that no
-            library parses what they name.
+        blank: offsets of 4-byte type names that are overwritten before decoding (an AVIF's EXIF item, all of a HEIC
+            that is not its picture), so that no library parses what they name.
+        decoded_pixels: pixels that the decoder allocates for a frame, where it may be more than the frame shows.
     """
 
     format: ImageFormat
@@ -45,11 +58,12 @@ class ImageHeader:
     bytes_per_pixel: float
     keep: tuple[tuple[int, int], ...]
     blank: tuple[int, ...] = ()
+    decoded_pixels: int = 0
 
     @property
     def pixels(self) -> int:
-        """Pixels of one frame."""
-        return self.width * self.height
+        """Pixels of one frame as it is decoded."""
+        return max(self.width * self.height, self.decoded_pixels)
 
     @property
     def oriented_size(self) -> tuple[int, int]:
@@ -76,8 +90,14 @@ class ImageHeader:
         return b"".join(view[start:end] for start, end in self.keep)
 
 
+def accepted_words(formats: Formats) -> str:
+    """Return an allow-list in words, for error details."""
+    *first, last = (words for name, words in _IN_WORDS.items() if name in formats)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def sniff(data: bytes) -> ImageFormat | None:
-    """Return the format by signature, or None when it is none of those accepted.
+    """Return the format by signature, or None when it is none of those known.
 
     Args:
         data: at least the first ``SIGNATURE_BYTES`` bytes of the file, or all of a shorter one.
@@ -97,4 +117,6 @@ def sniff(data: bytes) -> ImageFormat | None:
         brands = {data[8:12]} | {data[at : at + 4] for at in range(16, end - 3, 4)}
         if brands & {b"avif", b"avis"}:
             return "avif"
+        if brands & _HEIC_BRANDS:
+            return "heic"
     return None

@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     )
     max_image_frames: int = Field(500, ge=1, description="Frames in a file.")
     sampled_frames: int = Field(16, ge=1, le=60, description="Frames of an animation that are looked at.")
+    heic: bool = Field(default=False, description="Accept HEIC, phones' pictures; needs the extra heic.")
     decode_timeout_s: float = Field(5.0, gt=0, description="Time for decoding one picture.")
     decode_threads: int = Field(0, ge=0, le=256, description="Threads that decode; 0 means one a core.")
     decode_memory_mib: int = Field(1024, ge=64, description="Memory of pictures being decoded at a time, MiB.")
