@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 
 from gateway.bundle import TOKENIZER_NAME, Manifest, read_manifest
@@ -48,12 +49,14 @@ from gateway.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody,
 from gateway.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
 from gateway.seeding import seed
 from gateway.settings import MIB, Settings
-from gateway.store.sql import open_store
+from gateway.store.records import StoreUnavailable
+from gateway.store.sql import SqlStore, open_store
 from gateway.telemetry import Metrics
 from gateway.text_vectors import TextLimits, TextVectors
 from gateway.tokenizer import Tokenizer
 
 VERSION = "0.1.0"
+STORE_PATIENCE_S = 60.0
 DESCRIPTION = """Zero-shot classification of pictures with CLIP in NVIDIA Triton.
 
 Every error is `application/problem+json` with a stable `code`; every answer names the model that gave it.
@@ -145,7 +148,7 @@ async def lifespan(
     text_limits = TextLimits(settings.text_cache_mib * MIB, settings.max_new_prompts, manifest.text_max_batch)
     text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     decoders = ThreadPoolExecutor(settings.effective_decode_threads, thread_name_prefix="decode")
-    store = await open_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
+    store = await opened_store(settings)
     catalogue = Catalogue(store, text, manifest, rules)
     saver = Saver(store, catalogue, text, manifest, rules)
     known = KnownWatch(store)
@@ -199,6 +202,22 @@ async def lifespan(
         decoders.shutdown(wait=False, cancel_futures=True)
         await store.close()
         await encoder.close()
+
+
+async def opened_store(settings: Settings) -> SqlStore:
+    """Return the store, waited for: the gateway may start before its database does.
+
+    Raises:
+        StoreUnavailable: it did not come within STORE_PATIENCE_S.
+    """
+    log = structlog.get_logger("app")
+    for _ in range(int(STORE_PATIENCE_S)):
+        try:
+            return await open_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
+        except StoreUnavailable:
+            log.warning("the database cannot be reached; trying again")
+            await asyncio.sleep(1)
+    raise StoreUnavailable
 
 
 def pipeline_limits(settings: Settings, manifest: Manifest) -> PipelineLimits:

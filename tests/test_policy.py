@@ -49,7 +49,7 @@ def test_independent_labels_take_the_maximum() -> None:
 )
 def test_a_rule_fires_at_its_threshold(review_at: float | None, block_at: float | None, decision: str) -> None:
     exact = {"c": ClassifierScores(("a",), np.array([[0.8]], np.float64).astype(np.float32))}
-    scores = {"c": ClassifierScores(("a",), exact["c"].probabilities.astype(np.float64))}  # type: ignore[arg-type]
+    scores = {"c": ClassifierScores(("a",), exact["c"].probabilities.astype(np.float64))}
     threshold = float(exact["c"].probabilities[0, 0])
     given = [threshold if value == 0.8 else value for value in (review_at, block_at)]
     bound = rule("c", "max", labels=["a"], review_at=given[0], block_at=given[1])

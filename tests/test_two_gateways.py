@@ -12,6 +12,7 @@ import httpx2
 from tests.conftest import Stack
 from tests.drawings import COLOURS, LABELS, encoded, shape
 from tests.gateways import more_gateways
+from tests.postgres import Server
 
 WRITERS = 10
 LIVE_WITHIN_S = 2.0
@@ -71,3 +72,37 @@ def test_a_change_is_live_in_the_other_process(stack: Stack, tmp_path: Path) -> 
         assert result["decision"] == "review"
         old = client.post(f"{reader}/v1/moderate", files={"file": picture}, data={"policy": "p@1"}).json()["results"][0]
         assert (old["policy"]["version"], old["decision"]) == (1, "block")
+
+
+def test_98_without_the_database_what_is_in_force_goes_on_serving(
+    stack: Stack, tmp_path: Path, postgres: Server
+) -> None:
+    picture = encoded(shape("a blue square"))
+    environment = {"DATABASE_URL": postgres.new_database(), "STORE_TIMEOUT_S": "1"}
+    with more_gateways(stack, 1, tmp_path, **environment) as (address,), httpx2.Client(base_url=address) as client:
+
+        def moderate() -> Any:
+            answer = client.post("/v1/moderate", files={"file": picture}, timeout=30)
+            assert answer.status_code == 200, answer.text
+            return answer.json()["results"][0]
+
+        def degraded(wanted: list[str]) -> None:
+            end = time.monotonic() + 15
+            while client.get("/readyz").json()["degraded"] != wanted:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+
+        assert moderate()["decision_id"] is not None
+        postgres.stop()
+        try:
+            degraded(["store"])
+            assert client.get("/readyz").status_code == 200
+            without = moderate()
+            assert (without["decision"], without["decision_id"]) == ("allow", None)
+            assert "decision_not_logged" in without["warnings"]
+            refused = client.put("/v1/classifiers/x", json=classifier("x"), timeout=30)
+            assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
+        finally:
+            postgres.start()
+        degraded([])
+        assert moderate()["decision_id"] is not None

@@ -38,10 +38,7 @@ async def put_list(request: Request, response: Response, name: str) -> ListOut:
     services: Services = request.state.services
     given = validated(ListIn, await json_body(request))
     made = check_list(PictureList(check_name(name), given.action, given.kind, given.max_distance))
-    try:
-        created = await away(services.store.put_list(made, actor=ANONYMOUS))
-    except ValueError:
-        raise InvalidRequest("The kind of a list cannot change; make another list.") from None
+    created = await away(put(services, made))
     await away(services.known.refresh())
     response.status_code = 201 if created else 200
     return await found(services, name)
@@ -106,6 +103,18 @@ async def entries(
     await found(services, check_name(name))
     page = await away(services.store.entries(name, after=cursor, limit=limit))
     return EntriesOut(data=list(page), next_cursor=page[-1] if len(page) == limit else None)
+
+
+async def put(services: Services, made: PictureList) -> bool:
+    """Save a list; return whether it is new.
+
+    Raises:
+        InvalidRequest: it is there and of the other kind.
+    """
+    try:
+        return await services.store.put_list(made, actor=ANONYMOUS)
+    except ValueError:
+        raise InvalidRequest("The kind of a list cannot change; make another list.") from None
 
 
 async def read_entries(request: Request, kind: ListKind) -> tuple[str, ...]:

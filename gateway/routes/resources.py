@@ -78,9 +78,12 @@ async def away(reading: Coroutine[Any, Any, T]) -> T:
 
     Raises:
         StorageUnavailable: the store is away.
+        InvalidRequest: a value that no database keeps, such as text with a NUL.
     """
     try:
         return await reading
+    except ValueError:
+        raise InvalidRequest("A text of the request holds a character that cannot be kept.") from None
     except StoreUnavailable:
         raise StorageUnavailable("The store cannot be reached; nothing was changed. Try again later.") from None
 
@@ -101,8 +104,10 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
     async def save(request: Request, name: str, *, activate: bool = True) -> Response:
         services: Services = request.state.services
         body = validated(body_model, await json_body(request))
-        saved = await save_version(services, check_name(name), body, request.headers.get("if-match"), activate=activate)
-        return answer(saved[0], 201 if saved[1] and saved[0].number == 1 else 200)
+        # Numbers are never given out again, so the number does not tell whether there was anything before.
+        created = await away(services.store.read(kind, check_name(name), None)) is None
+        version, _ = await save_version(services, name, body, request.headers.get("if-match"), activate=activate)
+        return answer(version, 201 if created else 200)
 
     async def names(request: Request) -> Response:
         services: Services = request.state.services

@@ -11,7 +11,7 @@ from gateway.labels import Mode
 from gateway.views import ViewRule
 
 Include = Literal["similarity", "embedding", "views"]
-ClientId = Annotated[str, Field(max_length=256)]
+ClientId = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 UrlText = Annotated[str, Field(min_length=1, max_length=8192)]
 
 
