@@ -14,6 +14,8 @@ from tests.drawings import COLOURS, LABELS, encoded, shape
 from tests.gateways import more_gateways
 from tests.postgres import Server
 
+pytest_plugins = ["tests.store_fixtures"]
+
 WRITERS = 10
 LIVE_WITHIN_S = 2.0
 

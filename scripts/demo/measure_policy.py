@@ -40,16 +40,21 @@ AIM = 0.95
 OFFENDING = MappingProxyType({"bare": "nudity", "gore": "gore", "offence": "offensive"})
 """What is true of a picture → the category that must block it."""
 
+SHOWN_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 _PANORAMA_HEIGHT, _PANORAMA_RATIO = 160, 3
 _FRAMES, _LATE = 8, 6
 
 
 @dataclass(frozen=True)
 class Case:
-    """A picture, its frames in order (one of a still), and the categories that must block it."""
+    """A picture, its frames in order (one of a still), the categories that must block it, and how many things it shows.
+
+    ``things`` counts those of the scene in question: nothing, one, or up to three.
+    """
 
     frames: tuple[Image.Image, ...]
     categories: frozenset[str]
+    things: int
 
     @property
     def expected(self) -> Decision:
@@ -97,7 +102,7 @@ def harmless(rng: np.random.Generator) -> Scene:
 def stills(rng: np.random.Generator, count: int) -> Iterator[Case]:
     """Yield single pictures as users' are, 160 to 640 pixels wide."""
     for scene in scenes(rng, count):
-        yield Case((draw(scene, fresh_size(rng), rng),), categories(scene))
+        yield Case((draw(scene, fresh_size(rng), rng),), categories(scene), len(scene.items))
 
 
 def edges(rng: np.random.Generator, count: int) -> Iterator[Case]:
@@ -106,7 +111,7 @@ def edges(rng: np.random.Generator, count: int) -> Iterator[Case]:
     for scene in scenes(rng, count):
         drawn = draw(scene, (2 * wide - high, high), rng)
         left = 0 if rng.random() < 0.5 else wide - high
-        yield Case((drawn.crop((left, 0, left + wide, high)),), categories(scene))
+        yield Case((drawn.crop((left, 0, left + wide, high)),), categories(scene), len(scene.items))
 
 
 def joined(rng: np.random.Generator, count: int) -> Iterator[Case]:
@@ -119,7 +124,7 @@ def joined(rng: np.random.Generator, count: int) -> Iterator[Case]:
         picture = Image.new("RGB", (side * _PANORAMA_RATIO, side))
         for place, shown in enumerate(row):
             picture.paste(draw(shown, (side, side), rng), (place * side, 0))
-        yield Case((picture,), categories(scene))
+        yield Case((picture,), categories(scene), len(scene.items))
 
 
 def late(rng: np.random.Generator, count: int) -> Iterator[Case]:
@@ -132,7 +137,11 @@ def late(rng: np.random.Generator, count: int) -> Iterator[Case]:
         packed = io.BytesIO()
         frames[0].save(packed, "GIF", save_all=True, append_images=frames[1:], duration=100)
         with Image.open(packed) as gif:
-            yield Case(tuple(frame.convert("RGB") for frame in ImageSequence.Iterator(gif)), categories(scene))
+            yield Case(
+                tuple(frame.convert("RGB") for frame in ImageSequence.Iterator(gif)),
+                categories(scene),
+                len(scene.items),
+            )
 
 
 KINDS = MappingProxyType({"drawings": stills, "at the edge of 3:1": edges, "joined 3:1": joined, "late in a GIF": late})
@@ -195,7 +204,7 @@ def judged(policy: BoundPolicy, seen: Sequence[Seen], logit_scale: float) -> lis
 
 
 def accuracy(demo: Demo, policy: BoundPolicy, count: int) -> dict[str, dict[str, float]]:
-    """Return for each of KINDS the share of right decisions, of all, of offending and of harmless cases."""
+    """Return for each of KINDS the share of right decisions, of all and of some cases."""
     figures: dict[str, dict[str, float]] = {}
     for kind in KINDS:
         seen = seen_of(demo, kind, count, MEASURING_SEED, policy.views)
@@ -206,10 +215,13 @@ def accuracy(demo: Demo, policy: BoundPolicy, count: int) -> dict[str, dict[str,
             ]
         )
         blocked = np.array([entry.case.expected == "block" for entry in seen])
+        several = np.array([entry.case.things > 1 for entry in seen])
         figures[kind] = {
             "decisions": float(right.mean()),
             "offending": float(right[blocked].mean()),
             "harmless": float(right[~blocked].mean()),
+            "at most one thing": float(right[~several].mean()),
+            "several things": float(right[several].mean()),
         }
     return figures
 
@@ -234,9 +246,9 @@ def threshold_table(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     for category, by_side in found.items():
         block, allow = (np.array(by_side[side]) for side in ("block", "allow"))
         lines.append(f"{category}: {len(block)} offending, {len(allow)} harmless")
-        for threshold in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
+        for threshold in SHOWN_THRESHOLDS:
             kept, passed = float((block >= threshold).mean()), float((allow < threshold).mean())
-            lines.append(f"  at {threshold:.2f}: blocks {kept:6.1%} of offending, allows {passed:6.1%} of harmless")
+            lines.append(f"  at {threshold:.3f}: blocks {kept:6.1%} of offending, allows {passed:6.1%} of harmless")
     return "\n".join(lines)
 
 
