@@ -1,6 +1,7 @@
 """The committed weights: their form, their licence, and what they understand of new drawings, by two hands."""
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,6 +15,15 @@ from scripts.demo.model import IMAGE_SIZE, MEAN, STD, WEIGHTS, Demo, encode_text
 from scripts.demo.world import HELD_OUT_TEMPLATES, Item, Scene, draw
 
 SEED = 77
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """So small a model gains nothing from threads, and on a busy machine they wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -109,8 +109,8 @@ def _beard(pen: Pen, rx: float, ry: float, mouth: float, face: Rgb) -> None:
 def _mouth(pen: Pen, mood: str, y: float, rx: float, ink: Rgb) -> Points:
     """Draw a mouth of mood 'smile', 'frown' or 'straight' around height `y`; return its line."""
     u = pen.rng.uniform
-    wide, deep = rx * float(u(0.32, 0.72)), float(u(0.13, 0.34))
-    share = float(u(0.035, 0.13))
+    wide, deep = rx * float(u(0.4, 0.72)), float(u(0.18, 0.36))
+    share = float(u(0.055, 0.14))
     if mood == "straight":
         tilt = float(u(-0.03, 0.03))
         points = np.array([[-wide, y - tilt], [wide, y + tilt]])
