@@ -1,4 +1,4 @@
-"""Measures the shipped demo policy on new drawings: `python -m scripts.demo.measure_policy [--thresholds] [--json]`.
+"""Measures the shipped demo policy on new drawings: `python -m scripts.demo.measure_policy`.
 
 The same words, views and rules as in the gateway, by the gateway's own code; only Triton is left out. A decision is
 right if something offending is blocked and anything else allowed: a review counts as wrong.
@@ -37,6 +37,8 @@ MEASURING_SEED, THRESHOLDS_SEED = 1_700_000, 1_800_000
 """Of the drawings that figures are measured on, and of those that thresholds are read off."""
 
 AIM = 0.95
+"""Least share of right decisions on single drawings; the other figures are told and not demanded."""
+
 OFFENDING = MappingProxyType({"bare": "nudity", "gore": "gore", "offence": "offensive"})
 """What is true of a picture → the category that must block it."""
 
@@ -273,7 +275,7 @@ def main() -> None:
     else:
         for kind, row in figures.items():
             print(f"{kind:<20}" + "   ".join(f"{name} {value:6.1%}" for name, value in row.items()))
-    if min(row["decisions"] for row in figures.values()) < AIM:
+    if figures["drawings"]["decisions"] < AIM:
         raise SystemExit(1)
 
 

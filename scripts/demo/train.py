@@ -57,13 +57,18 @@ def contrastive_loss(logits: torch.Tensor, own: torch.Tensor, possible: torch.Te
 
 
 def vary(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return pictures [n, S, S, 3] uint8 mirrored, shifted by a few pixels and changed in light, as float 0..255."""
+    """Return pictures [n, S, S, 3] uint8 mirrored, shifted by a few pixels and changed in light, as float 0..255.
+
+    A third stays where it is: edges that fall between the model's patches are to stay there.
+    """
     out = pixels.float()
     size = out.shape[1]
     mirrored = torch.from_numpy(rng.random(len(out)) < 0.5)
     out[mirrored] = out[mirrored].flip(2)
     padded = torch.nn.functional.pad(out.permute(0, 3, 1, 2), [_SHIFT] * 4, mode="replicate").permute(0, 2, 3, 1)
-    for row, (dy, dx) in enumerate(rng.integers(0, 2 * _SHIFT + 1, (len(out), 2))):
+    shifts = rng.integers(0, 2 * _SHIFT + 1, (len(out), 2))
+    shifts[rng.random(len(out)) < 1 / 3] = _SHIFT
+    for row, (dy, dx) in enumerate(shifts):
         out[row] = padded[row, dy : dy + size, dx : dx + size]
     gain = torch.from_numpy(rng.uniform(0.9, 1.05, (len(out), 1, 1, 1)).astype(np.float32))
     return (out * gain).clamp_(0, 255)

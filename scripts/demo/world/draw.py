@@ -155,6 +155,9 @@ def draw(scene: Scene, size: tuple[int, int], rng: np.random.Generator) -> Image
     corner = ((width - side) / 2, (height - side) / 2)
     cells = _cells(len(scene.items), rng) if scene.items else []
     for item, cell, paint in zip(scene.items, cells, paints, strict=True):
+        if flat and len(cells) == 1 and item.kind == "shape" and item.name in shapes.NEAT and rng.random() < 0.5:
+            shapes.neat(canvas, item.name, corner, side, paint, rng)
+            continue
         x, y, half = _place(item, cell, rng, alone=len(scene.items) == 1)
         stretch = float(rng.uniform(0.92, 1.0) if item.kind == "shape" else rng.uniform(0.8, 1.0))
         halves = (half * side * stretch, half * side) if rng.random() < 0.5 else (half * side, half * side * stretch)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
+from PIL import ImageDraw
 
 from scripts.demo.world.palette import Rgb
 from scripts.demo.world.pen import Pen, Points, arc, box
@@ -124,6 +125,35 @@ SHAPES: Mapping[str, Callable[[np.random.Generator], Points]] = MappingProxyType
         "arrow": _arrow,
     }
 )
+
+
+NEAT: tuple[str, ...] = ("square", "rectangle", "circle", "oval")
+
+
+def neat(
+    canvas: ImageDraw.ImageDraw,
+    name: str,
+    corner: tuple[float, float],
+    side: float,
+    colour: Rgb,
+    rng: np.random.Generator,
+) -> None:
+    """Draw one of NEAT with its edges on twelfths of the picture's inner square, which begins at `corner`.
+
+    People draw a square from 40 to 200 of 240 pixels. Its edges then fall between the model's patches, each of which is
+    all of one colour: the model has to have seen that.
+    """
+    wide = 2 * int(rng.integers(2, 6)) if rng.random() < 0.7 else int(rng.integers(4, 11))
+    high = wide
+    if name in ("rectangle", "oval"):
+        high = max(2, round(wide * float(rng.uniform(0.35, 0.65))))
+        wide, high = (wide, high) if rng.random() < 0.6 else (high, wide)
+    centred = rng.random() < 0.6
+    left, top = ((12 - extent) // 2 if centred else int(rng.integers(0, 13 - extent)) for extent in (wide, high))
+    unit, short = side / 12, float(rng.integers(2))  # the library draws the last row too, unless one is taken off
+    x, y = corner[0] + left * unit, corner[1] + top * unit
+    box = (round(x), round(y), round(x + wide * unit - short), round(y + high * unit - short))
+    (canvas.rectangle if name in ("square", "rectangle") else canvas.ellipse)(box, fill=colour)
 
 
 def shape(pen: Pen, name: str, colour: Rgb, edge: Rgb | None) -> None:
