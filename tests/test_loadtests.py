@@ -110,11 +110,13 @@ def fake_gateway(readiness: int, status: int, answer: Callable[[], Any]) -> Iter
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        yield str(server.server_address[1])
-        server.shutdown()
-        thread.join()
+        try:
+            yield str(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_wrong_answers_are_failures(tmp_path: Path) -> None:

@@ -47,8 +47,10 @@ def picture_server(stack: Stack) -> Iterator[str]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", stack.picture_port), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{stack.picture_port}"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{stack.picture_port}"
+        finally:
+            server.shutdown()
 
 
 def test_the_right_label_wins_on_unseen_drawings(client: httpx2.Client) -> None:
