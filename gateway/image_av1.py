@@ -8,6 +8,7 @@ read too.
 from __future__ import annotations
 
 from gateway.errors import ImageCorrupt
+from gateway.image_bits import BitReader
 
 _SEQUENCE_HEADER = 1  # obu_type, section 6.2.2
 _BROKEN = "This AVIF's picture data is broken; send the complete file."
@@ -16,21 +17,14 @@ MAX_OBUS = 20_000
 """500 frames have a few each."""
 
 
-class _Bits:
-    """Reads bits, most significant first (section 4.10.2)."""
+class _Bits(BitReader):
+    """Reads bits and variable-length numbers (section 4.10.3)."""
 
     def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        self._left -= count
-        if self._left < 0:
-            raise ImageCorrupt(_BROKEN)
-        return (self._value >> self._left) & ((1 << count) - 1)
+        super().__init__(data, _BROKEN)
 
     def skip_uvlc(self) -> None:
-        """Pass over a variable-length number (section 4.10.3)."""
+        """Pass over a variable-length number."""
         zeros = 0
         while not self.take(1):
             zeros += 1

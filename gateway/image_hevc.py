@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import ImageCorrupt
+from gateway.image_bits import BitReader
 
 MAX_NALS: Final = 1000
 """Of one picture; phones write about five. Level 6.2 allows 600 slices (H.265, table A.8)."""
@@ -52,19 +53,11 @@ class _Size:
     deep: bool
 
 
-class _Bits:
-    """Reads bits, most significant first, and Exp-Golomb numbers (sections 7.2 and 9.2)."""
+class _Bits(BitReader):
+    """Reads bits and Exp-Golomb numbers (section 9.2)."""
 
     def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        """Return the next ``count`` bits."""
-        self._left -= count
-        if self._left < 0:
-            raise ImageCorrupt(_BROKEN)
-        return (self._value >> self._left) & ((1 << count) - 1)
+        super().__init__(data, _BROKEN)
 
     def number(self) -> int:
         """Return an unsigned Exp-Golomb number, ue(v)."""
