@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import queue
 import re
 import signal
 import socket
@@ -99,6 +100,22 @@ def image(client: Any, pixels: np.ndarray[Any, Any], **options: Any) -> np.ndarr
     return np.asarray(client.infer("clip_image", [given], **options).as_numpy("embedding__0"))
 
 
+def burst(client: Any, count: int) -> list[np.ndarray[Any, Any]]:
+    """Send the pictures of the first ``count`` seeds without waiting in between, so that they meet in the queue."""
+    answers: list[queue.Queue[Any]] = [queue.Queue() for _ in range(count)]
+    inputs = []
+    for seed in range(count):
+        given = triton.InferInput("pixels", [1, 32, 32, 3], "UINT8")
+        given.set_data_from_numpy(pictures(1, seed))
+        inputs.append([given])
+    for answer, given in zip(answers, inputs, strict=True):
+        client.async_infer(
+            "clip_image", given, callback=lambda result, error, answer=answer: answer.put(error or result)
+        )
+    results = [answer.get(timeout=30) for answer in answers]
+    return [np.asarray(result.as_numpy("embedding__0")) for result in results]
+
+
 def text(client: Any, ids: list[list[int]]) -> np.ndarray[Any, Any]:
     array = np.array(ids, dtype=np.int64).reshape(len(ids), -1)
     given = triton.InferInput("input_ids", array.shape, "INT64")
@@ -141,13 +158,11 @@ def test_requests_that_come_together_run_as_one_batch_and_keep_their_rows(served
 
     inferences, executions = counts()
     for _ in range(5):
-        with ThreadPoolExecutor(32) as pool:
-            together = list(pool.map(lambda seed: image(client, pictures(1, seed)), range(32)))
-        for one, other in zip(alone, together, strict=True):
+        for one, other in zip(alone, burst(client, 32), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
     after = counts()
     assert after[0] - inferences == 160
-    assert after[1] - executions < 160  # some shared a run; how many depends on the machine
+    assert after[1] - executions < 120  # some shared a run; how many depends on the machine
 
 
 def test_one_bad_request_does_not_spoil_the_batch_it_is_in(served: Served) -> None:
