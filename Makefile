@@ -9,7 +9,7 @@ PRECISION ?= fp32
 DEVICE ?= auto
 export MODEL PRECISION DEVICE
 
-.PHONY: serve test lint format bench loadtest train-demo evaluate clean
+.PHONY: serve test faults lint format bench loadtest train-demo evaluate clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -34,6 +34,9 @@ serve: $(VENV)/.serve-installed ## Triton and the gateway; MODEL=demo|<hub id>|<
 
 test: $(VENV)/.dev-installed ## The whole suite, against a real Triton
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.dev-installed ## Stage every fault of the list and write what each got to FAULTS.md
+	$(BIN)/python -m pytest -m fault --fault-table FAULTS.md
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

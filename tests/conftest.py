@@ -23,6 +23,8 @@ from gateway.settings import Settings
 from tests.fakes import FakeEncoder, write_bundle
 from tests.web import Web, wait_ready
 
+pytest_plugins = ["tests.faults"]
+
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT.parent / "shared" / "golden"
 START_TIMEOUT_S = 150
