@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from scripts.demo.model import IMAGE_SIZE, Pixels, preprocess
-from scripts.demo.world import ATOMS, concepts, draw, sample_scene, truth
+from scripts.demo.world import ATOMS
+from scripts.demo.world.framing import framed
 
 SAID = 16
 """How many concepts are drawn by lot for each picture; captions take theirs from them."""
@@ -40,15 +41,6 @@ class Pictures:
         return np.unpackbits(self.possible[rows], axis=1, count=len(ATOMS)).astype(np.bool_)
 
 
-def sample_size(rng: np.random.Generator) -> tuple[int, int]:
-    """Return the width and height to draw a training picture at: 72 to 320 pixels, one in five not square."""
-    side = int(np.exp(rng.uniform(np.log(72), np.log(320))))
-    if rng.random() < 0.2:
-        other = int(side * rng.uniform(1.0, 1.6))
-        return (other, side) if rng.random() < 0.6 else (side, other)
-    return (side, side)
-
-
 def _draw_chunk(job: tuple[int, int, int]) -> tuple[int, Pixels, NDArray[np.int16], NDArray[np.uint8]]:
     seed, start, stop = job
     index = {atom: k for k, atom in enumerate(ATOMS)}
@@ -57,14 +49,14 @@ def _draw_chunk(job: tuple[int, int, int]) -> tuple[int, Pixels, NDArray[np.int1
     possible = np.zeros((stop - start, len(ATOMS)), dtype=np.bool_)
     for row in range(stop - start):
         rng = np.random.default_rng([seed, start + row])
-        scene = sample_scene(rng)
-        pixels[row] = preprocess(draw(scene, sample_size(rng), rng))
-        options = concepts(scene)
+        shown = framed(rng)
+        pixels[row] = preprocess(shown.picture)
+        options = shown.concepts
         weights = np.array([weight for _, weight in options])
         for k, choice in enumerate(rng.choice(len(options), SAID, p=weights / weights.sum())):
             concept = options[int(choice)][0]
             said[row, k] = (index[concept[0]], index[concept[-1]])
-        possible[row, [index[atom] for atom in truth(scene).possible]] = True
+        possible[row, [index[atom] for atom in shown.possible]] = True
     return start, pixels, said, np.packbits(possible, axis=1)
 
 

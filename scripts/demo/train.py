@@ -241,8 +241,8 @@ def main() -> None:
     """Draw, train, save, measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the weights")
-    parser.add_argument("--pictures", type=int, default=120_000, help="pictures drawn")
-    parser.add_argument("--views", type=int, default=1_300_000, help="pictures seen in all, over several rounds")
+    parser.add_argument("--pictures", type=int, default=150_000, help="pictures drawn")
+    parser.add_argument("--views", type=int, default=1_500_000, help="pictures seen in all, over several rounds")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=1)

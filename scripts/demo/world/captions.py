@@ -103,7 +103,11 @@ def label(atom: str) -> str:
 
 def concepts(scene: Scene) -> tuple[tuple[Concept, float], ...]:
     """Return what can be said of a scene, each with a weight that tells how often captions should say it."""
-    true = truth(scene).true
+    return concepts_of(truth(scene).true)
+
+
+def concepts_of(true: frozenset[str]) -> tuple[tuple[Concept, float], ...]:
+    """Return what can be said if these atoms are true of one thing or of things in one scene, each with its weight."""
     out: list[tuple[Concept, float]] = []
     things = sorted(a for a in true if ":" in a and a.split(":")[1] not in ("ground", "clothes"))
     out += [((atom,), 1.0 if atom.startswith("a:") else 2.0) for atom in things]

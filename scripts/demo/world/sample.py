@@ -104,9 +104,14 @@ def _ground(rng: np.random.Generator, items: tuple[Item, ...]) -> Scene:
     return Scene(items, "plain", _pick(rng, liked if liked and rng.random() < 0.62 else free))
 
 
-def _company(rng: np.random.Generator, first: Item, *, held_out: bool = False) -> tuple[Item, ...]:
-    """The item alone, or with one or two harmless others; figures and marks, which need room, stay alone more often."""
-    die = rng.random() * (1.0 if first.kind in ("shape", "object") else 0.82)
+def _company(
+    rng: np.random.Generator, first: Item, *, held_out: bool = False, crowded: bool = False
+) -> tuple[Item, ...]:
+    """The item alone, or with one or two harmless others; figures and marks, which need room, stay alone more often.
+
+    crowded: never alone.
+    """
+    die = rng.uniform(0.74, 1.0) if crowded else rng.random() * (1.0 if first.kind in ("shape", "object") else 0.82)
     items = [first]
     while len(items) < (1 if die < 0.74 else 2 if die < 0.95 else 3):
         other = _coloured(rng, "shape" if rng.random() < 0.65 else "object", held_out=held_out and rng.random() < 0.5)
@@ -117,8 +122,8 @@ def _company(rng: np.random.Generator, first: Item, *, held_out: bool = False) -
     return tuple(items)
 
 
-def sample_scene(rng: np.random.Generator, split: str = "train") -> Scene:
-    """Return a random scene.
+def sample_scene(rng: np.random.Generator, split: str = "train", *, crowded: bool = False) -> Scene:
+    """Return a random scene; a crowded one holds two or three things, unless it holds a face, a pattern or nothing.
 
     split 'train' holds none of HELD_OUT_PAIRS and HELD_OUT_FACES; each scene of 'held_out' holds at least one of them.
     Raises ValueError for another split.
@@ -130,14 +135,14 @@ def sample_scene(rng: np.random.Generator, split: str = "train") -> Scene:
     weights = np.array([share for _, share in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))][0]
     if kind in ("shape", "object"):
-        return _ground(rng, _company(rng, _coloured(rng, kind, held_out=held_out), held_out=held_out))
+        return _ground(rng, _company(rng, _coloured(rng, kind, held_out=held_out), held_out=held_out, crowded=crowded))
     if kind == "face":
         return _ground(rng, (_face(rng, held_out=held_out),))
     if kind == "figure":
-        return _ground(rng, _company(rng, _figure(rng, bare=rng.random() < 0.5)))
+        return _ground(rng, _company(rng, _figure(rng, bare=rng.random() < 0.5), crowded=crowded))
     if kind in ("gore", "offence", "calm"):
         first = _gore(rng) if kind == "gore" else _offence(rng) if kind == "offence" else _calm(rng)
-        return _ground(rng, (first,) if first.kind == "face" else _company(rng, first))
+        return _ground(rng, (first,) if first.kind == "face" else _company(rng, first, crowded=crowded))
     if kind == "pattern":
         one, other = (COLOURS[int(k)] for k in rng.choice(len(COLOURS), 2, replace=False))
         return Scene((), _pick(rng, PATTERNS), one, other)
