@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +13,9 @@ from PIL import Image, ImageCms
 from gateway.decode import DecodeLimits, ImageInfo, inspect, open_image
 from gateway.errors import GatewayError, ImageUndecodable
 from tests import pictures as make
+from tests.hostile import MANY_FRAMES, MANY_PIXELS, Hostile, hostile_pictures
 
-LIMITS = DecodeLimits()
+LIMITS = DecodeLimits(max_bytes=10 * 1024 * 1024)  # as the service's default is
 
 
 def decode(data: bytes, limits: DecodeLimits = LIMITS, seed: int = 1) -> ImageInfo:
@@ -37,133 +38,52 @@ def code_of(data: bytes, limits: DecodeLimits = LIMITS) -> str:
     return code
 
 
-def cut(data: bytes, percent: int) -> bytes:
-    return data[: len(data) * percent // 100]
+PNG, JPEG = make.plain("PNG"), make.plain("JPEG")
+PICTURES = hostile_pictures()
 
 
-JPEG, PNG, WEBP, AVIF = (make.plain(kind) for kind in ("JPEG", "PNG", "WEBP", "AVIF"))
+@pytest.mark.parametrize("hostile", PICTURES, ids=lambda hostile: hostile.id)
+def test_fault(hostile: Hostile) -> None:
+    data = hostile.make()
+    start_s = time.monotonic()
+    assert code_of(data) == (hostile.outcomes[0].partition(" ")[2] or "ok")
+    assert time.monotonic() - start_s < LIMITS.timeout_s
+
+
+@pytest.mark.parametrize("hostile", [one for one in PICTURES if one.seen], ids=lambda hostile: hostile.id)
+def test_what_is_accepted_shows_what_is_in_it(hostile: Hostile) -> None:
+    assert hostile.seen is not None
+    with open_image(hostile.make(), LIMITS, seed=1) as image:
+        (frame,) = image.frames()
+    assert np.array_equal(np.asarray(frame.rgb), hostile.seen())
 
 
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        pytest.param(b"", "empty_file", id="1-empty"),
-        *(pytest.param(data, "unsupported_image", id=f"2,37-41-{name}") for name, data in make.other_formats().items()),
-        pytest.param(b"\xff\xd8\xff", "image_corrupt", id="3-jpeg-signature"),
-        pytest.param(b"\x89PNG\r\n\x1a\n", "image_corrupt", id="3-png-signature"),
-        pytest.param(b"GIF89a", "image_corrupt", id="3-gif-signature"),
-        pytest.param(b"RIFF\x10\0\0\0WEBP", "image_corrupt", id="3-webp-signature"),
-        pytest.param(AVIF[:32], "image_corrupt", id="3-avif-signature"),
-        pytest.param(PNG[:29] + bytes((PNG[29] ^ 1,)) + PNG[30:], "image_corrupt", id="4-ihdr-crc"),
-        *(pytest.param(cut(JPEG, p), "image_corrupt", id=f"5-jpeg-cut-{p}") for p in (10, 25, 50, 75, 90, 99)),
-        *(pytest.param(cut(PNG, p), "image_corrupt", id=f"6-png-cut-{p}") for p in (1, 10, 50, 90, 99)),
-        pytest.param(PNG[:-12], "image_corrupt", id="6-png-no-iend"),
-        pytest.param(JPEG[:-2], "image_corrupt", id="7-jpeg-no-eoi"),
-        pytest.param(cut(WEBP, 50), "image_corrupt", id="8-webp-half"),
-        pytest.param(cut(AVIF, 50), "image_corrupt", id="8-avif-half"),
-        pytest.param(cut(AVIF, 99), "image_corrupt", id="8-avif-cut-99"),
-        pytest.param(cut(make.animation("GIF"), 70), "image_corrupt", id="8-gif-cut"),
-        pytest.param(make.png(64, 48, make.rows(make.noise(64, 20))), "image_corrupt", id="9-short-idat"),
-        pytest.param(make.png(0, 48, b""), "image_corrupt", id="10-png-zero-width"),
-        pytest.param(make.jpeg_sized(64, 0), "image_corrupt", id="10-jpeg-zero-height"),
-        pytest.param(make.jpeg_sized(0, 48), "image_corrupt", id="10-jpeg-zero-width"),
-        pytest.param(make.gif(1, 0, 50), "image_corrupt", id="10-gif-zero-width"),
-        pytest.param(make.gif(1, 50, 50, box=(0, 0, 0, 1)), "image_corrupt", id="10-gif-empty-frame"),
-        pytest.param(make.gif(0, 50, 50), "image_corrupt", id="11-gif-no-frames"),
-        pytest.param(make.apng(0, 0), "image_corrupt", id="11-apng-no-frames"),
-        pytest.param(make.apng(3, 2), "image_corrupt", id="11-apng-fewer-than-announced"),
-        pytest.param(make.apng(1, 400), "image_corrupt", id="11-apng-more-than-announced"),
-        pytest.param(make.riff(), "image_corrupt", id="11-webp-no-picture"),
-        pytest.param(make.plain("PNG", 1, 1), "image_dimensions", id="13-1x1"),
-        pytest.param(make.png(1, 65535, make.rows(make.noise(1, 9))), "image_dimensions", id="14-1x65535"),
-        pytest.param(make.png(65500, 65500, b""), "image_too_many_pixels", id="15-ihdr-65500"),
-        pytest.param(make.png(2**31 - 1, 2**31 - 1, b""), "image_too_many_pixels", id="15-ihdr-2**31"),
-        pytest.param(make.jpeg_sized(9000, 9000), "image_too_many_pixels", id="16-sof-9000"),
-        pytest.param(make.one_bit_png(10000, 17000), "image_too_many_pixels", id="17-one-bit-png"),
-        pytest.param(make.vp8l(16383, 8000), "image_too_many_pixels", id="18-webp-34-bytes"),
-        pytest.param(make.vp8x(16383, 16383), "image_too_many_pixels", id="19-vp8x"),
-        pytest.param(
-            make.avif_that_says(64, 64, make.encode(Image.new("RGB", (8000, 8000)), "AVIF", speed=10)),
-            "image_too_many_pixels",
-            id="19-avif-container-lies",
-        ),
-        pytest.param(make.avif_that_says(16384, 16384, AVIF), "image_too_many_pixels", id="19-avif-ispe"),
-        pytest.param(make.avif_that_says(65, 48, AVIF), "ok", id="19-avif-container-is-larger"),
-        pytest.param(make.avif_that_says(60, 40, AVIF), "image_corrupt", id="19-avif-bitstream-is-larger"),
-        pytest.param(make.gif(1, 65535, 65535), "image_too_many_pixels", id="20-gif-screen"),
-        pytest.param(make.gif(1, 50, 50, box=(0, 0, 65535, 65535)), "image_too_many_pixels", id="20-gif-frame"),
-        pytest.param(make.jpeg_sized(9000, 9000, progressive=True), "image_too_many_pixels", id="21-progressive"),
-        pytest.param(
-            make.png_with(make.chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000)))),
-            "image_corrupt",
-            id="22-ztxt",
-        ),
-        pytest.param(
-            make.png_with(make.chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(50_000_000)))),
-            "image_corrupt",
-            id="23-iccp",
-        ),
-        pytest.param(
-            make.png_with(make.chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(1_000_000))) * 5000),
-            "image_corrupt",
-            id="23-iccp-again-and-again",
-        ),
-        pytest.param(make.png_with(make.chunk(b"tEXt", b"k\0v") * 100_000), "ok", id="24-text-chunks"),
-        pytest.param(make.png_with(make.chunk(b"IDAT") * 100_000), "ok", id="25-empty-idats"),
-        pytest.param(make.png_with(make.chunk(b"tEXt") * 300_000), "image_corrupt", id="25-too-many-chunks"),
-        pytest.param(make.jpeg_with(make.segment(0xE1, b"Exif\0\0a") * 5000), "image_corrupt", id="25-jpeg-segments"),
-        pytest.param(make.scan_bomb(200), "image_corrupt", id="25-jpeg-scans"),
-        pytest.param(make.gif(1, 50, 50)[:-1] + b"!\xfe\x01a\0" * 50_000 + b";", "image_corrupt", id="25-gif-blocks"),
-        pytest.param(make.gif(100_000, 100, 100), "image_too_many_frames", id="26-gif-100k"),
-        pytest.param(make.gif(5000, 4000, 4000), "image_too_many_frames", id="27-gif-5000-large"),
-        pytest.param(make.gif(501, 40, 40), "image_too_many_frames", id="27-gif-501"),
-        pytest.param(make.gif(500, 40, 40), "ok", id="27-gif-500"),
-        pytest.param(make.animation("AVIF", 501, size=(32, 32)), "image_too_many_frames", id="27-avif-501"),
-        pytest.param(make.animation("WEBP", 501, size=(32, 32)), "image_too_many_frames", id="27-webp-501"),
-        pytest.param(make.apng(501, 501), "image_too_many_frames", id="27-apng-501"),
-        pytest.param(make.jpeg_with(make.segment(0xE1, b"Exif\0\0" + bytes(range(99)))), "ok", id="34-exif-garbage"),
-        pytest.param(make.jpeg_with(make.segment(0xE1, make.looping_exif())), "ok", id="34-exif-loop"),
-        pytest.param(make.jpeg_with(make.segment(0xE1, b"Exif\0\0II*\0\xff\xff\xff\x7f")), "ok", id="34-exif-offset"),
-        pytest.param(make.jpeg_with(make.segment(0xE2, b"ICC_PROFILE\0\x01\x01junk")), "ok", id="35-icc-jpeg"),
-        pytest.param(make.png_with(make.chunk(b"iCCP", b"k\0\0" + zlib.compress(b"junk"))), "ok", id="35-icc-png"),
-        pytest.param(make.plain("WEBP", icc_profile=b"junk"), "ok", id="35-icc-webp"),
-        pytest.param(make.plain("AVIF", exif=make.looping_exif()), "ok", id="34-exif-avif"),
-        pytest.param(JPEG + make.other_formats()["zip"], "ok", id="42-jpeg-zip"),
-        pytest.param(PNG + b"<script>alert(1)</script>", "ok", id="42-png-html"),
-        pytest.param(JPEG + bytes(9_000_000), "ok", id="42-jpeg-tail"),
-        pytest.param(WEBP + bytes(1000), "ok", id="42-webp-tail"),
-        pytest.param(make.gif(1, 50, 50) + bytes(1000), "ok", id="42-gif-tail"),
-        pytest.param(bytes(1), "unsupported_image", id="2-nul"),
-        pytest.param(JPEG + bytes(10_000_000), "payload_too_large", id="70-bytes"),
+        pytest.param(JPEG + bytes(11_000_000), "payload_too_large", id="70-bytes"),
         pytest.param(make.jpeg_with(JPEG[JPEG.index(b"\xff\xc0") :][:19]), "image_corrupt", id="12-two-frame-headers"),
     ],
 )
-def test_fault(data: bytes, code: str) -> None:
-    start_s = time.monotonic()
+def test_more_faults(data: bytes, code: str) -> None:
     assert code_of(data) == code
-    assert time.monotonic() - start_s < LIMITS.timeout_s
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(make.png(65500, 65500, b""), id="15"),
-        pytest.param(make.jpeg_sized(9000, 9000), id="16"),
-        pytest.param(make.one_bit_png(10000, 17000), id="17"),
-        pytest.param(make.vp8l(16383, 8000), id="18"),
-        pytest.param(make.vp8x(16383, 16383), id="19"),
-        pytest.param(make.gif(1, 65535, 65535), id="20"),
-        pytest.param(make.jpeg_sized(9000, 9000, progressive=True), id="21"),
-        pytest.param(make.gif(100_000, 100, 100), id="26"),
-        pytest.param(make.gif(5000, 4000, 4000), id="27"),
-    ],
-)
-def test_bombs_are_refused_by_the_header_alone(data: bytes) -> None:
-    start_s = time.monotonic()
+HEADER_ALONE = [one for one in PICTURES if one.outcomes[0] in {MANY_PIXELS, MANY_FRAMES}]
+
+
+@pytest.mark.parametrize("hostile", HEADER_ALONE, ids=lambda hostile: hostile.id)
+def test_bombs_are_refused_by_the_header_alone(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(_: object) -> None:
+        pytest.fail("a decoder was entered")
+
+    data = hostile.make()
+    monkeypatch.setattr("gateway.decode.plugin_of", opened)
+    start_s = time.thread_time()
     with pytest.raises(GatewayError) as refused:
-        inspect(data, LIMITS)
+        open_image(data, LIMITS, seed=1)
     assert refused.value.code in {"image_too_many_pixels", "image_too_many_frames"}
-    assert time.monotonic() - start_s < 0.1
+    assert time.thread_time() - start_s < 0.1
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF"])
@@ -198,10 +118,7 @@ def test_12_headers_of_damaged_files_give_errors_of_ours_only(kind: str) -> None
 
 
 def test_43_mpo_is_its_first_picture() -> None:
-    with open_image(make.mpo(), LIMITS, seed=1) as image:
-        frames = list(image.frames())
-    assert (image.info.format, image.info.frames, len(frames)) == ("jpeg", 1, 1)
-    assert frames[0].rgb.getpixel((30, 20)) == (254, 0, 0)
+    assert decode(make.mpo()) == replace(decode(make.mpo()), format="jpeg", frames=1, frames_analyzed=1)
 
 
 @pytest.mark.parametrize("fault", [MemoryError(), RecursionError(), struct.error("secret"), AssertionError("secret")])
