@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from gateway.app import create_app
 from gateway.bundle import BundleError
 from gateway.image_formats import DecoderMissing
+from gateway.log_lines import configure_logging
 from gateway.settings import Settings
-from gateway.telemetry import configure_logging
 
 KEEP_ALIVE_S = 75  # above the 60 s of common load balancers, so that they close first
 
@@ -42,6 +42,7 @@ def main() -> int:
         app,
         host=settings.gateway_host,
         port=settings.gateway_port,
+        log_config=None,  # its lines go through ours
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -153,7 +153,7 @@ class Catalogue:
                         pinned = {name: by_key["classifier", name, number] for name, number in row.pins.items()}
                         policies[row.name] = await self._bind_policy(row, pinned, deadline)
                 except RequestError as error:  # words that this model cannot take: that one is not served, others are
-                    self._log.error("not usable with this model", kind=row.kind, name=row.name, detail=error.detail)
+                    self._log.error("not usable with this model", kind=row.kind, name=row.name, code=error.code)
             self._current = Current(snapshot.revision, classifiers, policies, mismatched)
 
     async def classifier(self, reference: str, deadline: Deadline) -> BoundClassifier:

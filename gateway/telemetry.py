@@ -1,13 +1,11 @@
-"""Numbers and log lines: Prometheus metrics in a registry of their own, structured logs on standard output."""
+"""Numbers: Prometheus metrics in a registry of their own, and the times of stages."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 STAGES = ("intake", "decode", "views", "fingerprint", "text", "encode", "score")
@@ -87,26 +85,3 @@ class Stopwatch:
         """Hand every stage's time to the metrics."""
         for name, elapsed in self.elapsed_s.items():
             metrics.stage_seconds.labels(name).observe(elapsed)
-
-
-def configure_logging(form: str, level: str) -> None:
-    """Set up structlog and route the standard library's warnings through it.
-
-    Args:
-        form: ``json`` for machines, ``console`` for people.
-        level: least severity, lower case.
-    """
-    number = logging.getLevelNamesMapping()[level.upper()]
-    renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        cache_logger_on_first_use=False,
-    )
-    logging.basicConfig(level=max(number, logging.WARNING), format="%(levelname)s %(name)s: %(message)s", force=True)

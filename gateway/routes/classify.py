@@ -55,6 +55,7 @@ async def classify(request: Request) -> Response:
     with services.admission.request() as reservation:
         body = await read_body(request, services.body_rules, reservation)
         fields, images = read_question(body, services.body_rules)
+        request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         watch = Stopwatch()
         question, looks = await unless_client_leaves(request, ask(fields, images, services, watch, deadline))

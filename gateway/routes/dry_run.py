@@ -45,6 +45,7 @@ async def dry_run(request: Request, name: str) -> Response:
     """
     services: Services = request.state.services
     asked = validated(DryRunBody, await json_body(request))
+    request.state.images = len(asked.images)
     deadline = Deadline.after(SAVE_TIMEOUT_S)
     active = await services.catalogue.policy(check_name(name), deadline)
     if asked.policy is not None:

@@ -47,6 +47,7 @@ async def embeddings(request: Request) -> Response:
         fields = validated(EmbeddingsBody, body.json)
         inputs = [fields.input] if isinstance(fields.input, str) else fields.input
         texts, images = apart(inputs, services)
+        request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         vectors = await unless_client_leaves(request, embed(texts, images, services, deadline))
         tokens = sum(len(row) for row in services.text.token_ids(list(texts.values()))) if texts else 0

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import InternalError
+from gateway.routes.leaving import ClientLeft
 from gateway.routes.problems import problem_response
 from gateway.telemetry import Metrics
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})  # RFC 9110, 5789
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds: seen at the level debug
+NOTED = ("images", "code")  # what routes and handlers put into the request's state for its log line
 CLIENT_CLOSED = 499  # nginx's code for a client that left before its answer; seen in metrics and logs alone
 
 
@@ -43,19 +49,29 @@ class RequestContext:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         start = time.perf_counter()
         status = CLIENT_CLOSED
+        bytes_in = bytes_out = 0
+
+        async def receive_counted() -> Message:
+            nonlocal bytes_in
+            message = await receive()
+            bytes_in += len(message.get("body", b""))
+            return message
 
         async def send_marked(message: Message) -> None:
-            nonlocal status
+            nonlocal status, bytes_out
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Cache-Control", "no-store")
+            bytes_out += len(message.get("body", b"")) if scope["method"] != "HEAD" else 0
             await send(message)
 
         try:
-            await self._app(scope, receive, send_marked)
+            await self._app(scope, receive_counted, send_marked)
+        except (ClientLeft, ClientDisconnect):
+            pass  # nobody is there to be told, and nothing went wrong here
         except Exception:  # noqa: BLE001 - the last net: the client gets a problem document, the log the trace
             self._log.exception("unhandled error")
             self._metrics.errors.labels(InternalError.code).inc()
@@ -65,9 +81,17 @@ class RequestContext:
         finally:
             elapsed = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.requests.labels(scope["method"], route, str(status)).inc()
+            method = scope["method"] if scope["method"] in METHODS else "other"  # a client's own word is not kept
+            self._metrics.requests.labels(method, route, str(status)).inc()
             self._metrics.request_seconds.labels(route).observe(elapsed)
-            if route not in {"/livez", "/readyz", "/metrics"}:
-                self._log.info(
-                    "request", method=scope["method"], route=route, status=status, elapsed_ms=round(elapsed * 1e3, 1)
-                )
+            self._log.log(
+                logging.DEBUG if route in PROBES else logging.INFO,
+                "request",
+                method=method,
+                route=route,
+                status=status,
+                elapsed_ms=round(elapsed * 1e3, 1),
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+                **{name: scope["state"][name] for name in NOTED if name in scope["state"]},
+            )

@@ -96,6 +96,7 @@ async def moderations(request: Request) -> Response:
         return Response(orjson.dumps(await answer(request, services)), media_type="application/json")
     except GatewayError as error:
         services.metrics.errors.labels(error.code).inc()
+        request.state.code = error.code
         return openai_error(error)
 
 
@@ -111,6 +112,7 @@ async def answer(request: Request, services: Services) -> dict[str, Any]:
             raise UnsupportedMediaType("Send application/json.")
         asked = validated(ModerationsBody, body.json)
         images = pictures(asked, services)
+        request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         name = asked.model or DEFAULT_POLICY
         reference = DEFAULT_POLICY if name.startswith(OPENAI_MODELS) else name

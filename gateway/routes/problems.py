@@ -45,6 +45,7 @@ def install_handlers(app: FastAPI, metrics: Metrics) -> None:
     async def ours(request: Request, error: Exception) -> Response:
         known = error if isinstance(error, GatewayError) else InternalError("The service failed.")
         metrics.errors.labels(known.code).inc()
+        request.state.code = known.code
         return problem_response(known, request.scope["state"]["request_id"])
 
     async def frameworks(request: Request, error: Exception) -> Response:
