@@ -5,16 +5,17 @@
 
 Files, folders (searched through) and URLs, one a line of a file. Each picture is one request, several at a time; busy
 answers are tried again after the pause they ask for. With --resume, pictures that the output already holds an answer
-for are left out, so that an interrupted run goes on where it stopped.
+for are left out, so that an interrupted run goes on where it stopped; its exit code counts them all the same.
 
-Exit code: 0 done and nothing at or above --fail-on; 1 something was; 2 wrong usage; 3 some pictures failed;
-4 the gateway cannot be reached; 130 interrupted.
+Exit code: 0 done and nothing at or above --fail-on; 1 something was; 2 wrong usage, or the output cannot be written;
+3 some pictures failed; 4 the gateway cannot be reached; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import csv
 import io
 import json
@@ -27,11 +28,12 @@ from typing import Any, TextIO
 import httpx2
 from tqdm import tqdm
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".heic", ".heif", ".mpo"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".heic", ".heif", ".mpo", ".apng", ".jfif"})
 COLUMNS = ("source", "decision", "top", "score", "image_sha256", "decision_id", "policy", "model", "error", "detail")
 STRICTNESS = {"allow": 0, "review": 1, "block": 2}
 TRIES = 6
 LONGEST_PAUSE_S = 30.0
+REACHING_TRIES = 3
 BUSY = frozenset({408, 429, 503, 504})
 DONE, FOUND, USAGE, FAILED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -85,22 +87,29 @@ async def ask(client: httpx2.AsyncClient, job: Job, source: str) -> dict[str, An
     Raises:
         httpx2.TransportError: the gateway cannot be reached.
     """
-    answer: httpx2.Response | None = None
-    for attempt in range(TRIES):
-        if "://" in source:
-            answer = await client.post(job.path, json={**job.fields, "images": [{"url": source}]})
-        else:
-            try:
-                content = await asyncio.to_thread(Path(source).read_bytes)
-            except OSError as error:
-                return {"source": source, "error": {"code": "unreadable_file", "detail": error.strerror}}
-            fields = {"options": json.dumps(job.fields)}
-            answer = await client.post(job.path, files={"file": (Path(source).name, content)}, data=fields)
-        if answer.status_code not in BUSY or attempt == TRIES - 1:
+    content = b""
+    if "://" not in source:
+        try:
+            content = await asyncio.to_thread(Path(source).read_bytes)
+        except OSError as error:
+            return {"source": source, "error": {"code": "unreadable_file", "detail": error.strerror}}
+    attempt = 0
+    while True:
+        attempt += 1
+        pause_s = 0.25 * 2**attempt
+        try:
+            answer = await post(client, job, source, content)
+        except httpx2.TransportError as error:
+            if attempt < REACHING_TRIES:  # a connection that broke, a gateway that starts again
+                await asyncio.sleep(pause_s)
+                continue
+            if isinstance(error, httpx2.ReadTimeout):  # it may be this picture's: others may fare better
+                return {"source": source, "error": {"code": "no_answer", "detail": f"none in {job.timeout_s:g} s"}}
+            raise
+        if answer.status_code not in BUSY or attempt >= TRIES:
             break
         given = answer.headers.get("retry-after", "")
-        await asyncio.sleep(min(LONGEST_PAUSE_S, float(given) if given.isdecimal() else 0.5 * 2**attempt))
-    assert answer is not None  # noqa: S101 - there is at least one try
+        await asyncio.sleep(min(LONGEST_PAUSE_S, float(given) if given.isdecimal() else pause_s))
     try:
         body = answer.json()
     except ValueError:
@@ -113,6 +122,14 @@ async def ask(client: httpx2.AsyncClient, job: Job, source: str) -> dict[str, An
         "model": body["model"],
         **{name: value for name, value in result.items() if name != "index"},
     }
+
+
+async def post(client: httpx2.AsyncClient, job: Job, source: str, content: bytes) -> httpx2.Response:
+    """Send one picture, by its URL or its bytes."""
+    if "://" in source:
+        return await client.post(job.path, json={**job.fields, "images": [{"url": source}]})
+    # Not under the file's own name: it may hold what no header can.
+    return await client.post(job.path, files={"file": ("picture", content)}, data={"options": json.dumps(job.fields)})
 
 
 def row(line: dict[str, Any]) -> dict[str, Any]:
@@ -134,29 +151,42 @@ def row(line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def answered(out: Path, form: str) -> set[str]:
-    """Return the sources that an output already holds an answer for; a line that was cut short does not count."""
+def answered(out: Path, form: str) -> dict[str, str]:
+    """Return the sources that an output already holds an answer for, with their decisions; "" where there is none.
+
+    Raises:
+        ValueError: the output is not of that form.
+    """
     if not out.exists():
-        return set()
-    text = out.read_text(encoding="utf-8")
+        return {}
+    text = out.read_text(encoding="utf-8", errors="surrogateescape")
+    lines: list[Any] = []
     if form == "csv":
-        return {entry["source"] for entry in csv.DictReader(io.StringIO(text)) if not entry.get("error")}
-    found = set()
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if not entry.get("error"):
-            found.add(entry["source"])
-    return found
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        if text and tuple(rows.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"{out} is no CSV of this program")
+        lines = list(rows)
+    else:
+        for line in text.split("\n"):
+            with contextlib.suppress(ValueError):  # cut short by an interruption of long ago
+                lines.append(json.loads(line))
+        lines = [line for line in lines if isinstance(line, dict) and isinstance(line.get("source"), str)]
+        if text and not lines:
+            raise ValueError(f"{out} holds no lines of this program")
+    return {line["source"]: line.get("decision") or "" for line in lines if not line.get("error")}
 
 
-def end_line(out: Path) -> None:
-    """End a last line that an interruption cut short, so that the next one stands by itself."""
-    if out.exists() and out.stat().st_size and not out.read_bytes().endswith(b"\n"):
-        with out.open("a", encoding="utf-8") as file:
-            file.write("\n")
+def drop_cut_line(out: Path) -> None:
+    """Take away a last line that an interruption cut short: it is asked for again."""
+    if out.exists():
+        with out.open("r+b") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def is_found(decision: str | None, fail_on: str) -> bool:
+    """Return whether a decision is at or above --fail-on."""
+    return fail_on != "never" and STRICTNESS.get(decision or "", -1) >= STRICTNESS[fail_on]
 
 
 def write(line: dict[str, Any], form: str, file: TextIO) -> None:
@@ -168,9 +198,9 @@ def write(line: dict[str, Any], form: str, file: TextIO) -> None:
     file.flush()
 
 
-async def run(job: Job, wanted: list[str], form: str, file: TextIO, fail_on: str) -> int:
-    """Ask for every picture and write every line; return the exit code."""
-    worst, failed = DONE, 0
+async def run(job: Job, wanted: list[str], form: str, file: TextIO, fail_on: str, worst: int = DONE) -> int:
+    """Ask for every picture and write every line; return the exit code, FOUND if that is how bad it already is."""
+    failed = 0
     queue = iter(wanted)
     headers = {"Authorization": f"Bearer {job.key}"} if job.key else {}
     with tqdm(total=len(wanted), unit="picture", disable=None) as bar:
@@ -182,7 +212,7 @@ async def run(job: Job, wanted: list[str], form: str, file: TextIO, fail_on: str
                     line = await ask(client, job, source)
                     write(line, form, file)
                     failed += bool(line.get("error"))
-                    if fail_on != "never" and STRICTNESS.get(line.get("decision") or "", -1) >= STRICTNESS[fail_on]:
+                    if is_found(line.get("decision"), fail_on):
                         worst = FOUND
                     bar.update()
 
@@ -205,7 +235,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--urls", type=Path, help="file with a URL a line")
     made.add_argument("--address", default="http://127.0.0.1:8000")
     made.add_argument("--key", help="API key")
-    made.add_argument("--policy", default="default", help="name or name@version")
+    made.add_argument("--policy", help="name or name@version; default by default")
     made.add_argument("--labels", nargs="+", help="classify by these instead of moderating")
     made.add_argument("--classifier", help="classify by this instead of moderating")
     made.add_argument("--views", choices=["center", "full", "tiles"], default="center", help="of classification")
@@ -228,39 +258,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.error("--resume needs --out")
     if given.concurrency < 1:
         command.error("--concurrency is at least 1")
-    fields: dict[str, Any] = {"policy": given.policy}
+    if given.labels and given.classifier:
+        command.error("give --labels or --classifier, not both")
+    if given.policy and (given.labels or given.classifier):
+        command.error("--policy moderates, --labels and --classifier classify: give one of them")
+    try:
+        return work(given)
+    except httpx2.TransportError as error:
+        print(f"the gateway at {given.address} cannot be reached ({type(error).__name__})", file=sys.stderr)
+        return UNREACHABLE
+    except httpx2.InvalidURL:
+        print(f"{given.address} is no address; http://host:port is", file=sys.stderr)
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"cannot read or write {getattr(error, 'filename', None) or error}", file=sys.stderr)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted; go on with --resume", file=sys.stderr)
+        return INTERRUPTED
+    return USAGE
+
+
+def work(given: argparse.Namespace) -> int:
+    """Do what the command line says; return the exit code.
+
+    Raises:
+        OSError, ValueError: files that cannot be used.
+        httpx2.TransportError, httpx2.InvalidURL: the gateway cannot be reached.
+    """
+    fields: dict[str, Any] = {"policy": given.policy or "default"}
     if given.labels or given.classifier:
         asked = {"labels": given.labels} if given.labels else {"classifier": given.classifier}
         fields = {**asked, "views": given.views}
     path = "/v1/classify" if given.labels or given.classifier else "/v1/moderate"
-    try:
-        wanted = list(sources(given.paths, given.urls))
-    except (OSError, UnicodeDecodeError) as error:
-        print(f"cannot read {getattr(error, 'filename', None) or error}", file=sys.stderr)
-        return USAGE
+    wanted = list(sources(given.paths, given.urls))
+    known: dict[str, str] = {}
     if given.resume:
+        drop_cut_line(given.out)
         known = answered(given.out, given.format)
-        wanted = [source for source in wanted if source not in known]
-        end_line(given.out)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
+    before = FOUND if any(is_found(known.get(source), given.fail_on) for source in wanted) else DONE
+    wanted = [source for source in wanted if source not in known]
     job = Job(given.address, path, fields, given.concurrency, given.timeout, given.key)
-    begun = given.resume and given.out.exists()
-    with (
-        given.out.open("a" if begun else "w", encoding="utf-8", newline="")
-        if given.out
-        else open(sys.stdout.fileno(), "w", encoding="utf-8", newline="", closefd=False) as file
-    ):
-        if given.format == "csv" and not (begun and given.out.stat().st_size):
+    with output(given.out, append=given.resume) as file:
+        if given.format == "csv" and not (given.out and given.out.stat().st_size):
             csv.DictWriter(file, COLUMNS).writeheader()
-        try:
-            return asyncio.run(run(job, wanted, given.format, file, given.fail_on))
-        except httpx2.TransportError as error:
-            print(f"the gateway at {given.address} cannot be reached ({type(error).__name__})", file=sys.stderr)
-            return UNREACHABLE
-        except KeyboardInterrupt:
-            print("interrupted; go on with --resume", file=sys.stderr)
-            return INTERRUPTED
+        return asyncio.run(run(job, wanted, given.format, file, given.fail_on, before))
+
+
+def output(out: Path | None, *, append: bool) -> TextIO:
+    """Open the output; names that are no UTF-8 are written as the bytes they are."""
+    if out is None:
+        return open(sys.stdout.fileno(), "w", encoding="utf-8", errors="surrogateescape", newline="", closefd=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out.open("a" if append else "w", encoding="utf-8", errors="surrogateescape", newline="")
 
 
 if __name__ == "__main__":

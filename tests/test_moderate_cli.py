@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,33 @@ def test_what_is_blocked_sets_the_exit_code(stack: Stack, tmp_path: Path) -> Non
     assert run(stack, tmp_path, "--fail-on", "never", "--out", tmp_path / "again.jsonl") == moderate.DONE
 
 
+def test_a_resumed_run_counts_what_was_found_before(stack: Stack, folder: Path, tmp_path: Path) -> None:
+    sources = [str(folder / name) for name in ("a.png", "deeper/b.jpg")]
+    out = tmp_path / "out.jsonl"
+    out.write_text("".join(json.dumps({"source": source, "decision": "block"}) + "\n" for source in sources))
+    assert run(stack, folder, "--out", out, "--resume") == moderate.FOUND, "nothing was left to ask, and yet"
+    assert run(stack, folder, "--out", out, "--resume", "--fail-on", "never") == moderate.DONE
+    table = tmp_path / "out.csv"
+    assert run(stack, folder, "--format", "csv", "--out", table) == moderate.DONE
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-60])
+    assert run(stack, folder, "--format", "csv", "--out", table, "--resume") == moderate.DONE
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["source"] for row in rows) == sources, "a row that was cut short is asked for again"
+    assert all(row["decision"] == "allow" and row["model"] for row in rows)
+
+
+def test_names_that_are_no_text_are_written_as_they_are(stack: Stack, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n.png"))
+    path.write_bytes(encoded(shape("a blue square")))
+    for form in ("jsonl", "csv"):
+        out = tmp_path / f"out.{form}"
+        for more in ((), ("--resume",)):
+            assert run(stack, path, "--out", out, "--format", form, *more) == moderate.DONE
+        assert b"\xff" in out.read_bytes()
+
+
 def test_classification_by_labels(stack: Stack, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     assert run(stack, folder / "a.png", "--labels", "a blue square", "a red circle", "--out", out) == moderate.DONE
@@ -86,5 +114,16 @@ def test_wrong_usage_and_an_absent_gateway(stack: Stack, folder: Path, tmp_path:
     assert run(stack, tmp_path / "absent") == moderate.USAGE
     unreachable = ["--address", "http://127.0.0.1:1", "--out", str(tmp_path / "x")]
     assert moderate.main([str(folder), *unreachable]) == moderate.UNREACHABLE
+    unwritable = folder / "a.png" / "out.jsonl"
+    assert run(stack, folder, "--out", unwritable) == moderate.USAGE, "1 would say that something was found"
+    foreign = tmp_path / "foreign"
+    foreign.write_text("hello\n")
+    for form in ("csv", "jsonl"):
+        assert run(stack, folder, "--out", foreign, "--format", form, "--resume") == moderate.USAGE
+    assert foreign.read_text() == "hello\n"
+    for words in (("--labels", "a", "b", "--classifier", "gore"), ("--labels", "a", "b", "--policy", "default")):
+        with pytest.raises(SystemExit) as refused:
+            run(stack, folder, *words)
+        assert refused.value.code == moderate.USAGE
     nothing = subprocess.run([sys.executable, "-m", "scripts.moderate"], cwd=ROOT, capture_output=True, check=False)
     assert nothing.returncode == moderate.USAGE
