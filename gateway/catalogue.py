@@ -155,6 +155,18 @@ class Catalogue:
                 except RequestError as error:  # words that this model cannot take: that one is not served, others are
                     self._log.error("not usable with this model", kind=row.kind, name=row.name, code=error.code)
             self._current = Current(snapshot.revision, classifiers, policies, mismatched)
+            there = {row.name for row in snapshot.versions if row.kind == "policy"}
+            for key in [key for key, old in self._old_policies.items() if old.name not in there]:
+                del self._old_policies[key]  # deleted: its versions are gone too
+
+    async def catch_up(self) -> None:
+        """Take over what another gateway has changed since the last look.
+
+        Raises:
+            StoreUnavailable, ServiceError: as ``refresh``.
+        """
+        if await self._store.revision() != self._current.revision:
+            await self.refresh()
 
     async def classifier(self, reference: str, deadline: Deadline) -> BoundClassifier:
         """Return the active version of ``name``, or the version of ``name@version``.
@@ -259,6 +271,8 @@ class Catalogue:
         if row is None:
             shown = name if number is None else f"{name}@{number}"
             raise NotFound(f"There is no {kind} “{shown}”.")
+        if number is None and not row.active:
+            raise NotFound(f"Of the {kind} “{name}” there are drafts only; name one as {name}@{row.number}.")
         return row
 
     def _note_lost(self) -> None:

@@ -58,6 +58,7 @@ class Saver:
             body = self.normal(body)
             await self.text.assemble(body.label_set(self.rules), deadline)
         else:
+            await self.catalogue.catch_up()  # another gateway may just have saved what this is to pin
             _, pins = await self.catalogue.bind_candidate(name, body, deadline)
             bundle_id = self.manifest.bundle_id
         return await self.store.save(

@@ -2,7 +2,7 @@
 
 A resource is ours while the version in force has a body that this program ships or once shipped; it is then brought up
 to date. Anything else was written by somebody and is left alone, also when it no longer fits the model: a policy for
-another bundle answers 409 until somebody looks at it and saves it again.
+another bundle answers 409 until somebody looks at it and saves it again. What somebody deleted stays deleted.
 
 Several gateways may start at once: each save names the version that it replaces, so the second finds the work done.
 """
@@ -28,10 +28,11 @@ ATTEMPTS = 3  # another gateway, or a person, was faster: look again
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A resource as it stands: the version in force, and the newest one, which a write must name."""
+    """A resource as it stands: the version in force, the newest one, which a write must name; or it was deleted."""
 
     active: Version | None
     latest: Version | None
+    deleted: bool
 
 
 async def seed(saver: Saver) -> bool:
@@ -96,14 +97,16 @@ async def _settle(saver: Saver, kind: Kind, name: str, body: Classifier | Policy
 async def _standing(saver: Saver, kind: Kind, name: str) -> Standing:
     versions = await saver.store.versions(kind, name)
     active = next((version for version in versions if version.active), None)
-    return Standing(active, versions[0] if versions else None)
+    if versions:
+        return Standing(active, versions[0], deleted=False)
+    return Standing(None, None, deleted=await saver.store.was_deleted(kind, name))
 
 
 async def _due(saver: Saver, standing: Standing, body: Classifier | Policy, ours: frozenset[str]) -> bool:
     """Return whether the shipped body is to be saved over what stands."""
     version = standing.active
     if version is None:
-        return standing.latest is None  # drafts alone are somebody's work
+        return standing.latest is None and not standing.deleted  # drafts alone are somebody's work
     print_ = _fingerprint(version)
     if print_ not in ours:
         return False

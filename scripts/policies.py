@@ -102,6 +102,8 @@ def from_gateway(client: httpx2.Client) -> Entries:
     found: Entries = {}
     for plural, model in KINDS:
         for row in answered(client.get(f"/v1/{plural}")).json()["data"]:
+            if not row["active"]:
+                continue  # drafts only
             fields = {name: value for name, value in row.items() if name in model.model_fields}
             try:
                 body = model.model_validate(fields).model_dump(mode="json")

@@ -149,6 +149,29 @@ async def test_an_edited_classifier_and_what_rests_on_it_are_left_alone(kept: Sq
     assert await active(kept, "policy", "default") == policy
 
 
+async def test_what_a_team_deleted_stays_deleted(kept: SqlStore, bundle_folder: Path) -> None:
+    await seed(saver_for(kept, bundle_folder, "demo", "one"))
+    await kept.delete("policy", "default", actor="a person")
+    await kept.delete("classifier", "offensive", actor="a person")
+    assert not await seed(saver_for(kept, bundle_folder, "demo", "one"))
+    await seed(saver_for(kept, bundle_folder, "clip", "two"))
+    assert [version.name for version in await kept.names("classifier")] == ["facial_attributes", "gore", "nudity"]
+    assert await kept.names("policy") == ()
+    ours = shipped("demo").classifiers["offensive"]
+    saver = saver_for(kept, bundle_folder, "demo", "one")
+    await saver.save("offensive", ours, if_match=None, activate=True, actor="a person")
+    await seed(saver_for(kept, bundle_folder, "clip", "two"))
+    assert is_set(await active(kept, "classifier", "offensive"), "clip"), "saved again as it was, it follows again"
+
+
+async def test_drafts_alone_are_somebodys(kept: SqlStore, bundle_folder: Path) -> None:
+    saver = saver_for(kept, bundle_folder, "demo", "one")
+    body = shipped("demo").classifiers["gore"].model_copy(update={"description": "ours"})
+    await saver.save("gore", body, if_match=None, activate=False, actor="a person")
+    await seed(saver)
+    assert [version.active for version in await kept.versions("classifier", "gore")] == [False]
+
+
 async def test_a_draft_beside_ours_survives(kept: SqlStore, bundle_folder: Path) -> None:
     await seed(saver_for(kept, bundle_folder, "demo", "one"))
     before = await active(kept, "classifier", "gore")

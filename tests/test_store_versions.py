@@ -16,7 +16,7 @@ pytest_plugins = ["tests.store_fixtures"]
 
 async def test_the_first_version_is_in_force(store: Store) -> None:
     before = datetime.now(UTC)
-    saved = await save(store, "cats", {"labels": ["cat"]}, activate=False)
+    saved = await save(store, "cats", {"labels": ["cat"]})
     version = saved.version
     assert (saved.new, version.kind, version.name, version.number, version.active) == (
         True,
@@ -80,6 +80,22 @@ async def test_a_draft_waits_and_a_version_can_be_rolled_back(store: Store) -> N
     assert (same.new, same.version.number, same.version.active) == (False, 2, True)
 
 
+async def test_the_first_version_may_be_a_draft(store: Store) -> None:
+    draft = (await save(store, "cats", {"v": 1}, activate=False)).version
+    assert (draft.number, draft.active) == (1, False)
+    assert (await store.snapshot()).versions == ()
+    assert await store.read("classifier", "cats", None) == draft, "the latest where none is in force"
+    assert await store.names("classifier") == (draft,)
+    second = (await save(store, "cats", {"v": 2}, activate=False, if_match=draft.etag)).version
+    assert (second.number, second.active) == (2, False)
+    await save(store, "p", {}, kind="policy", pins={"cats": 1}, bundle_id="b", activate=False)
+    promoted = await store.activate("classifier", "cats", 1, actor="me")
+    assert promoted is not None
+    assert [(one.number, one.active) for one in await store.versions("classifier", "cats")] == [(2, False), (1, True)]
+    assert await store.delete("classifier", "cats", actor="me"), "a draft of a policy keeps no classifier"
+    assert await store.delete("policy", "p", actor="me")
+
+
 async def test_a_version_that_is_not_there(store: Store) -> None:
     await save(store, "cats", {"v": 1})
     for number in (0, -1, 2, 2**31, 10**30):
@@ -98,6 +114,12 @@ async def test_if_match(store: Store) -> None:
     with pytest.raises(StaleWrite):
         await save(store, "cats", {"v": 3}, if_match=first.etag)
     assert (await save(store, "cats", {"v": 3}, if_match="*")).version.number == 3
+    with pytest.raises(StaleWrite) as stale:
+        await save(store, "cats", {"v": 5}, if_match=f'"x", {first.etag}')
+    assert stale.value.latest == 3
+    third = await store.read("classifier", "cats", 3)
+    assert third is not None
+    assert not (await save(store, "cats", {"v": 3}, if_match=f'"x" , {third.etag}')).new
     assert (await save(store, "cats", {"v": 4})).version.number == 4
     etags = {version.etag for version in await store.versions("classifier", "cats")}
     assert {first.etag, second.etag} < etags
@@ -130,7 +152,10 @@ async def test_a_number_never_means_something_else(store: Store) -> None:
     assert await store.delete("classifier", "cats", actor="me")
     assert await store.names("classifier") == ()
     assert (await store.snapshot()).versions == ()
-    new = await save(store, "cats", {"v": 1}, activate=False)
+    assert await store.was_deleted("classifier", "cats")
+    assert not await store.was_deleted("classifier", "dogs")
+    new = await save(store, "cats", {"v": 1})
+    assert not await store.was_deleted("classifier", "cats")
     assert (new.new, new.version.number, new.version.active) == (True, 2, True)
     assert new.version.etag != old.etag
     assert await store.read("classifier", "cats", 1) is None

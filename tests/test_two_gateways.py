@@ -76,6 +76,16 @@ def test_a_change_is_live_in_the_other_process(stack: Stack, tmp_path: Path) -> 
         assert (old["policy"]["version"], old["decision"]) == (1, "block")
 
 
+def test_a_policy_pins_what_another_process_has_just_saved(stack: Stack, tmp_path: Path) -> None:
+    rule = {"category": "red", "classifier": "fresh", "labels": ["a red circle"], "block_at": 0.5}
+    with more_gateways(stack, 2, tmp_path) as (first, second), httpx2.Client(timeout=30) as client:
+        for number in range(1, 6):
+            saved = client.put(f"{first}/v1/classifiers/fresh", json=classifier(f"text {number}")).json()
+            assert saved["version"] == number
+            policy = client.put(f"{second}/v1/policies/p", json={"rules": [rule]})
+            assert policy.json()["classifiers"] == {"fresh": number}, policy.text
+
+
 def test_98_without_the_database_what_is_in_force_goes_on_serving(
     stack: Stack, tmp_path: Path, postgres: Server
 ) -> None:

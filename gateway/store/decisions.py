@@ -118,7 +118,7 @@ def _conditions(wanted: DecisionFilter, at: Column[datetime]) -> list[ColumnElem
         asked.append(at < wanted.until)
     if wanted.category is not None:
         asked.append(fired_categories.c.category == wanted.category)
-    equal = {name: getattr(wanted, name) for name in ("policy", "decision", "external_id")}
+    equal = {name: getattr(wanted, name) for name in ("policy", "policy_version", "decision", "external_id")}
     asked += [decisions.c[name] == value for name, value in equal.items() if value is not None]
     if wanted.with_vectors:
         asked.append(decisions.c.vectors.is_not(None))

@@ -18,7 +18,11 @@ class StoreUnavailable(Exception):
 
 
 class StaleWrite(Exception):
-    """``If-Match`` names another version than the latest."""
+    """``If-Match`` names another version than the latest; ``latest`` is its number, None where there is none."""
+
+    def __init__(self, latest: int | None) -> None:
+        super().__init__(latest)
+        self.latest = latest
 
 
 class InUse(Exception):
@@ -142,6 +146,7 @@ class DecisionFilter:
     since: datetime | None = None
     until: datetime | None = None
     policy: str | None = None
+    policy_version: int | None = None
     decision: Decision | None = None
     category: str | None = None
     external_id: str | None = None
@@ -207,11 +212,13 @@ class Store(Protocol):
     ) -> Saved:
         """Keep a new version, or find that the latest one has the same body, pins and bundle (then nothing is new).
 
-        A first version, and a version with ``activate``, becomes the active one; an unchanged body with ``activate``
-        activates the latest. Concurrent saves each get a number of their own; none is lost.
+        A version with ``activate`` becomes the active one, another one is a draft, also the first of its name; an
+        unchanged body with ``activate`` activates the latest. Concurrent saves each get a number of their own; none is
+        lost.
 
         Raises:
-            StaleWrite: ``if_match`` is given and is not the latest version's etag (``*`` matches any existing one).
+            StaleWrite: ``if_match`` is given and the latest version's etag is not among those that it names (``*``
+                matches any existing one).
             PinMissing: a classifier version in ``pins`` is not there.
         """
         ...
@@ -234,6 +241,10 @@ class Store(Protocol):
 
     async def names(self, kind: Kind) -> tuple[Version, ...]:
         """Return the active (or else latest) version of every resource, by name."""
+        ...
+
+    async def was_deleted(self, kind: Kind, name: str) -> bool:
+        """Return whether a resource of this name was there, was deleted, and was not made anew."""
         ...
 
     async def delete(self, kind: Kind, name: str, *, actor: str) -> bool:

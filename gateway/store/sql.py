@@ -102,8 +102,12 @@ class SqlStore(Store):
         return await self._database.read(lambda tx: versions.history(tx, kind, name))
 
     async def names(self, kind: Kind) -> tuple[Version, ...]:
-        """Return what is in force of each resource, by name."""
-        return await self._database.read(lambda tx: versions.in_force(tx, kind))
+        """Return what is in force of each resource, or else its latest draft, by name."""
+        return await self._database.read(lambda tx: versions.shown(tx, kind))
+
+    async def was_deleted(self, kind: Kind, name: str) -> bool:
+        """Return whether a resource was there and is no more."""
+        return await self._database.read(lambda tx: versions.was_deleted(tx, kind, name))
 
     async def delete(self, kind: Kind, name: str, *, actor: str) -> bool:
         """Delete a resource with all versions."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, or_, select, update
 
 from gateway.store import changes
 from gateway.store.database import Transaction
@@ -21,6 +21,7 @@ from gateway.store.schema import resources, versions
 
 MAX_NUMBER = 2**31 - 1
 DIGEST_CHARS = 32
+IN_FORCE = func.coalesce(resources.c.active, resources.c.latest)  # the latest where there are only drafts
 
 
 async def save(
@@ -38,9 +39,9 @@ async def save(
     """As ``Store.save``."""
     await changes.queue_up(tx)
     resource = (await tx.execute(select(resources).where(_is(resources.c, kind, name)))).one_or_none()
-    before = await _version(tx, kind, name, resource.latest) if resource and resource.active else None
-    if if_match is not None and (before is None or if_match not in {"*", before.etag}):
-        raise StaleWrite(f"{kind} {name}")
+    before = await _version(tx, kind, name, resource.latest) if resource else None
+    if if_match is not None and (before is None or not {"*", before.etag} & _etags(if_match)):
+        raise StaleWrite(before.number if before else None)
     await _require(tx, pins)
     digest = _digest(kind, name, body, pins, bundle_id)
     if before is not None and before.etag == _etag(before.number, digest):
@@ -49,7 +50,7 @@ async def save(
         return Saved(before, new=False)
 
     number = resource.latest + 1 if resource else 1
-    active = number if activate or before is None else resource.active if resource else None
+    active = number if activate else resource.active if resource else None
     if resource is None:
         await tx.execute(insert(resources).values(kind=kind, name=name, active=active, latest=number))
     else:
@@ -83,9 +84,9 @@ async def history(tx: Transaction, kind: Kind, name: str) -> tuple[Version, ...]
     return await _all(tx, _selected(_is(versions.c, kind, name)).order_by(versions.c.number.desc()))
 
 
-async def in_force(tx: Transaction, kind: Kind) -> tuple[Version, ...]:
+async def shown(tx: Transaction, kind: Kind) -> tuple[Version, ...]:
     """As ``Store.names``."""
-    wanted = _selected(versions.c.kind == kind, versions.c.number == resources.c.active)
+    wanted = _selected(versions.c.kind == kind, versions.c.number == IN_FORCE)
     return await _all(tx, wanted.order_by(versions.c.name))
 
 
@@ -95,13 +96,19 @@ async def remove(tx: Transaction, kind: Kind, name: str, *, actor: str) -> bool:
     if await _version(tx, kind, name, None) is None:
         return False
     if kind == "classifier":
-        users = [policy.name for policy in await in_force(tx, "policy") if name in policy.pins]
+        users = [policy.name for policy in await shown(tx, "policy") if policy.active and name in policy.pins]
         if users:
             raise InUse(users)
     await tx.execute(delete(versions).where(_is(versions.c, kind, name)))
     await tx.execute(update(resources).where(_is(resources.c, kind, name)).values(active=None))
     await changes.record(tx, actor=actor, action="delete", kind=kind, name=name)
     return True
+
+
+async def was_deleted(tx: Transaction, kind: Kind, name: str) -> bool:
+    """As ``Store.was_deleted``: the row that keeps a resource's numbers is there, and no version."""
+    row = (await tx.execute(select(resources.c.latest).where(_is(resources.c, kind, name)))).one_or_none()
+    return row is not None and await _version(tx, kind, name, None) is None
 
 
 async def snapshot(tx: Transaction) -> Snapshot:
@@ -142,7 +149,7 @@ async def _put_in_force(tx: Transaction, version: Version, *, actor: str) -> Ver
 async def _version(tx: Transaction, kind: Kind, name: str, number: int | None) -> Version | None:
     if number is not None and not 0 < number <= MAX_NUMBER:
         return None
-    wanted = resources.c.active if number is None else number
+    wanted = IN_FORCE if number is None else number
     found = await _all(tx, _selected(_is(versions.c, kind, name), versions.c.number == wanted))
     return found[0] if found else None
 
@@ -183,6 +190,11 @@ def _digest(kind: Kind, name: str, body: dict[str, Any], pins: dict[str, int], b
     """Return the same hex for the same content of a resource, in whatever order its fields were written."""
     content = json.dumps([kind, name, body, pins, bundle_id], sort_keys=True, allow_nan=False)
     return hashlib.sha256(content.encode()).hexdigest()[:DIGEST_CHARS]
+
+
+def _etags(header: str) -> frozenset[str]:
+    """Return the tags of an ``If-Match``; ours hold no comma."""
+    return frozenset(tag.strip() for tag in header.split(","))
 
 
 def _etag(number: int, digest: str) -> str:
