@@ -15,7 +15,8 @@ from gateway.errors import InvalidRequest
 from gateway.labels import LabelPrompts, LabelRequest, LabelRules, LabelSet, Mode, check_words, label_set
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-Reference = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}(@[1-9][0-9]{0,8})?$")]
+REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}(@[1-9][0-9]{0,8})?$"
+Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
 
 
 class Calibration(BaseModel):
@@ -29,8 +30,8 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    scale: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False)
-    offset: float = Field(0.0, ge=-1000, le=1000, allow_inf_nan=False)
+    scale: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False, strict=True)
+    offset: float = Field(0.0, ge=-1000, le=1000, allow_inf_nan=False, strict=True)
     source: str = Field("", max_length=500)
 
 

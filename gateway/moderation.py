@@ -23,6 +23,7 @@ from gateway.known_pictures import KnownPictures, Match
 from gateway.known_watch import KnownWatch
 from gateway.pipeline import Look, Pipeline, Prepared
 from gateway.policy import (
+    LIST_PREFIX,
     STRICTNESS,
     CategoryVerdict,
     ClassifierScores,
@@ -40,6 +41,7 @@ from gateway.telemetry import Stopwatch
 UNCALIBRATED = "uncalibrated"
 NOT_LOGGED = "decision_not_logged"
 PARTLY_SEEN = "frames_sampled"
+NOT_HASHED = "perceptual_lists_not_asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ class Moderator:
         second = verdict_of(shadow, look.vectors, look.prepared.places, self._logit_scale) if shadow else None
         if look.prepared.info.frames_analyzed < look.prepared.info.frames:
             verdict = replace(verdict, warnings=(*verdict.warnings, PARTLY_SEEN))
+        if not look.prepared.fingerprints and any(made.kind == "pdq" and made.entries for made in known.lists):
+            verdict = replace(verdict, warnings=(*verdict.warnings, NOT_HASHED))
         return Moderated(look, verdict, second, None)
 
     async def _logged(self, judged: list[Moderated], external_id: str | None, request_id: str) -> list[Moderated]:
@@ -225,7 +229,7 @@ def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: Prepared) 
     whole = Place("full", (0, 0, prepared.info.width, prepared.info.height), None)
     categories = tuple(
         CategoryVerdict(
-            category=f"list:{match.list}",
+            category=f"{LIST_PREFIX}{match.list}",
             score=1.0,
             decision=match.action,
             review_at=None,

@@ -35,6 +35,7 @@ OPENAI_CATEGORIES = (
 )
 NEVER_SET = frozenset({"sexual/minors"})  # CLIP cannot tell an age, and a wrong answer here does harm
 SHOWN_LABELS = 3
+LIST_PREFIX = "list:"  # of the categories under which lists of known pictures appear
 CategoryName = str
 
 
@@ -49,8 +50,8 @@ class Rule(BaseModel):
     aggregate: Aggregate | None = Field(
         None, description="sum for softmax labels, max for independent ones by default."
     )
-    review_at: float | None = Field(None, ge=0, le=1)
-    block_at: float | None = Field(None, ge=0, le=1, description="null: never blocks.")
+    review_at: float | None = Field(None, ge=0, le=1, strict=True)
+    block_at: float | None = Field(None, ge=0, le=1, strict=True, description="null: never blocks.")
 
     @model_validator(mode="after")
     def _thresholds(self) -> Rule:
@@ -58,6 +59,8 @@ class Rule(BaseModel):
             raise ValueError("a rule needs review_at, block_at or both")
         if self.review_at is not None and self.block_at is not None and self.review_at > self.block_at:
             raise ValueError("review_at must not be above block_at")
+        if self.category.startswith(LIST_PREFIX):
+            raise ValueError(f"a category that begins with {LIST_PREFIX} is a list of known pictures")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a rule names each label once")
         return self

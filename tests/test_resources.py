@@ -70,6 +70,96 @@ def test_a_draft_is_saved_and_promoted_and_rolled_back(web: Web) -> None:
     is_problem(web.client.post("/v1/classifiers/scene/activate", json={"version": 9}), 404, "not_found")
 
 
+def test_what_was_read_can_be_edited_and_sent_back(made: Web) -> None:
+    for path in ("/v1/policies/strict", "/v1/classifiers/scene"):
+        read = made.client.get(path)
+        same = put(made, path, read.json(), headers={"if-match": f'"other", {read.headers["etag"]}'})
+        assert (same.status_code, same.json()) == (200, read.json())
+        edited = put(made, path, {**read.json(), "description": "edited"})
+        assert (edited.json()["version"], edited.json()["description"]) == (2, "edited")
+        is_problem(put(made, path, {**read.json(), "name": "another"}), 422, "invalid_request")
+
+
+def test_a_stale_if_match_says_what_to_read(made: Web) -> None:
+    put(made, "/v1/policies/strict?activate=false", NEVER)
+    in_force = made.client.get("/v1/policies/strict").headers["etag"]
+    stale = put(made, "/v1/policies/strict", ALWAYS, headers={"if-match": in_force})
+    is_problem(stale, 412, "precondition_failed")
+    assert "?version=2" in stale.json()["detail"], (
+        "the version in force is not the latest: reading it again would not help"
+    )
+    latest = made.client.get("/v1/policies/strict?version=2").headers["etag"]
+    assert put(made, "/v1/policies/strict", ALWAYS, headers={"if-match": latest}).json()["version"] == 3
+    absent = put(made, "/v1/policies/other", ALWAYS, headers={"if-match": "*"})
+    is_problem(absent, 412, "precondition_failed")
+    assert "nothing named" in absent.json()["detail"]
+
+
+def test_a_first_draft_is_not_served(made: Web) -> None:
+    draft = put(made, "/v1/policies/new?activate=false", ALWAYS)
+    assert (draft.status_code, draft.json()["active"]) == (201, False)
+    refused = moderate(made, policy="new")
+    is_problem(refused, 404, "not_found")
+    assert "drafts only" in refused.json()["detail"]
+    assert moderate(made, policy="new@1").json()["results"][0]["decision"] == "block"
+    assert made.client.get("/v1/policies/new").json()["active"] is False
+    made.client.post("/v1/policies/new/activate", json={"version": 1})
+    assert moderate(made, policy="new").json()["results"][0]["decision"] == "block"
+
+
+def test_a_deleted_policy_is_gone_with_its_old_versions(made: Web) -> None:
+    put(made, "/v1/policies/strict", NEVER)
+    assert moderate(made, policy="strict@1").status_code == 200
+    made.client.delete("/v1/policies/strict")
+    is_problem(moderate(made, policy="strict@1"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/v1/policies/strict?active=false"),
+        ("PUT", "/v1/policies/strict?activate=false&activate=true"),
+        ("GET", "/v1/decisions?external=user-1"),
+        ("DELETE", "/v1/decisions?external_id=a&policy=strict"),
+        ("GET", "/v1/lists?limit=3"),
+    ],
+)
+def test_unknown_query_parameters_are_refused(made: Web, method: str, path: str) -> None:
+    is_problem(made.client.request(method, path, json=ALWAYS), 422, "invalid_request")
+    assert made.client.get("/v1/policies/strict").json()["version"] == 1
+
+
+def test_filters_that_cannot_be_asked_are_named(made: Web) -> None:
+    for query, said in (
+        ("since=2026-01-01T00:00:00+02:00", "%2B"),
+        ("since=0001-01-01T00:00:00%2B14:00", "out of range"),
+        ("limit=501", "at most 500"),
+        ("policy=Strict", "name@version"),
+        ("category=%00", "A filter"),
+        ("cursor=nonsense", "cursor"),
+    ):
+        refused = made.client.get(f"/v1/decisions?{query}")
+        is_problem(refused, 422, "invalid_request")
+        assert said in refused.json()["detail"], query
+    moderate(made)
+    put(made, "/v1/policies/strict", NEVER)
+    moderate(made)
+    for reference, count in (("strict", 2), ("strict@1", 1), ("strict@3", 0)):
+        assert len(made.client.get(f"/v1/decisions?policy={reference}").json()["data"]) == count
+    made.client.put("/v1/lists/bad", json={"action": "block", "kind": "sha256"})
+    refused = made.client.get("/v1/lists/bad/entries?cursor=abc")
+    assert "cursor" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("web", [{"perceptual_hash": False}], indirect=True)
+def test_a_perceptual_list_that_is_not_asked_is_told(made: Web) -> None:
+    made.client.put("/v1/lists/near", json={"action": "block", "kind": "pdq"})
+    assert "perceptual_lists_not_asked" not in moderate(made).json()["results"][0]["warnings"], "it is empty"
+    made.client.post("/v1/lists/near/entries", content="0f" * 32)
+    result = moderate(made).json()["results"][0]
+    assert "perceptual_lists_not_asked" in result["warnings"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "code", "said"),
     [
@@ -97,6 +187,36 @@ def test_a_draft_is_saved_and_promoted_and_rolled_back(web: Web) -> None:
             {**ALWAYS, "rules": [{**ALWAYS["rules"][0], "review_at": 0.5}]},
             "invalid_request",
             "review_at",
+        ),
+        (
+            "/v1/policies/x",
+            {**ALWAYS, "rules": [{**ALWAYS["rules"][0], "block_at": 1.2}]},
+            "invalid_request",
+            "“rules.0.block_at” must be at most 1",
+        ),
+        (
+            "/v1/policies/x",
+            {**ALWAYS, "rules": [{**ALWAYS["rules"][0], "block_at": True}]},
+            "invalid_request",
+            "“rules.0.block_at” must be a number",
+        ),
+        (
+            "/v1/policies/x",
+            {**ALWAYS, "rules": [{**ALWAYS["rules"][0], "classifier": "Scene"}]},
+            "invalid_request",
+            "name@version",
+        ),
+        (
+            "/v1/policies/x",
+            {**ALWAYS, "rules": [{**ALWAYS["rules"][0], "category": "list:bad"}], "openai_categories": {}},
+            "invalid_request",
+            "list:",
+        ),
+        (
+            "/v1/classifiers/x",
+            {"labels": [{"label": "a", "calibration": {"scale": 0}}, "b"]},
+            "invalid_labels",
+            "must be more than 0",
         ),
     ],
 )
@@ -247,6 +367,8 @@ def test_a_dry_run_over_pictures(made: Web) -> None:
     answer = made.client.post("/v1/policies/strict/dry-run", json=body).json()
     assert (answer["compared"], answer["skipped"], answer["changed"]) == (1, 1, 1)
     is_problem(made.client.post("/v1/policies/strict/dry-run", json={}), 422, "invalid_request")
+    both = {**body, "decision": "block"}
+    is_problem(made.client.post("/v1/policies/strict/dry-run", json=both), 422, "invalid_request")
 
 
 def test_openais_shape(made: Web) -> None:
@@ -270,8 +392,13 @@ def test_openais_shape(made: Web) -> None:
     broken = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     failed = made.client.post("/v1/moderations", json={"model": "strict", "input": [part, broken]})
     assert (failed.status_code, failed.json()["error"]["code"]) == (415, "unsupported_image")
-    missing = made.client.post("/v1/moderations", json={"model": "nothing", "input": [part]})
-    assert (missing.status_code, missing.json()["error"]["param"]) == (404, "model")
+    for name in ("nothing", "No Name"):
+        missing = made.client.post("/v1/moderations", json={"model": name, "input": [part]})
+        assert (missing.status_code, missing.json()["error"]["param"]) == (404, "model")
+    for wrong, said in (({"type": "audio"}, "“input.0” must have 'type'"), ({"type": "image_url"}, "is required")):
+        refused = made.client.post("/v1/moderations", json={"input": [wrong]}).json()["error"]["message"]
+        assert said in refused
+        assert "union" not in refused
 
 
 @pytest.mark.parametrize("web", [{"moderations_text": "ignore", "moderations_review_flags": False}], indirect=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
+from gateway.classifiers import REFERENCE_PATTERN
 from gateway.errors import (
     GatewayError,
     InvalidLabels,
@@ -30,6 +31,7 @@ LABEL_FIELDS = frozenset({"labels", "templates", "negatives"})
 SHOWN_ERRORS = 3
 INTERNAL_STEPS = frozenset({"EmbeddingInput", "query", "path", "body"})  # of pydantic's and FastAPI's own
 LARGE_BYTES = 1 << 18
+PATTERNS: Mapping[str, str] = {REFERENCE_PATTERN: "must be a name in lower case, or name@version"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,8 @@ def _sentence(error: ErrorDetails) -> str:
         "extra_forbidden": "is not a known field",
         "literal_error": f"must be {context.get('expected', 'one of the documented values')}",
         "greater_than_equal": f"must be at least {context.get('ge')}",
+        "greater_than": f"must be more than {context.get('gt')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
         "too_short": f"needs at least {context.get('min_length')} item(s)",
         "too_long": f"takes at most {context.get('max_length')} item(s)",
         "string_too_long": f"takes at most {context.get('max_length')} characters",
@@ -215,6 +219,18 @@ def _sentence(error: ErrorDetails) -> str:
         "list_type": "must be a list",
         "int_parsing": "must be a whole number",
         "int_type": "must be a whole number",
+        "float_parsing": "must be a number",
+        "float_type": "must be a number",
+        "finite_number": "must be a finite number",
+        "bool_parsing": "must be true or false",
+        "dict_type": "must be an object",
+        "model_type": "must be an object",
+        "model_attributes_type": "must be an object",
+        "datetime_from_date_parsing": "must be a time as in 2026-01-31T12:00:00Z (in a URL, + is written %2B)",
+        "datetime_parsing": "must be a time as in 2026-01-31T12:00:00Z",
+        "union_tag_not_found": f"needs a field {context.get('discriminator', 'type')}",
+        "union_tag_invalid": f"must have {context.get('discriminator')} {context.get('expected_tags')}",
+        "string_pattern_mismatch": PATTERNS.get(str(context.get("pattern")), "holds a character that is not accepted"),
         "value_error": str(context.get("error", "is not valid")),
     }.get(error["type"], "has the wrong type or form")
     return f"Field “{where}” {said}."

@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 from starlette.requests import Request
 
+from gateway.classifiers import Reference, split_reference
 from gateway.errors import InvalidRequest, NotFound
 from gateway.routes.body import validated
 from gateway.routes.openapi import request_body
+from gateway.routes.parameters import known_parameters
 from gateway.routes.resources import away, json_body
 from gateway.routes.services import Services
 from gateway.schemas.stored_answers import DecisionOut, DecisionsOut, Deleted, FeedbackOut
@@ -22,7 +24,7 @@ from gateway.store.records import DecisionFilter, DecisionRecord, Feedback, Page
 
 EXPORT_PAGE = 500
 
-router = APIRouter(tags=["decisions"])
+router = APIRouter(tags=["decisions"], dependencies=[Depends(known_parameters)])
 
 Wanted = Literal["allow", "review", "block"]
 Text = Annotated[str | None, Query(max_length=256)]
@@ -33,9 +35,9 @@ async def decisions(
     request: Request,
     since: datetime | None = None,
     until: datetime | None = None,
-    policy: Text = None,
+    policy: Annotated[Reference | None, Query(description="name or name@version.")] = None,
     decision: Wanted | None = None,
-    category: Text = None,
+    category: Annotated[str | None, Query(max_length=256, description="One that was reviewed or blocked.")] = None,
     external_id: Text = None,
     cursor: Text = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
@@ -43,7 +45,8 @@ async def decisions(
 ) -> Response:
     """Return a page of decisions, or with ``format=jsonl`` all that the filters leave, one a line."""
     services: Services = request.state.services
-    wanted = DecisionFilter(aware(since), aware(until), policy, decision, category, external_id)
+    name, number = split_reference(policy) if policy else (None, None)
+    wanted = DecisionFilter(aware(since), aware(until), name, number, decision, category, external_id)
     first = await away(page(services.store, wanted, cursor, EXPORT_PAGE if format == "jsonl" else limit))
     if format == "jsonl":
         return StreamingResponse(export(services.store, wanted, first), media_type="application/x-ndjson")
@@ -91,12 +94,15 @@ async def page(store: Store, wanted: DecisionFilter, cursor: str | None, limit: 
     """Return a page.
 
     Raises:
-        InvalidRequest: a cursor that was not given out here.
+        InvalidRequest: a cursor that was not given out here, or a filter that no database takes.
     """
     try:
         return await store.decisions(wanted, cursor=cursor, limit=limit)
     except ValueError:
-        raise InvalidRequest("The cursor is not one that this service gave out.") from None
+        said = "A filter holds what cannot be kept" + (
+            ", or the cursor is not one given out here." if cursor is not None else "."
+        )
+        raise InvalidRequest(said) from None
 
 
 async def export(store: Store, wanted: DecisionFilter, first: Page) -> AsyncIterator[bytes]:
@@ -110,8 +116,17 @@ async def export(store: Store, wanted: DecisionFilter, first: Page) -> AsyncIter
 
 
 def aware(moment: datetime | None) -> datetime | None:
-    """Return a time with its zone; one without is taken as UTC."""
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+    """Return a time in UTC; one without a zone is taken as that.
+
+    Raises:
+        InvalidRequest: the zone takes it out of the years 1 to 9999.
+    """
+    if moment is None or moment.tzinfo is None:
+        return moment and moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidRequest("A time is out of range.") from None
 
 
 def out(record: DecisionRecord) -> dict[str, Any]:

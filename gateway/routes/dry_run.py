@@ -79,12 +79,12 @@ async def of_log(
 ) -> list[Sample | None]:
     """Return the newest logged decisions that the filter leaves, as samples."""
     wanted = DecisionFilter(
-        aware(asked.since),
-        aware(asked.until),
-        active.name,
-        asked.decision,
-        asked.category,
-        asked.external_id,
+        since=aware(asked.since),
+        until=aware(asked.until),
+        policy=active.name,
+        decision=asked.decision,
+        category=asked.category,
+        external_id=asked.external_id,
         with_vectors=True,
     )
     samples: list[Sample | None] = []

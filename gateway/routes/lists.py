@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Query
+import structlog
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 from starlette.requests import Request
 
 from gateway.classifiers import check_name
 from gateway.errors import InvalidRequest, NotFound
 from gateway.hash_import import MAX_ENTRIES, read_hashes
-from gateway.known_watch import check_list
+from gateway.known_watch import KnownWatch, check_list
 from gateway.routes.body import read_plain, validated
 from gateway.routes.openapi import request_body, text_body
+from gateway.routes.parameters import known_parameters
 from gateway.routes.resources import ANONYMOUS, away, json_body
 from gateway.routes.services import Services
 from gateway.routes.strict_json import parse_object
 from gateway.schemas.stored_answers import Added, Deleted, EntriesOut, ListOut, ListsOut
 from gateway.schemas.stored_requests import ListIn
-from gateway.store.records import ListKind, PictureList
+from gateway.store.records import ListKind, PictureList, StoreUnavailable
 
-router = APIRouter(prefix="/v1/lists", tags=["lists"])
+CURSOR = re.compile("[0-9a-f]{64}")
+
+router = APIRouter(prefix="/v1/lists", tags=["lists"], dependencies=[Depends(known_parameters)])
 
 
 @router.put(
@@ -39,7 +44,7 @@ async def put_list(request: Request, response: Response, name: str) -> ListOut:
     given = validated(ListIn, await json_body(request))
     made = check_list(PictureList(check_name(name), given.action, given.kind, given.max_distance))
     created = await away(put(services, made))
-    await away(services.known.refresh())
+    await refreshed(services.known)
     response.status_code = 201 if created else 200
     return await found(services, name)
 
@@ -63,7 +68,7 @@ async def delete_list(request: Request, name: str) -> Response:
     services: Services = request.state.services
     if not await away(services.store.delete_list(check_name(name), actor=ANONYMOUS)):
         raise NotFound("There is no such list.")
-    await away(services.known.refresh())
+    await refreshed(services.known)
     return Response(status_code=204)
 
 
@@ -76,7 +81,7 @@ async def add_entries(request: Request, name: str) -> Added:
     added = await away(services.store.add_entries(name, hashes, actor=ANONYMOUS))
     if added is None:
         raise NotFound("There is no such list.")
-    await away(services.known.refresh())
+    await refreshed(services.known)
     return Added(received=len(hashes), added=added)
 
 
@@ -87,7 +92,7 @@ async def remove_entries(request: Request, name: str) -> Deleted:
     made = await found(services, check_name(name))
     hashes = await read_entries(request, made.kind)
     removed = await away(services.store.remove_entries(name, hashes, actor=ANONYMOUS))
-    await away(services.known.refresh())
+    await refreshed(services.known)
     return Deleted(deleted=removed)
 
 
@@ -95,14 +100,24 @@ async def remove_entries(request: Request, name: str) -> Deleted:
 async def entries(
     request: Request,
     name: str,
-    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> EntriesOut:
     """Return a page of hashes, ascending."""
     services: Services = request.state.services
     await found(services, check_name(name))
+    if cursor is not None and not CURSOR.fullmatch(cursor):
+        raise InvalidRequest("The cursor is not one that this service gave out.")
     page = await away(services.store.entries(name, after=cursor, limit=limit))
     return EntriesOut(data=list(page), next_cursor=page[-1] if len(page) == limit else None)
+
+
+async def refreshed(known: KnownWatch) -> None:
+    """Match by a change at once in this process; the other processes do within two seconds."""
+    try:
+        await known.refresh()
+    except StoreUnavailable:
+        structlog.get_logger("lists").warning("saved, but not matched yet: the watch will load it")
 
 
 async def put(services: Services, made: PictureList) -> bool:

@@ -8,11 +8,20 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.requests import Request
 
+from gateway.classifiers import split_reference
 from gateway.deadline import Deadline
-from gateway.errors import GatewayError, InvalidRequest, NotFound, RequestError, TextNotSupported, UnsupportedMediaType
+from gateway.errors import (
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    PolicyModelMismatch,
+    RequestError,
+    TextNotSupported,
+    UnsupportedMediaType,
+)
 from gateway.intake import Base64, ImageRequest, Url
 from gateway.moderation import Verdict
 from gateway.policy import OPENAI_CATEGORIES, STRICTNESS
@@ -23,6 +32,7 @@ from gateway.routes.openapi import request_body
 from gateway.routes.services import Services
 
 DEFAULT_POLICY = "default"
+SHOWN_CHARS = 80
 OPENAI_MODELS = "omni-moderation", "text-moderation"
 
 router = APIRouter(tags=["openai"])
@@ -62,8 +72,15 @@ class ModerationsBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    input: str | list[str] | list[Part]
+    input: list[Part] = Field(description="Parts; a string, or a list of strings, is text.")
     model: str | None = Field(None, description="May name a policy, name or name@version; `default` otherwise.")
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+        if isinstance(value, list):
+            return [{"type": "text", "text": entry} if isinstance(entry, str) else entry for entry in value]
+        return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
 class ModerationsResult(BaseModel):
@@ -116,7 +133,7 @@ async def answer(request: Request, services: Services) -> dict[str, Any]:
         deadline = Deadline.after(services.request_timeout_s)
         name = asked.model or DEFAULT_POLICY
         reference = DEFAULT_POLICY if name.startswith(OPENAI_MODELS) else name
-        policy = await services.catalogue.policy(reference, deadline)
+        policy = await services.catalogue.policy(named(reference), deadline)
         request_id = request.state.request_id
         judged = await unless_client_leaves(
             request,
@@ -136,6 +153,19 @@ async def answer(request: Request, services: Services) -> dict[str, Any]:
         }
 
 
+def named(reference: str) -> str:
+    """Return a reference that may name a policy.
+
+    Raises:
+        NotFound: it is none, so there is no such policy.
+    """
+    try:
+        split_reference(reference)
+    except InvalidRequest:
+        raise NotFound(f"There is no policy “{reference[:SHOWN_CHARS]}”.") from None
+    return reference
+
+
 def pictures(asked: ModerationsBody, services: Services) -> list[ImageRequest]:
     """Return the pictures of the input.
 
@@ -143,9 +173,8 @@ def pictures(asked: ModerationsBody, services: Services) -> list[ImageRequest]:
         TextNotSupported: there is text, and it is not to be read past.
         InvalidRequest: no picture, or more than allowed.
     """
-    parts: Sequence[Any] = [asked.input] if isinstance(asked.input, str) else asked.input
-    found = [part for part in parts if isinstance(part, ImagePart)]
-    if len(found) < len(parts) and not (services.moderations.ignore_text and found):
+    found = [part for part in asked.input if isinstance(part, ImagePart)]
+    if len(found) < len(asked.input) and not (services.moderations.ignore_text and found):
         raise TextNotSupported(
             "Text is not moderated here, and unread text must not pass as clean; send image_url parts."
         )
@@ -188,7 +217,13 @@ def result(verdicts: Sequence[Verdict], *, review_flags: bool) -> dict[str, Any]
 def openai_error(error: GatewayError) -> Response:
     """Return an error in OpenAI's shape, with our code."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"  # noqa: PLR2004
-    param = "model" if isinstance(error, NotFound) else "input" if isinstance(error, RequestError) else None
+    param = (
+        "model"
+        if isinstance(error, (NotFound, PolicyModelMismatch))
+        else "input"
+        if isinstance(error, RequestError)
+        else None
+    )
     body = {"error": {"message": error.detail, "type": kind, "param": param, "code": error.code}}
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
     return Response(orjson.dumps(body), error.status, headers, "application/json")

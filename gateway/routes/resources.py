@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import orjson
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 from starlette.requests import Request
 
@@ -27,6 +27,7 @@ from gateway.errors import (
 from gateway.policy import Policy
 from gateway.routes.body import read_body, validated
 from gateway.routes.openapi import request_body
+from gateway.routes.parameters import known_parameters
 from gateway.routes.services import Services
 from gateway.saving import SAVE_TIMEOUT_S, Saver
 from gateway.schemas.stored_answers import ResourceOut, ResourcesOut
@@ -37,7 +38,9 @@ ANONYMOUS = "anonymous"  # who changes what is known once there are keys
 T = TypeVar("T")
 KINDS: dict[str, Kind] = {"classifiers": "classifier", "policies": "policy"}
 
-router = APIRouter(tags=["policies"])
+SERVERS_FIELDS = frozenset({"name", "version", "active", "created_at", "bundle_id", "classifiers"})
+
+router = APIRouter(tags=["policies"], dependencies=[Depends(known_parameters)])
 
 
 async def json_body(request: Request) -> dict[str, Any]:
@@ -85,7 +88,20 @@ async def away(reading: Coroutine[Any, Any, T]) -> T:
     except ValueError:
         raise InvalidRequest("A text of the request holds a character that cannot be kept.") from None
     except StoreUnavailable:
-        raise StorageUnavailable("The store cannot be reached; nothing was changed. Try again later.") from None
+        raise StorageUnavailable(
+            "The store does not answer; a change may not have been kept. Try again later."
+        ) from None
+
+
+def written(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a body without what the service itself adds to one, so that what was read can be edited and sent back.
+
+    Raises:
+        InvalidRequest: it was read under another name.
+    """
+    if fields.get("name", name) != name:
+        raise InvalidRequest("Field “name” is another one than the path's; leave it out to save a copy.")
+    return {field: value for field, value in fields.items() if field not in SERVERS_FIELDS}
 
 
 async def refreshed(catalogue: Catalogue) -> None:
@@ -103,9 +119,9 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
 
     async def save(request: Request, name: str, *, activate: bool = True) -> Response:
         services: Services = request.state.services
-        body = validated(body_model, await json_body(request))
+        body = validated(body_model, written(check_name(name), await json_body(request)))
         # Numbers are never given out again, so the number does not tell whether there was anything before.
-        created = await away(services.store.read(kind, check_name(name), None)) is None
+        created = await away(services.store.read(kind, name, None)) is None
         version, _ = await save_version(services, name, body, request.headers.get("if-match"), activate=activate)
         return answer(version, 201 if created else 200)
 
@@ -190,8 +206,13 @@ async def save_version(
         saved = await away(saver.save(name, body, if_match=if_match, activate=activate, actor=ANONYMOUS))
     except PinMissing as gone:
         raise InvalidRequest(f"The classifiers {', '.join(gone.missing)} were deleted meanwhile.") from None
-    except StaleWrite:
-        raise PreconditionFailed("If-Match names another version than the latest; read it again first.") from None
+    except StaleWrite as stale:
+        if stale.latest is None:
+            raise PreconditionFailed(f"If-Match is given, and there is nothing named “{name}” yet.") from None
+        raise PreconditionFailed(
+            f"If-Match does not name the latest version, which is {stale.latest}, in force or a draft; read "
+            f"?version={stale.latest} first."
+        ) from None
     await refreshed(services.catalogue)
     return saved.version, saved.new
 

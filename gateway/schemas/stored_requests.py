@@ -35,6 +35,9 @@ class DryRunBody(Wire):
     def _one_candidate(self) -> DryRunBody:
         if (self.policy is None) == (self.version is None):
             raise ValueError("give exactly one of policy and version")
+        filters = {"since", "until", "decision", "category", "external_id"} & self.model_fields_set
+        if self.images and filters:
+            raise ValueError(f"give images, or {', '.join(sorted(filters))} for stored decisions, not both")
         return self
 
 
