@@ -1,5 +1,6 @@
 # Two images from one file: `gateway` (no torch, no build tools) and `export` (torch, transformers; runs once).
 
+# A tag moves; to build from one and the same image, append its digest: 3.11-slim-bookworm@sha256:…
 ARG PYTHON_TAG=3.11-slim-bookworm
 
 FROM python:${PYTHON_TAG} AS python
@@ -13,20 +14,28 @@ FROM python AS build
 WORKDIR /src
 # Without pip of its own: the finished environment is copied as it is.
 RUN python -m venv --without-pip /opt/venv
-COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY gateway gateway
+COPY requirements requirements
 # Optional extras of the gateway, comma-separated: heic.
 ARG GATEWAY_EXTRAS=
+# By hash, and nothing is built from source.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/venv/bin/python install --constraint constraints.txt ".${GATEWAY_EXTRAS:+[${GATEWAY_EXTRAS}]}"
+    set -f; files="gateway$(printf '%s' "${GATEWAY_EXTRAS:+,$GATEWAY_EXTRAS}")"; \
+    pip --python /opt/venv/bin/python install --require-hashes --only-binary :all: \
+        $(printf '%s' "$files" | tr ',' '\n' | sed 's|.*|--requirement requirements/&.txt|')
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY gateway gateway
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --require-hashes --only-binary :all: --requirement requirements/build.txt \
+    && pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
+    && pip --python /opt/venv/bin/python install --no-deps --no-index /dist/*.whl
 
 
 FROM build AS build-export
 # Another index beside the usual one, for PyTorch's CPU wheels; without it the wheel that also knows CUDA is installed,
-# which runs on both and is some gigabytes larger.
+# which runs on both and is some gigabytes larger. By exact version, not by hash: the wheel depends on the index.
 ARG PIP_EXTRA_INDEX_URL=
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/venv/bin/python install --constraint constraints.txt '.[export]'
+    pip --python /opt/venv/bin/python install --constraint constraints.txt "$(echo /dist/*.whl)[export]"
 
 
 FROM python AS runtime

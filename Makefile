@@ -1,15 +1,19 @@
-# The README's commands. Everything installs into .venv from constraints.txt, once, and only what the target needs.
+# The README's commands. Everything installs into .venv, once, and only what the target needs: the gateway by the hashes in
+# requirements/, the rest in the versions of constraints.txt.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# What is the same artefact everywhere is installed by its hash, and never built here.
+LOCKED := install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+SUPPLY := .venv-supply
 
 MODEL ?= demo
 PRECISION ?= fp32
 DEVICE ?= auto
 export MODEL PRECISION DEVICE
 
-.PHONY: serve test faults lint format bench loadtest train-demo evaluate clean
+.PHONY: serve test faults lint format bench loadtest lock audit sbom train-demo evaluate clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -18,15 +22,22 @@ $(VENV)/.venv-made:
 
 # torch, transformers and a Triton server without Docker. Triton's wheel asks for an old numpy that only its own Python
 # client needs, hence --no-deps.
-$(VENV)/.serve-installed: pyproject.toml constraints.txt | $(VENV)/.venv-made
+$(VENV)/.serve-installed: pyproject.toml constraints.txt requirements/gateway.txt requirements/build.txt | $(VENV)/.venv-made
 	@echo "Installing the gateway, the exporter and Triton into $(VENV) (once) ..."
-	$(PIP) --editable '.[export]'
+	$(BIN)/pip $(LOCKED) --requirement requirements/gateway.txt --requirement requirements/build.txt
+	$(PIP) --no-build-isolation --editable '.[export]'
 	$(PIP) --no-deps nvidia-pytriton
 	@touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.serve-installed
 	@echo "Installing what tests and lint need (once) ..."
-	$(PIP) --editable '.[export,loadtest,dev]'
+	$(PIP) --no-build-isolation --editable '.[export,loadtest,dev]'
+	@touch $@
+
+# An environment of their own: what audits is not among what is audited.
+$(SUPPLY)/.installed: requirements/tools.txt
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/pip $(LOCKED) --requirement requirements/tools.txt
 	@touch $@
 
 serve: $(VENV)/.serve-installed ## Triton and the gateway; MODEL=demo|<hub id>|<folder>|random:<architecture>
@@ -53,6 +64,17 @@ bench: $(VENV)/.dev-installed ## Images a second: REST beside the encoder alone;
 loadtest: $(VENV)/.dev-installed ## Locust, headless, report in reports/
 	$(BIN)/python -m loadtests.run
 
+lock: $(SUPPLY)/.installed ## Write requirements/*.txt anew, with hashes, from pyproject.toml and constraints.txt
+	$(SUPPLY)/bin/python -m scripts.lock --uv $(SUPPLY)/bin/uv
+
+audit: $(SUPPLY)/.installed ## Look all pinned versions up for known vulnerabilities, where the service can be reached
+	$(SUPPLY)/bin/python -m scripts.audit --pip-audit $(SUPPLY)/bin/pip-audit
+
+sbom: $(SUPPLY)/.installed ## The gateway's bill of materials in CycloneDX: reports/sbom.cdx.json
+	@mkdir -p reports
+	$(SUPPLY)/bin/cyclonedx-py requirements requirements/gateway.txt --pyproject pyproject.toml \
+		--output-reproducible --of JSON --output-file reports/sbom.cdx.json
+
 train-demo: $(VENV)/.serve-installed ## Train the demo CLIP from scratch on pictures the script draws
 	$(BIN)/python -m scripts.demo.train
 
@@ -60,5 +82,5 @@ evaluate: $(VENV)/.serve-installed ## The demo CLIP's figures on new pictures
 	$(BIN)/python -m scripts.demo.evaluate
 
 clean: ## Remove the environment, the bundle and all state
-	rm -rf $(VENV) data .cache reports
+	rm -rf $(VENV) $(SUPPLY) data .cache reports
 	find model_repository -mindepth 1 ! -name README.md -delete

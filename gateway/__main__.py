@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import sys
+from pathlib import Path
 
 import uvicorn
 from pydantic import ValidationError
@@ -14,13 +15,14 @@ from gateway.image_formats import DecoderMissing
 from gateway.log_lines import configure_logging
 from gateway.settings import Settings
 
+SECRETS = Path("/run/secrets")  # where Docker and Kubernetes put them: one file a setting, named in lower case
 KEEP_ALIVE_S = 75  # above the 60 s of common load balancers, so that they close first
 
 
 def main() -> int:
     """Serve until told to stop; return the exit code, 2 for a configuration that cannot work."""
     try:
-        settings = Settings()
+        settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
         for part in error.errors(include_url=False):
             name = "_".join(str(step) for step in part["loc"]).upper()

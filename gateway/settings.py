@@ -1,5 +1,6 @@
 """All settings of the gateway, read from environment variables named like the fields in capitals.
 
+What is no variable may be a file in /run/secrets named like the field, so that secrets stay out of the environment.
 Only ``app.py`` and ``__main__.py`` read settings; every stage gets its own limits as a value. The README's table is
 checked against this module.
 """

@@ -203,6 +203,14 @@ def test_the_proxys_errors_are_the_gateways() -> None:
         assert set(body) == {"type", "title", "status", "code", "detail", "request_id"}
 
 
+def test_secrets_of_the_secrets_file_are_settings_and_no_file_of_them_is_committed() -> None:
+    override = compose("docker-compose.secrets.yml")
+    given = override["services"]["gateway"]["secrets"]
+    assert set(given) == set(override["secrets"]) <= set(Settings.model_fields)
+    assert all(secret["file"] == f"./secrets/{name}" for name, secret in override["secrets"].items())
+    assert "secrets/" in text_of(".gitignore").splitlines()
+
+
 def test_the_proxys_body_cap_is_the_gateways() -> None:
     environment = services()["proxy"]["environment"]
     assert int(environment["PROXY_MAX_BODY_BYTES"]) == Settings.model_fields["max_body_bytes"].default
