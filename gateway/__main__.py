@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import resource
 import sys
 from pathlib import Path
 
 import uvicorn
 from pydantic import ValidationError
 
-from gateway.app import create_app
+from gateway.app import connection_protocol, create_app
 from gateway.bundle import BundleError
 from gateway.image_formats import DecoderMissing
 from gateway.log_lines import configure_logging
@@ -40,8 +41,11 @@ def main() -> int:
     except (BundleError, DecoderMissing) as error:
         sys.stderr.write(f"gateway: {error}.\n")
         return 2
+    allow_open_files()
     uvicorn.run(
         app,
+        http=connection_protocol(settings),
+        ws="none",
         host=settings.gateway_host,
         port=settings.gateway_port,
         log_config=None,  # its lines go through ours
@@ -52,6 +56,12 @@ def main() -> int:
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
     return 0
+
+
+def allow_open_files() -> None:
+    """Raise the soft limit on open files to the hard one: each connection is one, and 1,024 is a common default."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def is_loopback(host: str) -> bool:

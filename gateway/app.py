@@ -43,6 +43,7 @@ from gateway.routes import (
 from gateway.routes.body import BodyRules
 from gateway.routes.middleware import RequestContext
 from gateway.routes.problems import install_handlers
+from gateway.routes.protocol import ConnectionLimits, protocol_with
 from gateway.routes.services import ModerationsRules, Services
 from gateway.saving import Saver
 from gateway.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
@@ -115,6 +116,7 @@ def create_app(settings: Settings | None = None, make_encoder: MakeEncoder = tri
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,  # it would send clients to whatever host they named
     )
     app.include_router(classify.router)
     app.include_router(embeddings.router)
@@ -130,6 +132,11 @@ def create_app(settings: Settings | None = None, make_encoder: MakeEncoder = tri
     openapi.install_docs(app)
     openapi.install(app, BODIES, examples())
     return app
+
+
+def connection_protocol(settings: Settings) -> type[asyncio.Protocol]:
+    """Return what uvicorn is to read connections with."""
+    return protocol_with(ConnectionLimits(settings.max_connections, settings.header_timeout_s))
 
 
 @asynccontextmanager

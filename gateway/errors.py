@@ -46,6 +46,18 @@ class InvalidRequest(RequestError):
     """A field is missing, contradictory or out of range."""
 
 
+class HttpMalformed(RequestError):
+    """Not HTTP as RFC 9110 and RFC 9112 have it."""
+
+    status, code, title = 400, "http_malformed", "Malformed HTTP request"
+
+
+class HeadersTooLarge(RequestError):
+    """The target and headers are over their cap."""
+
+    status, code, title = 431, "headers_too_large", "Request headers too large"
+
+
 class InvalidJson(RequestError):
     """The body is not JSON."""
 

@@ -16,6 +16,9 @@ RETRY_AFTER_S = 1
 class Admission:
     """Counts requests in flight and the bytes of their bodies; refuses at once what would go over.
 
+    A request counts as in flight from the end of its body: until then it is its bytes that count, so that clients who
+    send slowly take no places from those who do not.
+
     Args:
         max_requests: requests at a time.
         max_bytes: body bytes at a time.
@@ -31,22 +34,39 @@ class Admission:
 
     @contextmanager
     def request(self) -> Iterator[Reservation]:
-        """Admit one request; yields the account on which its body's bytes are reserved.
+        """Take one request up; yields the account on which its body's bytes are reserved and its work is begun.
 
         Raises:
             Overloaded: as many requests as allowed are in flight.
         """
-        if self._requests >= self._max_requests:
-            raise Overloaded("The service is working on as many requests as it takes.", retry_after_s=RETRY_AFTER_S)
-        self._requests += 1
-        self._observe(self._requests)
+        self.check_room()
         reservation = Reservation(self)
         try:
             yield reservation
         finally:
-            self._requests -= 1
             self._bytes -= reservation.held_bytes
-            self._observe(self._requests)
+            if reservation.working:
+                self._requests -= 1
+                self._observe(self._requests)
+
+    def check_room(self) -> None:
+        """Check that one more request may be in flight.
+
+        Raises:
+            Overloaded: as many as allowed are.
+        """
+        if self._requests >= self._max_requests:
+            raise Overloaded("The service is working on as many requests as it takes.", retry_after_s=RETRY_AFTER_S)
+
+    def begin(self) -> None:
+        """Count one request as in flight.
+
+        Raises:
+            Overloaded: as many as allowed are.
+        """
+        self.check_room()
+        self._requests += 1
+        self._observe(self._requests)
 
     def reserve(self, count: int) -> None:
         """Take ``count`` bytes.
@@ -60,11 +80,12 @@ class Admission:
 
 
 class Reservation:
-    """The bytes of one request's body."""
+    """One request's account: the bytes it holds, and whether it is being worked on."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self.held_bytes = 0
+        self.working = False
 
     def grow_to(self, total: int) -> None:
         """Hold at least ``total`` bytes.
@@ -75,6 +96,16 @@ class Reservation:
         if total > self.held_bytes:
             self._admission.reserve(total - self.held_bytes)
             self.held_bytes = total
+
+    def begin(self) -> None:
+        """Count the request as in flight: its body is there.
+
+        Raises:
+            Overloaded: as many as allowed are.
+        """
+        if not self.working:
+            self._admission.begin()
+            self.working = True
 
 
 class MemoryBudget:

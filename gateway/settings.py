@@ -48,11 +48,17 @@ class Settings(BaseSettings):
     drain_timeout_s: int = Field(
         30, ge=0, le=600, description="On SIGTERM, how long accepted requests may take to end."
     )
+    max_connections: int = Field(2048, ge=1, le=65535, description="Connections at a time; one more gets 503.")
+    header_timeout_s: float = Field(10.0, gt=0, le=600, description="How long a client may take to send its headers.")
     body_timeout_s: float = Field(30.0, gt=0, le=600, description="How long a client may take to send its body.")
     max_body_bytes: int = Field(64 * MIB, ge=1024, description="Bytes of a request body.")
     max_json_bytes: int = Field(MIB, ge=1024, description="Bytes of a JSON body without its base64 pictures.")
     max_requests_in_flight: int = Field(256, ge=1, description="Requests worked on at a time; one more gets 503.")
-    max_bytes_in_flight: int = Field(512 * MIB, ge=MIB, description="Body bytes held at a time; one more gets 503.")
+    max_bytes_in_flight: int = Field(
+        512 * MIB,
+        ge=MIB,
+        description="Body bytes held at a time, JSON counted three times; one more gets 503.",
+    )
 
     max_images: int = Field(32, ge=1, le=1024, description="Pictures in a request.")
     max_inferences: int = Field(64, ge=1, le=4096, description="Views and frames of a request that are encoded.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +15,8 @@ from starlette.requests import Request
 from gateway.classifiers import REFERENCE_PATTERN
 from gateway.errors import (
     GatewayError,
+    HttpMalformed,
+    InvalidJson,
     InvalidLabels,
     InvalidRequest,
     PayloadTooLarge,
@@ -32,6 +34,11 @@ SHOWN_ERRORS = 3
 INTERNAL_STEPS = frozenset({"EmbeddingInput", "query", "path", "body"})  # of pydantic's and FastAPI's own
 LARGE_BYTES = 1 << 18
 PATTERNS: Mapping[str, str] = {REFERENCE_PATTERN: "must be a name in lower case, or name@version"}
+JSON_WEIGHT = 3  # the body, its text and its values; later the base64 text, the same without blanks, and the pictures
+WIDE_JSON_WEIGHT = 6  # Python's text takes four bytes a character if one of them is beyond U+FFFF
+GRACE = 1 / 6  # of the time for a body
+LENGTH_DIGITS = 19  # more do not fit into 64 bits, and the server refuses them before
+BODY_CUT = "body_cut"  # in the request's state: the connection ended before the body did
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +60,26 @@ class RawBody:
 
 
 async def read_body(request: Request, rules: BodyRules, reservation: Reservation) -> RawBody:
-    """Read and take apart the body.
+    """Read and take apart the body; with its end the request's work begins.
 
     Raises:
         UnsupportedMediaType: neither JSON nor multipart.
         PayloadTooLarge: over a cap, found before it is all read.
         InvalidJson, MultipartMalformed, InvalidRequest: not what the Content-Type says.
-        Overloaded: the service holds as many bytes as it takes.
+        Overloaded: the service holds as many bytes, or works on as many requests, as it takes.
         RequestTimeout: the client took too long to send it.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind not in {b"application/json", b"multipart/form-data"}:
         raise UnsupportedMediaType("Send application/json or multipart/form-data.")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal():
-        if int(declared) > rules.max_body_bytes:
-            raise _too_large(rules)
-        reservation.grow_to(int(declared))
-    try:
-        async with asyncio.timeout(rules.timeout_s):
-            if kind == b"application/json":
-                return RawBody(await _read_json(request, rules, reservation), ())
-            reader = MultipartReader(options.get(b"boundary"))
-            async for chunk in _capped(request, rules, reservation):
-                reader.feed(chunk)
-            return RawBody(None, tuple(reader.parts()))
-    except TimeoutError:
-        raise RequestTimeout(f"The body was not all sent within {rules.timeout_s:g} s.") from None
+    if kind == b"application/json":
+        body = RawBody(await _read_json(request, rules, reservation), ())
+    else:
+        reader = MultipartReader(options.get(b"boundary"))
+        await _receive(request, rules, reservation, reader.feed)
+        body = RawBody(None, tuple(reader.parts()))
+    reservation.begin()
+    return body
 
 
 async def read_plain(request: Request, rules: BodyRules, reservation: Reservation) -> tuple[str, bytes]:
@@ -87,36 +87,71 @@ async def read_plain(request: Request, rules: BodyRules, reservation: Reservatio
 
     Raises:
         PayloadTooLarge, Overloaded, RequestTimeout: as ``read_body``.
+        HttpMalformed: the connection ended before the body did.
     """
     kind, _ = parse_options_header(request.headers.get("content-type", ""))
     body = bytearray()
-    try:
-        async with asyncio.timeout(rules.timeout_s):
-            async for chunk in _capped(request, rules, reservation):
-                body += chunk
-    except TimeoutError:
-        raise RequestTimeout(f"The body was not all sent within {rules.timeout_s:g} s.") from None
+    await _receive(request, rules, reservation, body.extend)
+    if _is_cut(request):
+        raise HttpMalformed("The connection ended before the body did.")
+    reservation.begin()
     return kind.decode("latin-1").lower(), bytes(body)
 
 
-async def _capped(request: Request, rules: BodyRules, reservation: Reservation) -> AsyncIterator[bytes]:
-    total = 0
-    async for chunk in request.stream():
-        total += len(chunk)
-        if total > rules.max_body_bytes:
-            raise _too_large(rules)
-        reservation.grow_to(total)
-        yield chunk
+async def _receive(
+    request: Request, rules: BodyRules, reservation: Reservation, take: Callable[[bytes], None], weight: int = 1
+) -> None:
+    """Hand on the body piece by piece under its caps; a declared length is reserved before anything is read.
+
+    A client has ``timeout_s`` for the whole, and has to be on course for that: behind a declared length by more than
+    GRACE of the time, it is given up early, so that nobody holds room for much by sending little.
+
+    Args:
+        request: whose body.
+        rules: its caps.
+        reservation: its account.
+        take: gets each piece.
+        weight: copies of the body that are held while it is worked on.
+    """
+    declared = _declared(request)
+    if declared > rules.max_body_bytes:
+        raise _too_large(rules)
+    reservation.grow_to(declared * weight)
+    total, begun_s = 0, asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(rules.timeout_s * (GRACE if declared else 1)) as scope:
+            async for chunk in request.stream():
+                total += len(chunk)
+                if total > rules.max_body_bytes:
+                    raise _too_large(rules)
+                reservation.grow_to(total * weight)
+                take(chunk)
+                if declared:
+                    scope.reschedule(begun_s + rules.timeout_s * min(1.0, GRACE + total / declared))
+    except TimeoutError:
+        raise RequestTimeout(f"The body was not all sent within {rules.timeout_s:g} s, nor in time for that.") from None
+
+
+def _declared(request: Request) -> int:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdecimal() and len(length) < LENGTH_DIGITS else 0
+
+
+def _is_cut(request: Request) -> bool:
+    return bool(request.scope.get("state", {}).get(BODY_CUT))
 
 
 async def _read_json(request: Request, rules: BodyRules, reservation: Reservation) -> dict[str, Any]:
     body = bytearray()
-    async for chunk in _capped(request, rules, reservation):
-        body += chunk
+    await _receive(request, rules, reservation, body.extend, JSON_WEIGHT)
+    if _is_cut(request):
+        raise InvalidJson("The connection ended before the body did.")
+    if not body.isascii():
+        reservation.grow_to(len(body) * WIDE_JSON_WEIGHT)
     if len(body) > LARGE_BYTES:
-        parsed = await asyncio.to_thread(parse_object, bytes(body), rules.max_json_bytes)
+        parsed = await asyncio.to_thread(parse_object, body, rules.max_json_bytes)
     else:
-        parsed = parse_object(bytes(body), rules.max_json_bytes)
+        parsed = parse_object(body, rules.max_json_bytes)
     pictures = sum(len(text) for text in _base64_texts(parsed))
     if len(body) - pictures > rules.max_json_bytes:
         raise PayloadTooLarge(f"Without its base64 images the JSON is over {rules.max_json_bytes} bytes.")

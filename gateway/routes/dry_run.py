@@ -18,9 +18,10 @@ from gateway.errors import InvalidRequest
 from gateway.moderation import policy_out, verdict_out
 from gateway.routes.body import validated
 from gateway.routes.decisions import aware
+from gateway.routes.leaving import unless_client_leaves
 from gateway.routes.openapi import request_body
 from gateway.routes.pictures import image_request
-from gateway.routes.resources import away, json_body
+from gateway.routes.resources import admitted, away
 from gateway.routes.services import Services
 from gateway.saving import SAVE_TIMEOUT_S
 from gateway.schemas.stored_answers import DryRunOut
@@ -43,11 +44,20 @@ async def dry_run(request: Request, name: str) -> Response:
 
     Over stored vectors neither a picture nor the model is needed.
     """
-    services: Services = request.state.services
-    asked = validated(DryRunBody, await json_body(request))
-    request.state.images = len(asked.images)
+    async with admitted(request) as given:
+        asked = validated(DryRunBody, given)
+        request.state.images = len(asked.images)
+        return await unless_client_leaves(request, compared(asked, request.state.services, check_name(name)))
+
+
+async def compared(asked: DryRunBody, services: Services, name: str) -> Response:
+    """Return the comparison as a response.
+
+    Raises:
+        GatewayError: there is no such policy, or the candidate cannot work.
+    """
     deadline = Deadline.after(SAVE_TIMEOUT_S)
-    active = await services.catalogue.policy(check_name(name), deadline)
+    active = await services.catalogue.policy(name, deadline)
     if asked.policy is not None:
         candidate, _ = await services.catalogue.bind_candidate(name, asked.policy, deadline)
     else:

@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, metrics, one log line a request, and an answer to what nobody caught."""
+"""The outermost layer: request ids, security headers, metrics, a log line, an answer to what nobody caught."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import InternalError
+from gateway.errors import GatewayError, HttpMalformed, InternalError
 from gateway.routes.leaving import ClientLeft
-from gateway.routes.problems import problem_response
+from gateway.routes.problems import SECURITY_HEADERS, problem_response
 from gateway.telemetry import Metrics
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# uri-host [":" port] of RFC 9110, 7.2; an http address has a host, so that an empty one is refused too.
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+,;=-]{1,255})(:[0-9]{0,5})?")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})  # RFC 9110, 5789
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds: seen at the level debug
 NOTED = ("images", "code")  # what routes and handlers put into the request's state for its log line
@@ -42,56 +44,87 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        exchange = _Exchange(scope, receive, send)
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
         start = time.perf_counter()
-        status = CLIENT_CLOSED
-        bytes_in = bytes_out = 0
-
-        async def receive_counted() -> Message:
-            nonlocal bytes_in
-            message = await receive()
-            bytes_in += len(message.get("body", b""))
-            return message
-
-        async def send_marked(message: Message) -> None:
-            nonlocal status, bytes_out
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers.setdefault("Cache-Control", "no-store")
-            bytes_out += len(message.get("body", b"")) if scope["method"] != "HEAD" else 0
-            await send(message)
-
         try:
-            await self._app(scope, receive_counted, send_marked)
+            if is_addressed(scope["http_version"], exchange.headers.getlist("host")):
+                await self._app(scope, exchange.receive, exchange.send)
+            else:
+                await self._answer(exchange, HttpMalformed("A request names its host once, as host or host:port."))
         except (ClientLeft, ClientDisconnect):
             pass  # nobody is there to be told, and nothing went wrong here
         except Exception:  # noqa: BLE001 - the last net: the client gets a problem document, the log the trace
             self._log.exception("unhandled error")
-            self._metrics.errors.labels(InternalError.code).inc()
-            if status == CLIENT_CLOSED:
-                answer = problem_response(InternalError("The service failed; nothing was decided."), request_id)
-                await answer(scope, receive, send_marked)
+            await self._answer(exchange, InternalError("The service failed; nothing was decided."))
         finally:
-            elapsed = time.perf_counter() - start
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in METHODS else "other"  # a client's own word is not kept
-            self._metrics.requests.labels(method, route, str(status)).inc()
-            self._metrics.request_seconds.labels(route).observe(elapsed)
-            self._log.log(
-                logging.DEBUG if route in PROBES else logging.INFO,
-                "request",
-                method=method,
-                route=route,
-                status=status,
-                elapsed_ms=round(elapsed * 1e3, 1),
-                bytes_in=bytes_in,
-                bytes_out=bytes_out,
-                **{name: scope["state"][name] for name in NOTED if name in scope["state"]},
-            )
+            self._note(scope, exchange, time.perf_counter() - start)
+
+    async def _answer(self, exchange: _Exchange, error: GatewayError) -> None:
+        """Count an error, and answer with it if there was no answer yet."""
+        self._metrics.errors.labels(error.code).inc()
+        if exchange.status == CLIENT_CLOSED:
+            answer = problem_response(error, exchange.request_id)
+            await answer(exchange.scope, exchange.receive, exchange.send)
+
+    def _note(self, scope: Scope, exchange: _Exchange, elapsed_s: float) -> None:
+        """Count and log a request."""
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in METHODS else "other"  # a client's own word is not kept
+        self._metrics.requests.labels(method, route, str(exchange.status)).inc()
+        self._metrics.request_seconds.labels(route).observe(elapsed_s)
+        self._log.log(
+            logging.DEBUG if route in PROBES else logging.INFO,
+            "request",
+            method=method,
+            route=route,
+            status=exchange.status,
+            elapsed_ms=round(elapsed_s * 1e3, 1),
+            bytes_in=exchange.bytes_in,
+            bytes_out=exchange.bytes_out,
+            **{name: scope["state"][name] for name in NOTED if name in scope["state"]},
+        )
+
+
+class _Exchange:
+    """One request and its answer on their way through: headers added, bytes counted."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.headers = Headers(scope=scope)
+        given = self.headers.get("x-request-id", "")
+        self.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = self.request_id
+        self.status = CLIENT_CLOSED
+        self.bytes_in = self.bytes_out = 0
+        self._unread = self.headers.get("content-length", "0") != "0" or "transfer-encoding" in self.headers
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Message:
+        """Pass on a piece of the body."""
+        message = await self._receive()
+        self.bytes_in += len(message.get("body", b""))
+        self._unread = self._unread and bool(message.get("more_body", False))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on a piece of the answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            if self._unread:
+                headers["Connection"] = "close"  # what follows is the rest of a body that nobody reads
+        self.bytes_out += len(message.get("body", b"")) if self.scope["method"] != "HEAD" else 0
+        await self._send(message)
+
+
+def is_addressed(http_version: str, hosts: list[str]) -> bool:
+    """Tell whether a request names its host as RFC 9112, 3.2 asks for; HTTP/1.0 may leave it out."""
+    if not hosts:
+        return http_version == "1.0"
+    return len(hosts) == 1 and HOST.fullmatch(hosts[0]) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -17,6 +19,17 @@ from gateway.telemetry import Metrics
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:clip-gateway:problem:"
+# On every answer, also those that never reach the application. /docs has a content policy of its own.
+SECURITY_HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        "Cache-Control": "no-store",
+    }
+)
 
 
 def problem(error: GatewayError, request_id: str) -> dict[str, Any]:

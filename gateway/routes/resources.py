@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import orjson
@@ -43,18 +44,30 @@ SERVERS_FIELDS = frozenset({"name", "version", "active", "created_at", "bundle_i
 router = APIRouter(tags=["policies"], dependencies=[Depends(known_parameters)])
 
 
-async def json_body(request: Request) -> dict[str, Any]:
-    """Return the JSON object of a request, under the caps.
+@asynccontextmanager
+async def admitted(request: Request) -> AsyncIterator[dict[str, Any]]:
+    """Yield the JSON object of a request, under the caps; it counts as in flight while inside.
 
     Raises:
         RequestError: none, or not one.
+        Overloaded: the service works on as many requests as it takes.
     """
     services: Services = request.state.services
     with services.admission.request() as reservation:
         body = await read_body(request, services.body_rules, reservation)
-    if body.json is None:
-        raise UnsupportedMediaType("Send application/json.")
-    return body.json
+        if body.json is None:
+            raise UnsupportedMediaType("Send application/json.")
+        yield body.json
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """Return the JSON object of a request whose work is small.
+
+    Raises:
+        RequestError, Overloaded: as ``admitted``.
+    """
+    async with admitted(request) as body:
+        return body
 
 
 def out(version: Version) -> dict[str, Any]:
@@ -119,10 +132,11 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
 
     async def save(request: Request, name: str, *, activate: bool = True) -> Response:
         services: Services = request.state.services
-        body = validated(body_model, written(check_name(name), await json_body(request)))
-        # Numbers are never given out again, so the number does not tell whether there was anything before.
-        created = await away(services.store.read(kind, name, None)) is None
-        version, _ = await save_version(services, name, body, request.headers.get("if-match"), activate=activate)
+        async with admitted(request) as given:
+            body = validated(body_model, written(check_name(name), given))
+            # Numbers are never given out again, so the number does not tell whether there was anything before.
+            created = await away(services.store.read(kind, name, None)) is None
+            version, _ = await save_version(services, name, body, request.headers.get("if-match"), activate=activate)
         return answer(version, 201 if created else 200)
 
     async def names(request: Request) -> Response:
@@ -146,8 +160,9 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
 
     async def activate(request: Request, name: str) -> Response:
         services: Services = request.state.services
-        wanted = validated(Activation, await json_body(request)).version
-        return answer(await activate_version(services, kind, check_name(name), wanted))
+        async with admitted(request) as given:
+            wanted = validated(Activation, given).version
+            return answer(await activate_version(services, kind, check_name(name), wanted))
 
     async def delete(request: Request, name: str) -> Response:
         services: Services = request.state.services

@@ -16,7 +16,7 @@ class _NotANumber(ValueError):
     """NaN or an infinity."""
 
 
-def parse_object(body: bytes, max_tokens: int) -> dict[str, Any]:
+def parse_object(body: bytes | bytearray, max_tokens: int) -> dict[str, Any]:
     """Return the object that the body holds.
 
     Args:

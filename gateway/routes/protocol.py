@@ -1,0 +1,256 @@
+"""HTTP/1.1 connections: uvicorn's protocol on llhttp, with the caps that it lacks and errors of our own form.
+
+uvicorn ends no slow head, caps no header, answers what it cannot parse in plain text, and closes a connection whose
+body it has not read, so that the client's kernel throws the answer away. Here
+
+- a head has to be whole in time and within ``MAX_HEAD_BYTES``; one connection too many is told so and closed;
+- a body is not read on before the application asks for it, so that what is refused is refused before it is read;
+- an answer that comes before the end of the body is followed by a half-close, and the rest of the body is read and
+  thrown away for a while, as nginx's ``lingering_close`` does it: the client can finish sending, and read why.
+
+What is read past in this way takes no memory. llhttp itself refuses Content-Length beside Transfer-Encoding, repeated
+lengths, and line ends that others may see elsewhere (RFC 9112, 6.1 and 11.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import uuid
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.errors import GatewayError, HeadersTooLarge, HttpMalformed, Overloaded, RequestTimeout
+from gateway.routes.body import BODY_CUT
+from gateway.routes.problems import SECURITY_HEADERS, problem_response
+
+MAX_HEAD_BYTES = 32 * 1024
+LINGER_S = 60.0
+LINGER_BYTES = 256 * 1024 * 1024
+RETRY_AFTER_S = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Connections at a time, and seconds for a head."""
+
+    max_connections: int
+    head_timeout_s: float
+
+
+def protocol_with(limits: ConnectionLimits) -> type[GuardedProtocol]:
+    """Return the protocol for uvicorn's ``http``, which makes one of it for each connection."""
+    return type("LimitedProtocol", (GuardedProtocol,), {"limits": limits})
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection; ``limits`` are those of the class that ``protocol_with`` returns."""
+
+    limits: ClassVar[ConnectionLimits]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
+        super().__init__(*args, **kwargs)
+        self._in_head = True  # before, between and within heads
+        self._message_open = False  # from a message's first byte to its last
+        self._fed_bytes = 0  # since the last message's end, while in a head
+        self._head_bytes = 0  # of names and values of this message
+        self._fault: GatewayError | None = None
+        self._lingering = False
+        self._discarded_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or say that there are too many."""
+        super().connection_made(transport)
+        open_now = len(self.connections)
+        if open_now > 2 * self.limits.max_connections:
+            transport.abort()
+        elif open_now > self.limits.max_connections:
+            self._refuse(Overloaded("The service has as many connections as it takes.", retry_after_s=RETRY_AFTER_S))
+        else:
+            self._start_timer(self.limits.head_timeout_s, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End all waiting for this connection."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, or throw away what comes after an early answer."""
+        if self._lingering:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > LINGER_BYTES:
+                self.transport.abort()
+            return
+        if self.transport.is_closing():
+            return
+        if self._in_head:
+            self._fed_bytes += len(data)
+            if self._timer is None:
+                self._start_timer(self.limits.head_timeout_s, self._head_is_late)
+        super().data_received(data)
+        if self._in_head and self._fed_bytes > MAX_HEAD_BYTES and not self._ending:
+            self._fault = _head_too_large()
+            self.send_400_response("")
+
+    def eof_received(self) -> None:
+        """Let a request whose body is cut short be answered; any other end closes the connection."""
+        cycle = self.cycle
+        if self._in_head or not self._message_open or cycle is None or cycle.response_complete or self._lingering:
+            return None
+        cycle.scope["state"][BODY_CUT] = True
+        cycle.keep_alive = cycle.more_body = self._message_open = False
+        cycle.message_event.set()
+        return True  # type: ignore[return-value] # asyncio: the transport stays open for writing
+
+    def on_message_begin(self) -> None:
+        """Begin to count a message's head."""
+        super().on_message_begin()
+        self._message_open = True
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the target."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers are counted and mean nothing."""
+        self._count(len(name) + len(value) + 4)
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start the request; its body waits until it is asked for."""
+        self._in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+        self.cycle.transport = _Outgoing(self)
+        if any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers):
+            self.flow.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """Note the end of a message."""
+        super().on_message_complete()
+        self._message_open = False
+        self._in_head = True
+        self._fed_bytes = 0
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, unless the connection ends here."""
+        if self._lingering:
+            self.server_state.total_requests += 1
+        else:
+            super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is not ours
+        """Refuse what is no HTTP; an earlier request that is still worked on gets its own answer and is the last."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True  # its body cannot be read on
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.abort()
+                return
+        self._refuse(self._fault or HttpMalformed("The request cannot be read as HTTP/1.1 (RFC 9112)."))
+
+    def shutdown(self) -> None:
+        """Begin to end; a client that is reading why it was refused has another second."""
+        if self._lingering:
+            self._start_timer(1.0, self.transport.abort)
+        else:
+            super().shutdown()
+
+    def close_gently(self) -> None:
+        """Close the connection such that the client can still read what was written."""
+        if not self._message_open:
+            self.transport.close()
+            return
+        self._linger()
+
+    @property
+    def _ending(self) -> bool:
+        return self._lingering or self.transport.is_closing()
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer without the application."""
+        if self._ending:
+            return
+        request_id = uuid.uuid4().hex
+        answer = problem_response(error, request_id)
+        answer.headers.update({**SECURITY_HEADERS, "X-Request-ID": request_id, "Connection": "close"})
+        lines = [f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}".encode()]
+        lines += [name + b": " + value for name, value in [*self.server_state.default_headers, *answer.raw_headers]]
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + bytes(answer.body))
+        self._linger()
+
+    def _linger(self) -> None:
+        if self._ending:
+            return
+        self._lingering = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._unset_keepalive_if_required()
+        self._start_timer(LINGER_S, self.transport.abort)
+        self.flow.resume_reading()
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._fault = _head_too_large()
+            raise ValueError  # llhttp ends the parsing, and ``send_400_response`` tells why
+
+    def _head_is_late(self) -> None:
+        self._timer = None
+        cycle = self.cycle
+        if self._ending:
+            return
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False  # an earlier request is still worked on
+        elif self._message_open:
+            self._refuse(RequestTimeout(f"The head was not all sent within {self.limits.head_timeout_s:g} s."))
+        else:
+            self.transport.close()
+
+    def _start_timer(self, seconds: float, call: Any) -> None:  # noqa: ANN401 - any function without arguments
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, call)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        if self.cycle is not None:
+            self.cycle.keep_alive = False  # answered as what it is besides, and then the connection ends
+
+
+class _Outgoing(asyncio.Transport):
+    """The transport as uvicorn's request sees it; to close it is to close gently."""
+
+    def __init__(self, protocol: GuardedProtocol) -> None:
+        super().__init__()
+        self._protocol = protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send."""
+        self._protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        """Tell whether nothing can be sent any more."""
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        """End the connection once the answer has been read."""
+        self._protocol.close_gently()
+
+
+def _head_too_large() -> HeadersTooLarge:
+    return HeadersTooLarge(f"The request's target and headers are over {MAX_HEAD_BYTES} bytes.")

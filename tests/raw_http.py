@@ -1,0 +1,79 @@
+"""HTTP by hand, for requests that no client library would send."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+CONNECT_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """The first answer on a connection, and whether the server then closed it."""
+
+    status_code: int
+    headers: dict[str, str]
+    content: bytes
+    closed: bool
+
+    @property
+    def text(self) -> str:
+        return self.content.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+@contextmanager
+def connection(address: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Iterator[socket.socket]:
+    """Connect to ``http://host:port``."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=timeout_s) as made:
+        yield made
+
+
+def read_answer(made: socket.socket) -> RawAnswer:
+    """Read one answer; a connection that the server resets instead raises ConnectionResetError."""
+    answer = http.client.HTTPResponse(made)
+    answer.begin()
+    content = answer.read()
+    headers = {name.lower(): value for name, value in answer.getheaders()}
+    closed = False
+    if headers.get("connection") == "close":
+        with contextlib.suppress(ConnectionResetError):  # the answer is read; only that it ends counts
+            closed = made.recv(1) == b""
+    return RawAnswer(answer.status, headers, content, closed)
+
+
+def send_raw(address: str, *pieces: bytes, half_close: bool = False) -> RawAnswer:
+    """Send bytes as they are and read the answer."""
+    with connection(address) as made:
+        for piece in pieces:
+            made.sendall(piece)
+        if half_close:
+            made.shutdown(socket.SHUT_WR)
+        return read_answer(made)
+
+
+def head(*lines: str, path: str = "/v1/classify", method: str = "POST", host: str | None = "x") -> bytes:
+    """Return a request's head with these header lines."""
+    first = [f"{method} {path} HTTP/1.1"] + ([] if host is None else [f"Host: {host}"])
+    return "\r\n".join([*first, *lines, "", ""]).encode("latin-1")
+
+
+def form(boundary: str, *parts: tuple[str, bytes]) -> bytes:
+    """Return a multipart body of parts, each its header lines and its content."""
+    lines = [f"--{boundary}\r\n{lead}\r\n\r\n".encode() + content + b"\r\n" for lead, content in parts]
+    return b"".join(lines) + f"--{boundary}--\r\n".encode()
+
+
+def field(name: str, filename: str | None = None) -> str:
+    """Return the header line of a part."""
+    return f'Content-Disposition: form-data; name="{name}"' + ("" if filename is None else f'; filename="{filename}"')
