@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from gateway.app import connection_protocol, create_app
@@ -20,8 +22,12 @@ SECRETS = Path("/run/secrets")  # where Docker and Kubernetes put them: one file
 KEEP_ALIVE_S = 75  # above the 60 s of common load balancers, so that they close first
 
 
-def main() -> int:
-    """Serve until told to stop; return the exit code, 2 for a configuration that cannot work."""
+def main(make_app: Callable[[Settings], FastAPI] = create_app) -> int:
+    """Serve until told to stop; return the exit code, 2 for a configuration that cannot work.
+
+    Args:
+        make_app: makes the application; tests put another internet into it.
+    """
     try:
         settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
@@ -37,7 +43,7 @@ def main() -> int:
         )
         return 2
     try:
-        app = create_app(settings)
+        app = make_app(settings)
     except (BundleError, DecoderMissing) as error:
         sys.stderr.write(f"gateway: {error}.\n")
         return 2

@@ -10,15 +10,12 @@ is allowed only inside global unicast (2000::/3), and one that carries an IPv4 a
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Protocol
 from urllib.parse import quote, urljoin
+
+from gateway.host_rules import HostRules
 
 Address = IPv4Address | IPv6Address
 
@@ -152,15 +149,18 @@ class UrlRules:
     Attributes:
         ports: that URLs may name.
         max_url_chars: length of a URL.
-        allowed_test_hosts: ``host:port`` pairs exempt from the rules on names, addresses and ports; for tests and
-            for a picture store inside the own network.
-        forbidden_hosts: names and addresses that are the gateway's own, forbidden though public.
+        allowed_hosts: the only hosts that URLs may name, addresses as they are written; empty: any. It restricts: a
+            host on it is judged like any other.
+        forbidden_hosts: forbidden though public: the gateway's own names and addresses, and what stands behind it.
+        allowed_test_hosts: ``host:port`` pairs exempt from the rules on names, addresses and ports, for tests. A pair
+            opens that one port and no other, for URLs as for redirects.
     """
 
     ports: tuple[int, ...] = (80, 443)
     max_url_chars: int = 2048
+    allowed_hosts: HostRules = HostRules()  # noqa: RUF009 - immutable
+    forbidden_hosts: HostRules = HostRules()  # noqa: RUF009 - immutable
     allowed_test_hosts: frozenset[str] = frozenset()
-    forbidden_hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +205,18 @@ def parse_url(url: str, rules: UrlRules) -> SourceUrl | None:
     if exempt:
         return SourceUrl(scheme, host.strip("[]"), port, path, parse_answer(host.strip("[]")), exempt=True)
     judged = parse_host(host)
-    if judged is None or port not in rules.ports or host.strip("[]") in rules.forbidden_hosts:
+    if judged is None or port not in rules.ports:
+        return None
+    if rules.forbidden_hosts.covers(judged) or (rules.allowed_hosts and not rules.allowed_hosts.covers(judged)):
         return None
     if isinstance(judged, str):
         return SourceUrl(scheme, judged, port, path, None, exempt=False)
     return SourceUrl(scheme, str(judged), port, path, judged, exempt=False)
+
+
+def may_connect(address: Address, rules: UrlRules) -> bool:
+    """Say whether an address that a name leads to may be connected to."""
+    return is_public(address) and not rules.forbidden_hosts.covers(address)
 
 
 def redirect_target(source: SourceUrl, location: str, rules: UrlRules) -> SourceUrl | None:
@@ -221,62 +228,3 @@ def redirect_target(source: SourceUrl, location: str, rules: UrlRules) -> Source
     except ValueError:
         return None
     return parse_url(joined, rules)
-
-
-class Resolver(Protocol):
-    """Looks names up; tests bring their own."""
-
-    async def resolve(self, host: str, port: int) -> Sequence[str]:
-        """Return all addresses of a name, best first, as text.
-
-        Raises:
-            OSError: there is no such name, or no answer.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Free what the resolver holds."""
-        ...
-
-
-class SystemResolver:
-    """``getaddrinfo`` in a few threads of its own.
-
-    It cannot be interrupted: a caller that gives up leaves its thread busy until the name server's own timeout. So a
-    look-up waits for a free thread rather than for a place in a queue that grows, and a burst of names with dead name
-    servers slows other look-ups down, but never other work of the process.
-
-    Args:
-        max_lookups: threads, and look-ups at a time.
-    """
-
-    def __init__(self, max_lookups: int = 16) -> None:
-        self._threads = ThreadPoolExecutor(max_workers=max_lookups, thread_name_prefix="resolve")
-        self._free = asyncio.Semaphore(max_lookups)
-
-    async def resolve(self, host: str, port: int) -> Sequence[str]:
-        """Return all addresses of a name; see :class:`Resolver`."""
-        await self._free.acquire()
-        loop = asyncio.get_running_loop()
-        lookup = self._threads.submit(_look_up, host, port)
-
-        def release(_: Future[list[str]]) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._free.release)
-
-        lookup.add_done_callback(release)
-        # Shielded, since cancelling the wait would not end the thread: the slot is free when the thread is.
-        return await asyncio.shield(asyncio.wrap_future(lookup))
-
-    async def aclose(self) -> None:
-        """Let go of the threads without waiting for them."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _look_up(host: str, port: int) -> list[str]:
-    """Return the addresses that ``getaddrinfo`` gives, in its order (RFC 6724), each once."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    except UnicodeError as fault:
-        raise OSError("no such name") from fault
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpcore2
 import structlog
 from fastapi import FastAPI
 
@@ -17,7 +18,9 @@ from gateway.classifiers import Classifier
 from gateway.decode import DecodeLimits
 from gateway.encoder import Encoder, TritonEncoder
 from gateway.fetch import Fetcher, FetchLimits
+from gateway.fetch_network import Proxy
 from gateway.health import HealthGate
+from gateway.host_rules import HostRules
 from gateway.image_formats import accepted_formats
 from gateway.intake import Intake
 from gateway.known_watch import KnownWatch
@@ -27,6 +30,7 @@ from gateway.moderation import LogRules, Moderator
 from gateway.perceptual import load_hasher
 from gateway.pipeline import Pipeline, PipelineLimits
 from gateway.policy import Policy
+from gateway.resolve import DnsResolver, NameServer
 from gateway.retention import Retention
 from gateway.routes import (
     classify,
@@ -86,6 +90,7 @@ BODIES = (
 
 
 MakeEncoder = Callable[[Settings, Manifest, Metrics], Encoder]
+MakeFetcher = Callable[[Settings], Fetcher]
 
 
 def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> Encoder:
@@ -93,12 +98,17 @@ def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> 
     return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch)
 
 
-def create_app(settings: Settings | None = None, make_encoder: MakeEncoder = triton_encoder) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    make_encoder: MakeEncoder = triton_encoder,
+    make_fetcher: MakeFetcher | None = None,
+) -> FastAPI:
     """Return the application.
 
     Args:
         settings: read from the environment when None.
         make_encoder: the seam to the models; tests put another one here and patch nothing. Called within the loop.
+        make_fetcher: likewise the seam to the internet; ``public_fetcher`` when None.
 
     Raises:
         BundleError: the bundle is absent or inconsistent.
@@ -112,7 +122,7 @@ def create_app(settings: Settings | None = None, make_encoder: MakeEncoder = tri
         title="CLIP moderation gateway",
         version=VERSION,
         description=DESCRIPTION,
-        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder),
+        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher),
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -141,7 +151,7 @@ def connection_protocol(settings: Settings) -> type[asyncio.Protocol]:
 
 @asynccontextmanager
 async def lifespan(
-    settings: Settings, manifest: Manifest, metrics: Metrics, make_encoder: MakeEncoder
+    settings: Settings, manifest: Manifest, metrics: Metrics, make_encoder: MakeEncoder, make_fetcher: MakeFetcher
 ) -> AsyncIterator[dict[str, Any]]:
     """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
@@ -164,44 +174,41 @@ async def lifespan(
     watches = [asyncio.create_task(part.watch()) for part in (encoder, known, retention)]
     watches.append(asyncio.create_task(catalogue.watch(lambda: seed(saver))))
     try:
-        async with Fetcher(fetch_limits(settings)) as fetcher:
-            pipeline = Pipeline(
-                Intake(fetcher.fetch, settings.max_image_bytes),
-                encoder,
-                pipeline_limits(settings, manifest),
-                decoders,
-                MemoryBudget(settings.decode_memory_mib * MIB),
-                metrics,
-                hasher,
-            )
-            log = LogRules(settings.decision_log, settings.decision_vectors)
-            services = Services(
-                manifest=manifest,
-                pipeline=pipeline,
-                text=text,
-                health=encoder,
-                admission=Admission(
-                    settings.max_requests_in_flight, settings.max_bytes_in_flight, metrics.in_flight.set
-                ),
-                metrics=metrics,
-                body_rules=BodyRules(
-                    settings.max_body_bytes, settings.max_json_bytes, settings.max_images, settings.body_timeout_s
-                ),
-                label_rules=rules,
-                request_timeout_s=settings.request_timeout_s,
-                store=store,
-                catalogue=catalogue,
-                moderator=Moderator(
-                    pipeline, known, store, lambda: catalogue.store_lost, log, manifest.bundle_id, manifest.logit_scale
-                ),
-                known=known,
-                moderations=ModerationsRules(
-                    settings.moderations_review_flags,
-                    settings.moderations_text == "ignore",
-                    settings.moderations_max_images,
-                ),
-            )
-            yield {"services": services}
+        pipeline = Pipeline(
+            Intake(make_fetcher(settings).fetch, settings.max_image_bytes),
+            encoder,
+            pipeline_limits(settings, manifest),
+            decoders,
+            MemoryBudget(settings.decode_memory_mib * MIB),
+            metrics,
+            hasher,
+        )
+        log = LogRules(settings.decision_log, settings.decision_vectors)
+        services = Services(
+            manifest=manifest,
+            pipeline=pipeline,
+            text=text,
+            health=encoder,
+            admission=Admission(settings.max_requests_in_flight, settings.max_bytes_in_flight, metrics.in_flight.set),
+            metrics=metrics,
+            body_rules=BodyRules(
+                settings.max_body_bytes, settings.max_json_bytes, settings.max_images, settings.body_timeout_s
+            ),
+            label_rules=rules,
+            request_timeout_s=settings.request_timeout_s,
+            store=store,
+            catalogue=catalogue,
+            moderator=Moderator(
+                pipeline, known, store, lambda: catalogue.store_lost, log, manifest.bundle_id, manifest.logit_scale
+            ),
+            known=known,
+            moderations=ModerationsRules(
+                settings.moderations_review_flags,
+                settings.moderations_text == "ignore",
+                settings.moderations_max_images,
+            ),
+        )
+        yield {"services": services}
     finally:
         for watch in watches:
             watch.cancel()
@@ -248,9 +255,25 @@ def pipeline_limits(settings: Settings, manifest: Manifest) -> PipelineLimits:
     )
 
 
+def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | None = None) -> Fetcher:
+    """Return the fetcher of pictures from the public internet; ``network`` is where tests put another one."""
+    if settings.fetch_test_allowed_hosts:
+        structlog.get_logger("app").warning(
+            "FETCH_TEST_ALLOWED_HOSTS opens addresses that are not public to every client; it is for tests alone",
+            hosts=sorted(settings.fetch_test_allowed_hosts),
+        )
+    servers = [NameServer.parse(text) for text in sorted(settings.fetch_dns_servers)]
+    return Fetcher(fetch_limits(settings), resolver=DnsResolver(servers, settings.fetch_dns_timeout_s), network=network)
+
+
 def fetch_limits(settings: Settings) -> FetchLimits:
     """Return the caps of URL fetching."""
+    proxy = settings.fetch_proxy
     return FetchLimits(
+        proxy=Proxy.parse(proxy, resolves=settings.fetch_proxy_resolves) if proxy else None,
+        header_timeout_s=settings.fetch_header_timeout_s,
+        allowed_hosts=HostRules.parse(settings.fetch_allowed_hosts),
+        forbidden_hosts=HostRules.parse(settings.fetch_forbidden_hosts | settings.own_hosts),
         max_bytes=settings.max_image_bytes,
         timeout_s=settings.fetch_timeout_s,
         dns_timeout_s=settings.fetch_dns_timeout_s,

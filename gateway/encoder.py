@@ -27,6 +27,7 @@ CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.enable_http_proxy", 0),  # a proxy in the environment is not for Triton, and would see every picture
 ]
 
 Vectors = npt.NDArray[np.float32]

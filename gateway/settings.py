@@ -10,9 +10,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gateway.fetch_network import Proxy
+from gateway.host_rules import HostRules
+from gateway.resolve import NameServer
 
 MIB = 1 << 20
 
@@ -85,9 +90,39 @@ class Settings(BaseSettings):
     fetch_dns_timeout_s: float = Field(2.0, gt=0, description="Time for one name resolution.")
     fetch_max_redirects: int = Field(3, ge=0, le=10, description="Redirects followed; every hop is judged anew.")
     fetch_concurrency: int = Field(64, ge=1, description="URLs fetched at a time.")
+    fetch_header_timeout_s: float = Field(
+        3.0, gt=0, description="Time of one hop for connecting, TLS and the end of the headers."
+    )
+    fetch_allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(),
+        description="The only hosts that URLs and redirects may name, comma-separated: names, *.names, addresses, "
+        "networks. Empty: any. It restricts alone; private addresses stay forbidden.",
+    )
+    fetch_forbidden_hosts: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(),
+        description="Hosts never fetched from though public, written alike: the gateway's own names and addresses. "
+        "This machine's addresses and the hosts of Triton, database and proxy are forbidden without it.",
+    )
+    fetch_dns_servers: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(),
+        description="Name servers for fetching, comma-separated, each with or without :port. Empty: those of the "
+        "system. A public one knows no internal names.",
+    )
+    fetch_proxy: str = Field(
+        "",
+        repr=False,
+        description="Outbound proxy for fetching, http://[user:password@]host:port, used by CONNECT. Proxies named in "
+        "the environment as HTTP_PROXY and the like are ignored.",
+    )
+    fetch_proxy_resolves: bool = Field(
+        default=False,
+        description="Hand names to the proxy unresolved, where the gateway has no DNS. The proxy must then refuse "
+        "private addresses: the gateway sees none.",
+    )
     fetch_test_allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
         frozenset(),
-        description="For tests: host:port pairs, comma-separated, that may be fetched although they are not public.",
+        description="For tests alone: host:port pairs, comma-separated, that may be fetched although they are not "
+        "public. The log warns when it is set.",
     )
 
     decision_log: bool = Field(default=True, description="Keep a row for every decision; never the picture.")
@@ -113,11 +148,37 @@ class Settings(BaseSettings):
         15.0, gt=0, description="How recent the last good inference must be for /readyz to answer 200."
     )
 
-    @field_validator("fetch_test_allowed_hosts", mode="before")
+    @field_validator(
+        "fetch_allowed_hosts",
+        "fetch_forbidden_hosts",
+        "fetch_dns_servers",
+        "fetch_test_allowed_hosts",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return frozenset(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("fetch_allowed_hosts", "fetch_forbidden_hosts")
+    @classmethod
+    def _are_hosts(cls, value: frozenset[str]) -> frozenset[str]:
+        HostRules.parse(value)
+        return value
+
+    @field_validator("fetch_dns_servers")
+    @classmethod
+    def _are_name_servers(cls, value: frozenset[str]) -> frozenset[str]:
+        for server in value:
+            NameServer.parse(server)
+        return value
+
+    @field_validator("fetch_proxy")
+    @classmethod
+    def _is_a_proxy(cls, value: str) -> str:
+        if value:
+            Proxy.parse(value)
         return value
 
     @property
@@ -132,9 +193,23 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{(self.data_dir / 'gateway.sqlite').absolute()}"
 
     @property
+    def own_hosts(self) -> frozenset[str]:
+        """The hosts that this gateway is made of, as the settings name them."""
+        urls = (self.effective_database_url, self.fetch_proxy)
+        found = {self.gateway_host, self.triton_host, *(urlsplit(url).hostname or "" for url in urls)}
+        return frozenset(part for host in found for part in host.split(",") if _is_host(part))  # PostgreSQL: a,b
+
+    @property
     def effective_decode_threads(self) -> int:
         """Number of decoding threads, at least 1."""
         return self.decode_threads or len(os.sched_getaffinity(0))
+
+
+def _is_host(text: str) -> bool:
+    try:
+        return bool(HostRules.parse([text]))
+    except ValueError:
+        return False  # such as the path of a database's socket
 
 
 def configuration_table() -> str:

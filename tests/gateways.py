@@ -19,7 +19,9 @@ START_TIMEOUT_S = 60
 
 
 @contextmanager
-def more_gateways(stack: Stack, count: int, folder: Path, **environment: str) -> Iterator[list[str]]:
+def more_gateways(
+    stack: Stack, count: int, folder: Path, *, module: str = "gateway", **environment: str
+) -> Iterator[list[str]]:
     """Run gateways that share one database; yields their addresses once all are ready."""
     with ExitStack() as exits:
         addresses, processes = [], []
@@ -33,7 +35,7 @@ def more_gateways(stack: Stack, count: int, folder: Path, **environment: str) ->
             }
             log = exits.enter_context((folder / f"gateway-{number}.log").open("wb"))
             process = subprocess.Popen(
-                [sys.executable, "-m", "gateway"], cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log
+                [sys.executable, "-m", module], cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log
             )
             exits.callback(stop, process)
             processes.append(process)

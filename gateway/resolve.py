@@ -1,0 +1,133 @@
+"""A host's name → its addresses, asked of DNS alone, once, and cancellable at any moment.
+
+``getaddrinfo`` is not used: a call of it cannot be ended, so that a few names with dead name servers keep all its
+threads busy, and it asks more than DNS (``/etc/hosts``, search domains, mDNS), which is how names come to mean
+something of the own network. Nothing is cached: the name server does that, and what is not kept cannot grow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Protocol, Self
+
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.nameserver
+import dns.rdatatype
+import dns.resolver
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+DNS_PORT = 53
+_UDP_BYTES = 1232  # what DNS software agreed on as the largest answer that is not fragmented ("DNS flag day 2020")
+_SHARE = 0.9  # of the caller's patience: so that what one family answered is not lost when the other stays silent
+_TRIES = 2
+_KINDS = (dns.rdatatype.A, dns.rdatatype.AAAA)
+
+
+class Resolver(Protocol):
+    """Looks names up; tests bring their own."""
+
+    async def resolve(self, host: str) -> Sequence[str]:
+        """Return all addresses of a name, in the order in which they are to be tried, as text.
+
+        Raises:
+            TimeoutError: no answer in time.
+            OSError: there is no such name, or it has no address.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NameServer:
+    """Where a DNS server listens."""
+
+    address: str
+    port: int = DNS_PORT
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the server that ``1.2.3.4``, ``1.2.3.4:53``, ``2001:db8::1`` or ``[2001:db8::1]:53`` names.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        if text.startswith("[") != ("]" in text):
+            raise ValueError(f"“{text}” is no address")
+        address, _, port = text.partition("]") if text.startswith("[") else (text, "", "")
+        if not port and text.count(":") == 1:
+            address, _, port = text.partition(":")
+        number = int(port.removeprefix(":") or DNS_PORT)
+        if not 0 < number < 1 << 16:
+            raise ValueError(f"“{text}” names no port from 1 to 65535")
+        return cls(str(ip_address(address.removeprefix("["))), number)
+
+
+class DnsResolver:
+    """Asks DNS for a name's IPv4 and IPv6 addresses.
+
+    Args:
+        servers: to ask; empty means those of the system, read again whenever they change.
+        timeout_s: for one name.
+    """
+
+    def __init__(self, servers: Sequence[NameServer] = (), timeout_s: float = 2.0) -> None:
+        self._servers = tuple(servers)
+        self._timeout_s = timeout_s * _SHARE
+        self._asked = self._made(self._servers)
+        self._read_at: int | None = None
+
+    async def resolve(self, host: str) -> Sequence[str]:
+        """Return all addresses of a name, IPv4 and IPv6 in turn; see :class:`Resolver`."""
+        resolver = self._asked if self._servers else self._of_the_system()
+        name = dns.name.from_text(host)  # absolute: no search domain is tried
+        asked = [asyncio.create_task(self._ask(resolver, name, kind)) for kind in _KINDS]
+        try:
+            done, late = await asyncio.wait(asked, timeout=self._timeout_s)
+            found = [task.result() for task in asked if task in done and task.exception() is None]
+            late |= {task for task in done if isinstance(task.exception(), TimeoutError)}
+        finally:
+            for task in asked:
+                task.cancel()
+        addresses = [address for address in chain(*zip_longest(*found)) if address is not None]
+        if not addresses:
+            raise TimeoutError if late else OSError("no such name")
+        return addresses
+
+    async def _ask(
+        self, resolver: dns.asyncresolver.Resolver, name: dns.name.Name, kind: dns.rdatatype.RdataType
+    ) -> list[str]:
+        try:
+            answer = await resolver.resolve(name, kind, search=False, raise_on_no_answer=False)
+        except dns.exception.Timeout:
+            raise TimeoutError from None
+        except dns.exception.DNSException as fault:
+            raise OSError("no answer") from fault
+        return [] if answer.rrset is None else [record.to_text() for record in answer.rrset]
+
+    def _of_the_system(self) -> dns.asyncresolver.Resolver:
+        """Return a resolver for what ``/etc/resolv.conf`` says now, or without one the server on this machine."""
+        try:
+            changed_at = RESOLV_CONF.stat().st_mtime_ns
+        except OSError:
+            changed_at = 0
+        if changed_at != self._read_at:
+            try:
+                servers = [NameServer(str(server)) for server in dns.resolver.Resolver(str(RESOLV_CONF)).nameservers]
+            except (dns.exception.DNSException, OSError, ValueError):
+                servers = []
+            self._asked, self._read_at = self._made(servers or [NameServer("127.0.0.1")]), changed_at
+        return self._asked
+
+    def _made(self, servers: Sequence[NameServer]) -> dns.asyncresolver.Resolver:
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = [dns.nameserver.Do53Nameserver(server.address, server.port) for server in servers]
+        resolver.lifetime = self._timeout_s
+        resolver.timeout = self._timeout_s / max(_TRIES, len(servers))
+        resolver.use_edns(0, 0, _UDP_BYTES)
+        return resolver

@@ -1,0 +1,111 @@
+"""Looking names up at real name servers on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway import resolve
+from gateway.resolve import DnsResolver, NameServer
+from tests.internet import PUBLIC, PUBLIC_V6, Internet, Zone, running_internet
+
+MANY = [f"93.184.100.{number}" for number in range(200)]
+ZONE: Zone = {
+    "pictures.example.org": [[PUBLIC]],
+    "both.example.org": [["93.184.216.1", "93.184.216.2", PUBLIC_V6]],
+    "many.example.org": [MANY],
+    "alias.example.org": [["CNAME pictures.example.org"]],
+    "empty.example.org": [[]],
+    "silent.example.org": [["SILENT"]],
+    "broken.example.org": [["SERVFAIL"]],
+}
+
+
+@pytest.fixture(scope="module")
+def internet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
+    with running_internet(ZONE, {}, tmp_path_factory.mktemp("names")) as made:
+        yield made
+
+
+@pytest.fixture
+def resolver(internet: Internet) -> DnsResolver:
+    return DnsResolver([NameServer("127.0.0.1", internet.dns_port)], timeout_s=0.6)
+
+
+async def test_addresses_of_both_families_in_turn(resolver: DnsResolver) -> None:
+    assert await resolver.resolve("pictures.example.org") == [PUBLIC]
+    assert await resolver.resolve("alias.example.org") == [PUBLIC]
+    both = await resolver.resolve("both.example.org")
+    assert sorted(both) == sorted(["93.184.216.1", "93.184.216.2", PUBLIC_V6])
+    assert both[1] == PUBLIC_V6
+
+
+async def test_more_addresses_than_a_datagram_holds(resolver: DnsResolver) -> None:
+    assert sorted(await resolver.resolve("many.example.org")) == sorted(MANY)
+
+
+@pytest.mark.parametrize("name", ["missing.example.org", "empty.example.org", "broken.example.org"])
+async def test_names_that_lead_nowhere(resolver: DnsResolver, name: str) -> None:
+    with pytest.raises(OSError, match="no such name"):
+        await resolver.resolve(name)
+
+
+async def test_a_look_up_that_gets_no_answer_ends_in_time_and_leaves_nothing(resolver: DnsResolver) -> None:
+    before = asyncio.all_tasks()
+    start_s = time.monotonic()
+    outcomes = await asyncio.gather(
+        *(resolver.resolve("silent.example.org") for _ in range(50)),
+        resolver.resolve("pictures.example.org"),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes[:-1]] == [TimeoutError] * 50
+    assert outcomes[-1] == [PUBLIC]
+    assert time.monotonic() - start_s < 5
+    await asyncio.sleep(0.05)
+    assert asyncio.all_tasks() <= before
+
+
+async def test_a_look_up_can_be_given_up(resolver: DnsResolver) -> None:
+    before = asyncio.all_tasks()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(resolver.resolve("silent.example.org"), 0.05)
+    await asyncio.sleep(0.05)
+    assert asyncio.all_tasks() <= before
+
+
+async def test_the_systems_name_servers_are_read_again_when_they_change(
+    internet: Internet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = tmp_path / "resolv.conf"
+    monkeypatch.setattr(resolve, "RESOLV_CONF", written)
+    monkeypatch.setattr(NameServer.__init__, "__defaults__", (internet.dns_port,))
+    resolver = DnsResolver(timeout_s=0.3)
+    assert await resolver.resolve("pictures.example.org") == [PUBLIC], "without a file: the server on this machine"
+    written.write_text("nameserver 127.0.0.9\nsearch example.org\n")
+    with pytest.raises(OSError):  # noqa: PT011 - nobody listens there: refused or silent
+        await resolver.resolve("pictures.example.org")
+    written.write_text("nameserver 127.0.0.1\nsearch example.org\n")
+    assert await resolver.resolve("pictures.example.org") == [PUBLIC]
+    with pytest.raises(OSError, match="no such name"):
+        await resolver.resolve("pictures")
+    assert ("pictures.example.org", "A") in internet.names.asked, "the search domain is never tried"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1.2.3.4", NameServer("1.2.3.4", 53)), ("1.2.3.4:5353", NameServer("1.2.3.4", 5353)),
+     ("2001:db8::1", NameServer("2001:db8::1", 53)), ("[2001:db8::1]", NameServer("2001:db8::1", 53)),
+     ("[2001:db8::1]:5353", NameServer("2001:db8::1", 5353))],
+)  # fmt: skip
+def test_name_servers_as_they_are_written(text: str, expected: NameServer) -> None:
+    assert NameServer.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "dns.example.org", "1.2.3.4:0", "1.2.3.4:99999", "1.2.3.4:x", "[::1", "::1:x"])
+def test_what_is_no_name_server(text: str) -> None:
+    with pytest.raises(ValueError, match=r"port|address|literal"):
+        NameServer.parse(text)
