@@ -13,7 +13,7 @@ PRECISION ?= fp32
 DEVICE ?= auto
 export MODEL PRECISION DEVICE
 
-.PHONY: serve test faults lint format bench loadtest lock audit sbom train-demo evaluate clean
+.PHONY: serve test faults fuzz lint format bench loadtest lock audit sbom train-demo evaluate clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -48,6 +48,9 @@ test: $(VENV)/.dev-installed ## The whole suite, against a real Triton
 
 faults: $(VENV)/.dev-installed ## Stage every fault of the list and write what each got to FAULTS.md
 	$(BIN)/python -m pytest -m fault --fault-table FAULTS.md
+
+fuzz: $(VENV)/.dev-installed ## Damaged pictures to a running gateway; FUZZ='--url http://127.0.0.1:8000 --count 100000'
+	$(BIN)/python -m scripts.fuzz $(FUZZ)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

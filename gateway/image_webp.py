@@ -9,6 +9,9 @@ from gateway.image_header import ImageHeader
 _CUT = "This WebP is cut short or its chunks are broken; send the complete file."
 _ANIMATION = 0x02  # flag of VP8X, RFC 9649 section 2.7
 
+_LEAST_BYTES = {b"VP8X": 10, b"ANMF": 16}
+"""What headers of fixed form take (sections 2.7 and 2.7.1.1): decoders read that much, whatever length is stated."""
+
 MAX_CHUNKS = 20_000
 """A file of 500 frames has about as many chunks, and four more."""
 
@@ -34,13 +37,13 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
             break
         kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         body, end = at + 8, at + 8 + length
-        if end > total:
+        if end > total or length < _LEAST_BYTES.get(kind, 0):
             raise ImageCorrupt(_CUT)
         size = (0, 0)
-        if kind == b"VP8X" and length >= 10:  # noqa: PLR2004
+        if kind == b"VP8X":
             animated = bool(data[body] & _ANIMATION)
             size = (_u24(data, body + 4) + 1, _u24(data, body + 7) + 1)
-        elif kind == b"ANMF" and length >= 16:  # noqa: PLR2004
+        elif kind == b"ANMF":
             frames += 1
             left, top = 2 * _u24(data, body), 2 * _u24(data, body + 3)
             size = (left + _u24(data, body + 6) + 1, top + _u24(data, body + 9) + 1)
