@@ -8,7 +8,7 @@ import structlog
 
 from gateway.errors import InvalidRequest
 from gateway.known_pictures import KnownPictures
-from gateway.store.records import PictureList, Store, StoreUnavailable
+from gateway.store.records import ListChanges, PictureList, Store, StoreUnavailable
 
 POLL_S = 0.5
 PAGE = 50_000
@@ -24,7 +24,7 @@ class KnownWatch:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._revision = -1
-        self._read: dict[str, int] = {}
+        self._read: dict[str, int] = {}  # of each list the revision that it was read at
         self._building = asyncio.Lock()
         self._log = structlog.get_logger("known")
         self.current = KnownPictures.build()
@@ -54,12 +54,26 @@ class KnownWatch:
             index = self.current
             for name in [held.name for held in index.lists if held.name not in lists]:
                 index = index.without(name)
+            read = {name: self._read[name] for name in lists if name in self._read}
             for name, made in lists.items():
-                if self._read.get(name) != made.revision:
-                    index = await asyncio.to_thread(index.with_list, made, await self._entries(made))
+                if read.get(name) != made.revision:
+                    index, read[name] = await self._with(index, made, read.get(name))
             self.current = index
-            self._read = {name: made.revision for name, made in lists.items()}
+            self._read = read
             self._revision = revision
+
+    async def _with(self, index: KnownPictures, made: PictureList, read: int | None) -> tuple[KnownPictures, int]:
+        """Return the index with a list as it now stands, and the revision of that.
+
+        Args:
+            index: to change.
+            made: the list.
+            read: at which revision the index has it; None if it does not.
+        """
+        changes = None if read is None else await self._store.list_changes(made.name, since=read)
+        if changes is None:
+            return await asyncio.to_thread(index.with_list, made, await self._entries(made)), made.revision
+        return await asyncio.to_thread(changed, index, made, changes), changes.revision
 
     async def _entries(self, made: PictureList) -> list[str]:
         found: list[str] = []
@@ -68,6 +82,14 @@ class KnownWatch:
             found += page
             after = page[-1]
         return found
+
+
+def changed(index: KnownPictures, made: PictureList, changes: ListChanges) -> KnownPictures:
+    """Return the index with what changed of one list; for a thread."""
+    index = index.with_list(made)
+    if changes.removed:
+        index = index.removing(made.name, changes.removed)
+    return index.adding(made.name, changes.added) if changes.added else index
 
 
 def check_list(made: PictureList) -> PictureList:

@@ -238,6 +238,23 @@ def test_added_hashes_are_found_beside_and_within(monkeypatch: pytest.MonkeyPatc
     assert known.adding("grows", random_hashes(60, seed=9)).lists[0].entries == 460
 
 
+@pytest.mark.parametrize("kind", ["pdq", "sha256"])
+def test_removed_hashes_are_not_found_any_more(monkeypatch: pytest.MonkeyPatch, kind: ListKind) -> None:
+    monkeypatch.setattr(known_pictures, "SHORT_PART", 50)
+    octets = random_hashes(120)
+    octets[1, :8] = octets[0, :8]  # the same first word
+    known = KnownPictures.build([(listed("shrinks", kind=kind), octets[:100])]).adding("shrinks", octets[100:])
+    less = known.removing("shrinks", hexes(octets[[0, 50, 110]]))
+    for row in range(120):
+        asked = octets[row].tobytes().hex()
+        assert bool(less.match(asked, asked, 100)) is (row not in {0, 50, 110})
+        assert known.match(asked, asked, 100), "the old lists stay"
+    assert (known.lists[0].entries, less.lists[0].entries) == (120, 117)
+    same = less.removing("shrinks", random_hashes(3, seed=8))
+    assert same._lists["shrinks"].parts == less._lists["shrinks"].parts
+    assert less.removing("shrinks", octets).lists[0].entries == 0
+
+
 def test_the_nearest_over_all_parts_is_given() -> None:
     octets = random_hashes(1)[0]
     far, near = off(octets, [1, 2, 3]), off(octets, [7])

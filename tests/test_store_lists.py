@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
+from gateway.store import list_import, lists
+from gateway.store.database import Transaction
 from gateway.store.records import PictureList, Store
-from tests.stores import save
+from gateway.store.sql import SqlStore
+from tests.stores import decision, save
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -129,3 +134,144 @@ async def test_changes_of_lists_are_audited(store: Store) -> None:
         ("bob", "add_entries", "list", "bad", {"entries": 2}),
         ("ann", "put", "list", "bad", {"action": "block", "kind": "sha256", "max_distance": 0}),
     ]
+
+
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imports of more than 10 hashes go into parts, 4 in each transaction."""
+    monkeypatch.setattr(list_import, "AT_ONCE", 10)
+    monkeypatch.setattr(list_import, "STEP", 4)
+
+
+def numbers(first: int, last: int) -> list[str]:
+    return [sha256(number) for number in range(first, last)]
+
+
+@pytest.mark.usefixtures("in_parts")
+async def test_a_long_import_is_a_part_of_the_list_like_any_other_entries(store: Store) -> None:
+    await store.put_list(BAD, actor="me")
+    await store.put_list(NEAR, actor="me")
+    await store.add_entries("near", numbers(0, 40), actor="me")
+    assert await store.add_entries("bad", numbers(0, 5), actor="me") == 5
+    assert await store.add_entries("bad", numbers(3, 30), actor="me") == 25
+    assert await store.add_entries("bad", numbers(20, 50), actor="me") == 20
+    assert await store.add_entries("bad", numbers(0, 52), actor="me") == 2, "few of them are new"
+    assert await store.add_entries("bad", numbers(0, 52), actor="me") == 0
+    assert await everything(store, "bad", 7) == sorted(numbers(0, 52))
+    assert await everything(store, "near", 50) == sorted(numbers(0, 40))
+    assert (await store.lists())[0].entries == 52
+    assert await store.remove_entries("bad", [*numbers(2, 45), sha256(99)], actor="me") == 43
+    assert await everything(store, "bad", 50) == sorted([*numbers(0, 2), *numbers(45, 52)])
+    assert (await store.lists())[0].entries == 9
+    assert await store.add_entries("bad", numbers(0, 60), actor="me") == 51
+    assert await store.delete_list("bad", actor="me")
+    await store.put_list(BAD, actor="me")
+    assert await store.entries("bad", after=None, limit=9) == ()
+
+
+@pytest.mark.usefixtures("in_parts")
+async def test_others_write_during_a_long_import_and_nobody_reads_half_of_it(store: Store) -> None:
+    await store.put_list(BAD, actor="me")
+    revision = await store.lists_revision()
+    importing = asyncio.create_task(store.add_entries("bad", numbers(0, 400), actor="me"))
+    written, seen = 0, set()
+    while not importing.done():
+        await store.log([decision(written)])
+        written += 1
+        seen.add(len(await store.entries("bad", after=None, limit=1000)))
+        if await store.lists_revision() == revision:
+            assert (await store.lists())[0].entries in {0, 400}
+    assert await importing == 400
+    assert written > 10, "decisions were logged in between"
+    assert seen <= {0, 400}
+    assert len(await everything(store, "bad", 1000)) == 400
+
+
+@pytest.mark.usefixtures("in_parts")
+async def test_imports_at_once_count_each_hash_once(store: Store) -> None:
+    await store.put_list(BAD, actor="me")
+    parts = [numbers(start, start + 60) for start in range(0, 150, 30)]
+    few = [numbers(start, start + 8) for start in range(0, 200, 25)]
+    removed = store.remove_entries("bad", numbers(1000, 1005), actor="me")
+    *added, _ = await asyncio.gather(*(store.add_entries("bad", some, actor="me") for some in parts + few), removed)
+    wanted = sorted({one for some in parts + few for one in some})
+    assert await everything(store, "bad", 1000) == wanted
+    assert (await store.lists())[0].entries == len(wanted) == sum(one or 0 for one in added)
+
+
+@pytest.mark.usefixtures("in_parts")
+async def test_a_list_deleted_during_an_import(store: SqlStore) -> None:
+    await store.put_list(BAD, actor="me")
+    importing = asyncio.create_task(store.add_entries("bad", numbers(0, 200), actor="me"))
+    await asyncio.sleep(0.05)
+    assert await store.delete_list("bad", actor="me")
+    assert await importing is None
+    assert await rows(store, "list_entries") == await rows(store, "list_parts") == 0
+
+
+@pytest.mark.usefixtures("in_parts")
+async def test_what_an_import_left_that_was_cut_off_is_cleared(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put_list(BAD, actor="me")
+    importing = asyncio.create_task(store.add_entries("bad", numbers(0, 400), actor="me"))
+    begun = 0
+    while not begun:
+        begun = await rows(store, "list_entries")
+    importing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await importing
+    assert await store.entries("bad", after=None, limit=9) == ()
+    await store.add_entries("bad", numbers(500, 520), actor="me")
+    assert await rows(store, "list_parts") == 2, "it may still be under way"
+    monkeypatch.setattr(list_import, "CUT_OFF_AFTER", timedelta(0))
+    await store.add_entries("bad", numbers(600, 620), actor="me")
+    assert await rows(store, "list_parts") == 2
+    assert await rows(store, "list_entries") == 40
+    assert await everything(store, "bad", 100) == sorted([*numbers(500, 520), *numbers(600, 620)])
+
+
+@pytest.mark.usefixtures("in_parts")
+async def test_a_list_of_very_many_parts_gets_no_more(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_import, "MOST_PARTS", 2)
+    await store.put_list(BAD, actor="me")
+    for start in range(0, 100, 20):
+        assert await store.add_entries("bad", numbers(start, start + 20), actor="me") == 20
+    assert await rows(store, "list_parts") == 2
+    assert await everything(store, "bad", 9) == sorted(numbers(0, 100))
+
+
+async def test_changes_tell_what_to_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "LOGGED_CHANGES", 10)
+    await store.put_list(BAD, actor="me")
+    begun = (await store.lists())[0].revision
+    await store.add_entries("bad", numbers(0, 4), actor="me")
+    middle = (await store.lists())[0].revision
+    await store.remove_entries("bad", numbers(2, 3), actor="me")
+    await store.add_entries("bad", numbers(3, 6), actor="me")
+    await store.put_list(dataclasses.replace(BAD, action="allow"), actor="me")
+    latest = (await store.lists())[0].revision
+
+    async def told(since: int) -> tuple[int, set[str], set[str]] | None:
+        found = await store.list_changes("bad", since=since)
+        return None if found is None else (found.revision, set(found.added), set(found.removed))
+
+    assert await told(begun) == (latest, {*numbers(0, 2), *numbers(3, 6)}, set(numbers(2, 3)))
+    assert await told(middle) == (latest, set(numbers(4, 6)), set(numbers(2, 3)))
+    assert await told(latest) == (latest, set(), set())
+    assert await told(begun - 1) is None, "there may have been another list of that name"
+    assert await store.list_changes("none", since=0) is None
+    await store.add_entries("bad", numbers(10, 20), actor="me")
+    assert await told(latest) is None, "more than is logged"
+    after = (await store.lists())[0].revision
+    await store.add_entries("bad", numbers(30, 31), actor="me")
+    found = await store.list_changes("bad", since=after)
+    assert found is not None
+    assert found.added == (sha256(30),)
+
+
+async def rows(store: SqlStore, table: str) -> int:
+    async def count(tx: Transaction) -> int:
+        return int((await tx.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one())  # noqa: S608
+
+    return await store._database.read(count)

@@ -13,7 +13,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
+from gateway.store import list_import
 from gateway.store.database import Transaction
+from gateway.store.records import PictureList
 from gateway.store.schema import metadata
 from gateway.store.sql import SqlStore, open_store
 from tests.stores import ROOT, another_process, opened, save
@@ -92,6 +94,23 @@ def test_alembic_from_the_command_line(database_url: str) -> None:
 async def _usable(database_url: str) -> None:
     async with opened(database_url) as store:
         assert await store.revision() == 0
+
+
+async def test_lists_survive_the_way_back_and_forth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_import, "AT_ONCE", 10)
+    url = f"sqlite:///{tmp_path}/gateway.sqlite"
+    hashes = sorted(f"{number:064x}" for number in range(60))
+    async with opened(url) as store:
+        await store.put_list(PictureList("bad", "block", "sha256", 0), actor="me")
+        for start in range(0, 60, 20):
+            await store.add_entries("bad", hashes[start : start + 20], actor="me")
+        before = await store.lists()
+    command = [sys.executable, "-m", "alembic", "-x", f"url={url}", "downgrade", "0001"]
+    await asyncio.to_thread(subprocess.run, command, cwd=ROOT, check=True, capture_output=True)
+    async with opened(url) as store:
+        assert await store.lists() == before
+        assert list(await store.entries("bad", after=None, limit=99)) == hashes
+        assert await store.list_changes("bad", since=before[0].revision - 1) is None
 
 
 @pytest.mark.parametrize("form", ["{}", "sqlite:///{}", "sqlite+aiosqlite:///{}"])

@@ -17,12 +17,11 @@ class StoreUnavailable(Exception):
     """The database cannot be reached, is locked for too long, or is full. The store's only exception for outages."""
 
 
+@dataclass
 class StaleWrite(Exception):
     """``If-Match`` names another version than the latest; ``latest`` is its number, None where there is none."""
 
-    def __init__(self, latest: int | None) -> None:
-        super().__init__(latest)
-        self.latest = latest
+    latest: int | None
 
 
 class InUse(Exception):
@@ -178,6 +177,15 @@ class PictureList:
 
 
 @dataclass(frozen=True, slots=True)
+class ListChanges:
+    """What brings a reader of a list up to ``revision``: hashes to take out of what was read, and to put into it."""
+
+    revision: int
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRow:
     """Who changed what: one row a change of a classifier, policy or list."""
 
@@ -308,15 +316,20 @@ class Store(Protocol):
         ...
 
     async def add_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int | None:
-        """Add hashes, in hex, in one transaction; return how many were new, None if there is no such list.
+        """Add hashes, in hex, all or none; return how many were new, None if there is no such list.
 
-        Raises:
-            ValueError: one of them is not hex.
+        Many are written in steps, between which others write; they belong to the list from the last step on.
+
+        Raises ValueError if one of them is not hex.
         """
         ...
 
     async def entries(self, name: str, *, after: str | None, limit: int) -> tuple[str, ...]:
         """Return hashes of a list, lower-case hex in ascending order, those behind ``after``."""
+        ...
+
+    async def list_changes(self, name: str, *, since: int) -> ListChanges | None:
+        """Return what changed in a list's entries since a revision of it; None: not known any more, read it whole."""
         ...
 
     async def remove_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -194,11 +195,39 @@ lists = Table(
     Column("max_distance", Integer, nullable=False),
     Column("entries", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("logged_since", BigInteger, nullable=False, server_default="0"),
+    Column("logged", Integer, nullable=False, server_default="0"),
 )
 Index("lists_by_name", lists.c.name, unique=True)
 
-# Raw bytes: half of the hex, and the same order. No foreign key: the list's row is locked by whoever adds entries, and
-# PostgreSQL's check of each of a million rows doubles the time of an import.
+# A long import is written as a part of its own, in many transactions, and its revision, set by the last of them, makes
+# it belong to the list: until then nobody reads it. ``touched`` tells an import under way from one that was cut off.
+list_parts = Table(
+    "list_parts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("list_id", Integer, nullable=False),
+    Column("revision", BigInteger),
+    Column("touched", Moment, nullable=False),
+    sqlite_autoincrement=True,  # the number of a part that is gone is never given out again
+)
+Index("list_parts_by_list", list_parts.c.list_id)
+
+# What was added to a list and removed from it after the list's ``logged_since``: ``logged`` rows, at most so many. Who
+# has read the list at that revision or a later one needs only these.
+list_changes = Table(
+    "list_changes",
+    metadata,
+    Column("list_id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, primary_key=True),
+    Column("present", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Raw bytes: half of the hex, and the same order. ``list_id`` is the list's id, or of a part its id with a minus sign.
+# No foreign key: the list's row is locked by whoever adds entries, and PostgreSQL's check of each of a million rows
+# doubles the time of an import.
 list_entries = Table(
     "list_entries",
     metadata,

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement
 
-from gateway.store import changes, decisions, lists, versions
+from gateway.store import changes, decisions, list_import, lists, versions
 from gateway.store.database import Database, open_engine
 from gateway.store.migrate import TIMEOUT_S as MIGRATION_TIMEOUT_S
 from gateway.store.migrate import migrate
@@ -20,6 +20,7 @@ from gateway.store.records import (
     DecisionRecord,
     Feedback,
     Kind,
+    ListChanges,
     Page,
     PictureList,
     Saved,
@@ -160,11 +161,15 @@ class SqlStore(Store):
     async def add_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int | None:
         """Add hashes."""
         chunks = await asyncio.to_thread(lists.chunked, hashes)
-        return await self._database.write(lambda tx: lists.add(tx, name, chunks, actor=actor))
+        return await list_import.add(self._database, name, chunks, actor=actor)
 
     async def entries(self, name: str, *, after: str | None, limit: int) -> tuple[str, ...]:
         """Return hashes behind ``after``."""
         return await self._database.read(lambda tx: lists.read(tx, name, after=after, limit=limit))
+
+    async def list_changes(self, name: str, *, since: int) -> ListChanges | None:
+        """Return what changed since a revision."""
+        return await self._database.read(lambda tx: lists.changes_since(tx, name, since))
 
     async def remove_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int:
         """Remove hashes."""

@@ -1,0 +1,129 @@
+"""Adding hashes to a list, few or a million: nobody waits long for the database, and nobody sees a part of them.
+
+Which ones are new is found out by reading. Few are then added in one transaction. Many are written as a part of their
+own, a few thousand in each transaction, so that SQLite's other writers (the decision log) get in between; the last
+transaction makes the part belong to the list. What a gateway leaves behind that is cut off meanwhile is deleted by the
+next long import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete, insert, select, text, update
+
+from gateway.store import lists
+from gateway.store.database import Database, Transaction
+from gateway.store.lists import Chunk, Standing
+from gateway.store.records import StoreUnavailable
+from gateway.store.schema import list_entries, list_parts
+
+AT_ONCE = 20_000
+"""Hashes added in one transaction, which takes SQLite some tenths of a second."""
+
+STEP = 5_000
+MOST_PARTS = 64
+"""Of one list; beyond, all is added in one transaction, since every look goes through all parts."""
+
+PAUSE_SHARE = 0.5
+"""Of a step's time, behind it: other processes' writers ask SQLite again and again, and must come across a pause."""
+
+CUT_OFF_AFTER = timedelta(minutes=10)
+
+DOUBLED = text(
+    "DELETE FROM list_entries WHERE list_id = :part AND EXISTS "
+    "(SELECT 1 FROM list_entries AS other WHERE other.list_id = :owner AND other.hash = list_entries.hash)"
+)
+
+
+async def add(database: Database, name: str, chunks: Sequence[Chunk], *, actor: str) -> int | None:
+    """As ``Store.add_entries``."""
+    seen = await database.read(lambda tx: lists.standing(tx, name))
+    if seen is None:
+        return None
+    new = lists.rechunked([await _unknown(database, seen, chunk) for chunk in chunks])
+    if sum(map(len, new)) <= AT_ONCE or len(seen.owners) > MOST_PARTS:
+        return await database.write(lambda tx: lists.add(tx, name, new, seen, actor=actor))
+    await _clear(database)
+    part = await database.write(lambda tx: _begin(tx, seen.id))
+    for chunk in new:
+        for start in range(0, len(chunk), STEP):
+            await _step(database, part, chunk[start : start + STEP])
+    added = await database.write(lambda tx: _publish(tx, name, part, seen, sum(map(len, new)), actor=actor))
+    if added is None:
+        await _discard(database, part)
+    return added
+
+
+async def _unknown(database: Database, seen: Standing, chunk: Chunk) -> Chunk:
+    return await database.read(lambda tx: lists.unknown(tx, seen.owners, chunk))
+
+
+async def _begin(tx: Transaction, list_id: int) -> int:
+    made = insert(list_parts).values(list_id=list_id, touched=datetime.now(UTC)).returning(list_parts.c.id)
+    return int((await tx.execute(made)).scalar_one())
+
+
+async def _step(database: Database, part: int, entries: Chunk) -> None:
+    begun = time.monotonic()
+    await database.write(lambda tx: _stage(tx, part, entries))
+    await asyncio.sleep((time.monotonic() - begun) * PAUSE_SHARE)
+
+
+async def _stage(tx: Transaction, part: int, entries: Chunk) -> None:
+    """Write some entries of a part that does not belong to its list yet."""
+    await _touch(tx, part)
+    await lists.insert(tx, -part, [entries])
+
+
+async def _publish(tx: Transaction, name: str, part: int, seen: Standing, entries: int, *, actor: str) -> int | None:
+    """Make a part belong to its list; return how many entries it adds, None if the list is gone."""
+    found = await lists.locked(tx, name)
+    if found is None or found.id != seen.id:
+        return None
+    await _touch(tx, part)
+    if found.revision != seen.revision:  # what came meanwhile may be in the part too
+        for owner in await lists.owners(tx, found.id):
+            tx.renew()
+            entries -= (await tx.execute(DOUBLED, {"part": -part, "owner": owner})).rowcount
+    revision = await lists.changed(tx, found, None, entries, actor=actor, action="add_entries")
+    await tx.execute(update(list_parts).where(list_parts.c.id == part).values(revision=revision))
+    return entries
+
+
+async def _touch(tx: Transaction, part: int) -> None:
+    mine = update(list_parts).where(list_parts.c.id == part, list_parts.c.revision.is_(None))
+    if (await tx.execute(mine.values(touched=datetime.now(UTC)))).rowcount != 1:
+        raise StoreUnavailable("the import stood still for so long that its beginning was cleared away")
+
+
+async def _clear(database: Database) -> None:
+    """Delete what imports that were cut off have left behind."""
+    for part in await database.read(_cut_off):
+        await _discard(database, part)
+
+
+async def _cut_off(tx: Transaction) -> Sequence[int]:
+    old = (list_parts.c.revision.is_(None), list_parts.c.touched < datetime.now(UTC) - CUT_OFF_AFTER)
+    return (await tx.execute(select(list_parts.c.id).where(*old))).scalars().all()
+
+
+async def _discard(database: Database, part: int) -> None:
+    """Delete a part that belongs to no list: its row at last, so that one cut off here is found again."""
+    left = True
+    while left:
+        left = await database.write(lambda tx: _discard_some(tx, part))
+
+
+async def _discard_some(tx: Transaction, part: int) -> bool:
+    """Delete some entries of a part, its row with the last; return whether some may be left."""
+    own = list_entries.c.list_id == -part
+    some = select(list_entries.c.hash).where(own).order_by(list_entries.c.hash).limit(STEP)
+    deleted = (await tx.execute(delete(list_entries).where(own, list_entries.c.hash.in_(some)))).rowcount
+    if deleted < STEP:
+        await tx.execute(delete(list_parts).where(list_parts.c.id == part, list_parts.c.revision.is_(None)))
+        return False
+    return True

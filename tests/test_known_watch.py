@@ -1,0 +1,76 @@
+"""The index of known pictures follows the store, and reads no more than has changed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.known_watch import KnownWatch
+from gateway.store import list_import
+from gateway.store.records import PictureList
+from gateway.store.sql import SqlStore
+from tests.stores import opened
+from tests.test_store_lists import sha256
+
+BAD = PictureList("bad", "block", "sha256", 0)
+
+
+class Reads:
+    """The store, counting how often the entries of a list are read from the beginning."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+        self.whole = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def entries(self, name: str, *, after: str | None, limit: int) -> tuple[str, ...]:
+        self.whole += after is None
+        return await self._store.entries(name, after=after, limit=limit)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
+    async with opened(f"sqlite:///{tmp_path}/gateway.sqlite") as made:
+        yield made
+
+
+async def test_small_changes_are_followed_without_reading_the_list_again(store: SqlStore) -> None:
+    reads: Any = Reads(store)
+    watch = KnownWatch(reads)
+
+    async def known(*numbers: int) -> list[bool]:
+        await watch.refresh()
+        return [bool(watch.current.match(sha256(number))) for number in numbers]
+
+    await store.put_list(BAD, actor="me")
+    await store.add_entries("bad", [sha256(number) for number in range(100)], actor="me")
+    assert await known(0, 99, 100) == [True, True, False]
+    before = reads.whole
+    await store.add_entries("bad", [sha256(number) for number in range(95, 105)], actor="me")
+    assert await known(0, 100, 104, 105) == [True, True, True, False]
+    await store.remove_entries("bad", [sha256(0), sha256(104)], actor="me")
+    await store.add_entries("bad", [sha256(0)], actor="me")
+    assert await known(0, 1, 104) == [True, True, False]
+    await store.put_list(PictureList("bad", "allow", "sha256", 0), actor="me")
+    assert await known(1) == [True]
+    assert watch.current.lists[0].action == "allow"
+    assert reads.whole == before
+    await store.delete_list("bad", actor="me")
+    await store.put_list(BAD, actor="me")
+    await store.add_entries("bad", [sha256(7)], actor="me")
+    assert await known(1, 7) == [False, True], "another list of the same name is read anew"
+
+
+async def test_a_long_import_is_matched_from_its_end_on(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_import, "AT_ONCE", 10)
+    watch = KnownWatch(store)
+    await store.put_list(BAD, actor="me")
+    await watch.refresh()
+    await store.add_entries("bad", [sha256(number) for number in range(50)], actor="me")
+    await watch.refresh()
+    assert watch.current.lists[0].entries == 50
