@@ -13,7 +13,7 @@ PRECISION ?= fp32
 DEVICE ?= auto
 export MODEL PRECISION DEVICE
 
-.PHONY: serve test faults fuzz lint format bench loadtest lock audit sbom train-demo evaluate clean
+.PHONY: serve test faults fuzz lint format bench loadtest soak lock audit sbom train-demo evaluate clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -66,6 +66,9 @@ bench: $(VENV)/.dev-installed ## Images a second: REST beside the encoder alone;
 
 loadtest: $(VENV)/.dev-installed ## Locust, headless, report in reports/
 	$(BIN)/python -m loadtests.run
+
+soak: $(VENV)/.dev-installed ## 60,000 mixed requests, faults and disconnects too; the memory's curve in reports/
+	$(BIN)/python -m loadtests.soak
 
 lock: $(SUPPLY)/.installed ## Write requirements/*.txt anew, with hashes, from pyproject.toml and constraints.txt
 	$(SUPPLY)/bin/python -m scripts.lock --uv $(SUPPLY)/bin/uv
