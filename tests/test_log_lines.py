@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -137,6 +138,7 @@ def leave_while_sending(address: str) -> None:
     with socket.create_connection((str(parts.hostname), int(parts.port or 0))) as leaver:
         leaver.sendall(f'{head}\r\n{{"{SECRET}'.encode())
         time.sleep(0.2)
+        leaver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no good-bye
 
 
 def raw(address: str, data: bytes) -> bytes:
