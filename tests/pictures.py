@@ -139,15 +139,6 @@ def mpo() -> bytes:
     return encode(Image.new("RGB", (64, 48), (255, 0, 0)), "MPO", save_all=True, append_images=[second])
 
 
-def cmyk_jpeg(samples: Pixels, *, adobe: bool = True) -> bytes:
-    """Return a CMYK JPEG of samples [height, width, 4]; without its Adobe marker it is still stored inverted."""
-    data = encode(Image.fromarray(samples, "CMYK"), "JPEG", quality=100)
-    if not adobe:
-        at = data.index(b"\xff\xee")
-        data = data[:at] + data[at + 2 + struct.unpack(">H", data[at + 2 : at + 4])[0] :]
-    return data
-
-
 # --- GIF -------------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from gateway.decode import DecodeLimits, Frame, ImageInfo, inspect, open_image, sample_frames
+from gateway.decode import DecodeLimits, Frame, ImageInfo, open_image, sample_frames
 from gateway.errors import ImageCorrupt
 from tests import pictures as make
 
@@ -159,22 +159,6 @@ def test_32_what_hides_under_alpha_0_is_not_seen(kind: str) -> None:
     assert (pixels(make.encode(Image.fromarray(samples), kind)) == 255).all()
 
 
-@pytest.mark.parametrize("adobe", [True, False])
-def test_29_cmyk(adobe: bool) -> None:  # noqa: FBT001
-    flat = np.zeros((48, 64, 4), np.uint8)
-    flat[:] = (200, 30, 90, 40)
-    data = make.cmyk_jpeg(flat, adobe=adobe)
-    # Pillow's CMYK is 255 = full ink: each channel is what ink and black leave over.
-    expected = [(255 - ink) * (255 - 40) / 255 for ink in (200, 30, 90)]
-    assert np.abs(pixels(data).astype(float) - expected).max() <= 2
-
-
-def test_29_cmyk_with_a_profile_is_converted_alike() -> None:
-    data = make.cmyk_jpeg(make.noise(channels=4))
-    profiled = make.jpeg_with(make.segment(0xE2, b"ICC_PROFILE\0\x01\x01" + bytes(600)), data=data)
-    assert np.array_equal(pixels(profiled), pixels(data))
-
-
 def test_grey_jpeg() -> None:
     grey_jpeg = make.encode(Image.fromarray(PIXELS).convert("L"), "JPEG")
     with Image.open(io.BytesIO(grey_jpeg)) as reference:
@@ -185,45 +169,6 @@ def test_metadata_left_out_changes_no_pixel() -> None:
     data = make.plain("JPEG", exif=make.exif(1), comment=b"hello", icc_profile=bytes(200_000), progressive=True)
     with Image.open(io.BytesIO(data)) as reference:
         assert np.array_equal(pixels(data), np.asarray(reference))
-
-
-def upright(stored: make.Pixels, orientation: int) -> make.Pixels:
-    """Return what EXIF says is seen: the names of row 0 and column 0 of the stored picture (CIPA DC-008, table 6)."""
-    turns = {
-        1: lambda p: p,
-        2: lambda p: p[:, ::-1],
-        3: lambda p: p[::-1, ::-1],
-        4: lambda p: p[::-1],
-        5: lambda p: p.transpose(1, 0, 2),
-        6: lambda p: p[::-1].transpose(1, 0, 2),
-        7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
-        8: lambda p: p[:, ::-1].transpose(1, 0, 2),
-    }
-    result: make.Pixels = turns.get(orientation, turns[1])(stored)
-    return result
-
-
-@pytest.mark.parametrize("orientation", range(11))
-@pytest.mark.parametrize("kind", ["png", "webp", "jpeg"])
-def test_33_orientation(kind: str, orientation: int) -> None:
-    block = make.exif(orientation)
-    if kind == "png":
-        data = make.png_with(make.chunk(b"eXIf", block[6:]))
-    else:
-        data = make.plain(kind, exif=block, **({"lossless": True} if kind == "webp" else {}))
-    with Image.open(io.BytesIO(data)) as picture:
-        expected = upright(np.asarray(picture), orientation)
-    info, (frame,) = frames(data)
-    assert np.array_equal(np.asarray(frame.rgb), expected)
-    assert (info.height, info.width) == expected.shape[:2]
-    assert inspect(data, LIMITS).oriented_size == (info.width, info.height)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_33_avif_turns_by_its_own_properties(orientation: int) -> None:
-    data = make.plain("AVIF", exif=make.exif(orientation))
-    with Image.open(io.BytesIO(data)) as picture:
-        assert np.array_equal(pixels(data), upright(np.asarray(picture), orientation))
 
 
 @pytest.mark.parametrize("order", ["little", "big"])
