@@ -32,6 +32,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".heic"
 COLUMNS = ("source", "decision", "top", "score", "image_sha256", "decision_id", "policy", "model", "error", "detail")
 STRICTNESS = {"allow": 0, "review": 1, "block": 2}
 TRIES = 6
+FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 REACHING_TRIES = 3
 BUSY = frozenset({408, 429, 503, 504})
@@ -96,7 +97,7 @@ async def ask(client: httpx2.AsyncClient, job: Job, source: str) -> dict[str, An
     attempt = 0
     while True:
         attempt += 1
-        pause_s = 0.25 * 2**attempt
+        pause_s = FIRST_PAUSE_S * 2 ** (attempt - 1)
         try:
             answer = await post(client, job, source, content)
         except httpx2.TransportError as error:
@@ -114,14 +115,16 @@ async def ask(client: httpx2.AsyncClient, job: Job, source: str) -> dict[str, An
         body = answer.json()
     except ValueError:
         return {"source": source, "error": {"code": "no_json", "detail": f"status {answer.status_code}"}}
-    if answer.status_code != httpx2.codes.OK:
+    if answer.status_code != httpx2.codes.OK and isinstance(body, dict):
         return {"source": source, "error": body}
-    result = body["results"][0]
-    return {
-        "source": source,
-        "model": body["model"],
-        **{name: value for name, value in result.items() if name != "index"},
-    }
+    try:
+        model, result = body["model"], dict(body["results"][0])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return {
+            "source": source,
+            "error": {"code": "no_gateway", "detail": f"status {answer.status_code}, another form"},
+        }
+    return {"source": source, "model": model, **{name: value for name, value in result.items() if name != "index"}}
 
 
 async def post(client: httpx2.AsyncClient, job: Job, source: str, content: bytes) -> httpx2.Response:

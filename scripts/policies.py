@@ -258,8 +258,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     given = parser().parse_args(arguments)
     headers = {"Authorization": f"Bearer {given.key}"} if given.key else {}
-    with httpx2.Client(base_url=given.address, headers=headers, timeout=TIMEOUT_S) as client:
-        return run(client, given.command, given.folder, dry_run=given.dry_run)
+    try:
+        with httpx2.Client(base_url=given.address, headers=headers, timeout=TIMEOUT_S) as client:
+            return run(client, given.command, given.folder, dry_run=given.dry_run)
+    except httpx2.InvalidURL:
+        print(f"{given.address} is no address; http://host:port is", file=sys.stderr)
+        return ERROR
 
 
 def run(client: httpx2.Client, command: str, folder: Path, *, dry_run: bool) -> int:
@@ -273,6 +277,8 @@ def run(client: httpx2.Client, command: str, folder: Path, *, dry_run: bool) -> 
         print(f"{client.base_url} cannot be reached: {error}", file=sys.stderr)
     except OSError as error:
         print(f"{folder}: {error}", file=sys.stderr)
+    except (ValueError, KeyError, TypeError):
+        print(f"{client.base_url} does not answer as a gateway does", file=sys.stderr)
     return ERROR
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -108,6 +109,36 @@ def test_urls_from_a_file_fail_alone(stack: Stack, tmp_path: Path) -> None:
     assert run(stack, "--urls", urls, "--out", out) == moderate.FAILED
     (line,) = lines(out)
     assert line["error"]["code"] == "source_url_forbidden"
+
+
+async def test_what_is_no_gateway_is_a_failure_of_each_picture(folder: Path) -> None:
+    job = moderate.Job("http://elsewhere", "/v1/moderate", {}, 1, 1.0, None)
+    for said in ("<html>", "{}", '{"model": 1, "results": []}', "3"):
+        transport = httpx2.MockTransport(lambda _, said=said: httpx2.Response(200, text=said))
+        async with httpx2.AsyncClient(base_url=job.address, transport=transport) as client:
+            line = await moderate.ask(client, job, str(folder / "a.png"))
+        assert line["error"]["code"] in {"no_json", "no_gateway"}
+
+
+async def test_a_broken_connection_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moderate, "FIRST_PAUSE_S", 0.01)
+    job = moderate.Job("http://elsewhere", "/v1/moderate", {}, 1, 1.0, None)
+    failures = [httpx2.RemoteProtocolError("closed"), httpx2.ReadTimeout("late")]
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        if failures:
+            raise failures.pop()
+        return httpx2.Response(200, json={"model": {}, "results": [{"index": 0, "decision": "allow"}]})
+
+    async with httpx2.AsyncClient(base_url=job.address, transport=httpx2.MockTransport(answer)) as client:
+        line = await moderate.ask(client, job, str(folder / "a.png"))
+        assert line["decision"] == "allow"
+        failures += [httpx2.ReadTimeout("late")] * 3
+        line = await moderate.ask(client, job, str(folder / "a.png"))
+        assert line["error"]["code"] == "no_answer", "one slow picture does not end the run"
+        failures += [httpx2.ConnectError("refused")] * 3
+        with pytest.raises(httpx2.ConnectError):
+            await moderate.ask(client, job, str(folder / "a.png"))
 
 
 def test_wrong_usage_and_an_absent_gateway(stack: Stack, folder: Path, tmp_path: Path) -> None:

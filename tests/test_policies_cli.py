@@ -167,6 +167,16 @@ def test_what_the_gateway_refuses_is_told(made: Web, folder: Path, capsys: pytes
 def test_a_gateway_that_is_away_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", "--folder", str(folder), "--address", "http://127.0.0.1:9"]) == ERROR
     assert "cannot be reached" in capsys.readouterr().err
+    assert main(["import", "--folder", str(folder), "--address", "http://a:b"]) == ERROR
+    assert "no address" in capsys.readouterr().err
+
+
+def test_what_is_no_gateway_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for said in ("<html>", "{}", '{"data": [3]}'):
+        transport = httpx2.MockTransport(lambda _, said=said: httpx2.Response(200, text=said))
+        with httpx2.Client(base_url="http://elsewhere", transport=transport) as client:
+            assert run(client, "export", folder, dry_run=True) == ERROR
+        assert "does not answer as a gateway does" in capsys.readouterr().err
 
 
 def test_the_shipped_files_are_what_a_fresh_gateway_exports(stack: Stack, tmp_path: Path) -> None:
