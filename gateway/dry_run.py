@@ -10,9 +10,9 @@ import numpy as np
 
 from gateway.catalogue import BoundPolicy
 from gateway.encoder import Vectors
-from gateway.moderation import Verdict, uses, verdict_of
 from gateway.policy import Decision, Place
 from gateway.store.records import DecisionRecord
+from gateway.verdicts import Verdict, uses, verdict_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,11 @@ class KnownWatch:
         self._log = structlog.get_logger("known")
         self.current = KnownPictures.build()
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the lists have ever been read: before that, ``current`` knows nothing."""
+        return self._revision >= 0
+
     async def watch(self) -> None:
         """Follow the store, for ever; runs as a task of the application's lifespan."""
         while True:

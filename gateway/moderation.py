@@ -7,38 +7,24 @@ their attributes need is scored once over all views and frames, and the policy s
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import structlog
 
 from gateway.catalogue import BoundPolicy
 from gateway.deadline import Deadline
-from gateway.encoder import Vectors
+from gateway.errors import StorageUnavailable
 from gateway.intake import ImageRequest
 from gateway.known_pictures import KnownPictures, Match
 from gateway.known_watch import KnownWatch
-from gateway.pipeline import Look, Pipeline, Prepared
-from gateway.policy import (
-    LIST_PREFIX,
-    STRICTNESS,
-    CategoryVerdict,
-    ClassifierScores,
-    Decision,
-    Evidence,
-    Place,
-    calibrated,
-    judge,
-    overall,
-)
-from gateway.scoring import TextMatrix, score
+from gateway.pipeline import Look, Pipeline, Prepared, ask_model
 from gateway.store.records import DecisionRecord, Store, StoreUnavailable
 from gateway.telemetry import Stopwatch
+from gateway.verdicts import Verdict, from_lists, place_out, shadow_out, verdict_of, verdict_out
 
-UNCALIBRATED = "uncalibrated"
 NOT_LOGGED = "decision_not_logged"
 PARTLY_SEEN = "frames_sampled"
 NOT_HASHED = "perceptual_lists_not_asked"
@@ -50,25 +36,6 @@ class LogRules:
 
     enabled: bool
     vectors: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a policy says of one picture.
-
-    Attributes:
-        policy: that was applied.
-        decision: the strictest of all categories.
-        categories: strictest first.
-        attributes: classifier name → its version and mean scores by label; never part of the decision.
-        warnings: codes.
-    """
-
-    policy: BoundPolicy
-    decision: Decision
-    categories: tuple[CategoryVerdict, ...]
-    attributes: Mapping[str, Mapping[str, Any]]
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,29 +94,51 @@ class Moderator:
 
         Raises:
             RequestError: too many views.
+            StorageUnavailable: the lists of known pictures have not been read yet.
         """
         known = self._known.current
+        if not self._known.loaded:
+            raise StorageUnavailable(
+                "The lists of known pictures are not loaded yet; nothing was decided.", retry_after_s=1
+            )
+        found: dict[int, tuple[Match, ...]] = {}  # by the identity of what was prepared
+
+        def needs_model(prepared: Prepared) -> bool:
+            found[id(prepared)] = matches(known, prepared)
+            return not found[id(prepared)]
+
         rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
-        looks = await self._pipeline.look(
-            images, rules, deadline, needs_model=lambda prepared: not matches(known, prepared)
-        )
-        judged = [self._timed(look, known, policy, shadow) for look in looks]
+        looks = await self._pipeline.look(images, rules, deadline, needs_model if known.lists else ask_model)
+        judged = [self._timed(look, known, found.get(id(look.prepared), ()), policy, shadow) for look in looks]
         if self._rules.enabled:
             judged = await self._logged(judged, external_id, request_id)
         return judged
 
-    def _timed(self, look: Look, known: KnownPictures, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
+    def _timed(
+        self,
+        look: Look,
+        known: KnownPictures,
+        found: Sequence[Match],
+        policy: BoundPolicy,
+        shadow: BoundPolicy | None,
+    ) -> Moderated:
         watch = Stopwatch()
         with watch.stage("score"):
-            judged = self._judge(look, known, policy, shadow)
+            judged = self._judge(look, known, found, policy, shadow)
         look.elapsed_s.update(watch.elapsed_s)
         return judged
 
-    def _judge(self, look: Look, known: KnownPictures, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
+    def _judge(
+        self,
+        look: Look,
+        known: KnownPictures,
+        found: Sequence[Match],
+        policy: BoundPolicy,
+        shadow: BoundPolicy | None,
+    ) -> Moderated:
         if look.prepared is None:
             return Moderated(look, None, None, None)
         if look.vectors is None:
-            found = matches(known, look.prepared)
             verdict = from_lists(policy, found, look.prepared)
             return Moderated(look, verdict, from_lists(shadow, found, look.prepared) if shadow else None, None)
         verdict = verdict_of(policy, look.vectors, look.prepared.places, self._logit_scale)
@@ -215,7 +204,10 @@ class Moderator:
 
 
 def matches(known: KnownPictures, prepared: Prepared) -> tuple[Match, ...]:
-    """Return the entries of lists that a picture matches: by its bytes, or by any frame looked at; each list once."""
+    """Return the entries of lists that a picture matches: by its bytes, or by any frame looked at; each list once.
+
+    For a thread: a wide distance on a long list takes some milliseconds a frame.
+    """
     found: dict[str, Match] = {match.list: match for match in known.match(prepared.info.sha256, None, 0)}
     for print_ in prepared.fingerprints:
         for match in known.match(prepared.info.sha256, print_.hex, print_.quality):
@@ -223,103 +215,6 @@ def matches(known: KnownPictures, prepared: Prepared) -> tuple[Match, ...]:
     return tuple(found.values())
 
 
-def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: Prepared) -> Verdict:
-    """Return the verdict of lists alone: block wins over allow."""
-    decision: Decision = "block" if any(match.action == "block" for match in found) else "allow"
-    whole = Place("full", (0, 0, prepared.info.width, prepared.info.height), None)
-    categories = tuple(
-        CategoryVerdict(
-            category=f"{LIST_PREFIX}{match.list}",
-            score=1.0,
-            decision=match.action,
-            review_at=None,
-            block_at=None,
-            evidence=(Evidence("list", match.hash, 1.0 - match.distance / 256, whole),),
-        )
-        for match in sorted(found, key=lambda match: -STRICTNESS[match.action])
-    )
-    return Verdict(policy, decision, categories, {}, ())
-
-
-def verdict_of(policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], logit_scale: float) -> Verdict:
-    """Return what a policy says of vectors [V, D] seen at V places; views that it does not use are left out."""
-    used = [row for row, place in enumerate(places) if uses(policy, place.view)]
-    seen = [places[row] for row in used]
-    scores = {
-        key: ClassifierScores(
-            bound.matrix.labels,
-            calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities, bound.calibrations),
-        )
-        for key, bound in policy.classifiers.items()
-    }
-    categories = judge(policy.rules, scores, seen)
-    attributes = {}
-    for key in policy.attributes:
-        bound = policy.classifiers[key]
-        attributes[bound.name] = {"version": bound.version, "scores": informed(bound.matrix, scores[key])}
-    warnings = (UNCALIBRATED,) if policy.uncalibrated else ()
-    return Verdict(policy, overall(categories), categories, attributes, warnings)
-
-
-def uses(policy: BoundPolicy, view: str) -> bool:
-    """Return whether a policy looks at a view of this name."""
-    return view == policy.views or (policy.views == "tiles" and (view == "full" or view.startswith("tile ")))
-
-
-def informed(matrix: TextMatrix, scores: ClassifierScores) -> list[dict[str, Any]]:
-    """Return labels with scores, best first: the mean over views in softmax mode, else the maximum."""
-    rows = scores.probabilities
-    values = rows.mean(axis=0) if matrix.mode == "softmax" else rows.max(axis=0)
-    order = np.argsort(-values, kind="stable").tolist()
-    return [{"label": scores.labels[position], "score": float(values[position])} for position in order]
-
-
 def decision_id(now: datetime) -> str:
     """Return an id that sorts by time: milliseconds since 1970 in 12 hex digits, then 20 random ones."""
     return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
-
-
-def verdict_out(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict as JSON values: what the API answers and the log keeps."""
-    return {
-        "decision": verdict.decision,
-        "categories": [
-            {
-                "category": category.category,
-                "score": category.score,
-                "decision": category.decision,
-                "review_at": category.review_at,
-                "block_at": category.block_at,
-                "evidence": [
-                    {"kind": entry.kind, "label": entry.label, "score": entry.score, **place_out(entry.place)}
-                    for entry in category.evidence
-                ],
-            }
-            for category in verdict.categories
-        ],
-        "policy": policy_out(verdict.policy),
-        "attributes": dict(verdict.attributes),
-        "warnings": list(verdict.warnings),
-    }
-
-
-def policy_out(policy: BoundPolicy) -> dict[str, Any]:
-    """Return which policy and classifier versions spoke."""
-    return {
-        "name": policy.name,
-        "version": policy.version,
-        "classifiers": {bound.name: bound.version for bound in policy.classifiers.values()},
-    }
-
-
-def shadow_out(shadow: Verdict | None) -> dict[str, Any] | None:
-    """Return the shadow's verdict, without attributes."""
-    if shadow is None:
-        return None
-    made = verdict_out(shadow)
-    return {name: made[name] for name in ("policy", "decision", "categories", "warnings")}
-
-
-def place_out(place: Place) -> dict[str, Any]:
-    """Return where something was seen."""
-    return {"view": place.view, "box": list(place.box), "frame_ms": place.frame_ms}

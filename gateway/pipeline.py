@@ -134,7 +134,7 @@ class Pipeline:
             images: the pictures.
             rules: which views are cut; those that two rules share are cut once.
             deadline: of the whole request.
-            needs_model: asked before the inference; False leaves the vectors out.
+            needs_model: asked in a thread before the inference; False leaves the vectors out.
 
         Raises:
             InvalidRequest: more views than a request may have.
@@ -181,7 +181,7 @@ class Pipeline:
         try:
             async with deadline.enforced():
                 prepared = await self._prepare(image, rules, frames, watch, deadline)
-                if needs_model(prepared):
+                if needs_model is ask_model or await self._in_decoder(needs_model, prepared):
                     with watch.stage("encode"):
                         vectors = await self._encoder.encode_images(prepared.pixels, deadline)
         except GatewayError as error:
@@ -193,6 +193,9 @@ class Pipeline:
         watch.report(self._metrics)
         self._metrics.images.labels(prepared.info.format).inc()
         return Look(index, image.id, prepared, vectors, None, watch.elapsed_s)
+
+    async def _in_decoder(self, needs_model: Callable[[Prepared], bool], prepared: Prepared) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, needs_model, prepared)
 
     async def _prepare(
         self, image: ImageRequest, rules: frozenset[ViewRule], frames: int, watch: Stopwatch, deadline: Deadline

@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         default=False,
         description="Keep the picture's vectors with its decision, which makes dry runs over them possible.",
     )
-    decision_retention_days: int = Field(90, ge=0, description="Days a decision is kept; 0 means for ever.")
+    decision_retention_days: int = Field(90, ge=0, le=36_500, description="Days a decision is kept; 0 means for ever.")
     perceptual_hash: bool = Field(
         default=True, description="Compute PDQ hashes where the extra pdq is installed; lists of kind pdq need them."
     )

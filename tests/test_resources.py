@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
+from gateway.app import create_app
 from gateway.errors import ModelUnavailable
-from tests.fakes import BUNDLE_ID
-from tests.web import Web, b64, is_problem, png
+from gateway.settings import Settings
+from gateway.store.sql import SqlStore
+from tests.fakes import BUNDLE_ID, FakeEncoder, write_bundle
+from tests.web import Web, b64, is_problem, png, wait_ready
 
 CLASSIFIER: dict[str, Any] = {
     "mode": "softmax",
@@ -413,3 +420,32 @@ def test_text_can_be_read_past_and_review_need_not_flag(made: Web) -> None:
     ]
     only_text = made.client.post("/v1/moderations", json={"input": "words"})
     assert only_text.status_code == 400
+
+
+def test_until_the_lists_are_read_nothing_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that is on a list must not pass because its gateway has just started."""
+    may_read = asyncio.Event()
+    read = SqlStore.lists
+
+    async def slow(self: SqlStore) -> Any:
+        await may_read.wait()
+        return await read(self)
+
+    monkeypatch.setattr(SqlStore, "lists", slow)
+    write_bundle(tmp_path)
+    settings = Settings(model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error")
+    encoder = FakeEncoder()
+    with TestClient(create_app(settings, lambda *_: encoder)) as client:
+        web = Web(client, encoder)
+        for _ in range(300):
+            if client.get("/readyz").json()["failing"] == ["lists"]:
+                break
+            time.sleep(0.02)
+        assert client.get("/readyz").status_code == 503
+        put(web, "/v1/classifiers/scene", CLASSIFIER)
+        put(web, "/v1/policies/strict", ALWAYS)
+        is_problem(moderate(web), 503, "storage_unavailable")
+        assert client.portal is not None
+        client.portal.call(may_read.set)
+        wait_ready(web)
+        assert moderate(web).json()["results"][0]["decision"] == "block"

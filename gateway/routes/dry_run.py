@@ -15,7 +15,6 @@ from gateway.classifiers import check_name
 from gateway.deadline import Deadline
 from gateway.dry_run import Comparison, Sample, compare, sample_of
 from gateway.errors import InvalidRequest
-from gateway.moderation import policy_out, verdict_out
 from gateway.routes.body import validated
 from gateway.routes.decisions import aware
 from gateway.routes.leaving import unless_client_leaves
@@ -27,6 +26,7 @@ from gateway.saving import SAVE_TIMEOUT_S
 from gateway.schemas.stored_answers import DryRunOut
 from gateway.schemas.stored_requests import DryRunBody
 from gateway.store.records import DecisionFilter
+from gateway.verdicts import policy_out, verdict_out
 
 PAGE = 200
 

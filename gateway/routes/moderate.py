@@ -13,7 +13,7 @@ from starlette.requests import Request
 from gateway.catalogue import BoundPolicy
 from gateway.deadline import Deadline
 from gateway.intake import ImageRequest
-from gateway.moderation import Moderated, policy_out, shadow_out, verdict_out
+from gateway.moderation import Moderated
 from gateway.routes.body import BodyRules, RawBody, read_body
 from gateway.routes.classify import count_errors, failure, image_out, model_reference, raise_if_all_failed, timings
 from gateway.routes.leaving import unless_client_leaves
@@ -23,6 +23,7 @@ from gateway.routes.services import Services
 from gateway.schemas.answers import ModerateResponse
 from gateway.schemas.requests import ModerateBody, ModerateFields, ModerateForm
 from gateway.telemetry import Stopwatch
+from gateway.verdicts import policy_out, shadow_out, verdict_out
 
 router = APIRouter()
 

@@ -23,13 +23,13 @@ from gateway.errors import (
     UnsupportedMediaType,
 )
 from gateway.intake import Base64, ImageRequest, Url
-from gateway.moderation import Verdict
 from gateway.policy import OPENAI_CATEGORIES, STRICTNESS
 from gateway.routes.body import read_body, validated
 from gateway.routes.classify import raise_if_all_failed
 from gateway.routes.leaving import unless_client_leaves
 from gateway.routes.openapi import request_body
 from gateway.routes.services import Services
+from gateway.verdicts import Verdict
 
 DEFAULT_POLICY = "default"
 SHOWN_CHARS = 80

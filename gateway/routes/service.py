@@ -27,7 +27,7 @@ async def livez() -> str:
     responses={503: {"model": Readiness, "description": "Not ready; the failing checks are named."}},
 )
 async def readyz(request: Request) -> JSONResponse:
-    """Answer 200 when a real inference has succeeded recently and a policy snapshot is loaded, else 503.
+    """Answer 200 when a real inference has succeeded recently and policies and lists are loaded, else 503.
 
     A lost store alone is 200 with ``degraded``: what is in force goes on serving.
     """
@@ -35,6 +35,8 @@ async def readyz(request: Request) -> JSONResponse:
     failing = services.health.failing_checks()
     if not services.catalogue.loaded:
         failing.append("policies")
+    if not services.known.loaded:
+        failing.append("lists")
     degraded = ["store"] if services.catalogue.store_lost else []
     status = "unready" if failing else "ready"
     return JSONResponse({"status": status, "failing": failing, "degraded": degraded}, 503 if failing else 200)

@@ -23,10 +23,10 @@ from PIL import Image, ImageSequence
 from gateway.catalogue import BoundClassifier, BoundPolicy, bind
 from gateway.classifiers import Classifier
 from gateway.labels import LabelRules
-from gateway.moderation import Verdict, verdict_of
 from gateway.policy import Decision, Place
 from gateway.scoring import TextMatrix, mean_unit
 from gateway.shipped import shipped
+from gateway.verdicts import Verdict, verdict_of
 from gateway.views import ViewRule, cut_views
 from scripts.demo.evaluate import fresh_size
 from scripts.demo.model import IMAGE_SIZE, WEIGHTS, Demo
