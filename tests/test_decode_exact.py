@@ -57,6 +57,15 @@ def test_jpeg_rgb_by_adobes_marker() -> None:
     assert difference(flat_jpeg(FLAT, adobe=0), blown_up(FLAT)) == 0
 
 
+def test_no_jpeg_is_decoded_at_another_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drafted(*_: object) -> None:
+        pytest.fail("draft was called")
+
+    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.draft", drafted)
+    large = np.tile(FLAT, (20, 20, 1))  # 1440 x 960: several times what any model looks at
+    assert difference(flat_jpeg(large, adobe=0), blown_up(large)) == 0
+
+
 @pytest.mark.parametrize("adobe", [None, 1])
 def test_jpeg_ycbcr(adobe: int | None) -> None:
     y, cb, cr = (FLAT[..., channel].astype(float) for channel in range(3))

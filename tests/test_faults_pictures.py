@@ -129,6 +129,24 @@ def test_all_that_is_refused_in_one_batch_leaves_the_good_alone(client: httpx2.C
             assert outcome_of(result) in one.outcomes, one.id
 
 
+def test_what_cannot_be_read_is_never_decided(client: httpx2.Client, good: bytes) -> None:
+    refused = {one.outcomes[0]: one for one in hostile_pictures() if one.outcomes[0] != OK}
+    assert len(refused) == 6
+    pictures = [good, *(one.make() for one in refused.values()), good]
+    images = [{"base64": base64.b64encode(data).decode()} for data in pictures]
+    answer = client.post("/v1/moderate", json={"images": images, "external_id": "hostile"})
+    assert answer.status_code == 200
+    first, *between, last = answer.json()["results"]
+    for result in (first, last):
+        assert result["decision"] in {"allow", "review", "block"}
+        assert result["error"] is None
+    for result, outcome in zip(between, refused, strict=True):
+        assert f"{result['error']['status']} {result['error']['code']}" == outcome
+        assert (result["decision"], result["decision_id"], result["categories"]) == (None, None, None)
+    kept = client.get("/v1/decisions", params={"external_id": "hostile"}).json()["data"]
+    assert {one["id"] for one in kept} == {first["decision_id"], last["decision_id"]}
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF"])
 def test_12_random_byte_flips(kind: str, client: httpx2.Client, good: bytes, faults: FaultLog) -> None:
     dice = np.random.default_rng(12)

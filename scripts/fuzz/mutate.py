@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -106,29 +107,34 @@ def _edit_pieces(data: bytes, seeds: Sequence[bytes], dice: random.Random) -> by
     return joined(kind, pieces, mend=dice.random() < 0.8)
 
 
+def _which(pieces: list[Piece], dice: random.Random) -> int:
+    """Return the index of a piece; seldom of the first one, without which nothing else is read."""
+    return dice.randrange(len(pieces)) if len(pieces) == 1 or dice.random() < 0.05 else dice.randrange(1, len(pieces))
+
+
 def _repeat_piece(_kind: Kind, pieces: list[Piece], _other: list[Piece], dice: random.Random) -> None:
-    at = dice.randrange(len(pieces))
+    at = _which(pieces, dice)
     pieces[at:at] = [pieces[at]] * dice.choice((1, 1, 2, 20, 300))
 
 
 def _remove_piece(_kind: Kind, pieces: list[Piece], _other: list[Piece], dice: random.Random) -> None:
-    del pieces[dice.randrange(len(pieces))]
+    del pieces[_which(pieces, dice)]
 
 
 def _swap_pieces(_kind: Kind, pieces: list[Piece], _other: list[Piece], dice: random.Random) -> None:
-    one, two = dice.randrange(len(pieces)), dice.randrange(len(pieces))
+    one, two = _which(pieces, dice), _which(pieces, dice)
     pieces[one], pieces[two] = pieces[two], pieces[one]
 
 
 def _take_piece(_kind: Kind, pieces: list[Piece], other: list[Piece], dice: random.Random) -> None:
     """Put a piece of another picture of the format in, or in the place of one."""
-    at = dice.randrange(len(pieces))
+    at = _which(pieces, dice)
     pieces[at : at + dice.randrange(2)] = [dice.choice(other)]
 
 
 def _wrong_length(kind: Kind, pieces: list[Piece], _other: list[Piece], dice: random.Random) -> None:
     """Let a piece state a length that is not its own."""
-    at = dice.randrange(len(pieces))
+    at = _which(pieces, dice)
     data = pieces[at].data
     where, form = {"png": (0, ">I"), "jpeg": (2, ">H"), "gif": (0, ">B"), "riff": (4, "<I"), "boxes": (0, ">I")}[kind]
     size = struct.calcsize(form)
@@ -138,12 +144,19 @@ def _wrong_length(kind: Kind, pieces: list[Piece], _other: list[Piece], dice: ra
         pieces[at] = replace(pieces[at], data=data, mended=False)
 
 
-def _damage_body(_kind: Kind, pieces: list[Piece], _other: list[Piece], dice: random.Random) -> None:
-    """Damage the inside of a piece and leave its frame."""
-    at = dice.randrange(len(pieces))
+def _damage_body(kind: Kind, pieces: list[Piece], _other: list[Piece], dice: random.Random) -> None:
+    """Damage the inside of a piece and leave its frame; what a PNG has compressed is damaged before compression too."""
+    at = _which(pieces, dice)
     data = pieces[at].data
-    if len(data) > 8:
-        change = dice.choice((_flip_bits, _set_bytes, _set_number, _set_number, _drop, _insert))
+    change = dice.choice((_flip_bits, _set_bytes, _set_number, _set_number, _drop, _insert))
+    if kind == "png" and data[4:8] == b"IDAT" and dice.random() < 0.7:
+        try:
+            # Stored, not compressed: the bytes are the same with every version of zlib.
+            body = zlib.compress(change(zlib.decompress(data[8:-4]), (), dice), 0)
+        except zlib.error:
+            return
+        pieces[at] = replace(pieces[at], data=data[:8] + body + data[-4:])
+    elif len(data) > 8:
         pieces[at] = replace(pieces[at], data=data[:8] + change(data[8:], (), dice))
 
 
