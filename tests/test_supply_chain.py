@@ -20,7 +20,7 @@ from scripts import audit, lock
 from tests.conftest import ROOT
 
 HINT = "run: make lock"
-FILES = ("gateway.txt", "heic.txt", "build.txt", "tools.txt")
+FILES = ("gateway.txt", "heic.txt", "redis.txt", "build.txt", "tools.txt")
 TEXTS = {file: (lock.FOLDER / file).read_text(encoding="utf-8") for file in FILES}
 PINS = {
     file: {name: Requirement(entry.split("\\\n")[0]) for name, entry in lock.entries(text).items()}
@@ -58,7 +58,7 @@ def test_the_versions_are_those_of_constraints_and_meet_pyproject(file: str) -> 
     for name, requirement in PINS[file].items():
         if name in CONSTRAINTS or file != "tools.txt":
             assert CONSTRAINTS.get(name) == pinned(requirement), f"{name}: {HINT}"
-    beside = PINS["gateway.txt"] if file == "heic.txt" else {}
+    beside = PINS["gateway.txt"] if file in {"heic.txt", "redis.txt"} else {}
     for line in lock.wanted()[file]:
         wanted = Requirement(line)
         found = (beside | PINS[file]).get(lock.normalised(wanted.name))
@@ -71,6 +71,7 @@ def test_what_the_gateway_needs_is_locked_to_the_last_package() -> None:
     for wanted, locked in (
         ("gateway.txt", PINS["gateway.txt"]),
         ("heic.txt", PINS["gateway.txt"] | PINS["heic.txt"]),
+        ("redis.txt", PINS["gateway.txt"] | PINS["redis.txt"]),
     ):
         open_ends = [Requirement(line) for line in lock.wanted()[wanted]]
         seen: set[str] = set()
@@ -108,7 +109,7 @@ def test_the_image_installs_by_hash_and_never_builds_a_dependency() -> None:
         torch = "[export]" in command and "--constraint constraints.txt" in command
         assert by_hash or own_wheel or torch, command
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    assert "heic" in extras
+    assert {"heic", "redis"} <= set(extras)
 
 
 def test_uvs_environment_is_the_one_that_is_supported() -> None:
