@@ -25,6 +25,7 @@ from tritonclient.utils import InferenceServerException
 
 from loadtests.answers import WrongAnswer, check_classification, check_scores
 from loadtests.pictures import SET_NAME, Picture, pictures_in
+from loadtests.target import key_headers
 from scripts.classify_grpc import MODELS, Job, Model, Refused, image_jobs, scores, square, text_jobs, token_ids
 
 # gRPC's core must yield to gevent's loop, or one waiting call stops every user; before any channel exists.
@@ -58,6 +59,7 @@ class GatewayUser(HttpUser):
         """Read the picture set."""
         self.pictures = pictures_in(Path(self.environment.parsed_options.pictures))
         self.dice = random.Random()
+        self.client.headers.update(key_headers())
 
     def classify(self, name: str, pictures: Sequence[Picture], labels: Sequence[str], **request: Any) -> None:  # noqa: ANN401
         """Send one request to ``/v1/classify`` and check the answer."""

@@ -5,6 +5,8 @@ The stack is looked for where GATEWAY_HOST, GATEWAY_PORT, TRITON_HOST, TRITON_GR
 ``FETCH_TEST_ALLOWED_HOSTS=127.0.0.1:8103`` (PICTURE_HOST:PICTURE_PORT); otherwise the URL users are left out, which is
 said, or refused if they were asked for by name.
 
+A gateway with API keys needs one with the role infer, without a rate, in CLIP_API_KEY.
+
 Exit codes: 0 all answers were right, 1 some were wrong or missing, 2 there was nothing to test.
 """
 
@@ -88,6 +90,8 @@ def usable(asked: Sequence[str] | None, target: Target, picture_url: str) -> lis
     obstacles = {}
     body = {"images": [{"url": f"{picture_url}/{DRAWINGS[0].file}"}], "labels": ["a circle", "a square"]}
     status, answer = ask(target.gateway_url, "/v1/classify", body)
+    if status in {401, 403}:
+        raise NoStack(f"{target.gateway_url} asks for an API key with the role infer: set CLIP_API_KEY")
     if status == 422 and answer["code"].startswith("source_"):
         address = picture_url.removeprefix("http://")
         obstacles["url"] = f"the gateway may not fetch from {address}: start it with FETCH_TEST_ALLOWED_HOSTS={address}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -52,14 +53,18 @@ def described(environment: Mapping[str, str]) -> Target:
 
 
 def ask(gateway_url: str, path: str, body: object = None, timeout_s: float = 30.0) -> tuple[int, Any]:
-    """Return status and JSON (None where it is none) of one request; status 0 when nothing answers."""
+    """Return status and JSON (None where it is none) of one request; status 0 when nothing answers.
+
+    With the API key of CLIP_API_KEY, if there is one.
+    """
     parts = urlsplit(gateway_url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
         if body is None:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=key_headers())
         else:
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json", **key_headers()}
+            connection.request("POST", path, json.dumps(body), headers)
         answer = connection.getresponse()
         status, text = answer.status, answer.read()
     except (OSError, http.client.HTTPException):
@@ -70,6 +75,12 @@ def ask(gateway_url: str, path: str, body: object = None, timeout_s: float = 30.
         return status, json.loads(text)
     except ValueError:
         return status, None
+
+
+def key_headers() -> dict[str, str]:
+    """Return the header that carries the API key of CLIP_API_KEY, or none."""
+    key = os.environ.get("CLIP_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def is_running(target: Target) -> bool:
@@ -118,6 +129,8 @@ def started(environment: Mapping[str, str], picture_address: str) -> Iterator[Ta
         "MODEL_REPOSITORY": str(Path(environment.get("MODEL_REPOSITORY", "model_repository")).resolve()),
         "DATA_DIR": str(data_dir.resolve()),
         "FETCH_TEST_ALLOWED_HOSTS": picture_address,
+        "GATEWAY_API_KEYS": "",  # on loopback, for as long as it is loaded
+        "GATEWAY_API_KEYS_FILE": "",
     }
     target = described(own)
     with log.open("wb") as output:

@@ -77,6 +77,7 @@ def stack(model: str, precision: str, device: str, folder: Path) -> Iterator[tup
     environment = {name: str(FIRST_PORT + number) for number, name in enumerate(ports)}
     environment |= {"MODEL": model, "PRECISION": precision, "DEVICE": device, "REQUEST_TIMEOUT_S": "120"}
     environment |= {"MODEL_REPOSITORY": str(repository), "DATA_DIR": str(folder / "data"), "LOG_LEVEL": "warning"}
+    environment |= {"GATEWAY_API_KEYS": "", "GATEWAY_API_KEYS_FILE": ""}  # on loopback, for as long as it is measured
     process = subprocess.Popen([sys.executable, "-m", "scripts.serve"], cwd=ROOT, env={**os.environ, **environment})
     address = f"http://127.0.0.1:{FIRST_PORT}"
     try:

@@ -19,6 +19,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -237,7 +238,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("paths", nargs="*", type=Path, help="files and folders")
     made.add_argument("--urls", type=Path, help="file with a URL a line")
     made.add_argument("--address", default="http://127.0.0.1:8000")
-    made.add_argument("--key", help="API key")
+    made.add_argument("--key", default=os.environ.get("CLIP_API_KEY"), help="API key; CLIP_API_KEY by default")
     made.add_argument("--policy", help="name or name@version; default by default")
     made.add_argument("--labels", nargs="+", help="classify by these instead of moderating")
     made.add_argument("--classifier", help="classify by this instead of moderating")

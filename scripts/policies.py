@@ -9,7 +9,7 @@ exported; a file that already says the same is left as it is, with its comments.
 it writes anything, shows what differs, saves classifiers first and then policies, and makes each current at once. A
 policy is saved again also when only a classifier that it names has changed, or the model, so that it pins the present
 ones. Each write names the version that was compared with (If-Match): an edit in between is reported, not overwritten.
-What only the gateway has is named and left alone.
+What only the gateway has is named and left alone. With API keys, an import needs the role manage, an export read.
 
 With --dry-run nothing is written, on either side. Exit code: 0 done, or nothing differs; 1 with --dry-run, something
 differs, as of `diff`; 2 an error, told on standard error (what was saved before it stays saved).
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -249,7 +250,7 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=said)
         command.add_argument("--folder", type=Path, required=True)
         command.add_argument("--address", default="http://127.0.0.1:8000")
-        command.add_argument("--key", help="API key")
+        command.add_argument("--key", default=os.environ.get("CLIP_API_KEY"), help="API key; CLIP_API_KEY by default")
         command.add_argument("--dry-run", action="store_true", help="show what would change, change nothing")
     return made
 

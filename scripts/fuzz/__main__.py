@@ -2,13 +2,15 @@
 
 Every picture must get scores or an error of the contract about itself, within the request's deadline, and the memory of
 the gateway must not grow. Ends with 0; with 1 when something offended (it is then kept in the folder); with 2 when no
-gateway answers. ``--seed S --first N --count 1`` sends mutation N of a run again.
+gateway answers. ``--seed S --first N --count 1`` sends mutation N of a run again. A gateway with API keys
+needs one with the role infer in CLIP_API_KEY.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from pathlib import Path
@@ -68,7 +70,9 @@ async def fuzz(given: argparse.Namespace, seeds: list[bytes], memory: Memory | N
         time.monotonic() + 60 * given.minutes,
     )
     tally = Tally()
-    async with httpx2.AsyncClient(base_url=given.url, timeout=None) as client:
+    key = os.environ.get("CLIP_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with httpx2.AsyncClient(base_url=given.url, headers=headers, timeout=None) as client:
         sender = Sender(client, lambda number: mutation(seeds, given.seed, number), given.out)
         watching = asyncio.create_task(watch(memory, tally))
         try:
