@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from gateway.app import connection_protocol, create_app
 from gateway.bundle import BundleError
 from gateway.image_formats import DecoderMissing
+from gateway.keys import KeysInvalid
 from gateway.log_lines import configure_logging
+from gateway.quotas import QuotaStoreInvalid
 from gateway.settings import Settings
 
 SECRETS = Path("/run/secrets")  # where Docker and Kubernetes put them: one file a setting, named in lower case
@@ -36,16 +38,24 @@ def main(make_app: Callable[[Settings], FastAPI] = create_app) -> int:
             sys.stderr.write(f"gateway: {name} is not valid: {part['msg']}.\n")
         return 2
     configure_logging(settings.log_format, settings.log_level)
-    if not settings.gateway_allow_open and not is_loopback(settings.gateway_host):
+    has_keys = bool(settings.gateway_api_keys or settings.gateway_api_keys_file)
+    if not has_keys and not settings.gateway_allow_open and not is_loopback(settings.gateway_host):
         sys.stderr.write(
             f"gateway: {settings.gateway_host} is reachable by others and no API keys are configured. Set "
-            "GATEWAY_HOST=127.0.0.1, or GATEWAY_ALLOW_OPEN=true behind something that authenticates.\n"
+            "GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE (python -m scripts.keys new), or GATEWAY_HOST=127.0.0.1, or "
+            "GATEWAY_ALLOW_OPEN=true behind something that authenticates.\n"
         )
         return 2
     try:
         app = make_app(settings)
     except (BundleError, DecoderMissing) as error:
         sys.stderr.write(f"gateway: {error}.\n")
+        return 2
+    except KeysInvalid as error:
+        sys.stderr.write(f"gateway: GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE cannot be used: {error}.\n")
+        return 2
+    except QuotaStoreInvalid as error:
+        sys.stderr.write(f"gateway: RATE_LIMIT_STORAGE_URL cannot be used: {error}.\n")
         return 2
     allow_open_files()
     uvicorn.run(

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpcore2
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from gateway.bundle import TOKENIZER_NAME, Manifest, read_manifest
 from gateway.catalogue import Catalogue
@@ -23,6 +23,7 @@ from gateway.health import HealthGate
 from gateway.host_rules import HostRules
 from gateway.image_formats import accepted_formats
 from gateway.intake import Intake
+from gateway.key_watch import KeyWatch
 from gateway.known_watch import KnownWatch
 from gateway.labels import LabelRules
 from gateway.limits import Admission, MemoryBudget
@@ -30,9 +31,11 @@ from gateway.moderation import LogRules, Moderator
 from gateway.perceptual import load_hasher
 from gateway.pipeline import Pipeline, PipelineLimits
 from gateway.policy import Policy
+from gateway.quotas import Quotas
 from gateway.resolve import DnsResolver, NameServer
 from gateway.retention import Retention
 from gateway.routes import (
+    audit,
     classify,
     decisions,
     dry_run,
@@ -44,6 +47,7 @@ from gateway.routes import (
     resources,
     service,
 )
+from gateway.routes.access import Authentication, authorise
 from gateway.routes.body import BodyRules
 from gateway.routes.middleware import RequestContext
 from gateway.routes.problems import install_handlers
@@ -113,16 +117,22 @@ def create_app(
     Raises:
         BundleError: the bundle is absent or inconsistent.
         DecoderMissing: HEIC is switched on and its extra is not installed.
+        KeysInvalid, QuotaStoreInvalid: the settings of API keys or of their rates cannot be used.
     """
     settings = settings or Settings()
     accepted_formats(heic=settings.heic)
     manifest = read_manifest(settings.model_repository)
     metrics = Metrics()
+    keys = KeyWatch(settings.gateway_api_keys, settings.gateway_api_keys_file)
+    quotas = Quotas(settings.rate_limit_storage_url)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
         description=DESCRIPTION,
-        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher),
+        lifespan=lambda _: lifespan(
+            settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher, keys, quotas
+        ),
+        dependencies=[Depends(authorise)],
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -136,8 +146,10 @@ def create_app(
     app.include_router(resources.router)
     app.include_router(lists.router)
     app.include_router(decisions.router)
+    app.include_router(audit.router)
     app.include_router(service.router)
     install_handlers(app, metrics)
+    app.add_middleware(Authentication, keys=keys, quotas=quotas, metrics=metrics)
     app.add_middleware(RequestContext, metrics=metrics)
     openapi.install_docs(app)
     openapi.install(app, BODIES, examples())
@@ -151,7 +163,13 @@ def connection_protocol(settings: Settings) -> type[asyncio.Protocol]:
 
 @asynccontextmanager
 async def lifespan(
-    settings: Settings, manifest: Manifest, metrics: Metrics, make_encoder: MakeEncoder, make_fetcher: MakeFetcher
+    settings: Settings,
+    manifest: Manifest,
+    metrics: Metrics,
+    make_encoder: MakeEncoder,
+    make_fetcher: MakeFetcher,
+    keys: KeyWatch,
+    quotas: Quotas,
 ) -> AsyncIterator[dict[str, Any]]:
     """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
@@ -171,7 +189,7 @@ async def lifespan(
     known = KnownWatch(store)
     retention = Retention(store, settings.decision_retention_days)
     hasher = load_hasher() if settings.perceptual_hash else None
-    watches = [asyncio.create_task(part.watch()) for part in (encoder, known, retention)]
+    watches = [asyncio.create_task(part.watch()) for part in (encoder, known, retention, keys)]
     watches.append(asyncio.create_task(catalogue.watch(lambda: seed(saver))))
     try:
         pipeline = Pipeline(
@@ -215,6 +233,7 @@ async def lifespan(
         await asyncio.gather(*watches, return_exceptions=True)
         decoders.shutdown(wait=False, cancel_futures=True)
         await store.close()
+        await quotas.close()
         await encoder.close()
 
 

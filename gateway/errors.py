@@ -116,6 +116,24 @@ class MethodNotAllowed(RequestError):
         self.allow = allow
 
 
+class Unauthorized(RequestError):
+    """No API key, or none that is known; which of them is not told."""
+
+    status, code, title = 401, "unauthorized", "API key missing or unknown"
+
+
+class Forbidden(RequestError):
+    """The API key has none of the roles that may do this."""
+
+    status, code, title = 403, "forbidden", "Not allowed with this API key"
+
+
+class RateLimited(RequestError):
+    """The API key is over its quota."""
+
+    status, code, title = 429, "rate_limited", "Over the quota"
+
+
 class TextNotSupported(RequestError):
     """Text where only pictures are moderated."""
 

@@ -39,6 +39,15 @@ class LogRules:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """Of a request, for the log: the client's id for it, its own id, and the name of its API key."""
+
+    external_id: str | None
+    request_id: str
+    key_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Moderated:
     """One picture's outcome: a look, and unless it failed a verdict, the shadow's, and the id in the log."""
 
@@ -88,9 +97,12 @@ class Moderator:
         *,
         external_id: str | None,
         request_id: str,
+        key_name: str | None,
         deadline: Deadline,
     ) -> list[Moderated]:
         """Judge every picture by itself; a failed one has no verdict, and its neighbours are complete.
+
+        ``external_id``, ``request_id`` and ``key_name`` go into the log.
 
         Raises:
             RequestError: too many views.
@@ -111,7 +123,7 @@ class Moderator:
         looks = await self._pipeline.look(images, rules, deadline, needs_model if known.lists else ask_model)
         judged = [self._timed(look, known, found.get(id(look.prepared), ()), policy, shadow) for look in looks]
         if self._rules.enabled:
-            judged = await self._logged(judged, external_id, request_id)
+            judged = await self._logged(judged, Asked(external_id, request_id, key_name))
         return judged
 
     def _timed(
@@ -149,11 +161,11 @@ class Moderator:
             verdict = replace(verdict, warnings=(*verdict.warnings, NOT_HASHED))
         return Moderated(look, verdict, second, None)
 
-    async def _logged(self, judged: list[Moderated], external_id: str | None, request_id: str) -> list[Moderated]:
+    async def _logged(self, judged: list[Moderated], asked: Asked) -> list[Moderated]:
         """Write every verdict to the log, and put its id into the outcome; without a store, a warning."""
         now = datetime.now(UTC)
         marked = [replace(item, decision_id=decision_id(now)) if item.verdict else item for item in judged]
-        records = [self._record(item, now, external_id, request_id) for item in marked if item.verdict]
+        records = [self._record(item, now, asked) for item in marked if item.verdict]
         if not records:
             return marked
         if await self._append(records):
@@ -176,7 +188,7 @@ class Moderator:
             return False
         return True
 
-    def _record(self, item: Moderated, now: datetime, external_id: str | None, request_id: str) -> DecisionRecord:
+    def _record(self, item: Moderated, now: datetime, asked: Asked) -> DecisionRecord:
         assert item.verdict is not None  # noqa: S101 - only verdicts are logged
         assert item.look.prepared is not None  # noqa: S101
         prepared, verdict = item.look.prepared, item.verdict
@@ -185,8 +197,8 @@ class Moderator:
         return DecisionRecord(
             id=item.decision_id or "",
             at=now,
-            request_id=request_id,
-            external_id=external_id,
+            request_id=asked.request_id,
+            external_id=asked.external_id,
             image_sha256=prepared.info.sha256,
             image_pdq=best.hex if best else None,
             policy=verdict.policy.name,
@@ -197,6 +209,7 @@ class Moderator:
             detail={
                 **verdict_out(verdict),
                 "shadow": shadow_out(item.shadow),
+                "key": asked.key_name,
                 "places": [place_out(place) for place in prepared.places] if keep else [],
             },
             vectors=np.ascontiguousarray(item.look.vectors, "<f4").tobytes() if keep else None,

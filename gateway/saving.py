@@ -13,6 +13,7 @@ from gateway.classifiers import Classifier
 from gateway.deadline import Deadline
 from gateway.labels import LabelRules
 from gateway.policy import Policy
+from gateway.store.audit_records import Actor
 from gateway.store.records import Kind, Saved, Store
 from gateway.text_vectors import TextVectors
 
@@ -38,7 +39,7 @@ class Saver:
     rules: LabelRules
 
     async def save(
-        self, name: str, body: Classifier | Policy, *, if_match: str | None, activate: bool, actor: str
+        self, name: str, body: Classifier | Policy, *, if_match: str | None, activate: bool, actor: Actor
     ) -> Saved:
         """Validate, compute the text vectors, save. The catalogue is not refreshed here.
 

@@ -20,9 +20,10 @@ from gateway.errors import RequestError
 from gateway.policy import Policy
 from gateway.saving import Saver
 from gateway.shipped import SETS, Shipped, fingerprint, former, set_for, shipped
+from gateway.store.audit_records import Actor
 from gateway.store.records import Kind, PinMissing, StaleWrite, Version
 
-ACTOR = "seed"
+ACTOR = Actor("seed")
 ATTEMPTS = 3  # another gateway, or a person, was faster: look again
 
 

@@ -33,6 +33,15 @@ class Settings(BaseSettings):
         default=False,
         description="Listen beyond loopback although no API keys exist. Only behind something that authenticates.",
     )
+    gateway_api_keys: str = Field(
+        "", description="API keys, hashed: name:sha256:roles[:rate], comma-separated; `python -m scripts.keys new`."
+    )
+    gateway_api_keys_file: Path | None = Field(
+        None, description="A file with more of them, one a line; read again every two seconds."
+    )
+    rate_limit_storage_url: str = Field(
+        "", description="redis://… counts rates for all gateways together (extra redis); empty: each by itself."
+    )
     triton_host: str = Field("127.0.0.1", description="Host of Triton's gRPC endpoint.")
     triton_grpc_port: int = Field(8101, ge=1, le=65535, description="Port of Triton's gRPC endpoint.")
     model_repository: Path = Field(
@@ -219,7 +228,7 @@ def configuration_table() -> str:
         default = field.default
         shown = (
             ""
-            if default in (frozenset(), None)
+            if default in (frozenset(), None, "")
             else str(default).lower()
             if isinstance(default, bool)
             else str(default)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from gateway.store.audit_records import Actor
 from gateway.store.records import DecisionRecord, Saved, Store
 from gateway.store.sql import SqlStore, open_store
 
@@ -36,7 +37,7 @@ async def save(store: Store, name: str, body: dict[str, Any], **changed: Any) ->
         "bundle_id": None,
         "if_match": None,
         "activate": True,
-        "actor": "me",
+        "actor": Actor("me"),
     }
     return await store.save(name=name, body=body, **{**given, **changed})
 

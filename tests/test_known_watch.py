@@ -10,6 +10,7 @@ import pytest
 
 from gateway.known_watch import KnownWatch
 from gateway.store import list_import
+from gateway.store.audit_records import Actor
 from gateway.store.records import PictureList
 from gateway.store.sql import SqlStore
 from tests.stores import opened
@@ -47,30 +48,30 @@ async def test_small_changes_are_followed_without_reading_the_list_again(store: 
         await watch.refresh()
         return [bool(watch.current.match(sha256(number))) for number in numbers]
 
-    await store.put_list(BAD, actor="me")
-    await store.add_entries("bad", [sha256(number) for number in range(100)], actor="me")
+    await store.put_list(BAD, actor=Actor("me"))
+    await store.add_entries("bad", [sha256(number) for number in range(100)], actor=Actor("me"))
     assert await known(0, 99, 100) == [True, True, False]
     before = reads.whole
-    await store.add_entries("bad", [sha256(number) for number in range(95, 105)], actor="me")
+    await store.add_entries("bad", [sha256(number) for number in range(95, 105)], actor=Actor("me"))
     assert await known(0, 100, 104, 105) == [True, True, True, False]
-    await store.remove_entries("bad", [sha256(0), sha256(104)], actor="me")
-    await store.add_entries("bad", [sha256(0)], actor="me")
+    await store.remove_entries("bad", [sha256(0), sha256(104)], actor=Actor("me"))
+    await store.add_entries("bad", [sha256(0)], actor=Actor("me"))
     assert await known(0, 1, 104) == [True, True, False]
-    await store.put_list(PictureList("bad", "allow", "sha256", 0), actor="me")
+    await store.put_list(PictureList("bad", "allow", "sha256", 0), actor=Actor("me"))
     assert await known(1) == [True]
     assert watch.current.lists[0].action == "allow"
     assert reads.whole == before
-    await store.delete_list("bad", actor="me")
-    await store.put_list(BAD, actor="me")
-    await store.add_entries("bad", [sha256(7)], actor="me")
+    await store.delete_list("bad", actor=Actor("me"))
+    await store.put_list(BAD, actor=Actor("me"))
+    await store.add_entries("bad", [sha256(7)], actor=Actor("me"))
     assert await known(1, 7) == [False, True], "another list of the same name is read anew"
 
 
 async def test_a_long_import_is_matched_from_its_end_on(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_import, "AT_ONCE", 10)
     watch = KnownWatch(store)
-    await store.put_list(BAD, actor="me")
+    await store.put_list(BAD, actor=Actor("me"))
     await watch.refresh()
-    await store.add_entries("bad", [sha256(number) for number in range(50)], actor="me")
+    await store.add_entries("bad", [sha256(number) for number in range(50)], actor=Actor("me"))
     await watch.refresh()
     assert watch.current.lists[0].entries == 50

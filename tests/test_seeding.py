@@ -20,6 +20,7 @@ from gateway.policy import Policy
 from gateway.saving import Saver
 from gateway.seeding import ACTOR, seed
 from gateway.shipped import SetName, fingerprint, set_for, shipped
+from gateway.store.audit_records import Actor
 from gateway.store.records import Kind, Store, StoreUnavailable, Version
 from gateway.store.sql import SqlStore
 from gateway.text_vectors import TextLimits, TextVectors
@@ -74,7 +75,7 @@ async def edit(store: Store, kind: Kind, name: str, **changed: Any) -> Version:
         bundle_id=before.bundle_id,
         if_match=before.etag,
         activate=True,
-        actor="a person",
+        actor=Actor("a person"),
     )
     return saved.version
 
@@ -96,7 +97,7 @@ async def test_an_empty_store_gets_the_set_of_the_bundle(kept: SqlStore, bundle_
     assert (policy.bundle_id, policy.pins) == ("one", {"gore": 1, "nudity": 1, "offensive": 1})
     bound = await saver.catalogue.policy("default", Deadline.after(10))
     assert bound.uncalibrated is (which == "clip")
-    assert {row.actor for row in await kept.audit(100)} == {ACTOR}
+    assert {row.actor for row in await kept.audit(100)} == {ACTOR.name}
 
 
 async def test_a_second_start_writes_nothing(kept: SqlStore, bundle_folder: Path) -> None:
@@ -151,15 +152,15 @@ async def test_an_edited_classifier_and_what_rests_on_it_are_left_alone(kept: Sq
 
 async def test_what_a_team_deleted_stays_deleted(kept: SqlStore, bundle_folder: Path) -> None:
     await seed(saver_for(kept, bundle_folder, "demo", "one"))
-    await kept.delete("policy", "default", actor="a person")
-    await kept.delete("classifier", "offensive", actor="a person")
+    await kept.delete("policy", "default", actor=Actor("a person"))
+    await kept.delete("classifier", "offensive", actor=Actor("a person"))
     assert not await seed(saver_for(kept, bundle_folder, "demo", "one"))
     await seed(saver_for(kept, bundle_folder, "clip", "two"))
     assert [version.name for version in await kept.names("classifier")] == ["facial_attributes", "gore", "nudity"]
     assert await kept.names("policy") == ()
     ours = shipped("demo").classifiers["offensive"]
     saver = saver_for(kept, bundle_folder, "demo", "one")
-    await saver.save("offensive", ours, if_match=None, activate=True, actor="a person")
+    await saver.save("offensive", ours, if_match=None, activate=True, actor=Actor("a person"))
     await seed(saver_for(kept, bundle_folder, "clip", "two"))
     assert is_set(await active(kept, "classifier", "offensive"), "clip"), "saved again as it was, it follows again"
 
@@ -167,7 +168,7 @@ async def test_what_a_team_deleted_stays_deleted(kept: SqlStore, bundle_folder: 
 async def test_drafts_alone_are_somebodys(kept: SqlStore, bundle_folder: Path) -> None:
     saver = saver_for(kept, bundle_folder, "demo", "one")
     body = shipped("demo").classifiers["gore"].model_copy(update={"description": "ours"})
-    await saver.save("gore", body, if_match=None, activate=False, actor="a person")
+    await saver.save("gore", body, if_match=None, activate=False, actor=Actor("a person"))
     await seed(saver)
     assert [version.active for version in await kept.versions("classifier", "gore")] == [False]
 
@@ -183,7 +184,7 @@ async def test_a_draft_beside_ours_survives(kept: SqlStore, bundle_folder: Path)
         bundle_id=None,
         if_match=None,
         activate=False,
-        actor="a person",
+        actor=Actor("a person"),
     )
     await seed(saver_for(kept, bundle_folder, "clip", "two"))
     versions = await kept.versions("classifier", "gore")

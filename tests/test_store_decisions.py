@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from gateway.store.audit_records import Actor
 from gateway.store.records import DecisionFilter, DecisionRecord, Feedback, Store
 from gateway.store.sql import SqlStore
 from tests.stores import NOON, decision, fired, opened
 
 pytest_plugins = ["tests.store_fixtures"]
+
+ME = Actor("me")
 
 ANY = DecisionFilter()
 
@@ -165,8 +168,8 @@ async def test_feedback_is_kept_in_order(store: Store) -> None:
     late = Feedback(key, NOON + timedelta(hours=2), "allow", (), "")
     early = Feedback(key, NOON + timedelta(hours=1), "block", ("gore", "nudity"), "blood, ü")
     for verdict in (late, early, late):
-        assert await store.add_feedback(verdict)
-    assert not await store.add_feedback(dataclasses.replace(late, decision_id="nothing"))
+        assert await store.add_feedback(verdict, actor=ME)
+    assert not await store.add_feedback(dataclasses.replace(late, decision_id="nothing"), actor=ME)
     assert await store.decision(key) == (decision(1), (early, late, late))
     assert await store.decision(decision(2).id) == (decision(2), ())
 
@@ -174,9 +177,9 @@ async def test_feedback_is_kept_in_order(store: Store) -> None:
 async def test_an_external_id_is_forgotten_with_all_about_it(store: Store) -> None:
     mine = [decision(number, external_id="me", detail=fired(gore="block")) for number in range(1205)]
     await store.log([*mine, decision(2000, external_id="you", detail=fired(gore="block"))])
-    await store.add_feedback(Feedback(mine[0].id, NOON, "allow", (), "mistaken"))
-    assert await store.forget("me") == 1205
-    assert await store.forget("me") == 0
+    await store.add_feedback(Feedback(mine[0].id, NOON, "allow", (), "mistaken"), actor=ME)
+    assert await store.forget("me", actor=ME) == 1205
+    assert await store.forget("me", actor=ME) == 0
     assert await numbers(store, category="gore") == [2000]
     await store.log([mine[0]])
     assert await store.decision(mine[0].id) == (mine[0], ())

@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from gateway.store import list_import
+from gateway.store.audit_records import Actor
 from gateway.store.database import Transaction
 from gateway.store.records import PictureList
 from gateway.store.schema import metadata
@@ -24,6 +25,7 @@ pytest_plugins = ["tests.store_fixtures"]
 
 OPENER = """
 import asyncio, sys
+from gateway.store.audit_records import Actor
 from gateway.store.sql import open_store
 
 async def main(url):
@@ -31,7 +33,7 @@ async def main(url):
     sys.stdin.readline()
     store = await open_store(url, timeout_s=20)
     saved = await store.save("classifier", sys.argv[2], {}, pins={}, bundle_id=None, if_match=None, activate=True,
-                             actor="me")
+                             actor=Actor("me"))
     assert saved.version.number == 1
     await store.close()
 
@@ -101,9 +103,9 @@ async def test_lists_survive_the_way_back_and_forth(tmp_path: Path, monkeypatch:
     url = f"sqlite:///{tmp_path}/gateway.sqlite"
     hashes = sorted(f"{number:064x}" for number in range(60))
     async with opened(url) as store:
-        await store.put_list(PictureList("bad", "block", "sha256", 0), actor="me")
+        await store.put_list(PictureList("bad", "block", "sha256", 0), actor=Actor("me"))
         for start in range(0, 60, 20):
-            await store.add_entries("bad", hashes[start : start + 20], actor="me")
+            await store.add_entries("bad", hashes[start : start + 20], actor=Actor("me"))
         before = await store.lists()
     command = [sys.executable, "-m", "alembic", "-x", f"url={url}", "downgrade", "0001"]
     await asyncio.to_thread(subprocess.run, command, cwd=ROOT, check=True, capture_output=True)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
+from gateway.store.audit_records import Actor
 from gateway.store.database import Transaction
 from gateway.store.records import DecisionFilter, PictureList, StoreUnavailable
 from gateway.store.sql import SqlStore, open_store
@@ -126,9 +127,9 @@ async def test_a_disk_that_is_full(path: Path) -> None:
             await store.log([decision(number, vectors=bytes(4000)) for number in range(100)])
         await store.log([decision(1)])
         assert len((await store.decisions(DecisionFilter(), cursor=None, limit=9)).records) == 1
-        await store.put_list(PictureList("bad", "block", "sha256", 0), actor="me")
+        await store.put_list(PictureList("bad", "block", "sha256", 0), actor=Actor("me"))
         with unavailable():
-            await store.add_entries("bad", [f"{number:064x}" for number in range(20_000)], actor="me")
+            await store.add_entries("bad", [f"{number:064x}" for number in range(20_000)], actor=Actor("me"))
         assert (await store.lists())[0].entries == 0
         assert await store.entries("bad", after=None, limit=9) == ()
 

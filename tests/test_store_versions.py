@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gateway.store.audit_records import Actor
 from gateway.store.records import InUse, PinMissing, StaleWrite, Store
 from tests.stores import another_process, opened, save
 
@@ -67,14 +68,14 @@ async def test_a_draft_waits_and_a_version_can_be_rolled_back(store: Store) -> N
     draft = (await save(store, "cats", {"v": 2}, activate=False)).version
     assert not draft.active
     assert await store.read("classifier", "cats", None) == first
-    promoted = await store.activate("classifier", "cats", 2, actor="me")
+    promoted = await store.activate("classifier", "cats", 2, actor=Actor("me"))
     assert promoted is not None
     assert (promoted.active, promoted.etag) == (True, draft.etag)
     assert [(one.number, one.active) for one in await store.versions("classifier", "cats")] == [(2, True), (1, False)]
     revision = await store.revision()
-    assert await store.activate("classifier", "cats", 2, actor="me") == promoted
+    assert await store.activate("classifier", "cats", 2, actor=Actor("me")) == promoted
     assert await store.revision() == revision
-    back = await store.activate("classifier", "cats", 1, actor="me")
+    back = await store.activate("classifier", "cats", 1, actor=Actor("me"))
     assert back == first
     same = await save(store, "cats", {"v": 2})
     assert (same.new, same.version.number, same.version.active) == (False, 2, True)
@@ -89,18 +90,18 @@ async def test_the_first_version_may_be_a_draft(store: Store) -> None:
     second = (await save(store, "cats", {"v": 2}, activate=False, if_match=draft.etag)).version
     assert (second.number, second.active) == (2, False)
     await save(store, "p", {}, kind="policy", pins={"cats": 1}, bundle_id="b", activate=False)
-    promoted = await store.activate("classifier", "cats", 1, actor="me")
+    promoted = await store.activate("classifier", "cats", 1, actor=Actor("me"))
     assert promoted is not None
     assert [(one.number, one.active) for one in await store.versions("classifier", "cats")] == [(2, False), (1, True)]
-    assert await store.delete("classifier", "cats", actor="me"), "a draft of a policy keeps no classifier"
-    assert await store.delete("policy", "p", actor="me")
+    assert await store.delete("classifier", "cats", actor=Actor("me")), "a draft of a policy keeps no classifier"
+    assert await store.delete("policy", "p", actor=Actor("me"))
 
 
 async def test_a_version_that_is_not_there(store: Store) -> None:
     await save(store, "cats", {"v": 1})
     for number in (0, -1, 2, 2**31, 10**30):
         assert await store.read("classifier", "cats", number) is None
-        assert await store.activate("classifier", "cats", number, actor="me") is None
+        assert await store.activate("classifier", "cats", number, actor=Actor("me")) is None
     assert await store.read("classifier", "dogs", None) is None
     assert await store.versions("policy", "cats") == ()
 
@@ -135,13 +136,13 @@ async def test_a_classifier_in_use_stays(store: Store) -> None:
     await save(store, "cats", {"v": 1})
     await save(store, "p", {"r": 1}, kind="policy", pins={"cats": 1}, bundle_id="b")
     with pytest.raises(InUse) as caught:
-        await store.delete("classifier", "cats", actor="me")
+        await store.delete("classifier", "cats", actor=Actor("me"))
     assert caught.value.users == ("p",)
     await save(store, "p", {"r": 2}, kind="policy", bundle_id="b")
-    assert await store.delete("classifier", "cats", actor="me")
-    assert not await store.delete("classifier", "cats", actor="me")
+    assert await store.delete("classifier", "cats", actor=Actor("me"))
+    assert not await store.delete("classifier", "cats", actor=Actor("me"))
     with pytest.raises(PinMissing) as gone:
-        await store.activate("policy", "p", 1, actor="me")
+        await store.activate("policy", "p", 1, actor=Actor("me"))
     assert gone.value.missing == ("cats@1",)
     with pytest.raises(PinMissing):
         await save(store, "p", {"r": 3}, kind="policy", pins={"cats": 1}, bundle_id="b")
@@ -149,7 +150,7 @@ async def test_a_classifier_in_use_stays(store: Store) -> None:
 
 async def test_a_number_never_means_something_else(store: Store) -> None:
     old = (await save(store, "cats", {"v": 1})).version
-    assert await store.delete("classifier", "cats", actor="me")
+    assert await store.delete("classifier", "cats", actor=Actor("me"))
     assert await store.names("classifier") == ()
     assert (await store.snapshot()).versions == ()
     assert await store.was_deleted("classifier", "cats")
@@ -184,10 +185,10 @@ async def test_names_sort_by_code_point(store: Store) -> None:
 
 
 async def test_every_change_is_audited(store: Store) -> None:
-    await save(store, "cats", {"v": 1}, actor="ann")
-    await save(store, "cats", {"v": 2}, actor="bob", activate=False)
-    await store.activate("classifier", "cats", 2, actor="cyd")
-    await store.delete("classifier", "cats", actor="dan")
+    await save(store, "cats", {"v": 1}, actor=Actor("ann"))
+    await save(store, "cats", {"v": 2}, actor=Actor("bob"), activate=False)
+    await store.activate("classifier", "cats", 2, actor=Actor("cyd"))
+    await store.delete("classifier", "cats", actor=Actor("dan"))
     rows = await store.audit(3)
     assert [(row.actor, row.action, row.kind, row.name, row.version) for row in rows] == [
         ("dan", "delete", "classifier", "cats", None),
@@ -212,12 +213,13 @@ async def test_what_no_database_keeps_is_a_value_error(store: Store) -> None:
 
 WRITER = """
 import asyncio, sys
+from gateway.store.audit_records import Actor
 from gateway.store.sql import open_store
 
 async def write(store, writer):
     for turn in range(5):
         saved = await store.save("classifier", "shared", {"writer": writer, "turn": turn}, pins={}, bundle_id=None,
-                                 if_match=None, activate=True, actor=writer)
+                                 if_match=None, activate=True, actor=Actor(writer))
         print(writer, turn, saved.version.number, saved.new, flush=True)
 
 async def main(url, process):

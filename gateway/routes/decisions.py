@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from gateway.classifiers import Reference, split_reference
 from gateway.errors import InvalidRequest, NotFound
+from gateway.routes.access import actor_of
 from gateway.routes.body import validated
 from gateway.routes.openapi import request_body
 from gateway.routes.parameters import known_parameters
@@ -78,7 +79,7 @@ async def give_feedback(request: Request, decision_id: str) -> Response:
     services: Services = request.state.services
     given = validated(FeedbackIn, await json_body(request))
     made = Feedback(decision_id, datetime.now(UTC), given.decision, tuple(given.categories), given.note)
-    if not await away(services.store.add_feedback(made)):
+    if not await away(services.store.add_feedback(made, actor=actor_of(request))):
         raise NotFound("There is no such decision.")
     return Response(orjson.dumps(feedback_out(made)), 201, media_type="application/json")
 
@@ -87,7 +88,7 @@ async def give_feedback(request: Request, decision_id: str) -> Response:
 async def forget(request: Request, external_id: Annotated[str, Query(min_length=1, max_length=256)]) -> Deleted:
     """Delete every decision of an external id, and its feedback."""
     services: Services = request.state.services
-    return Deleted(deleted=await away(services.store.forget(external_id)))
+    return Deleted(deleted=await away(services.store.forget(external_id, actor=actor_of(request))))
 
 
 async def page(store: Store, wanted: DecisionFilter, cursor: str | None, limit: int) -> Page:
@@ -136,6 +137,7 @@ def out(record: DecisionRecord) -> dict[str, Any]:
         "at": record.at.isoformat(),
         "request_id": record.request_id,
         "external_id": record.external_id,
+        "key": record.detail.get("key"),
         "image": {"sha256": record.image_sha256, "pdq": record.image_pdq},
         "policy": record.detail.get("policy", {"name": record.policy, "version": record.policy_version}),
         "bundle_id": record.bundle_id,

@@ -16,14 +16,16 @@ from gateway.classifiers import check_name
 from gateway.errors import InvalidRequest, NotFound
 from gateway.hash_import import MAX_ENTRIES, read_hashes
 from gateway.known_watch import KnownWatch, check_list
+from gateway.routes.access import actor_of
 from gateway.routes.body import read_plain, validated
 from gateway.routes.openapi import request_body, text_body
 from gateway.routes.parameters import known_parameters
-from gateway.routes.resources import ANONYMOUS, away, json_body
+from gateway.routes.resources import away, json_body
 from gateway.routes.services import Services
 from gateway.routes.strict_json import parse_object
 from gateway.schemas.stored_answers import Added, Deleted, EntriesOut, ListOut, ListsOut
 from gateway.schemas.stored_requests import ListIn
+from gateway.store.audit_records import Actor
 from gateway.store.records import ListKind, PictureList, StoreUnavailable
 
 CURSOR = re.compile("[0-9a-f]{64}")
@@ -43,7 +45,7 @@ async def put_list(request: Request, response: Response, name: str) -> ListOut:
     services: Services = request.state.services
     given = validated(ListIn, await json_body(request))
     made = check_list(PictureList(check_name(name), given.action, given.kind, given.max_distance))
-    created = await away(put(services, made))
+    created = await away(put(services, made, actor_of(request)))
     await refreshed(services.known)
     response.status_code = 201 if created else 200
     return await found(services, name)
@@ -66,7 +68,7 @@ async def read_list(request: Request, name: str) -> ListOut:
 async def delete_list(request: Request, name: str) -> Response:
     """Delete a list."""
     services: Services = request.state.services
-    if not await away(services.store.delete_list(check_name(name), actor=ANONYMOUS)):
+    if not await away(services.store.delete_list(check_name(name), actor=actor_of(request))):
         raise NotFound("There is no such list.")
     await refreshed(services.known)
     return Response(status_code=204)
@@ -78,7 +80,7 @@ async def add_entries(request: Request, name: str) -> Added:
     services: Services = request.state.services
     made = await found(services, check_name(name))
     hashes = await read_entries(request, made.kind)
-    added = await away(services.store.add_entries(name, hashes, actor=ANONYMOUS))
+    added = await away(services.store.add_entries(name, hashes, actor=actor_of(request)))
     if added is None:
         raise NotFound("There is no such list.")
     await refreshed(services.known)
@@ -91,7 +93,7 @@ async def remove_entries(request: Request, name: str) -> Deleted:
     services: Services = request.state.services
     made = await found(services, check_name(name))
     hashes = await read_entries(request, made.kind)
-    removed = await away(services.store.remove_entries(name, hashes, actor=ANONYMOUS))
+    removed = await away(services.store.remove_entries(name, hashes, actor=actor_of(request)))
     await refreshed(services.known)
     return Deleted(deleted=removed)
 
@@ -120,14 +122,14 @@ async def refreshed(known: KnownWatch) -> None:
         structlog.get_logger("lists").warning("saved, but not matched yet: the watch will load it")
 
 
-async def put(services: Services, made: PictureList) -> bool:
+async def put(services: Services, made: PictureList, actor: Actor) -> bool:
     """Save a list; return whether it is new.
 
     Raises:
         InvalidRequest: it is there and of the other kind.
     """
     try:
-        return await services.store.put_list(made, actor=ANONYMOUS)
+        return await services.store.put_list(made, actor=actor)
     except ValueError:
         raise InvalidRequest("The kind of a list cannot change; make another list.") from None
 

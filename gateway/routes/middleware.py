@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import GatewayError, HttpMalformed, InternalError
 from gateway.routes.leaving import ClientLeft
-from gateway.routes.problems import SECURITY_HEADERS, problem_response
+from gateway.routes.problems import SECURITY_HEADERS, error_response
 from gateway.telemetry import Metrics
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -65,7 +65,7 @@ class RequestContext:
         """Count an error, and answer with it if there was no answer yet."""
         self._metrics.errors.labels(error.code).inc()
         if exchange.status == CLIENT_CLOSED:
-            answer = problem_response(error, exchange.request_id)
+            answer = error_response(error, exchange.scope["path"], exchange.request_id)
             await answer(exchange.scope, exchange.receive, exchange.send)
 
     def _note(self, scope: Scope, exchange: _Exchange, elapsed_s: float) -> None:

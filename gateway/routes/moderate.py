@@ -14,6 +14,7 @@ from gateway.catalogue import BoundPolicy
 from gateway.deadline import Deadline
 from gateway.intake import ImageRequest
 from gateway.moderation import Moderated
+from gateway.routes.access import key_name
 from gateway.routes.body import BodyRules, RawBody, read_body
 from gateway.routes.classify import count_errors, failure, image_out, model_reference, raise_if_all_failed, timings
 from gateway.routes.leaving import unless_client_leaves
@@ -55,7 +56,13 @@ async def moderate(request: Request) -> Response:
         judged = await unless_client_leaves(
             request,
             services.moderator.moderate(
-                images, policy, shadow, external_id=fields.external_id, request_id=request_id, deadline=deadline
+                images,
+                policy,
+                shadow,
+                external_id=fields.external_id,
+                request_id=request_id,
+                key_name=key_name(request),
+                deadline=deadline,
             ),
         )
         looks = [item.look for item in judged]

@@ -13,21 +13,15 @@ from starlette.requests import Request
 
 from gateway.classifiers import split_reference
 from gateway.deadline import Deadline
-from gateway.errors import (
-    GatewayError,
-    InvalidRequest,
-    NotFound,
-    PolicyModelMismatch,
-    RequestError,
-    TextNotSupported,
-    UnsupportedMediaType,
-)
+from gateway.errors import InvalidRequest, NotFound, TextNotSupported, UnsupportedMediaType
 from gateway.intake import Base64, ImageRequest, Url
 from gateway.policy import OPENAI_CATEGORIES, STRICTNESS
+from gateway.routes.access import key_name
 from gateway.routes.body import read_body, validated
 from gateway.routes.classify import raise_if_all_failed
 from gateway.routes.leaving import unless_client_leaves
 from gateway.routes.openapi import request_body
+from gateway.routes.problems import OPENAI_PATH
 from gateway.routes.services import Services
 from gateway.verdicts import Verdict
 
@@ -101,7 +95,7 @@ class ModerationsResponse(BaseModel):
 
 
 @router.post(
-    "/v1/moderations",
+    OPENAI_PATH,
     summary="OpenAI-compatible moderation",
     response_model=ModerationsResponse,
     openapi_extra=request_body(ModerationsBody),
@@ -109,12 +103,7 @@ class ModerationsResponse(BaseModel):
 async def moderations(request: Request) -> Response:
     """Decide about the pictures of the input by a policy, in OpenAI's shape; text is refused, never passed as clean."""
     services: Services = request.state.services
-    try:
-        return Response(orjson.dumps(await answer(request, services)), media_type="application/json")
-    except GatewayError as error:
-        services.metrics.errors.labels(error.code).inc()
-        request.state.code = error.code
-        return openai_error(error)
+    return Response(orjson.dumps(await answer(request, services)), media_type="application/json")
 
 
 async def answer(request: Request, services: Services) -> dict[str, Any]:
@@ -138,7 +127,13 @@ async def answer(request: Request, services: Services) -> dict[str, Any]:
         judged = await unless_client_leaves(
             request,
             services.moderator.moderate(
-                images, policy, None, external_id=None, request_id=request_id, deadline=deadline
+                images,
+                policy,
+                None,
+                external_id=None,
+                request_id=request_id,
+                key_name=key_name(request),
+                deadline=deadline,
             ),
         )
         raise_if_all_failed([item.look for item in judged])
@@ -212,18 +207,3 @@ def result(verdicts: Sequence[Verdict], *, review_flags: bool) -> dict[str, Any]
         "category_scores": scores,
         "category_applied_input_types": applied,
     }
-
-
-def openai_error(error: GatewayError) -> Response:
-    """Return an error in OpenAI's shape, with our code."""
-    kind = "invalid_request_error" if error.status < 500 else "server_error"  # noqa: PLR2004
-    param = (
-        "model"
-        if isinstance(error, (NotFound, PolicyModelMismatch))
-        else "input"
-        if isinstance(error, RequestError)
-        else None
-    )
-    body = {"error": {"message": error.detail, "type": kind, "param": param, "code": error.code}}
-    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
-    return Response(orjson.dumps(body), error.status, headers, "application/json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from fastapi import FastAPI
@@ -16,10 +16,28 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gateway.errors import GatewayError, error_classes
+from gateway.errors import Forbidden, GatewayError, RateLimited, Unauthorized, error_classes
+from gateway.routes.access import ACCESS, is_open
+from gateway.routes.problems import OPENAI_PATH
 from gateway.schemas.answers import Problem
 
 REF = "#/components/schemas/{model}"
+SCHEME = "apiKey"
+OPENAI_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": "string"},
+            },
+        }
+    },
+}
+OF_KEYS = (Unauthorized, Forbidden, RateLimited)
 
 
 def request_body(json_model: type[BaseModel], form_model: type[BaseModel] | None = None) -> dict[str, Any]:
@@ -90,27 +108,46 @@ def install(app: FastAPI, bodies: Sequence[type[BaseModel]], examples: dict[str,
         for unused in ("HTTPValidationError", "ValidationError"):
             components.pop(unused, None)
         for path, operations in schema["paths"].items():
-            for operation in operations.values():
+            for method, operation in operations.items():
                 operation["responses"].pop("422", None)
+                describe_access(operation, method.upper(), path)
                 if "requestBody" in operation:
-                    operation["responses"] |= error_responses()
+                    operation["responses"] |= error_responses(path)
                     if path in examples:
                         operation["requestBody"]["content"]["application/json"]["example"] = examples[path]
+        schema["components"]["securitySchemes"] = {
+            SCHEME: {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An API key. Without keys in the gateway's settings, none is needed.",
+            }
+        }
         app.openapi_schema = schema
         return schema
 
     app.openapi = complete  # type: ignore[method-assign]
 
 
-def error_responses() -> dict[str, Any]:
-    """Return the OpenAPI responses of every error by status, each naming its codes."""
+def describe_access(operation: dict[str, Any], method: str, path: str) -> None:
+    """Say which key a route asks for and how it refuses others."""
+    if is_open(path):
+        operation["security"] = []
+        return
+    operation["security"] = [{SCHEME: []}]
+    roles = " or ".join(f"`{role}`" for role in sorted(ACCESS.get((method, path), ())))
+    operation["description"] = f"{operation.get('description', '')}\n\nRole of the key: {roles or 'none'}.".strip()
+    operation["responses"] |= error_responses(path, OF_KEYS)
+
+
+def error_responses(path: str, errors: Iterable[type[GatewayError]] | None = None) -> dict[str, Any]:
+    """Return the OpenAPI responses of errors, of all by default, by status, each naming its codes."""
     by_status: dict[int, list[type[GatewayError]]] = {}
-    for error in error_classes():
+    for error in errors or error_classes():
         by_status.setdefault(error.status, []).append(error)
+    schema: dict[str, Any] = {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}
+    if path == OPENAI_PATH:
+        schema = {"application/json": {"schema": OPENAI_ERROR}}
     return {
-        str(status): {
-            "description": ", ".join(sorted({f"`{error.code}`" for error in errors})),
-            "content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}},
-        }
-        for status, errors in sorted(by_status.items())
+        str(status): {"description": ", ".join(sorted({f"`{error.code}`" for error in found})), "content": schema}
+        for status, found in sorted(by_status.items())
     }

@@ -13,7 +13,18 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from gateway.errors import GatewayError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.errors import (
+    Forbidden,
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PolicyModelMismatch,
+    RateLimited,
+    RequestError,
+    Unauthorized,
+)
 from gateway.routes.body import translated
 from gateway.telemetry import Metrics
 
@@ -30,6 +41,13 @@ SECURITY_HEADERS: Mapping[str, str] = MappingProxyType(
         "Cache-Control": "no-store",
     }
 )
+CHALLENGE = 'Bearer realm="clip-gateway"'
+OPENAI_PATH = "/v1/moderations"  # whose errors have OpenAI's shape
+OPENAI_KINDS = {
+    Unauthorized: "authentication_error",
+    Forbidden: "permission_error",
+    RateLimited: "rate_limit_error",
+}
 
 
 def problem(error: GatewayError, request_id: str) -> dict[str, Any]:
@@ -45,11 +63,37 @@ def problem(error: GatewayError, request_id: str) -> dict[str, Any]:
 
 
 def problem_response(error: GatewayError, request_id: str) -> Response:
-    """Return the problem document as a response, with Retry-After where a retry makes sense."""
+    """Return the problem document of an error as a response, with the headers that belong to its status."""
+    return error_response(error, "", request_id)
+
+
+def error_response(error: GatewayError, path: str, request_id: str) -> Response:
+    """Return an error as a response: a problem document, or on OpenAI's route what its clients read.
+
+    With the headers that belong to its status: Retry-After where a retry makes sense, Allow, WWW-Authenticate.
+    """
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers["Allow"] = error.allow
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = CHALLENGE
+    if isinstance(error, Forbidden):
+        headers["WWW-Authenticate"] = f'{CHALLENGE}, error="insufficient_scope"'
+    if path == OPENAI_PATH:
+        return Response(orjson.dumps(openai_error(error)), error.status, headers, "application/json")
     return Response(orjson.dumps(problem(error, request_id)), error.status, headers, MEDIA_TYPE)
+
+
+def openai_error(error: GatewayError) -> dict[str, Any]:
+    """Return an error in OpenAI's shape, with our code."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"  # noqa: PLR2004
+    param = "input" if isinstance(error, RequestError) else None
+    if isinstance(error, (NotFound, PolicyModelMismatch)):
+        param = "model"
+    for known, said in OPENAI_KINDS.items():
+        if isinstance(error, known):
+            kind, param = said, None
+    return {"error": {"message": error.detail, "type": kind, "param": param, "code": error.code}}
 
 
 def install_handlers(app: FastAPI, metrics: Metrics) -> None:
@@ -59,7 +103,7 @@ def install_handlers(app: FastAPI, metrics: Metrics) -> None:
         known = error if isinstance(error, GatewayError) else InternalError("The service failed.")
         metrics.errors.labels(known.code).inc()
         request.state.code = known.code
-        return problem_response(known, request.scope["state"]["request_id"])
+        return error_response(known, request.url.path, request.scope["state"]["request_id"])
 
     async def frameworks(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500

@@ -26,6 +26,7 @@ from gateway.errors import (
     UnsupportedMediaType,
 )
 from gateway.policy import Policy
+from gateway.routes.access import actor_of
 from gateway.routes.body import read_body, validated
 from gateway.routes.openapi import request_body
 from gateway.routes.parameters import known_parameters
@@ -33,9 +34,9 @@ from gateway.routes.services import Services
 from gateway.saving import SAVE_TIMEOUT_S, Saver
 from gateway.schemas.stored_answers import ResourceOut, ResourcesOut
 from gateway.schemas.stored_requests import Activation
+from gateway.store.audit_records import Actor
 from gateway.store.records import InUse, Kind, PinMissing, StaleWrite, StoreUnavailable, Version
 
-ANONYMOUS = "anonymous"  # who changes what is known once there are keys
 T = TypeVar("T")
 KINDS: dict[str, Kind] = {"classifiers": "classifier", "policies": "policy"}
 
@@ -136,7 +137,8 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
             body = validated(body_model, written(check_name(name), given))
             # Numbers are never given out again, so the number does not tell whether there was anything before.
             created = await away(services.store.read(kind, name, None)) is None
-            version, _ = await save_version(services, name, body, request.headers.get("if-match"), activate=activate)
+            if_match = request.headers.get("if-match")
+            version, _ = await save_version(services, name, body, if_match, actor_of(request), activate=activate)
         return answer(version, 201 if created else 200)
 
     async def names(request: Request) -> Response:
@@ -162,12 +164,12 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
         services: Services = request.state.services
         async with admitted(request) as given:
             wanted = validated(Activation, given).version
-            return answer(await activate_version(services, kind, check_name(name), wanted))
+            return answer(await activate_version(services, kind, check_name(name), wanted, actor_of(request)))
 
     async def delete(request: Request, name: str) -> Response:
         services: Services = request.state.services
         try:
-            found = await away(services.store.delete(kind, check_name(name), actor=ANONYMOUS))
+            found = await away(services.store.delete(kind, check_name(name), actor=actor_of(request)))
         except InUse as use:
             users = ", ".join(use.users)
             raise ResourceInUse(f"“{name}” is used by the policies {users}; change or delete those first.") from None
@@ -206,7 +208,7 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
 
 
 async def save_version(
-    services: Services, name: str, body: Classifier | Policy, if_match: str | None, *, activate: bool
+    services: Services, name: str, body: Classifier | Policy, if_match: str | None, actor: Actor, *, activate: bool
 ) -> tuple[Version, bool]:
     """Validate whole, compute the text vectors, save, make it current here; return the version and whether it is new.
 
@@ -218,7 +220,7 @@ async def save_version(
     """
     saver = Saver(services.store, services.catalogue, services.text, services.manifest, services.label_rules)
     try:
-        saved = await away(saver.save(name, body, if_match=if_match, activate=activate, actor=ANONYMOUS))
+        saved = await away(saver.save(name, body, if_match=if_match, activate=activate, actor=actor))
     except PinMissing as gone:
         raise InvalidRequest(f"The classifiers {', '.join(gone.missing)} were deleted meanwhile.") from None
     except StaleWrite as stale:
@@ -232,7 +234,7 @@ async def save_version(
     return saved.version, saved.new
 
 
-async def activate_version(services: Services, kind: Kind, name: str, number: int) -> Version:
+async def activate_version(services: Services, kind: Kind, name: str, number: int, actor: Actor) -> Version:
     """Make a version the active one, its text vectors computed first.
 
     Raises:
@@ -250,7 +252,7 @@ async def activate_version(services: Services, kind: Kind, name: str, number: in
     if kind == "classifier":
         await services.catalogue.bind_classifier(row, Deadline.after(SAVE_TIMEOUT_S))
     try:
-        made = await away(services.store.activate(kind, name, number, actor=ANONYMOUS))
+        made = await away(services.store.activate(kind, name, number, actor=actor))
     except PinMissing as gone:
         raise InvalidRequest(f"Version {number} needs {', '.join(gone.missing)}, which were deleted.") from None
     if made is None:

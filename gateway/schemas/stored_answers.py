@@ -42,6 +42,7 @@ class DecisionOut(BaseModel):
     at: str
     request_id: str
     external_id: str | None
+    key: str | None
     image: dict[str, str | None]
     policy: PolicyRef
     bundle_id: str
@@ -58,6 +59,26 @@ class DecisionsOut(BaseModel):
     """A page of the decision log, newest first."""
 
     data: list[DecisionOut]
+    next_cursor: str | None
+
+
+class AuditEntry(BaseModel):
+    """A change: who made it, with which request, and of what."""
+
+    at: str
+    actor: str
+    request_id: str | None
+    action: str
+    kind: str
+    name: str
+    version: int | None
+    detail: dict[str, Any]
+
+
+class AuditOut(BaseModel):
+    """A page of the audit, newest first."""
+
+    data: list[AuditEntry]
     next_cursor: str | None
 
 

@@ -1,4 +1,4 @@
-"""What every change of a classifier, policy or list leaves behind: a higher revision and a row of the audit."""
+"""What every change leaves behind: a row of the audit and, of a classifier, policy or list, a higher revision."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
+from gateway.store.audit_records import Actor, AuditFilter, AuditRow
 from gateway.store.database import Transaction
-from gateway.store.records import AuditRow
 from gateway.store.schema import audit, revisions
 
 
@@ -33,7 +33,7 @@ async def queue_up(tx: Transaction) -> None:
 async def record(
     tx: Transaction,
     *,
-    actor: str,
+    actor: Actor,
     action: str,
     kind: str,
     name: str,
@@ -44,13 +44,37 @@ async def record(
     new = revisions.c.value + 1
     bumped = update(revisions).values({"value": new, "lists": new} if kind == "list" else {"value": new})
     counted = await tx.execute(bumped.returning(revisions.c.value))
-    row = {"actor": actor, "action": action, "kind": kind, "name": name, "version": version, "detail": detail or {}}
-    await tx.execute(insert(audit).values(at=datetime.now(UTC), **row))
+    await note(tx, actor=actor, action=action, kind=kind, name=name, version=version, detail=detail)
     return int(counted.scalar_one())
 
 
-async def latest(tx: Transaction, limit: int) -> tuple[AuditRow, ...]:
-    """Return the latest rows of the audit, newest first."""
+async def note(
+    tx: Transaction,
+    *,
+    actor: Actor,
+    action: str,
+    kind: str,
+    name: str,
+    version: int | None = None,
+    detail: dict[str, Any] | None = None,
+) -> None:
+    """Add a row to the audit, in the transaction of the change: neither is there without the other."""
+    row = {"actor": actor.name, "action": action, "kind": kind, "name": name, "version": version}
+    more = {"at": datetime.now(UTC), "request_id": actor.request_id, "detail": detail or {}}
+    await tx.execute(insert(audit).values(**row, **more))
+
+
+async def latest(tx: Transaction, limit: int, wanted: AuditFilter, before: int | None) -> tuple[AuditRow, ...]:
+    """As ``Store.audit``."""
     columns = [column for column in audit.c if column is not audit.c.id]
-    rows = await tx.execute(select(*columns).order_by(audit.c.id.desc()).limit(limit))
+    selected = select(audit.c.id.label("number"), *columns)
+    equal = {name: getattr(wanted, name) for name in ("actor", "action", "kind", "name")}
+    conditions = [audit.c[name] == value for name, value in equal.items() if value is not None]
+    if wanted.since is not None:
+        conditions.append(audit.c.at >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(audit.c.at < wanted.until)
+    if before is not None:
+        conditions.append(audit.c.id < before)
+    rows = await tx.execute(selected.where(*conditions).order_by(audit.c.id.desc()).limit(limit))
     return tuple(AuditRow(**row) for row in rows.mappings())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Row, delete, insert, literal, select, tuple_
 
+from gateway.store import changes
+from gateway.store.audit_records import Actor
 from gateway.store.database import Transaction
 from gateway.store.records import DecisionFilter, DecisionRecord, Feedback, Page
 from gateway.store.schema import decisions, feedback, fired_categories
@@ -81,13 +84,15 @@ async def one(tx: Transaction, decision_id: str) -> tuple[DecisionRecord, tuple[
     )
 
 
-async def judge(tx: Transaction, verdict: Feedback) -> bool:
+async def judge(tx: Transaction, verdict: Feedback, *, actor: Actor) -> bool:
     """As ``Store.add_feedback``."""
     asked = select(decisions.c.id).where(decisions.c.id == verdict.decision_id)
     if (await tx.execute(asked.with_for_update(read=True, key_share=True))).one_or_none() is None:
         return False
     row = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
     await tx.execute(insert(feedback).values(**{**row, "categories": list(verdict.categories)}))
+    said = {"decision": verdict.decision, "categories": list(verdict.categories)}
+    await changes.note(tx, actor=actor, action="feedback", kind="decision", name=verdict.decision_id, detail=said)
     return True
 
 
@@ -99,6 +104,16 @@ def of_external_id(external_id: str) -> ColumnElement[bool]:
 def older_than(before: datetime) -> ColumnElement[bool]:
     """Return the condition of ``Store.expire``."""
     return decisions.c.at < before
+
+
+async def forget_some(tx: Transaction, external_id: str, limit: int, *, actor: Actor) -> int:
+    """As ``remove_some`` for an external id, with a row of the audit that names it by its SHA-256."""
+    removed = await remove_some(tx, of_external_id(external_id), limit)
+    if removed:
+        name = hashlib.sha256(external_id.encode()).hexdigest()
+        detail = {"decisions": removed}
+        await changes.note(tx, actor=actor, action="forget", kind="external_id", name=name, detail=detail)
+    return removed
 
 
 async def remove_some(tx: Transaction, condition: ColumnElement[bool], limit: int) -> int:

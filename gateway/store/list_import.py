@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import delete, insert, select, text, update
 
 from gateway.store import lists
+from gateway.store.audit_records import Actor
 from gateway.store.database import Database, Transaction
 from gateway.store.lists import Chunk, Standing
 from gateway.store.records import StoreUnavailable
@@ -39,7 +40,7 @@ DOUBLED = text(
 )
 
 
-async def add(database: Database, name: str, chunks: Sequence[Chunk], *, actor: str) -> int | None:
+async def add(database: Database, name: str, chunks: Sequence[Chunk], *, actor: Actor) -> int | None:
     """As ``Store.add_entries``."""
     seen = await database.read(lambda tx: lists.standing(tx, name))
     if seen is None:
@@ -79,7 +80,7 @@ async def _stage(tx: Transaction, part: int, entries: Chunk) -> None:
     await lists.insert(tx, -part, [entries])
 
 
-async def _publish(tx: Transaction, name: str, part: int, seen: Standing, entries: int, *, actor: str) -> int | None:
+async def _publish(tx: Transaction, name: str, part: int, seen: Standing, entries: int, *, actor: Actor) -> int | None:
     """Make a part belong to its list; return how many entries it adds, None if the list is gone."""
     found = await lists.locked(tx, name)
     if found is None or found.id != seen.id:

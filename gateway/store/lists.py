@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Row, delete, select, union_all, update
 
 from gateway.store import changes
+from gateway.store.audit_records import Actor
 from gateway.store.database import Transaction
 from gateway.store.records import ListChanges, PictureList
 from gateway.store.schema import list_changes, list_entries, list_parts, lists
@@ -68,7 +69,7 @@ def rechunked(chunks: Iterable[Chunk]) -> list[Chunk]:
     return list(iter(lambda: tuple(islice(entries, CHUNK_ENTRIES)), ()))
 
 
-async def put(tx: Transaction, made: PictureList, *, actor: str) -> bool:
+async def put(tx: Transaction, made: PictureList, *, actor: Actor) -> bool:
     """As ``Store.put_list``."""
     row = {"action": made.action, "kind": made.kind, "max_distance": made.max_distance}
     new = tx.insert_new(lists).values(name=made.name, entries=0, revision=0, **row).returning(lists.c.id)
@@ -117,7 +118,7 @@ async def present(tx: Transaction, owner: int, chunk: Chunk) -> Chunk:
     return found.scalars().all()
 
 
-async def add(tx: Transaction, name: str, chunks: Sequence[Chunk], seen: Standing, *, actor: str) -> int | None:
+async def add(tx: Transaction, name: str, chunks: Sequence[Chunk], seen: Standing, *, actor: Actor) -> int | None:
     """Add hashes that the list did not have when it was seen, in this transaction; None if there is no such list."""
     found = await locked(tx, name)
     if found is None:
@@ -154,7 +155,7 @@ async def changes_since(tx: Transaction, name: str, since: int) -> ListChanges |
     return ListChanges(row.revision, added, tuple(entry.hex() for entry, there in last.items() if not there))
 
 
-async def remove(tx: Transaction, name: str, chunks: Sequence[Chunk], *, actor: str) -> int:
+async def remove(tx: Transaction, name: str, chunks: Sequence[Chunk], *, actor: Actor) -> int:
     """As ``Store.remove_entries``."""
     found = await locked(tx, name)
     if found is None:
@@ -172,7 +173,7 @@ async def remove(tx: Transaction, name: str, chunks: Sequence[Chunk], *, actor: 
     return removed
 
 
-async def drop(tx: Transaction, name: str, *, actor: str) -> bool:
+async def drop(tx: Transaction, name: str, *, actor: Actor) -> bool:
     """As ``Store.delete_list``. A part that is being imported is left to whoever imports it."""
     found = await locked(tx, name)
     if found is None:
@@ -215,7 +216,7 @@ async def owners(tx: Transaction, list_id: int) -> tuple[int, ...]:
 
 
 async def changed(
-    tx: Transaction, found: Row[Any], chunks: Sequence[Chunk] | None, entries: int, *, actor: str, action: str
+    tx: Transaction, found: Row[Any], chunks: Sequence[Chunk] | None, entries: int, *, actor: Actor, action: str
 ) -> int:
     """Count and log that so many entries came (or went); return the revision.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
+
+from gateway.store.audit_records import ANY_CHANGE, Actor, AuditFilter, AuditRow
 
 Kind = Literal["classifier", "policy"]
 Decision = Literal["allow", "review", "block"]
@@ -103,7 +105,8 @@ class DecisionRecord:
         bundle_id: of the models.
         decision: what was decided.
         categories: name → score, 0..1.
-        detail: the result as answered (categories with evidence, attributes, warnings), JSON values. The log's
+        detail: the result as answered (categories with evidence, attributes, warnings), and ``key``, the name of the
+            API key or None; JSON values. The log's
             category filter reads ``detail["categories"]``: those whose ``decision`` is review or block have fired.
         vectors: float32 little-endian bytes of [V, D] image vectors, or None unless storing is switched on.
     """
@@ -185,19 +188,6 @@ class ListChanges:
     removed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRow:
-    """Who changed what: one row a change of a classifier, policy or list."""
-
-    at: datetime
-    actor: str
-    action: str
-    kind: str
-    name: str
-    version: int | None
-    detail: dict[str, Any] = field(default_factory=dict)
-
-
 class Store(Protocol):
     """A database. Every method may raise StoreUnavailable; none waits longer than the store's timeout.
 
@@ -216,7 +206,7 @@ class Store(Protocol):
         bundle_id: str | None,
         if_match: str | None,
         activate: bool,
-        actor: str,
+        actor: Actor,
     ) -> Saved:
         """Keep a new version, or find that the latest one has the same body, pins and bundle (then nothing is new).
 
@@ -231,7 +221,7 @@ class Store(Protocol):
         """
         ...
 
-    async def activate(self, kind: Kind, name: str, number: int, *, actor: str) -> Version | None:
+    async def activate(self, kind: Kind, name: str, number: int, *, actor: Actor) -> Version | None:
         """Make a version the active one; None if there is no such version.
 
         Raises:
@@ -255,7 +245,7 @@ class Store(Protocol):
         """Return whether a resource of this name was there, was deleted, and was not made anew."""
         ...
 
-    async def delete(self, kind: Kind, name: str, *, actor: str) -> bool:
+    async def delete(self, kind: Kind, name: str, *, actor: Actor) -> bool:
         """Delete a resource with all versions; False if there is none.
 
         Raises:
@@ -291,11 +281,11 @@ class Store(Protocol):
         """Return one decision with its feedback, oldest first."""
         ...
 
-    async def add_feedback(self, feedback: Feedback) -> bool:
+    async def add_feedback(self, feedback: Feedback, *, actor: Actor) -> bool:
         """Keep a verdict; False if there is no such decision."""
         ...
 
-    async def forget(self, external_id: str) -> int:
+    async def forget(self, external_id: str, *, actor: Actor) -> int:
         """Delete all decisions of an external id with their feedback; return how many."""
         ...
 
@@ -303,7 +293,7 @@ class Store(Protocol):
         """Delete decisions older than ``before``; return how many."""
         ...
 
-    async def put_list(self, made: PictureList, *, actor: str) -> bool:
+    async def put_list(self, made: PictureList, *, actor: Actor) -> bool:
         """Create or change a list; True if it was created. ``made.entries`` and ``made.revision`` are not read.
 
         Raises:
@@ -315,7 +305,7 @@ class Store(Protocol):
         """Return all lists with their numbers of entries, by name."""
         ...
 
-    async def add_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int | None:
+    async def add_entries(self, name: str, hashes: Sequence[str], *, actor: Actor) -> int | None:
         """Add hashes, in hex, all or none; return how many were new, None if there is no such list.
 
         Many are written in steps, between which others write; they belong to the list from the last step on.
@@ -332,16 +322,18 @@ class Store(Protocol):
         """Return what changed in a list's entries since a revision of it; None: not known any more, read it whole."""
         ...
 
-    async def remove_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int:
+    async def remove_entries(self, name: str, hashes: Sequence[str], *, actor: Actor) -> int:
         """Remove hashes; return how many were there."""
         ...
 
-    async def delete_list(self, name: str, *, actor: str) -> bool:
+    async def delete_list(self, name: str, *, actor: Actor) -> bool:
         """Delete a list with its entries; False if there is none."""
         ...
 
-    async def audit(self, limit: int) -> tuple[AuditRow, ...]:
-        """Return the latest audit rows, newest first."""
+    async def audit(
+        self, limit: int, wanted: AuditFilter = ANY_CHANGE, *, before: int | None = None
+    ) -> tuple[AuditRow, ...]:
+        """Return the latest audit rows, newest first; those with numbers under ``before``."""
         ...
 
     async def close(self) -> None:

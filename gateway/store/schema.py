@@ -236,6 +236,7 @@ list_entries = Table(
     sqlite_with_rowid=False,
 )
 
+# Only appended to: nothing here deletes or changes a row.
 audit = Table(
     "audit",
     metadata,
@@ -247,4 +248,5 @@ audit = Table(
     Column("name", Words, nullable=False),
     Column("version", Integer),
     Column("detail", JSON, nullable=False),
+    Column("request_id", Words),
 )

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement
-
 from gateway.store import changes, decisions, list_import, lists, versions
-from gateway.store.database import Database, open_engine
+from gateway.store.audit_records import ANY_CHANGE, Actor, AuditFilter, AuditRow
+from gateway.store.database import Database, Transaction, open_engine
 from gateway.store.migrate import TIMEOUT_S as MIGRATION_TIMEOUT_S
 from gateway.store.migrate import migrate
 from gateway.store.outages import outages_named
 from gateway.store.records import (
-    AuditRow,
     DecisionFilter,
     DecisionRecord,
     Feedback,
@@ -73,7 +71,7 @@ class SqlStore(Store):
         bundle_id: str | None,
         if_match: str | None,
         activate: bool,
-        actor: str,
+        actor: Actor,
     ) -> Saved:
         """Keep a new version, or find that the latest one is the same."""
         return await self._database.write(
@@ -90,7 +88,7 @@ class SqlStore(Store):
             )
         )
 
-    async def activate(self, kind: Kind, name: str, number: int, *, actor: str) -> Version | None:
+    async def activate(self, kind: Kind, name: str, number: int, *, actor: Actor) -> Version | None:
         """Put a version in force."""
         return await self._database.write(lambda tx: versions.activate(tx, kind, name, number, actor=actor))
 
@@ -110,7 +108,7 @@ class SqlStore(Store):
         """Return whether a resource was there and is no more."""
         return await self._database.read(lambda tx: versions.was_deleted(tx, kind, name))
 
-    async def delete(self, kind: Kind, name: str, *, actor: str) -> bool:
+    async def delete(self, kind: Kind, name: str, *, actor: Actor) -> bool:
         """Delete a resource with all versions."""
         return await self._database.write(lambda tx: versions.remove(tx, kind, name, actor=actor))
 
@@ -138,19 +136,20 @@ class SqlStore(Store):
         """Return one decision with its feedback."""
         return await self._database.read(lambda tx: decisions.one(tx, decision_id))
 
-    async def add_feedback(self, feedback: Feedback) -> bool:
+    async def add_feedback(self, feedback: Feedback, *, actor: Actor) -> bool:
         """Keep a verdict."""
-        return await self._database.write(lambda tx: decisions.judge(tx, feedback))
+        return await self._database.write(lambda tx: decisions.judge(tx, feedback, actor=actor))
 
-    async def forget(self, external_id: str) -> int:
+    async def forget(self, external_id: str, *, actor: Actor) -> int:
         """Delete all decisions of an external id."""
-        return await self._delete_decisions(decisions.of_external_id(external_id))
+        return await self._in_steps(lambda tx: decisions.forget_some(tx, external_id, DELETED_AT_A_TIME, actor=actor))
 
     async def expire(self, before: datetime) -> int:
         """Delete old decisions."""
-        return await self._delete_decisions(decisions.older_than(before))
+        due = decisions.older_than(before)
+        return await self._in_steps(lambda tx: decisions.remove_some(tx, due, DELETED_AT_A_TIME))
 
-    async def put_list(self, made: PictureList, *, actor: str) -> bool:
+    async def put_list(self, made: PictureList, *, actor: Actor) -> bool:
         """Create or change a list."""
         return await self._database.write(lambda tx: lists.put(tx, made, actor=actor))
 
@@ -158,7 +157,7 @@ class SqlStore(Store):
         """Return all lists, by name."""
         return await self._database.read(lists.every)
 
-    async def add_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int | None:
+    async def add_entries(self, name: str, hashes: Sequence[str], *, actor: Actor) -> int | None:
         """Add hashes."""
         chunks = await asyncio.to_thread(lists.chunked, hashes)
         return await list_import.add(self._database, name, chunks, actor=actor)
@@ -171,26 +170,28 @@ class SqlStore(Store):
         """Return what changed since a revision."""
         return await self._database.read(lambda tx: lists.changes_since(tx, name, since))
 
-    async def remove_entries(self, name: str, hashes: Sequence[str], *, actor: str) -> int:
+    async def remove_entries(self, name: str, hashes: Sequence[str], *, actor: Actor) -> int:
         """Remove hashes."""
         chunks = await asyncio.to_thread(lists.chunked, hashes)
         return await self._database.write(lambda tx: lists.remove(tx, name, chunks, actor=actor))
 
-    async def delete_list(self, name: str, *, actor: str) -> bool:
+    async def delete_list(self, name: str, *, actor: Actor) -> bool:
         """Delete a list with its entries."""
         return await self._database.write(lambda tx: lists.drop(tx, name, actor=actor))
 
-    async def audit(self, limit: int) -> tuple[AuditRow, ...]:
+    async def audit(
+        self, limit: int, wanted: AuditFilter = ANY_CHANGE, *, before: int | None = None
+    ) -> tuple[AuditRow, ...]:
         """Return the latest audit rows."""
-        return await self._database.read(lambda tx: changes.latest(tx, limit))
+        return await self._database.read(lambda tx: changes.latest(tx, limit, wanted, before))
 
     async def close(self) -> None:
         """Give up all connections."""
         await self._database.close()
 
-    async def _delete_decisions(self, condition: ColumnElement[bool]) -> int:
+    async def _in_steps(self, delete_some: Callable[[Transaction], Awaitable[int]]) -> int:
         """Delete in transactions of a few, so that decisions can be logged in between."""
         deleted = 0
-        while some := await self._database.write(lambda tx: decisions.remove_some(tx, condition, DELETED_AT_A_TIME)):
+        while some := await self._database.write(delete_some):
             deleted += some
         return deleted

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, or_, select, update
 
 from gateway.store import changes
+from gateway.store.audit_records import Actor
 from gateway.store.database import Transaction
 from gateway.store.records import InUse, Kind, PinMissing, Saved, Snapshot, StaleWrite, Version
 from gateway.store.schema import resources, versions
@@ -34,7 +35,7 @@ async def save(
     bundle_id: str | None,
     if_match: str | None,
     activate: bool,
-    actor: str,
+    actor: Actor,
 ) -> Saved:
     """As ``Store.save``."""
     await changes.queue_up(tx)
@@ -64,7 +65,7 @@ async def save(
     return Saved(made, new=True)
 
 
-async def activate(tx: Transaction, kind: Kind, name: str, number: int, *, actor: str) -> Version | None:
+async def activate(tx: Transaction, kind: Kind, name: str, number: int, *, actor: Actor) -> Version | None:
     """As ``Store.activate``."""
     await changes.queue_up(tx)
     version = await _version(tx, kind, name, number)
@@ -90,7 +91,7 @@ async def shown(tx: Transaction, kind: Kind) -> tuple[Version, ...]:
     return await _all(tx, wanted.order_by(versions.c.name))
 
 
-async def remove(tx: Transaction, kind: Kind, name: str, *, actor: str) -> bool:
+async def remove(tx: Transaction, kind: Kind, name: str, *, actor: Actor) -> bool:
     """As ``Store.delete``."""
     await changes.queue_up(tx)
     if await _version(tx, kind, name, None) is None:
@@ -137,7 +138,7 @@ async def _require(tx: Transaction, pins: dict[str, int]) -> None:
         raise PinMissing(missing)
 
 
-async def _put_in_force(tx: Transaction, version: Version, *, actor: str) -> Version:
+async def _put_in_force(tx: Transaction, version: Version, *, actor: Actor) -> Version:
     kind, name, number = version.kind, version.name, version.number
     await tx.execute(update(resources).where(_is(resources.c, kind, name)).values(active=number))
     await changes.record(tx, actor=actor, action="activate", kind=kind, name=name, version=number)
