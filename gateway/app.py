@@ -250,6 +250,9 @@ async def opened_store(settings: Settings) -> SqlStore:
         except StoreUnavailable:
             log.warning("the database cannot be reached; trying again")
             await asyncio.sleep(1)
+        except ValueError:  # its text may repeat the address, and with it a password
+            log.error("DATABASE_URL cannot be used; postgresql://…, sqlite:///path or a path is expected")  # noqa: TRY400
+            raise
     raise StoreUnavailable
 
 

@@ -26,6 +26,7 @@ FRAMES = 20  # innermost places of one exception that are kept
 CHAIN = 5  # exceptions behind one another that are kept
 TEXT_CHARS = 200
 WITHHELD = "text withheld"
+OURS = f"{Path(__file__).resolve().parents[1]}/"
 ROOTS = ("site-packages", f"lib/python3.{sys.version_info.minor}")
 TRACE_LINE = re.compile(r'^\s*File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<name>\S+)$', re.MULTILINE)
 TRACE_END = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?::|$)", re.MULTILINE)
@@ -136,6 +137,8 @@ def passed(steps: TracebackType | None) -> list[str]:
 
 def short(file: str) -> str:
     """Return a file's path from the package on: where it is installed says nothing about the fault."""
+    if file.startswith(OURS):
+        return file.removeprefix(OURS)
     path = file
     for root in ROOTS:
         path = path.rpartition(f"/{root}/")[2]

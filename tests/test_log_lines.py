@@ -73,6 +73,9 @@ def test_the_log_of_a_gateway_names_every_request_and_keeps_no_secret(stack: Sta
         if answer.content and answer.headers["content-type"] == "application/problem+json":
             assert line["code"] == answer.json()["code"]
     assert access["batch-of-two"]["images"] == 2
+    unread = [line for line in access.values() if line["route"] == "unread"]
+    assert [(line["status"], line["code"]) for line in unread] == [(400, "http_malformed")]
+    assert unread[0]["request_id"].encode() in garbage
     assert access["batch-of-two"]["bytes_in"] > 2 * len(PICTURE)
     assert access["one-decision"]["route"] == "/v1/decisions/{decision_id}"
     left = [line for line in access.values() if line["status"] == 499]

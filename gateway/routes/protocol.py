@@ -20,6 +20,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import GatewayError, HeadersTooLarge, HttpMalformed, Overloaded, RequestTimeout
@@ -188,6 +189,9 @@ class GuardedProtocol(HttpToolsProtocol):
         lines = [f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}".encode()]
         lines += [name + b": " + value for name, value in [*self.server_state.default_headers, *answer.raw_headers]]
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + bytes(answer.body))
+        structlog.get_logger("access").info(
+            "request", request_id=request_id, method="other", route="unread", status=error.status, code=error.code
+        )
         self._linger()
 
     def _linger(self) -> None:

@@ -1,7 +1,8 @@
 """``python -m loadtests.soak``: many mixed requests, faults and disconnects too, and whether memory stays flat.
 
 Without ``--url`` it starts a stack of its own on free ports and stops it again. With ``--url`` the gateway (and, at
-TRITON_HOST and TRITON_GRPC_PORT, Triton) must run on this machine, since their memory is read from its processes.
+TRITON_HOST and TRITON_GRPC_PORT, Triton) must run on this machine, since their memory is read from its processes; if it
+asks for API keys, CLIP_API_KEY is one with the roles infer and read, without a rate.
 
 Exit codes: 0 every answer was the expected one and memory stayed within the bound, 1 not so, 2 nothing to test.
 """
@@ -132,9 +133,14 @@ async def run(
     Raises:
         Died: a process ended.
     """
-    parts = urlsplit(target.gateway_url)
+    parts, key = urlsplit(target.gateway_url), os.environ.get("CLIP_API_KEY")
     connections = [
-        Connection(parts.hostname or "127.0.0.1", parts.port or 80, random.Random(f"{given.seed} {number}"))
+        Connection(
+            parts.hostname or "127.0.0.1",
+            parts.port or 80,
+            random.Random(f"{given.seed} {number}"),
+            f"Authorization: Bearer {key}\r\n".encode() if given.url and key else b"",
+        )
         for number in range(given.concurrency)
     ]
     done: asyncio.Queue[tuple[Case, Outcome]] = asyncio.Queue()

@@ -39,12 +39,14 @@ class Connection:
         host: of the gateway.
         port: of the gateway.
         dice: decides when we leave.
+        headers: sent with each request, complete lines; an API key, say.
     """
 
-    def __init__(self, host: str, port: int, dice: random.Random) -> None:
+    def __init__(self, host: str, port: int, dice: random.Random, headers: bytes = b"") -> None:
         self._host = host
         self._port = port
         self._dice = dice
+        self._headers = headers
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -75,6 +77,9 @@ class Connection:
             self._writer.close()
         self._reader = self._writer = None
 
+    def _head(self, case: Case) -> bytes:
+        return case.head[:-2] + self._headers + b"\r\n"
+
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._reader is None or self._writer is None or self._writer.is_closing() or self._reader.at_eof():
             self.close()
@@ -84,7 +89,7 @@ class Connection:
     async def _exchange(self, case: Case) -> tuple[int, bytes, bool]:
         """Return status, body, and whether the connection stays."""
         reader, writer = await self._open()
-        writer.write(case.head)
+        writer.write(self._head(case))
         writer.write(case.body)
         await writer.drain()
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
@@ -99,7 +104,7 @@ class Connection:
         self.close()
         reader, writer = await self._open()
         with contextlib.suppress(OSError):
-            writer.write(case.head)
+            writer.write(self._head(case))
             if case.leaving == "uploading":
                 writer.write(case.body[: self._dice.randrange(len(case.body))])
                 await asyncio.sleep(self._dice.random() * LEAVE_AFTER_S)

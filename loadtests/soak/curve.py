@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 960, 420
-LEFT, RIGHT, TOP, BOTTOM = 70, 20, 50, 50
+LEFT, RIGHT, TOP, BOTTOM = 70, 40, 50, 50
 FONT = 'font-family="sans-serif" font-size="12"'
 COLOURS = ("#1f6fb2", "#c2570c", "#2e7d32", "#7b1fa2")
 STEPS = (1, 2, 5, 10)
