@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,9 @@ from gateway.bundle import TOKENIZER_NAME, Manifest, read_manifest
 from gateway.catalogue import Catalogue
 from gateway.classifiers import Classifier
 from gateway.decode import DecodeLimits
+from gateway.decode_forker import Forker
+from gateway.decode_pool import DecodePool
+from gateway.decode_threads import DecodeThreads
 from gateway.encoder import Encoder, TritonEncoder
 from gateway.fetch import Fetcher, FetchLimits
 from gateway.fetch_network import Proxy
@@ -31,6 +34,7 @@ from gateway.moderation import LogRules, Moderator
 from gateway.perceptual import load_hasher
 from gateway.pipeline import Pipeline, PipelineLimits
 from gateway.policy import Policy
+from gateway.prepare import Preparer
 from gateway.quotas import Quotas
 from gateway.resolve import DnsResolver, NameServer
 from gateway.retention import Retention
@@ -66,6 +70,7 @@ from gateway.tokenizer import Tokenizer
 
 VERSION = "0.1.0"
 STORE_PATIENCE_S = 60.0
+MOST_BYTES_PER_PIXEL = 32  # above every format's estimate
 DESCRIPTION = """Zero-shot classification of pictures with CLIP in NVIDIA Triton.
 
 Every error is `application/problem+json` with a stable `code`; every answer names the model that gave it.
@@ -182,13 +187,13 @@ async def lifespan(
     rules = LabelRules(settings.max_labels, settings.max_templates, settings.max_label_chars)
     text_limits = TextLimits(settings.text_cache_mib * MIB, settings.max_new_prompts, manifest.text_max_batch)
     text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
-    decoders = ThreadPoolExecutor(settings.effective_decode_threads, thread_name_prefix="decode")
+    threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
     store = await opened_store(settings)
     catalogue = Catalogue(store, text, manifest, rules)
     saver = Saver(store, catalogue, text, manifest, rules)
     known = KnownWatch(store)
     retention = Retention(store, settings.decision_retention_days)
-    hasher = load_hasher() if settings.perceptual_hash else None
+    decoders = preparer(settings, threads, metrics)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, known, retention, keys)]
     watches.append(asyncio.create_task(catalogue.watch(lambda: seed(saver))))
     try:
@@ -196,15 +201,16 @@ async def lifespan(
             Intake(make_fetcher(settings).fetch, settings.max_image_bytes),
             encoder,
             pipeline_limits(settings, manifest),
+            threads,
             decoders,
             MemoryBudget(settings.decode_memory_mib * MIB),
             metrics,
-            hasher,
         )
         log = LogRules(settings.decision_log, settings.decision_vectors)
         services = Services(
             manifest=manifest,
             pipeline=pipeline,
+            decoders=decoders,
             text=text,
             health=encoder,
             admission=Admission(settings.max_requests_in_flight, settings.max_bytes_in_flight, metrics.in_flight.set),
@@ -231,7 +237,8 @@ async def lifespan(
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
-        decoders.shutdown(wait=False, cancel_futures=True)
+        await decoders.close()
+        threads.shutdown(wait=False, cancel_futures=True)
         await store.close()
         await quotas.close()
         await encoder.close()
@@ -286,6 +293,21 @@ def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | 
         )
     servers = [NameServer.parse(text) for text in sorted(settings.fetch_dns_servers)]
     return Fetcher(fetch_limits(settings), resolver=DnsResolver(servers, settings.fetch_dns_timeout_s), network=network)
+
+
+def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preparer:
+    """Return what decodes pictures: processes, or the threads where isolation is switched off."""
+    if not settings.decode_isolation:
+        return DecodeThreads(threads, load_hasher() if settings.perceptual_hash else None)
+    # A picture that needs more than the whole budget is let in alone, and the estimate may fall short of the truth.
+    most_memory = 2 * max(settings.decode_memory_mib * MIB, settings.max_image_pixels * MOST_BYTES_PER_PIXEL)
+    forker = Forker(most_memory=most_memory, heic=settings.heic, fingerprint=settings.perceptual_hash)
+    return DecodePool(
+        settings.effective_decode_workers,
+        forker,
+        settings.max_inferences,
+        lambda reason: metrics.decode_workers_ended.labels(reason).inc(),
+    )
 
 
 def fetch_limits(settings: Settings) -> FetchLimits:

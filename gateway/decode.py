@@ -6,9 +6,9 @@ at, no process-wide setting of Pillow is changed (``LOAD_TRUNCATED_IMAGES`` stay
 stricter than ``MAX_IMAGE_PIXELS``). Both functions are synchronous and safe to run in several worker threads.
 ``Image.draft`` is not used: decoding at another scale would change pixels, and so scores.
 
-Neither function can stop a single call into a C library. What they bound is its size (``max_pixels``), its number of
-passes (``image_jpeg.MAX_SCANS``) and, since decoders read through ``image_guard.TimedReader``, the time between two
-reads of 64 KiB.
+Neither function can stop a single call into a C library: who runs them in a process can (``decode_pool.py``). What they
+bound is its size (``max_pixels``), its number of passes (``image_jpeg.MAX_SCANS``) and, since decoders read through
+``image_guard.TimedReader``, the time between two reads of 64 KiB.
 """
 
 from __future__ import annotations

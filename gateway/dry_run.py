@@ -10,9 +10,10 @@ import numpy as np
 
 from gateway.catalogue import BoundPolicy
 from gateway.encoder import Vectors
-from gateway.policy import Decision, Place
+from gateway.policy import Decision
 from gateway.store.records import DecisionRecord
 from gateway.verdicts import Verdict, uses, verdict_of
+from gateway.views import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,12 @@ class Overloaded(ServiceError):
     status, code, title = 503, "overloaded", "Overloaded"
 
 
+class DecodersUnavailable(ServiceError):
+    """The processes that decode pictures cannot be started."""
+
+    status, code, title = 503, "decoders_unavailable", "Decoders unavailable"
+
+
 class DeadlineExceeded(ServiceError):
     """The request's deadline passed."""
 

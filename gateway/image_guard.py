@@ -10,6 +10,13 @@ from contextlib import contextmanager
 from gateway.errors import GatewayError, ImageCorrupt, ImageUndecodable
 
 
+def too_slow(timeout_s: float) -> ImageUndecodable:
+    """Return the error of a picture that took longer to decode than ``timeout_s`` seconds."""
+    return ImageUndecodable(
+        f"Decoding the picture took longer than {timeout_s:g} seconds; send a smaller or simpler one."
+    )
+
+
 class DecodeDeadline:
     """A point in time after which decoding gives up.
 
@@ -24,9 +31,7 @@ class DecodeDeadline:
     def check(self) -> None:
         """Raise ``ImageUndecodable`` once the time is up."""
         if time.monotonic() > self._at_s:
-            raise ImageUndecodable(
-                f"Decoding the picture took longer than {self._timeout_s:g} seconds; send a smaller or simpler one."
-            )
+            raise too_slow(self._timeout_s)
 
 
 class TimedReader(io.BytesIO):

@@ -20,9 +20,10 @@ from gateway.errors import StorageUnavailable
 from gateway.intake import ImageRequest
 from gateway.known_pictures import KnownPictures, Match
 from gateway.known_watch import KnownWatch
-from gateway.pipeline import Look, Pipeline, Prepared, ask_model
+from gateway.pipeline import Look, Pipeline, ask_model
+from gateway.prepare import Prepared
+from gateway.stopwatch import Stopwatch
 from gateway.store.records import DecisionRecord, Store, StoreUnavailable
-from gateway.telemetry import Stopwatch
 from gateway.verdicts import Verdict, from_lists, place_out, shadow_out, verdict_of, verdict_out
 
 NOT_LOGGED = "decision_not_logged"

@@ -13,25 +13,22 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 
 from gateway.concurrency import all_of
 from gateway.deadline import Deadline
-from gateway.decode import DecodeLimits, ImageInfo, inspect, open_image
+from gateway.decode import DecodeLimits, inspect
 from gateway.encoder import Encoder, Vectors
 from gateway.errors import GatewayError, InternalError, InvalidRequest
-from gateway.image_header import ImageHeader
 from gateway.intake import ImageRequest, Intake
 from gateway.limits import MemoryBudget
-from gateway.perceptual import PerceptualHash, PerceptualHasher
-from gateway.policy import Place
+from gateway.prepare import Job, Prepared, Preparer
 from gateway.scoring import Scores, TextMatrix, score
-from gateway.telemetry import Metrics, Stopwatch
-from gateway.views import ViewRule, cut_views
+from gateway.stopwatch import Stopwatch
+from gateway.telemetry import Metrics
+from gateway.views import ViewRule
 
 MOST_VIEWS = {"center": 1, "full": 1, "tiles": 6}  # full and at most 5 squares
-FEWEST_FRAMES = 3  # first, last and one between: less of an animation is not called looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +48,6 @@ class PipelineLimits:
     image_size_px: int
     image_resize_px: int
     logit_scale: float
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A picture ready for the model: uint8 pixels [V, S, S, 3], where each row comes from, and frames' fingerprints."""
-
-    info: ImageInfo
-    places: tuple[Place, ...]
-    pixels: npt.NDArray[np.uint8]
-    fingerprints: tuple[PerceptualHash, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +83,10 @@ class Pipeline:
         intake: source → bytes.
         encoder: pixels → vectors.
         limits: caps and the model's numbers.
-        decoders: threads that decode and resize.
+        threads: where headers are read, and ``needs_model`` is asked.
+        preparer: bytes → squares, in processes or threads.
         memory: budget of pictures being decoded.
         metrics: where times and counts go.
-        fingerprint: perceptual hash of a frame, or None where none is wanted or installed.
     """
 
     def __init__(
@@ -107,18 +94,18 @@ class Pipeline:
         intake: Intake,
         encoder: Encoder,
         limits: PipelineLimits,
-        decoders: Executor,
+        threads: Executor,
+        preparer: Preparer,
         memory: MemoryBudget,
         metrics: Metrics,
-        fingerprint: PerceptualHasher | None = None,
     ) -> None:
         self._intake = intake
         self._encoder = encoder
         self._limits = limits
-        self._decoders = decoders
+        self._threads = threads
+        self._preparer = preparer
         self._memory = memory
         self._metrics = metrics
-        self._fingerprint = fingerprint
         self._log = structlog.get_logger("pipeline")
 
     async def look(
@@ -151,7 +138,7 @@ class Pipeline:
         watch = Stopwatch()
         with watch.stage("score"):
             scores = score(look.vectors, text, self._limits.logit_scale)
-        watch.report(self._metrics)
+        self._metrics.observe_stages(watch.elapsed_s)
         look.elapsed_s["score"] = look.elapsed_s.get("score", 0.0) + watch.elapsed_s["score"]
         return scores
 
@@ -181,7 +168,7 @@ class Pipeline:
         try:
             async with deadline.enforced():
                 prepared = await self._prepare(image, rules, frames, watch, deadline)
-                if needs_model is ask_model or await self._in_decoder(needs_model, prepared):
+                if needs_model is ask_model or await self._in_thread(needs_model, prepared):
                     with watch.stage("encode"):
                         vectors = await self._encoder.encode_images(prepared.pixels, deadline)
         except GatewayError as error:
@@ -190,60 +177,37 @@ class Pipeline:
             self._log.exception("unexpected failure", index=index)
             bug = InternalError("The service failed on this image; nothing was decided.")
             return Look(index, image.id, None, None, bug, watch.elapsed_s)
-        watch.report(self._metrics)
+        self._metrics.observe_stages(watch.elapsed_s)
         self._metrics.images.labels(prepared.info.format).inc()
         return Look(index, image.id, prepared, vectors, None, watch.elapsed_s)
 
-    async def _in_decoder(self, needs_model: Callable[[Prepared], bool], prepared: Prepared) -> bool:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, needs_model, prepared)
+    async def _in_thread(self, needs_model: Callable[[Prepared], bool], prepared: Prepared) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, needs_model, prepared)
 
     async def _prepare(
         self, image: ImageRequest, rules: frozenset[ViewRule], frames: int, watch: Stopwatch, deadline: Deadline
     ) -> Prepared:
-        """Intake, decode and views; what computes runs in the decoders' threads, within the memory budget."""
-        loop = asyncio.get_running_loop()
+        """Intake, decode, views and fingerprint, within the memory budget.
+
+        The header is read in this process: it has to be known before memory is granted, and its readers are bounded
+        Python that call into no image library. What does runs where ``preparer`` puts it.
+        """
         with watch.stage("intake"):
             data = await self._intake.read(image.source)
         with watch.stage("decode"):
-            header = await loop.run_in_executor(self._decoders, inspect, data, self._limits.decode)
+            loop = asyncio.get_running_loop()
+            header = await loop.run_in_executor(self._threads, inspect, data, self._limits.decode)
+        job = Job(
+            data=data,
+            header=header,
+            limits=replace(self._limits.decode, sampled_frames=frames),
+            rules=rules,
+            size_px=self._limits.image_size_px,
+            resize_px=self._limits.image_resize_px,
+            seed=secrets.randbits(32),
+        )
         async with self._memory.hold(header.decode_bytes, deadline):
-            return await loop.run_in_executor(self._decoders, self._cut, data, header, rules, frames, watch)
-
-    def _cut(
-        self, data: bytes, header: ImageHeader, rules: frozenset[ViewRule], frames: int, watch: Stopwatch
-    ) -> Prepared:
-        """Decode frame by frame and cut each into views; one frame is in memory at a time."""
-        size_px, resize_px = self._limits.image_size_px, self._limits.image_resize_px
-        places: list[Place] = []
-        fingerprints: list[PerceptualHash] = []
-        pixels: list[npt.NDArray[np.uint8]] = []
-        limits = replace(self._limits.decode, sampled_frames=frames)
-        with watch.stage("decode"):
-            picture = open_image(data, limits, seed=secrets.randbits(32), header=header)
-        with picture:
-            if picture.info.frames_analyzed < min(picture.info.frames, FEWEST_FRAMES):
-                raise InvalidRequest(
-                    "An animation needs several inferences and this request has too many images for that; send it "
-                    "with fewer others."
-                )
-            remaining = picture.frames()
-            while True:
-                with watch.stage("decode"):
-                    frame = next(remaining, None)
-                if frame is None:
-                    break
-                with watch.stage("views"):
-                    cut = {
-                        view.name: view
-                        for rule in sorted(rules)
-                        for view in cut_views(frame.rgb, rule, size_px=size_px, resize_px=resize_px)
-                    }
-                    places += [Place(view.name, view.box, frame.time_ms) for view in cut.values()]
-                    pixels += [view.pixels for view in cut.values()]
-                if self._fingerprint is not None:
-                    with watch.stage("fingerprint"):
-                        fingerprints.append(self._fingerprint(frame.rgb))
-            return Prepared(picture.info, tuple(places), np.stack(pixels), tuple(fingerprints))
+            return await self._preparer.prepare(job, watch)
 
     def _frames_each(self, images: int, rules: frozenset[ViewRule]) -> int:
         """Return how many frames of each picture are looked at.

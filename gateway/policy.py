@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.classifiers import Calibration, Reference
 from gateway.scoring import Floats
-from gateway.views import ViewRule
+from gateway.views import Place, ViewRule
 
 Decision = Literal["allow", "review", "block"]
 Aggregate = Literal["sum", "max"]
@@ -89,15 +89,6 @@ class Policy(BaseModel):
                 if name in NEVER_SET:
                     raise ValueError(f"“{name}” is never set from CLIP")
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a row of scores was seen: view, box in pixels of the upright picture, milliseconds into an animation."""
-
-    view: str
-    box: tuple[int, int, int, int]
-    frame_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,14 @@ class Settings(BaseSettings):
     sampled_frames: int = Field(16, ge=1, le=60, description="Frames of an animation that are looked at.")
     heic: bool = Field(default=False, description="Accept HEIC, phones' pictures; needs the extra heic.")
     decode_timeout_s: float = Field(5.0, gt=0, description="Time for decoding one picture.")
-    decode_threads: int = Field(0, ge=0, le=256, description="Threads that decode; 0 means one a core.")
+    decode_isolation: bool = Field(
+        default=True,
+        description="Decode in processes of their own, so that a picture that crashes its decoder fails alone; "
+        "false: in threads.",
+    )
+    decode_workers: int = Field(
+        0, ge=0, le=256, description="Pictures decoded at a time, each in a process or thread; 0 means one a core."
+    )
     decode_memory_mib: int = Field(1024, ge=64, description="Memory of pictures being decoded at a time, MiB.")
 
     fetch_timeout_s: float = Field(5.0, gt=0, description="Time for fetching one URL, redirects included.")
@@ -209,9 +216,9 @@ class Settings(BaseSettings):
         return frozenset(part for host in found for part in host.split(",") if _is_host(part))  # PostgreSQL: a,b
 
     @property
-    def effective_decode_threads(self) -> int:
-        """Number of decoding threads, at least 1."""
-        return self.decode_threads or len(os.sched_getaffinity(0))
+    def effective_decode_workers(self) -> int:
+        """Number of decoding processes or threads, at least 1."""
+        return self.decode_workers or len(os.sched_getaffinity(0))
 
 
 def _is_host(text: str) -> bool:

@@ -1,10 +1,8 @@
-"""Numbers: Prometheus metrics in a registry of their own, and the times of stages."""
+"""Numbers: Prometheus metrics in a registry of their own."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -44,8 +42,16 @@ class Metrics:
         )
         self.in_flight = Gauge("gateway_requests_in_flight", "Requests being worked on.", registry=registry)
         self.ready = Gauge("gateway_ready", "1 when /readyz answers 200.", registry=registry)
+        self.decode_workers_ended = Counter(
+            "gateway_decode_workers_ended", "Decoding processes that ended, by reason.", ["reason"], registry=registry
+        )
         for stage in STAGES:
             self.stage_seconds.labels(stage)
+
+    def observe_stages(self, elapsed_s: Mapping[str, float]) -> None:
+        """Count the seconds of each stage of one picture or request."""
+        for name, elapsed in elapsed_s.items():
+            self.stage_seconds.labels(name).observe(elapsed)
 
     def observe_batch(self, model: str, rows: int) -> None:
         """Count one inference of ``rows`` rows."""
@@ -61,27 +67,3 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
-
-
-class Stopwatch:
-    """Times of one picture's or one request's stages, milliseconds.
-
-    A stage entered twice (one frame after another) adds up. ``metrics`` gets every total once, by ``report``.
-    """
-
-    def __init__(self) -> None:
-        self.elapsed_s: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what runs inside under the stage's name."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.elapsed_s[name] = self.elapsed_s.get(name, 0.0) + time.perf_counter() - start
-
-    def report(self, metrics: Metrics) -> None:
-        """Hand every stage's time to the metrics."""
-        for name, elapsed in self.elapsed_s.items():
-            metrics.stage_seconds.labels(name).observe(elapsed)

@@ -11,7 +11,6 @@ import numpy as np
 from gateway.catalogue import BoundPolicy
 from gateway.encoder import Vectors
 from gateway.known_pictures import Match
-from gateway.pipeline import Prepared
 from gateway.policy import (
     LIST_PREFIX,
     STRICTNESS,
@@ -19,12 +18,13 @@ from gateway.policy import (
     ClassifierScores,
     Decision,
     Evidence,
-    Place,
     calibrated,
     judge,
     overall,
 )
+from gateway.prepare import Prepared
 from gateway.scoring import TextMatrix, score
+from gateway.views import Place
 
 UNCALIBRATED = "uncalibrated"
 

@@ -42,6 +42,15 @@ class View:
     pixels: npt.NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row of pixels or scores comes from: view, box in the upright picture, milliseconds into an animation."""
+
+    view: str
+    box: Box
+    frame_ms: int | None
+
+
 def cut_views(rgb: Image.Image, rule: ViewRule, *, size_px: int, resize_px: int) -> tuple[View, ...]:
     """Cut a picture into views.
 

@@ -165,7 +165,8 @@ def golden() -> Path:
 @pytest.fixture
 def web(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Web]:
     write_bundle(tmp_path)
-    overrides: dict[str, Any] = getattr(request, "param", {})
+    # Threads: the tests of the web layer need not wait for processes that decode.
+    overrides: dict[str, Any] = {"decode_isolation": False, **getattr(request, "param", {})}
     settings = Settings(model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error", **overrides)
     encoder = FakeEncoder()
     app = create_app(settings, lambda *_: encoder)

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.classifiers import Calibration
-from gateway.policy import BoundRule, ClassifierScores, Place, Policy, Rule, calibrated, judge, overall
+from gateway.policy import BoundRule, ClassifierScores, Policy, Rule, calibrated, judge, overall
+from gateway.views import Place
 
 PLACES = (
     Place("full", (0, 0, 300, 100), None),

@@ -30,7 +30,8 @@ from gateway.routes.services import Services
 from gateway.schemas.answers import ClassifyResponse
 from gateway.schemas.requests import ClassifyBody, ClassifyFields, ClassifyForm
 from gateway.scoring import Floats, Scores, TextMatrix
-from gateway.telemetry import Metrics, Stopwatch
+from gateway.stopwatch import Stopwatch
+from gateway.telemetry import Metrics
 
 LISTS = frozenset({"labels", "templates", "negatives", "include", "url"})
 
@@ -99,7 +100,7 @@ async def ask(
         else:
             text = await services.text.matrix(label_request(fields, services), deadline)
             question = Question(text, (None,) * len(text.labels), None)
-    watch.report(services.metrics)
+    services.metrics.observe_stages(watch.elapsed_s)
     return question, await services.pipeline.look(images, frozenset({fields.views}), deadline)
 
 

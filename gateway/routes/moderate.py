@@ -23,7 +23,7 @@ from gateway.routes.pictures import read_fields
 from gateway.routes.services import Services
 from gateway.schemas.answers import ModerateResponse
 from gateway.schemas.requests import ModerateBody, ModerateFields, ModerateForm
-from gateway.telemetry import Stopwatch
+from gateway.stopwatch import Stopwatch
 from gateway.verdicts import policy_out, shadow_out, verdict_out
 
 router = APIRouter()

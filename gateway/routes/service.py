@@ -37,6 +37,8 @@ async def readyz(request: Request) -> JSONResponse:
         failing.append("policies")
     if not services.known.loaded:
         failing.append("lists")
+    if not services.decoders.available:
+        failing.append("decoders")
     degraded = ["store"] if services.catalogue.store_lost else []
     status = "unready" if failing else "ready"
     return JSONResponse({"status": status, "failing": failing, "degraded": degraded}, 503 if failing else 200)

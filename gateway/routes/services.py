@@ -12,6 +12,7 @@ from gateway.labels import LabelRules
 from gateway.limits import Admission
 from gateway.moderation import Moderator
 from gateway.pipeline import Pipeline
+from gateway.prepare import Preparer
 from gateway.routes.body import BodyRules
 from gateway.store.records import Store
 from gateway.telemetry import Metrics
@@ -33,6 +34,7 @@ class Services:
 
     manifest: Manifest
     pipeline: Pipeline
+    decoders: Preparer
     text: TextVectors
     health: HealthGate
     admission: Admission

@@ -23,11 +23,11 @@ from PIL import Image, ImageSequence
 from gateway.catalogue import BoundClassifier, BoundPolicy, bind
 from gateway.classifiers import Classifier
 from gateway.labels import LabelRules
-from gateway.policy import Decision, Place
+from gateway.policy import Decision
 from gateway.scoring import TextMatrix, mean_unit
 from gateway.shipped import shipped
 from gateway.verdicts import Verdict, verdict_of
-from gateway.views import ViewRule, cut_views
+from gateway.views import Place, ViewRule, cut_views
 from scripts.demo.evaluate import fresh_size
 from scripts.demo.model import IMAGE_SIZE, WEIGHTS, Demo
 from scripts.demo.world import ATTRIBUTES, SCENARIOS, Scene, draw, sample_scene, scenario_scene, truth

@@ -1,0 +1,227 @@
+"""The decoding processes, seen from the gateway: the one that forks, and a handle on each worker.
+
+``multiprocessing`` would unpickle what a worker sends and hand it the gateway's environment; here a worker has neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from gateway.decode_answer import MOST_FACTS_BYTES
+from gateway.decode_worker import ACCEPTED, ANSWER_HEAD, JOB_HEAD, READY, READY_WITH_LANDLOCK
+
+START_TIMEOUT_S: Final = 30.0
+"""For loading the libraries, which takes a quarter of a second, on a machine that is very busy."""
+
+STAGE: Final = "gateway.prepare:prepare"
+_PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
+_CODE: Final = Path(__file__).resolve().parent.parent
+
+
+class WorkerNotStarted(Exception):
+    """No decoding process could be started; the text says why, for the log."""
+
+
+class WorkerLost(Exception):
+    """The worker ended, or broke the rules of the conversation.
+
+    Attributes:
+        blamed: whether the picture may have done it: it had been begun on, and the worker did not end with its parent.
+    """
+
+    def __init__(self, *, blamed: bool) -> None:
+        super().__init__()
+        self.blamed = blamed
+
+
+class Worker:
+    """One decoding process.
+
+    Args:
+        pid: its process id, for the log.
+        handle: descriptor of the process (``pidfd``): it can never mean another one.
+        parent: the process that forked it, and with which it ends.
+        connection: its socket.
+        landlocked: whether its kernel confines it by Landlock too.
+
+    Attributes:
+        gone: set once the process has ended.
+        free: set while nobody talks to it.
+        served: pictures it was given.
+        retired: it is being ended by us.
+    """
+
+    def __init__(
+        self, pid: int, handle: int, parent: subprocess.Popen[bytes], connection: socket.socket, *, landlocked: bool
+    ) -> None:
+        self.pid = pid
+        self.landlocked = landlocked
+        self.gone = asyncio.Event()
+        self.free = asyncio.Event()
+        self.free.set()
+        self.served = 0
+        self.retired = False
+        self._handle = handle
+        self._parent = parent
+        self._connection = connection
+        self._connection.settimeout(0)
+
+    def watch(self) -> None:
+        """Set ``gone`` when the process ends; called in the loop, once."""
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(self._handle)
+            self.gone.set()
+
+        loop.add_reader(self._handle, ended)
+
+    async def ask(self, order: bytes, data: bytes, most_pixel_bytes: int) -> tuple[bytes, bytearray]:
+        """Give it a job; return its facts and pixels.
+
+        Args:
+            order: the pickled job.
+            data: the picture.
+            most_pixel_bytes: more is not read.
+
+        Raises:
+            WorkerLost: it ended or said what it must not.
+        """
+        loop = asyncio.get_running_loop()
+        self.served += 1
+        accepted = False
+        try:
+            await loop.sock_sendall(self._connection, JOB_HEAD.pack(len(order), len(data)) + order)
+            await loop.sock_sendall(self._connection, data)
+            accepted = await self._receive(1) == ACCEPTED
+            facts_bytes, pixel_bytes = ANSWER_HEAD.unpack(await self._receive(ANSWER_HEAD.size))
+            if not accepted or facts_bytes > MOST_FACTS_BYTES or pixel_bytes > most_pixel_bytes:
+                raise WorkerLost(blamed=True)
+            return bytes(await self._receive(facts_bytes)), await self._receive(pixel_bytes)
+        except OSError:
+            raise WorkerLost(blamed=accepted and self._parent.poll() is None) from None
+
+    def kill(self) -> None:
+        """End the process at once."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of a process that has gone, or was never watched."""
+        self._connection.close()
+        os.close(self._handle)
+
+    async def _receive(self, count: int) -> bytearray:
+        """Return exactly so many bytes.
+
+        Raises:
+            ConnectionError: the process has ended.
+        """
+        loop = asyncio.get_running_loop()
+        received = bytearray(count)
+        view = memoryview(received)
+        while view:
+            read = await loop.sock_recv_into(self._connection, view)
+            if not read:
+                raise ConnectionResetError
+            view = view[read:]
+        return received
+
+
+class Forker:
+    """Starts workers; its own process loads the libraries once and decodes nothing.
+
+    Its methods block: they belong in one thread.
+
+    Args:
+        most_memory: bytes that a worker's address space may grow by.
+        heic: load that decoder too.
+        fingerprint: load the perceptual hash where it is installed.
+        stage: ``module:function`` that workers run; tests put one there that crashes.
+    """
+
+    def __init__(self, *, most_memory: int, heic: bool, fingerprint: bool, stage: str = STAGE) -> None:
+        self._arguments = ["--stage", stage, "--most-memory", str(most_memory)]
+        self._arguments += ["--heic"] * heic + ["--fingerprint"] * fingerprint
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def fork(self) -> Worker:
+        """Return a new worker, confined and waiting for a job.
+
+        Raises:
+            WorkerNotStarted: it could not be started in time.
+        """
+        try:
+            if self._process is None or self._process.poll() is not None:
+                self.close()
+                self._launch()
+            return self._fork()
+        except (OSError, ValueError) as fault:
+            self.close()
+            raise WorkerNotStarted(f"{type(fault).__name__}: {fault}") from fault
+
+    def kill(self) -> None:
+        """End the process, and with it all workers; from any thread."""
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """End the process and wait until it has gone."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _launch(self) -> None:
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        # One thread each, also while numpy loads: a process with threads cannot be forked safely.
+        environment |= {"PYTHONPATH": str(_CODE), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment |= {"MALLOC_ARENA_MAX": "1"}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._control = ours
+            ours.settimeout(START_TIMEOUT_S)
+            # -P: nothing is imported from the working directory.
+            command = [sys.executable, "-B", "-P", "-m", "gateway.decode_worker", *self._arguments]
+            self._process = subprocess.Popen(  # noqa: S603 - our own module
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=environment
+            )
+
+    def _fork(self) -> Worker:
+        if self._control is None or self._process is None:
+            raise ConnectionResetError
+        ours, theirs = socket.socketpair()
+        handles: list[int] = []
+        try:
+            with theirs:
+                socket.send_fds(self._control, [b"F"], [theirs.fileno()])
+            message, handles, _, _ = socket.recv_fds(self._control, 32, 1, socket.MSG_CMSG_CLOEXEC)
+            ours.settimeout(START_TIMEOUT_S)
+            greeting = ours.recv(1)
+            if greeting in {READY, READY_WITH_LANDLOCK}:
+                (handle,) = handles
+                landlocked = greeting == READY_WITH_LANDLOCK
+                return Worker(int(message), handle, self._process, ours, landlocked=landlocked)
+        except BaseException:
+            _close(ours, handles)
+            raise
+        _close(ours, handles)
+        raise ConnectionResetError("the process ended while it started")
+
+
+def _close(connection: socket.socket, handles: list[int]) -> None:
+    connection.close()
+    for handle in handles:
+        os.close(handle)

@@ -1,0 +1,33 @@
+"""Preparing pictures in threads of this process: quick to start, and a decoder that crashes takes the gateway along."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+
+from gateway.perceptual import PerceptualHasher
+from gateway.prepare import Job, Prepared, prepare
+from gateway.stopwatch import Stopwatch
+
+
+class DecodeThreads:
+    """A ``Preparer`` without isolation: a hang cannot be ended, and what a picture takes over is the gateway.
+
+    Args:
+        threads: where it runs; whoever made them ends them.
+        fingerprint: perceptual hash of a frame, or None where none is wanted or installed.
+    """
+
+    available = True
+
+    def __init__(self, threads: Executor, fingerprint: PerceptualHasher | None) -> None:
+        self._threads = threads
+        self._fingerprint = fingerprint
+
+    async def prepare(self, job: Job, watch: Stopwatch) -> Prepared:
+        """See ``Preparer.prepare``."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, prepare, job, watch, self._fingerprint)
+
+    async def close(self) -> None:
+        """See ``Preparer.close``."""

@@ -1,0 +1,127 @@
+"""A picture's bytes to what the model reads: decode, views and fingerprint in one function, wherever it runs.
+
+``prepare`` is what meets hostile bytes in C. It runs in processes of its own (``decode_pool.py``), or, with
+``DECODE_ISOLATION=false``, in threads (``decode_threads.py``): both are a :class:`Preparer`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.decode import DecodeLimits, ImageInfo, open_image
+from gateway.errors import InvalidRequest
+from gateway.image_header import ImageHeader
+from gateway.perceptual import PerceptualHash, PerceptualHasher
+from gateway.stopwatch import Stopwatch
+from gateway.views import Place, ViewRule, cut_views
+
+FEWEST_FRAMES = 3  # first, last and one between: less of an animation is not called looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to prepare.
+
+    Attributes:
+        data: the whole file.
+        header: what ``decode.inspect`` said about it.
+        limits: of decoding; ``sampled_frames`` is what this request can afford.
+        rules: which views.
+        size_px: side of the square the model reads.
+        resize_px: what the short side is brought to before the centre crop.
+        seed: of the choice of frames.
+    """
+
+    data: bytes
+    header: ImageHeader
+    limits: DecodeLimits
+    rules: frozenset[ViewRule]
+    size_px: int
+    resize_px: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture ready for the model: uint8 pixels [V, S, S, 3], where each row comes from, and frames' fingerprints."""
+
+    info: ImageInfo
+    places: tuple[Place, ...]
+    pixels: npt.NDArray[np.uint8]
+    fingerprints: tuple[PerceptualHash, ...]
+
+
+class Stage(Protocol):
+    """What a worker runs: ``prepare``, or a test's stand-in for it."""
+
+    def __call__(self, job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None, /) -> Prepared:
+        """See :func:`prepare`."""
+        ...
+
+
+class Preparer(Protocol):
+    """Runs ``prepare`` off the event loop."""
+
+    @property
+    def available(self) -> bool:
+        """Whether pictures can be prepared now."""
+        ...
+
+    async def prepare(self, job: Job, watch: Stopwatch) -> Prepared:
+        """Return the picture ready for the model; the watch gets the time of each stage.
+
+        Raises:
+            GatewayError: the picture's fault, or the service's.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop what runs."""
+        ...
+
+
+def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) -> Prepared:
+    """Decode frame by frame and cut each into views; one frame is in memory at a time.
+
+    Args:
+        job: the picture.
+        watch: gets the seconds of ``decode``, ``views`` and ``fingerprint``.
+        fingerprint: perceptual hash of a frame, or None where none is wanted or installed.
+
+    Raises:
+        ImageError: the picture cannot be decoded.
+        InvalidRequest: too little of an animation could be looked at.
+    """
+    places: list[Place] = []
+    fingerprints: list[PerceptualHash] = []
+    pixels: list[npt.NDArray[np.uint8]] = []
+    with watch.stage("decode"):
+        picture = open_image(job.data, job.limits, seed=job.seed, header=job.header)
+    with picture:
+        if picture.info.frames_analyzed < min(picture.info.frames, FEWEST_FRAMES):
+            raise InvalidRequest(
+                "An animation needs several inferences and this request has too many images for that; send it "
+                "with fewer others."
+            )
+        remaining = picture.frames()
+        while True:
+            with watch.stage("decode"):
+                frame = next(remaining, None)
+            if frame is None:
+                break
+            with watch.stage("views"):
+                cut = {
+                    view.name: view
+                    for rule in sorted(job.rules)
+                    for view in cut_views(frame.rgb, rule, size_px=job.size_px, resize_px=job.resize_px)
+                }
+                places += [Place(view.name, view.box, frame.time_ms) for view in cut.values()]
+                pixels += [view.pixels for view in cut.values()]
+            if fingerprint is not None:
+                with watch.stage("fingerprint"):
+                    fingerprints.append(fingerprint(frame.rgb))
+        return Prepared(picture.info, tuple(places), np.stack(pixels), tuple(fingerprints))

@@ -1,0 +1,103 @@
+"""A stage for decoding processes that does what a hostile picture might make it do, as the job's seed says."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+
+from gateway.errors import ImageCorrupt
+from gateway.perceptual import PerceptualHasher
+from gateway.prepare import Job, Prepared, prepare
+from gateway.stopwatch import Stopwatch
+
+
+class Does(IntEnum):
+    """What a job's seed orders."""
+
+    NOTHING_BAD = 0
+    ABORT = 1
+    NULL = 2
+    KILL = 3
+    EXIT = 4
+    HANG = 5
+    BUG = 6
+    GREEDY = 7
+    LOOK = 8
+    LIE = 9
+    LONG = 10
+
+
+def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) -> Prepared:
+    """Break, or do what ``prepare`` does."""
+    match job.seed:
+        case Does.ABORT:
+            os.abort()
+        case Does.NULL:
+            ctypes.string_at(0)
+        case Does.KILL:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case Does.EXIT:
+            os._exit(0)
+        case Does.HANG:
+            while True:
+                pass
+        case Does.BUG:
+            raise ZeroDivisionError("a bug of ours")
+        case Does.GREEDY:
+            np.ones(1 << 30, np.uint8)
+        case Does.LOOK:
+            raise ImageCorrupt(" ".join(what_is_possible()))
+    prepared = prepare(job, watch, fingerprint)
+    match job.seed:
+        case Does.LIE:
+            return replace(prepared, info=replace(prepared.info, width=prepared.info.width + 1))
+        case Does.LONG:
+            return replace(prepared, pixels=np.zeros((64, 100, 100, 3), np.uint8))
+    return prepared
+
+
+def what_is_possible() -> list[str]:
+    """Return what a process can do that it should not, word by word."""
+
+    def fork() -> None:
+        if os.fork() == 0:
+            os._exit(0)
+
+    def connect() -> None:
+        socket.socket().close()
+
+    def trace() -> None:
+        attach = 16  # PTRACE_ATTACH
+        if ctypes.CDLL(None).ptrace(attach, os.getppid(), 0, 0) != 0:
+            raise PermissionError
+
+    attempts: Mapping[str, Callable[[], object]] = {
+        "reads": lambda: Path("/etc/hostname").read_bytes(),
+        "lists": lambda: os.listdir("/"),  # noqa: PTH208 - a path that opens no file first
+        "writes": lambda: Path("/tmp/written").touch(),  # noqa: S108
+        "connects": connect,
+        "pipes": os.pipe,
+        "traces": trace,
+        "raises-files": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+        "raises-memory": lambda: resource.setrlimit(resource.RLIMIT_AS, (-1, -1)),
+    }
+    if os.getuid() != 0:
+        attempts = {**attempts, "forks": fork}
+    possible = []
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except (OSError, ValueError):
+            continue
+        possible.append(name)
+    secrets = [name for name in os.environ if name in {"DATABASE_URL", "HOME", "GATEWAY_API_KEYS"}]
+    return ["possible:", *possible, *secrets]

@@ -1,0 +1,279 @@
+"""Decoding in processes: what one of them can do to its neighbours and to the gateway (nothing), and what it may do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+import psutil
+import pytest
+from starlette.testclient import TestClient
+
+from gateway.app import create_app
+from gateway.decode import DecodeLimits, inspect
+from gateway.decode_answer import AnswerRefused, read_answer
+from gateway.decode_forker import Forker
+from gateway.decode_pool import DecodePool
+from gateway.decode_worker import facts_of
+from gateway.errors import DecodersUnavailable, GatewayError, ImageCorrupt, ImageUndecodable, InternalError
+from gateway.image_formats import accepted_formats
+from gateway.prepare import Job, prepare
+from gateway.settings import Settings
+from gateway.stopwatch import Stopwatch
+from tests import pictures as make
+from tests.breaking_stages import Does
+from tests.conftest import ROOT
+from tests.fakes import FakeEncoder, write_bundle
+from tests.faults import FaultLog
+from tests.web import Web, ask, is_problem, wait_ready
+
+LIMITS = DecodeLimits(timeout_s=3, formats=accepted_formats(heic=True))
+MOST_MEMORY = 2 << 30
+
+
+def job(data: bytes | None = None, does: Does = Does.NOTHING_BAD, limits: DecodeLimits = LIMITS) -> Job:
+    data = data or make.plain("JPEG")
+    return Job(data, inspect(data, limits), limits, frozenset({"center", "tiles"}), 32, 32, seed=int(does))
+
+
+@asynccontextmanager
+async def processes(
+    count: int = 2, *, stage: str = "tests.breaking_stages:break_or_prepare", heic: bool = False
+) -> AsyncIterator[tuple[DecodePool, list[str]]]:
+    """A pool, and the reasons its processes ended for."""
+    ended: list[str] = []
+    forker = Forker(most_memory=MOST_MEMORY, heic=heic, fingerprint=False, stage=stage)
+    pool = DecodePool(count, forker, 64, ended.append)
+    try:
+        yield pool, ended
+    finally:
+        await pool.close()
+        assert psutil.Process().children(recursive=True) == []
+
+
+async def fails(pool: DecodePool, asked: Job) -> GatewayError:
+    with pytest.raises(GatewayError) as failure:
+        await pool.prepare(asked, Stopwatch())
+    return failure.value
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that decode: children of the one that forks."""
+    return [child for forker in psutil.Process().children() for child in forker.children()]
+
+
+def is_confined(pid: int) -> None:
+    process = Path(f"/proc/{pid}")
+    assert b"secret" not in (process / "environ").read_bytes()
+    assert sorted(path.name for path in (process / "fd").iterdir()) == ["0", "1", "2"]
+    limits = dict(line.split("  ", 1) for line in (process / "limits").read_text().splitlines())
+    found = {name: limits[name].split()[:2] for name in ("Max core file size", "Max file size", "Max open files")}
+    assert list(found.values()) == [["0", "0"], ["0", "0"], ["3", "3"]]
+    status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+    assert (status["CapEff"].strip(), status["NoNewPrivs"].strip()) == ("0" * 16, "1")
+
+
+async def eventually(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 - about other processes
+            await asyncio.sleep(0.02)
+
+
+async def test_processes_answer_as_threads_do() -> None:
+    files = {name: make.plain(name) for name in ("JPEG", "PNG", "WEBP", "AVIF", "GIF")}
+    files |= {f"moving {name}": make.animation(name, 6) for name in ("PNG", "WEBP", "GIF", "AVIF")}
+    async with processes(stage="gateway.prepare:prepare", heic=True) as (pool, ended):
+        for name, data in files.items():
+            watch = Stopwatch()
+            got, expected = await pool.prepare(job(data), watch), prepare(job(data), Stopwatch(), None)
+            assert (got.info, got.places, got.fingerprints) == (expected.info, expected.places, ()), name
+            assert np.array_equal(got.pixels, expected.pixels), name
+            assert set(watch.elapsed_s) == {"decode", "views"}
+        cut = job()
+        assert isinstance(await fails(pool, replace(cut, data=cut.data[:200])), ImageCorrupt)
+        assert ended == []
+
+
+@pytest.mark.parametrize(
+    ("does", "what"),
+    [
+        (Does.ABORT, "abort() in a decoder"),
+        (Does.NULL, "a null pointer in a decoder (SIGSEGV)"),
+        (Does.KILL, "a decoder killed (SIGKILL, as when memory runs out)"),
+        (Does.EXIT, "a decoder that exits"),
+        (Does.HANG, "a decoder that never returns"),
+    ],
+)
+async def test_44_a_decoder_that_dies_or_hangs_costs_its_own_picture(does: Does, what: str, faults: FaultLog) -> None:
+    quick = DecodeLimits(timeout_s=0.1)
+    async with processes() as (pool, ended):
+        await pool.prepare(job(), Stopwatch())
+        bad = asyncio.create_task(fails(pool, job(does=does, limits=quick)))
+        good = [asyncio.create_task(pool.prepare(job(), Stopwatch())) for _ in range(6)]
+        error = await bad
+        assert isinstance(error, ImageUndecodable)
+        faults.expect(44, what, f"{error.status} {error.code}", "422 image_undecodable")
+        assert len(await asyncio.gather(*good)) == 6
+        assert ended == ["hung" if does == Does.HANG else "died"]
+        await eventually(lambda: len(workers()) == 2)
+        await asyncio.gather(*(pool.prepare(job(), Stopwatch()) for _ in range(4)))
+
+
+async def test_one_that_dies_idle_is_not_noticed() -> None:
+    async with processes() as (pool, ended):
+        for _ in range(3):
+            await pool.prepare(job(), Stopwatch())
+            await eventually(lambda: len(workers()) == 2)
+            for worker in workers():
+                worker.kill()
+            await pool.prepare(job(), Stopwatch())
+        assert set(ended) <= {"idle", "died"}  # died: in the moment between being lent and its first word
+
+
+async def test_the_process_that_forks_comes_back() -> None:
+    async with processes() as (pool, _):
+        await pool.prepare(job(), Stopwatch())
+        slow = asyncio.create_task(pool.prepare(job(make.gif(40, 1500, 1500)), Stopwatch()))
+        await asyncio.sleep(0.1)
+        (forker,) = psutil.Process().children()
+        forker.kill()
+        await slow  # begun again: it was nothing that the picture did
+        await pool.prepare(job(), Stopwatch())
+
+
+async def test_a_client_that_leaves_frees_its_decoder() -> None:
+    async with processes(count=1) as (pool, ended):
+        before = await pool.prepare(job(), Stopwatch())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await pool.prepare(job(does=Does.HANG), Stopwatch())
+        assert ended == ["abandoned"]
+        after = await pool.prepare(job(), Stopwatch())
+        assert np.array_equal(before.pixels, after.pixels)
+
+
+async def test_what_a_decoder_says_is_not_believed() -> None:
+    async with processes() as (pool, ended):
+        assert isinstance(await fails(pool, job(does=Does.LIE)), ImageUndecodable)
+        assert isinstance(await fails(pool, job(does=Does.LONG)), ImageUndecodable)
+        assert ended == ["refused", "died"]
+        bug = await fails(pool, job(does=Does.BUG))
+        assert isinstance(bug, InternalError)
+        assert "ZeroDivision" not in bug.detail
+        assert len(ended) == 2  # a bug of ours is no reason to end it
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        b"",
+        b"not json",
+        b'{"elapsed_s": {}}',
+        b'{"elapsed_s": {"decode": -1}, "error": {"kind": "ImageCorrupt", "detail": "x"}}',
+        b'{"elapsed_s": {}, "error": {"kind": "ModelUnavailable", "detail": "x"}}',
+        b'{"elapsed_s": {}, "error": {"kind": "ImageCorrupt", "detail": "x\\u001b[2J"}}',
+        b'{"elapsed_s": {}, "error": {"kind": "ImageCorrupt", "detail": "x"}, "more": 1}',
+        b"[" * 100_000,
+    ],
+)
+def test_malformed_facts_are_refused(facts: bytes) -> None:
+    with pytest.raises(AnswerRefused):
+        read_answer(job(), facts, bytearray())
+
+
+def test_an_answer_that_fits_is_read() -> None:
+    expected = prepare(job(), Stopwatch(), None)
+    said = {**facts_of(expected), "elapsed_s": {"decode": 0.5}}
+    pixels = bytearray(expected.pixels.tobytes())
+    outcome, elapsed_s = read_answer(job(), orjson.dumps(said), pixels)
+    assert not isinstance(outcome, GatewayError)
+    assert (outcome.info, outcome.places, elapsed_s) == (expected.info, expected.places, {"decode": 0.5})
+    for wrong in ({"frames": 2}, {"format": "png"}, {"frames_analyzed": 0}, {"sha256": "x"}):
+        lie = {**said, "info": {**said["info"], **wrong}}
+        with pytest.raises(AnswerRefused):
+            read_answer(job(), orjson.dumps(lie), pixels)
+    with pytest.raises(AnswerRefused):
+        read_answer(job(), orjson.dumps(said), pixels[:-1])
+    outside = {**said, "places": [{**said["places"][0], "box": [0, 0, 9999, 9]}, *said["places"][1:]]}
+    with pytest.raises(AnswerRefused):
+        read_answer(job(), orjson.dumps(outside), pixels)
+
+
+async def test_a_decoder_can_do_nothing_but_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
+    async with processes(count=1) as (pool, _):
+        assert isinstance(await fails(pool, job(does=Does.GREEDY)), ImageUndecodable)  # 1 GiB for a small picture
+        assert (await fails(pool, job(does=Does.LOOK))).detail == "possible:"
+        for worker in workers():
+            is_confined(worker.pid)
+            for name in (signal.SIGINT, signal.SIGTERM):  # a stop drains first; they end with the gateway
+                worker.send_signal(name)
+        await pool.prepare(job(), Stopwatch())
+
+
+async def test_none_can_be_started() -> None:
+    async with processes(stage="tests.breaking_stages:absent") as (pool, _):
+        await eventually(lambda: not pool.available)
+        assert isinstance(await fails(pool, job()), DecodersUnavailable)
+
+
+def test_the_gateway_says_that_it_cannot_decode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bundle(tmp_path)
+    settings = Settings(model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error", decode_workers=1)
+    good = sys.executable
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with TestClient(create_app(settings, lambda *_: FakeEncoder())) as client:
+        web = Web(client, FakeEncoder())
+        while client.get("/readyz").json()["failing"] != ["decoders"]:
+            time.sleep(0.05)
+        is_problem(ask(web), 503, "decoders_unavailable")
+        monkeypatch.setattr(sys, "executable", good)
+        wait_ready(web)
+        assert ask(web).status_code == 200
+    assert psutil.Process().children(recursive=True) == []
+
+
+def test_a_gateway_that_is_killed_leaves_no_decoder() -> None:
+    code = (
+        "import asyncio, psutil\n"
+        "from gateway.decode_forker import Forker\n"
+        "from gateway.decode_pool import DecodePool\n"
+        "from gateway.stopwatch import Stopwatch\n"
+        "from tests.breaking_stages import Does\n"
+        "from tests.test_decode_pool import job\n"
+        "async def main():\n"
+        "    forker = Forker(most_memory=1 << 31, heic=False, fingerprint=False,\n"
+        "                    stage='tests.breaking_stages:break_or_prepare')\n"
+        "    pool = DecodePool(2, forker, 64, print)\n"
+        "    await pool.prepare(job(), Stopwatch())\n"
+        "    hanging = asyncio.create_task(pool.prepare(job(does=Does.HANG), Stopwatch()))\n"
+        "    await asyncio.sleep(0.3)\n"
+        "    print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)\n"
+        "    await hanging\n"
+        "asyncio.run(main())\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": "."}
+    )
+    with process:
+        assert process.stdout is not None
+        children: list[int] = []
+        for line in process.stdout:
+            children = [int(word) for word in line.split() if word.isdigit()]
+            if len(children) == 3:
+                break
+        process.kill()
+    end = time.monotonic() + 20
+    while any(psutil.pid_exists(child) and psutil.Process(child).status() != "zombie" for child in children):
+        assert time.monotonic() < end
+        time.sleep(0.02)
