@@ -29,7 +29,7 @@ STEP = 5_000
 MOST_PARTS = 64
 """Of one list; beyond, all is added in one transaction, since every look goes through all parts."""
 
-PAUSE_SHARE = 0.5
+PAUSE_SHARE = 0.25
 """Of a step's time, behind it: other processes' writers ask SQLite again and again, and must come across a pause."""
 
 CUT_OFF_AFTER = timedelta(minutes=10)
@@ -45,7 +45,9 @@ async def add(database: Database, name: str, chunks: Sequence[Chunk], *, actor: 
     seen = await database.read(lambda tx: lists.standing(tx, name))
     if seen is None:
         return None
-    new = lists.rechunked([await _unknown(database, seen, chunk) for chunk in chunks])
+    new = list(chunks)
+    if seen.entries:
+        new = lists.rechunked([await _unknown(database, seen, chunk) for chunk in chunks])
     if sum(map(len, new)) <= AT_ONCE or len(seen.owners) > MOST_PARTS:
         return await database.write(lambda tx: lists.add(tx, name, new, seen, actor=actor))
     await _clear(database)
@@ -60,7 +62,7 @@ async def add(database: Database, name: str, chunks: Sequence[Chunk], *, actor: 
 
 
 async def _unknown(database: Database, seen: Standing, chunk: Chunk) -> Chunk:
-    return await database.read(lambda tx: lists.unknown(tx, seen.owners, chunk))
+    return await database.read(lambda tx: lists.unknown(tx, seen, chunk))
 
 
 async def _begin(tx: Transaction, list_id: int) -> int:

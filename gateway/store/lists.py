@@ -41,10 +41,11 @@ Chunk = Sequence[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A list as it stands at a revision: its id, and under which ids its entries are."""
+    """A list as it stands at a revision: its id, how many entries it has, and under which ids they are."""
 
     id: int
     revision: int
+    entries: int
     owners: tuple[int, ...]
 
 
@@ -95,13 +96,13 @@ async def every(tx: Transaction) -> tuple[PictureList, ...]:
 
 async def standing(tx: Transaction, name: str) -> Standing | None:
     """Return a list as it stands, None if there is none."""
-    row = (await tx.execute(select(lists.c.id, lists.c.revision).where(lists.c.name == name))).one_or_none()
-    return None if row is None else Standing(row.id, row.revision, await owners(tx, row.id))
+    row = (await tx.execute(select(lists).where(lists.c.name == name))).one_or_none()
+    return None if row is None else await _standing(tx, row)
 
 
-async def unknown(tx: Transaction, owning: Sequence[int], chunk: Chunk) -> Chunk:
-    """Return those of a chunk's hashes that are under none of these ids."""
-    for owner in owning:
+async def unknown(tx: Transaction, seen: Standing, chunk: Chunk) -> Chunk:
+    """Return those of a chunk's hashes that a list does not have."""
+    for owner in seen.owners if seen.entries else ():
         if not chunk:
             break
         known = set(await present(tx, owner, chunk))
@@ -123,9 +124,9 @@ async def add(tx: Transaction, name: str, chunks: Sequence[Chunk], seen: Standin
     found = await locked(tx, name)
     if found is None:
         return None
-    owning = await owners(tx, found.id)
-    if Standing(found.id, found.revision, owning) != seen:  # somebody was faster
-        chunks = rechunked([await unknown(tx, owning, chunk) for chunk in chunks])
+    now = await _standing(tx, found)
+    if now != seen:  # somebody was faster
+        chunks = rechunked([await unknown(tx, now, chunk) for chunk in chunks])
     added = await insert(tx, found.id, chunks)
     if added:
         await changed(tx, found, chunks, added, actor=actor, action="add_entries")
@@ -246,6 +247,10 @@ async def changed(
                 await tx.connection.exec_driver_sql(LOG_SQLITE, rows)
     await tx.execute(update(lists).where(lists.c.id == found.id).values(**values))
     return revision
+
+
+async def _standing(tx: Transaction, row: Row[Any]) -> Standing:
+    return Standing(row.id, row.revision, row.entries, await owners(tx, row.id))
 
 
 async def _each(tx: Transaction, statement: str, owner: int, chunks: Sequence[Chunk]) -> int:
