@@ -197,8 +197,9 @@ async def lifespan(
     watches = [asyncio.create_task(part.watch()) for part in (encoder, known, retention, keys)]
     watches.append(asyncio.create_task(catalogue.watch(lambda: seed(saver))))
     try:
+        fetcher = make_fetcher(settings)
         pipeline = Pipeline(
-            Intake(make_fetcher(settings).fetch, settings.max_image_bytes),
+            Intake(fetcher.fetch, fetcher.room, settings.max_image_bytes),
             encoder,
             pipeline_limits(settings, manifest),
             threads,

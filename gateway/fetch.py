@@ -10,13 +10,15 @@ environment.
 Through a configured proxy the same holds, ``CONNECT`` naming the judged address, unless the proxy is told to resolve:
 then a name is judged as text alone, and which addresses are reached is the proxy's affair.
 
-All time, from the wait for a slot to the last byte, counts against one deadline.
+All time, from the first look-up to the last byte, counts against one deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -50,7 +52,7 @@ class FetchLimits(UrlRules):
         dns_timeout_s: for one look-up.
         header_timeout_s: of one hop, from connecting to the end of its headers.
         max_redirects: followed at most.
-        max_concurrent: fetches at a time.
+        max_concurrent: pictures of URLs at a time, from the fetch until they are decoded.
         max_addresses: of one host that are tried.
         proxy: that everything goes through, or None.
         user_agent: sent with each request.
@@ -91,7 +93,26 @@ class Fetcher:
         self._resolver = resolver or DnsResolver(timeout_s=limits.dns_timeout_s)
         self._network = network or httpcore2.AnyIOBackend()
         self._ssl_context = ssl_context or httpcore2.default_ssl_context()
-        self._slots = asyncio.Semaphore(limits.max_concurrent)
+        self._places = asyncio.Semaphore(limits.max_concurrent)
+
+    @asynccontextmanager
+    async def room(self) -> AsyncIterator[None]:
+        """Hold one of the places for pictures of URLs: taken before the fetch, given back once the bytes are done with.
+
+        So what was fetched and waits to be decoded is bounded too: ``max_concurrent`` times ``max_bytes``.
+
+        Raises:
+            Overloaded: all places stayed taken for ``timeout_s``.
+        """
+        try:
+            async with asyncio.timeout(self._limits.timeout_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Overloaded("Too many image URLs are being fetched; try again shortly.", retry_after_s=1) from None
+        try:
+            yield
+        finally:
+            self._places.release()
 
     async def fetch(self, url: str) -> bytes:
         """Return the bytes behind a URL; they begin like a picture of an accepted format.
@@ -106,18 +127,12 @@ class Fetcher:
             SourceTooLarge: more than ``max_bytes``, or compressed in transit.
             SourceNotImage: a status other than 200, nothing, or no picture.
             SourceUnreachable: name, connection, TLS or server error at the other end.
-            Overloaded: all slots stayed taken for ``timeout_s``.
         """
         target = parse_url(url, self._limits) or forbid()
-        holds_slot = False
         try:
             async with asyncio.timeout(self._limits.timeout_s):
-                async with self._slots:
-                    holds_slot = True
-                    return await self._follow(target)
+                return await self._follow(target)
         except TimeoutError:
-            if not holds_slot:
-                raise Overloaded("Too many image URLs are being fetched; try again shortly.", retry_after_s=1) from None
             raise SourceTimeout(
                 f"The image URL did not answer completely within {self._limits.timeout_s:g} seconds."
             ) from None

@@ -26,6 +26,7 @@ MIN_CONNECT_S = 0.5
 _HEAD_END = re.compile(rb"\n\r?\n")  # as h11 reads it, which forgives a missing carriage return
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1")
 _FORBIDDEN, _PROXY_AUTHENTICATION = 403, 407
+_PROXY_PORT = 80  # of http, where none is named
 
 
 def forbid() -> NoReturn:
@@ -71,14 +72,21 @@ class Proxy:
         Raises:
             ValueError: it is anything else.
         """
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError("a proxy is written http://host:port or http://user:password@host:port")
+        try:
+            parts = urlsplit(url)
+            port = parts.port or _PROXY_PORT
+        except ValueError:
+            port = 0  # its text would show part of a password that was not quoted
+        if not port or parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError(
+                "a proxy is written http://host:port or http://user:password@host:port, with / : @ ? # of the two "
+                "percent-encoded"
+            )
         authorization = None
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             authorization = b"Basic " + base64.b64encode(pair)
-        return cls(parts.hostname, parts.port or 80, authorization, resolves)
+        return cls(parts.hostname, port, authorization, resolves)
 
 
 class JudgedNetwork(httpcore2.AsyncNetworkBackend):

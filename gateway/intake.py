@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 from gateway.errors import ImageTooLarge, InvalidRequest
@@ -51,12 +52,29 @@ class Intake:
 
     Args:
         fetch: gives the bytes behind a URL, raises SourceError.
+        fetch_room: a place among the pictures of URLs, which no body's bytes were counted for; raises Overloaded.
         max_image_bytes: cap on one picture.
     """
 
-    def __init__(self, fetch: Callable[[str], Awaitable[bytes]], max_image_bytes: int) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[str], Awaitable[bytes]],
+        fetch_room: Callable[[], AbstractAsyncContextManager[None]],
+        max_image_bytes: int,
+    ) -> None:
         self._fetch = fetch
+        self._fetch_room = fetch_room
         self._max_image_bytes = max_image_bytes
+
+    @asynccontextmanager
+    async def room(self, source: Source) -> AsyncIterator[None]:
+        """Hold the place that a picture's bytes take, from before ``read`` until they are done with.
+
+        Raises:
+            Overloaded: too many pictures of URLs are being worked on.
+        """
+        async with self._fetch_room() if isinstance(source, Url) else nullcontext():
+            yield
 
     async def read(self, source: Source) -> bytes:
         """Return the picture's bytes.

@@ -167,7 +167,8 @@ class Pipeline:
         vectors: Vectors | None = None
         try:
             async with deadline.enforced():
-                prepared = await self._prepare(image, rules, frames, watch, deadline)
+                async with self._intake.room(image.source):
+                    prepared = await self._prepare(image, rules, frames, watch, deadline)
                 if needs_model is ask_model or await self._in_thread(needs_model, prepared):
                     with watch.stage("encode"):
                         vectors = await self._encoder.encode_images(prepared.pixels, deadline)

@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(5.0, gt=0, description="Time for fetching one URL, redirects included.")
     fetch_dns_timeout_s: float = Field(2.0, gt=0, description="Time for one name resolution.")
     fetch_max_redirects: int = Field(3, ge=0, le=10, description="Redirects followed; every hop is judged anew.")
-    fetch_concurrency: int = Field(64, ge=1, description="URLs fetched at a time.")
+    fetch_concurrency: int = Field(64, ge=1, description="Pictures of URLs at a time, fetched and not yet decoded.")
     fetch_header_timeout_s: float = Field(
         3.0, gt=0, description="Time of one hop for connecting, TLS and the end of the headers."
     )

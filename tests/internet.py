@@ -130,6 +130,46 @@ class WebServer:
         return [head for head in self.requests if head.split(b" ")[1].decode().partition("?")[0] == path]
 
 
+class ProxyServer:
+    """An outbound proxy that knows ``CONNECT`` alone; remembers the heads of requests.
+
+    Args:
+        routes: ``host:port`` → port on loopback; every other target gets ``refusal``.
+        refusal: status line of a refusal.
+    """
+
+    def __init__(self, routes: dict[str, int], refusal: str = "502 Bad Gateway") -> None:
+        self._routes = routes
+        self._refusal = refusal
+        self.requests: list[bytes] = []
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with closing(writer):
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.requests.append(head)
+            method, target, _ = head.split(b" ", 2)
+            if method != b"CONNECT" or target.decode() not in self._routes:
+                writer.write(answer(self._refusal))
+                return
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            there, back = await asyncio.open_connection("127.0.0.1", self._routes[target.decode()])
+            async with closing(back):
+                ways = [asyncio.create_task(_pour(reader, back)), asyncio.create_task(_pour(there, writer))]
+                try:
+                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for way in ways:
+                        way.cancel()
+                    await asyncio.gather(*ways)
+
+
+async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+
+
 class Internet:
     """What stands on loopback, and where.
 
@@ -139,6 +179,8 @@ class Internet:
         routes: ``address:port`` of the public internet → port on loopback.
         authority_file: certificate of the authority that signed the good server's.
         dns_port: of the DNS server.
+        proxy: an outbound proxy to all routes.
+        proxy_port: its port.
     """
 
     def __init__(self, zone: Zone, pages: dict[str, Handler], folder: Path) -> None:
@@ -146,6 +188,8 @@ class Internet:
         self.web = WebServer(pages)
         self.routes: dict[str, int] = {}
         self.dns_port = 0
+        self.proxy = ProxyServer(self.routes)
+        self.proxy_port = 0
         self.authority_file = folder / "authority.pem"
         self._open: list[asyncio.Server | asyncio.DatagramTransport] = []
 
@@ -160,7 +204,8 @@ class Internet:
         long_ago = datetime.now(UTC) - timedelta(days=1)
         good = authority.issue_cert("pictures.example.org", "other.example.com")
         plain = await self._serve(None)
-        self.routes = {
+        self.proxy_port = await self._serve(None, self.proxy.handle)
+        self.routes |= {
             f"{PUBLIC}:80": plain,
             f"[{PUBLIC_V6}]:80": plain,
             f"{PUBLIC}:443": await self._serve(good),
@@ -185,6 +230,7 @@ class Internet:
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             certificate.configure_cert(context)
+            context.set_alpn_protocols(["h2", "http/1.1"])  # whoever offers HTTP/2 gets it, and cannot be served
             context.sni_callback = lambda _, name, __: self.web.server_names.append(name)
         server = await asyncio.start_server(handler or self.web.handle, "127.0.0.1", 0, ssl=context)
         self._open.append(server)
@@ -255,43 +301,3 @@ async def no_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def silence(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
     """Keep the connection open and say nothing."""
     await asyncio.sleep(60)
-
-
-class ProxyServer:
-    """An outbound proxy that knows ``CONNECT`` alone; remembers the heads of requests.
-
-    Args:
-        routes: ``host:port`` → port on loopback; every other target gets ``refusal``.
-        refusal: status line of a refusal.
-    """
-
-    def __init__(self, routes: dict[str, int], refusal: str = "502 Bad Gateway") -> None:
-        self._routes = routes
-        self._refusal = refusal
-        self.requests: list[bytes] = []
-
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with closing(writer):
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.requests.append(head)
-            method, target, _ = head.split(b" ", 2)
-            if method != b"CONNECT" or target.decode() not in self._routes:
-                writer.write(answer(self._refusal))
-                return
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            there, back = await asyncio.open_connection("127.0.0.1", self._routes[target.decode()])
-            async with closing(back):
-                ways = [asyncio.create_task(_pour(reader, back)), asyncio.create_task(_pour(there, writer))]
-                try:
-                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for way in ways:
-                        way.cancel()
-                    await asyncio.gather(*ways)
-
-
-async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()

@@ -148,6 +148,7 @@ def test_limits_restarts_and_confinement() -> None:
 def test_memory_of_the_gateway_covers_what_it_may_hold() -> None:
     setting = {name: field.default for name, field in Settings.model_fields.items()}
     mib = setting["max_bytes_in_flight"] / 2**20 + setting["decode_memory_mib"] + 2 * setting["text_cache_mib"] + 500
+    mib += setting["fetch_concurrency"] * setting["max_image_bytes"] / 2**20
     assert mib < int(services()["gateway"]["deploy"]["resources"]["limits"]["memory"].removesuffix("g")) * 1024
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpcore2
 import pytest
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Overloaded
 from gateway.fetch import Fetcher, FetchLimits
 from gateway.fetch_network import Proxy
 from tests import pictures as make
@@ -166,30 +166,31 @@ async def test_test_hosts_are_exempt_and_nothing_beside_them() -> None:
             assert await code_of(fetcher, url) == "source_url_forbidden"
 
 
-async def test_fetches_at_a_time_are_capped() -> None:
+async def test_pictures_of_urls_at_a_time_are_capped_until_they_are_done_with() -> None:
     now, peak = 0, 0
+    fetcher = Fetcher(replace(LIMITS, max_concurrent=2))
 
-    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def fetch_and_decode() -> None:
         nonlocal now, peak
-        now += 1
-        peak = max(peak, now)
-        await asyncio.sleep(0.05)
-        await replies(OK)(reader, writer)
-        now -= 1
+        async with fetcher.room():
+            now += 1
+            peak = max(peak, now)
+            await asyncio.sleep(0.02)
+            now -= 1
 
-    async with serve(slow) as port:
-        fetcher = Fetcher(replace(LIMITS, max_concurrent=2), resolver=Answers(), network=OneServer(port))
-        got = await asyncio.gather(*(fetcher.fetch(URL) for _ in range(8)))
-    assert got == [PICTURE] * 8
+    await asyncio.gather(*(fetch_and_decode() for _ in range(8)))
     assert peak == 2
 
 
-async def test_when_all_slots_stay_taken_the_service_is_overloaded() -> None:
-    limits = replace(LIMITS, max_concurrent=1, timeout_s=0.3)
-    async with serve(silence) as port:
-        fetcher = Fetcher(limits, resolver=Answers(), network=OneServer(port))
-        outcomes = await asyncio.gather(fetcher.fetch(URL), fetcher.fetch(URL), return_exceptions=True)
-    assert [fault.code for fault in outcomes if isinstance(fault, GatewayError)] == ["source_timeout", "overloaded"]
+async def test_when_all_places_stay_taken_the_service_is_overloaded() -> None:
+    fetcher = Fetcher(replace(LIMITS, max_concurrent=1, timeout_s=0.1))
+    async with fetcher.room():
+        with pytest.raises(Overloaded) as refused:
+            async with fetcher.room():
+                pass
+    assert refused.value.retry_after_s == 1
+    async with fetcher.room():
+        pass  # the place is free again
 
 
 async def test_cancelling_a_fetch_closes_its_connection() -> None:

@@ -11,13 +11,19 @@ import json
 import socket
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from pydantic import ValidationError
 
+from gateway.address import may_connect, parse_url
+from gateway.app import fetch_limits
+from gateway.settings import Settings
 from tests import internet as net
 from tests import pictures as make
 from tests.conftest import Stack
@@ -252,15 +258,25 @@ def gateway(
     folder = tmp_path_factory.mktemp("fetching")
     proxy = f"http://127.0.0.1:{recorder.port}"
     environment = {
+        **{
+            name: proxy for way in ("HTTP", "HTTPS", "ALL", "GRPC") for name in (f"{way}_PROXY", f"{way.lower()}_proxy")
+        },
+    }
+    with running_gateway(stack, internet, folder, **environment) as made:
+        yield made
+
+
+@contextmanager
+def running_gateway(stack: Stack, internet: Internet, folder: Path, **environment: str) -> Iterator[Gateway]:
+    """Start a gateway on the tests' internet."""
+    environment = {
         **GATEWAY,
         "FETCH_DNS_SERVERS": f"127.0.0.1:{internet.dns_port}",
         "SSL_CERT_FILE": str(internet.authority_file),
         "TEST_INTERNET": json.dumps(
             {"routes": internet.routes, "dead": net.DEAD, "log": str(folder / "connections.log")}
         ),
-        **{
-            name: proxy for way in ("HTTP", "HTTPS", "ALL", "GRPC") for name in (f"{way}_PROXY", f"{way.lower()}_proxy")
-        },
+        **environment,
     }
     with (
         more_gateways(stack, 1, folder, module="tests.internet_gateway", **environment) as (address,),
@@ -339,10 +355,8 @@ def test_57_to_68_hostile_servers_fail_alone(gateway: Gateway, faults: FaultLog)
             for row, (_, _, host, _, _) in enumerate(HOSTILE)]  # fmt: skip
     for (number, what, _, _, code), seen in zip(HOSTILE, gateway.each(urls), strict=True):
         faults.expect(number, what, seen, f"422 {code}")
-    allowed = set(json.loads(json.dumps(list(net.DEAD)))) | {PUBLIC, net.UNTRUSTED, net.EXPIRED, net.NO_TLS, net.CLOSED}
-    assert {line.rpartition(":")[0].strip("[]") for line in gateway.connections} <= allowed | {
-        net.PUBLIC_V6, "2606:4700::dead",
-    }  # fmt: skip
+    allowed = {PUBLIC, net.UNTRUSTED, net.EXPIRED, net.NO_TLS, net.CLOSED, *net.DEAD}
+    assert {line.rpartition(":")[0] for line in gateway.connections} <= allowed
 
 
 def test_59_another_host_gets_no_cookie_and_no_credentials(
@@ -399,3 +413,72 @@ def test_neither_logs_nor_answers_repeat_a_url(gateway: Gateway) -> None:
 def test_dead_name_servers_do_not_hold_up_others(gateway: Gateway) -> None:
     """Look-ups can be given up: 30 names whose name server is silent, and a good one beside them."""
     assert gateway.each(["http://silent.example.org/ok.png"] * 30) == ["422 source_timeout"] * 30
+
+
+def test_an_allow_list_and_a_proxy(stack: Stack, internet: Internet, tmp_path: Path, faults: FaultLog) -> None:
+    """Both as settings of a second gateway: every connection is the proxy's, to judged addresses of listed hosts."""
+    proxy = f"127.0.0.1:{internet.proxy_port}"
+    internet.routes[proxy] = internet.proxy_port
+    settings = {"FETCH_ALLOWED_HOSTS": "*.example.org", "FETCH_PROXY": f"http://me:{SECRET}@{proxy}"}
+    with running_gateway(stack, internet, tmp_path, **settings) as gateway:
+        found = gateway.each(
+            [
+                "http://pictures.example.org/ok.png",
+                "https://pictures.example.org/ok.png",
+                "https://untrusted.example.org/ok.png",
+                "https://wrong-name.example.org/ok.png",
+                "http://closed.example.org/ok.png",
+            ]
+        )
+        unreachable = ["422 source_unreachable"] * 3
+        assert found == ["200", "200", *unreachable]
+        asked = {head.split(b" ")[1].decode() for head in internet.proxy.requests}
+        assert asked == {f"{PUBLIC}:80", f"{PUBLIC}:443", f"{net.UNTRUSTED}:443", f"{net.CLOSED}:80"}
+        faults.expect(69, "FETCH_PROXY configured: every fetch goes through it, to the judged address", found[0], "200")
+        count = len(internet.proxy.requests)
+        for number, what, url in (
+            (54, "host that is not on the allow-list", "http://other.example.com/ok.png"),
+            (50, "name that leads to 10.0.0.1, on the allow-list, with a proxy", "http://v4-0.example.org/ok.png"),
+            (55, "mixed answers, with a proxy", "http://mixed.example.org/ok.png"),
+        ):
+            faults.expect(number, what, gateway.ask(url), FORBIDDEN)
+        assert len(internet.proxy.requests) == count
+        elsewhere = gateway.ask("http://pictures.example.org/to-other")
+        faults.expect(57, "redirect to a host that is not on the allow-list", elsewhere, FORBIDDEN)
+        assert len(internet.proxy.requests) == count + 1
+        assert set(gateway.connections) == {proxy}
+        assert SECRET not in (gateway.folder / "gateway-0.log").read_text()
+
+
+def test_the_exception_for_tests_says_so_in_the_log(stack: Stack) -> None:
+    assert "FETCH_TEST_ALLOWED_HOSTS opens addresses that are not public" in stack.log.read_text()
+
+
+def test_what_the_gateway_is_made_of_is_forbidden() -> None:
+    """Also where Triton or the database have public names or addresses."""
+    settings = Settings(
+        triton_host="triton.example.org",
+        database_url="postgresql+asyncpg://me:x@93.184.216.50,db.example.org:5432/gateway",
+        fetch_proxy="http://proxy.example.org:3128",
+        fetch_forbidden_hosts="93.184.217.0/24",
+    )
+    limits = fetch_limits(settings)
+    for host in ("triton.example.org", "93.184.216.50", "db.example.org", "proxy.example.org", "93.184.217.9"):
+        assert parse_url(f"http://{host}/", limits) is None
+    assert parse_url("http://example.org/", limits) is not None
+    assert not may_connect(ip_address("93.184.216.50"), limits)
+    sockets = Settings(database_url="postgresql+asyncpg://me@%2Fvar%2Frun/gateway")
+    assert fetch_limits(sockets).forbidden_hosts
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("fetch_proxy", f"http://me:{SECRET}/@proxy"), ("fetch_allowed_hosts", "http://a.org"),
+     ("fetch_forbidden_hosts", "a.org:80"), ("fetch_dns_servers", "dns.example.org")],
+)  # fmt: skip
+def test_settings_that_cannot_work_end_the_start(name: str, value: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(**{name: value})  # type: ignore[arg-type]
+    (error,) = refused.value.errors(include_url=False)
+    assert error["loc"] == (name,)
+    assert SECRET not in error["msg"]
