@@ -292,7 +292,7 @@ def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | 
             "FETCH_TEST_ALLOWED_HOSTS opens addresses that are not public to every client; it is for tests alone",
             hosts=sorted(settings.fetch_test_allowed_hosts),
         )
-    servers = [NameServer.parse(text) for text in sorted(settings.fetch_dns_servers)]
+    servers = [NameServer.parse(text) for text in settings.fetch_dns_servers]
     return Fetcher(fetch_limits(settings), resolver=DnsResolver(servers, settings.fetch_dns_timeout_s), network=network)
 
 

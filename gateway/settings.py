@@ -119,10 +119,10 @@ class Settings(BaseSettings):
         description="Hosts never fetched from though public, written alike: the gateway's own names and addresses. "
         "This machine's addresses and the hosts of Triton, database and proxy are forbidden without it.",
     )
-    fetch_dns_servers: Annotated[frozenset[str], NoDecode] = Field(
-        frozenset(),
-        description="Name servers for fetching, comma-separated, each with or without :port. Empty: those of the "
-        "system. A public one knows no internal names.",
+    fetch_dns_servers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Name servers for fetching, comma-separated, each with or without :port, the first asked first. "
+        "Empty: those of the system. A public one knows no internal names.",
     )
     fetch_proxy: str = Field(
         "",
@@ -174,7 +174,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
-            return frozenset(part.strip() for part in value.split(",") if part.strip())
+            return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @field_validator("fetch_allowed_hosts", "fetch_forbidden_hosts")
@@ -185,7 +185,7 @@ class Settings(BaseSettings):
 
     @field_validator("fetch_dns_servers")
     @classmethod
-    def _are_name_servers(cls, value: frozenset[str]) -> frozenset[str]:
+    def _are_name_servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for server in value:
             NameServer.parse(server)
         return value
@@ -235,7 +235,7 @@ def configuration_table() -> str:
         default = field.default
         shown = (
             ""
-            if default in (frozenset(), None, "")
+            if default in (frozenset(), (), None, "")
             else str(default).lower()
             if isinstance(default, bool)
             else str(default)

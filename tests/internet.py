@@ -192,12 +192,12 @@ class Internet:
         self.proxy_port = 0
         self.authority_file = folder / "authority.pem"
         self._open: list[asyncio.Server | asyncio.DatagramTransport] = []
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def start(self) -> None:
         """Open all servers."""
         loop = asyncio.get_running_loop()
-        over_tcp = await asyncio.start_server(self.names.over_tcp, "127.0.0.1", 0)
-        self.dns_port = over_tcp.sockets[0].getsockname()[1]
+        self.dns_port = await self._serve(None, self.names.over_tcp)
         over_udp, _ = await loop.create_datagram_endpoint(lambda: self.names, ("127.0.0.1", self.dns_port))
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(self.authority_file))
@@ -213,17 +213,19 @@ class Internet:
             f"{EXPIRED}:443": await self._serve(authority.issue_cert("expired.example.org", not_after=long_ago)),
             f"{NO_TLS}:443": await self._serve(None, no_tls),
         }
-        self._open += [over_tcp, over_udp]
+        self._open.append(over_udp)
 
     async def stop(self) -> None:
         """Close all servers and end what they are in the middle of."""
         for one in self._open:
             one.close()
+        for writer in self._writers:
+            writer.transport.abort()  # a TLS connection would wait for the other end's farewell
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # what was closed is let go of in the next turn
+        await asyncio.sleep(0.01)  # what was closed is let go of in the next turns
 
     async def _serve(self, certificate: trustme.LeafCert | None, handler: Handler | None = None) -> int:
         context: ssl.SSLContext | None = None
@@ -232,7 +234,12 @@ class Internet:
             certificate.configure_cert(context)
             context.set_alpn_protocols(["h2", "http/1.1"])  # whoever offers HTTP/2 gets it, and cannot be served
             context.sni_callback = lambda _, name, __: self.web.server_names.append(name)
-        server = await asyncio.start_server(handler or self.web.handle, "127.0.0.1", 0, ssl=context)
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._writers.append(writer)
+            await (handler or self.web.handle)(reader, writer)
+
+        server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
         self._open.append(server)
         port: int = server.sockets[0].getsockname()[1]
         return port

@@ -18,6 +18,7 @@ ZONE: Zone = {
     "pictures.example.org": [[PUBLIC]],
     "both.example.org": [["93.184.216.1", "93.184.216.2", PUBLIC_V6]],
     "many.example.org": [MANY],
+    "too-many.example.org": [[f"93.{number >> 8}.{number & 255}.1" for number in range(600)]],
     "alias.example.org": [["CNAME pictures.example.org"]],
     "empty.example.org": [[]],
     "silent.example.org": [["SILENT"]],
@@ -46,6 +47,11 @@ async def test_addresses_of_both_families_in_turn(resolver: DnsResolver) -> None
 
 async def test_more_addresses_than_a_datagram_holds(resolver: DnsResolver) -> None:
     assert sorted(await resolver.resolve("many.example.org")) == sorted(MANY)
+
+
+async def test_an_answer_has_a_largest_size(resolver: DnsResolver) -> None:
+    with pytest.raises(OSError, match="no such name"):
+        await resolver.resolve("too-many.example.org")
 
 
 @pytest.mark.parametrize("name", ["missing.example.org", "empty.example.org", "broken.example.org"])
