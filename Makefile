@@ -13,7 +13,7 @@ PRECISION ?= fp32
 DEVICE ?= auto
 export MODEL PRECISION DEVICE
 
-.PHONY: serve test faults fuzz lint format bench loadtest soak lock audit sbom train-demo evaluate clean
+.PHONY: serve test faults fuzz fuzz-api flood lint format bench loadtest soak lock audit sbom train-demo evaluate clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -51,6 +51,12 @@ faults: $(VENV)/.dev-installed ## Stage every fault of the list and write what e
 
 fuzz: $(VENV)/.dev-installed ## Damaged pictures to a running gateway; FUZZ='--url http://127.0.0.1:8000 --count 100000'
 	$(BIN)/python -m scripts.fuzz $(FUZZ)
+
+fuzz-api: $(VENV)/.dev-installed ## Requests made from the OpenAPI text, against a running gateway with a key (CLIP_API_KEY) and a database to throw away
+	$(BIN)/schemathesis run http://127.0.0.1:$(or $(GATEWAY_PORT),8000)/openapi.json --checks all --continue-on-failure --max-examples $(or $(EXAMPLES),500) --header "Authorization: Bearer $$CLIP_API_KEY"
+
+flood: $(VENV)/.dev-installed ## 1,000 uploads of 10 MB at once to the gateway of `make serve`: only 200 and 503, and its memory
+	$(BIN)/python -m scripts.flood
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ from gateway.intake import Intake
 from gateway.key_watch import KeyWatch
 from gateway.known_watch import KnownWatch
 from gateway.labels import LabelRules
-from gateway.limits import Admission, MemoryBudget
+from gateway.limits import Admission, Budgets, MemoryBudget
 from gateway.moderation import LogRules, Moderator
 from gateway.perceptual import load_hasher
 from gateway.pipeline import Pipeline, PipelineLimits
@@ -204,7 +204,10 @@ async def lifespan(
             pipeline_limits(settings, manifest),
             threads,
             decoders,
-            MemoryBudget(settings.decode_memory_mib * MIB),
+            Budgets(
+                views=MemoryBudget(settings.view_memory_mib * MIB),
+                decode=MemoryBudget(settings.decode_memory_mib * MIB),
+            ),
             metrics,
         )
         log = LogRules(settings.decision_log, settings.decision_vectors)

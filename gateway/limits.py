@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 from gateway.deadline import Deadline
 from gateway.errors import Overloaded
@@ -156,3 +157,16 @@ class MemoryBudget:
             if not turn.cancelled():
                 self._used += count
                 turn.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Memory that pictures may take, by what it is for.
+
+    Attributes:
+        views: squares on their way to the model.
+        decode: frames being decoded.
+    """
+
+    views: MemoryBudget
+    decode: MemoryBudget

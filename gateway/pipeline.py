@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from gateway.decode import DecodeLimits, inspect
 from gateway.encoder import Encoder, Vectors
 from gateway.errors import GatewayError, InternalError, InvalidRequest
 from gateway.intake import ImageRequest, Intake
-from gateway.limits import MemoryBudget
+from gateway.limits import Budgets
 from gateway.prepare import Job, Prepared, Preparer
 from gateway.scoring import Scores, TextMatrix, score
 from gateway.stopwatch import Stopwatch
@@ -29,6 +30,7 @@ from gateway.telemetry import Metrics
 from gateway.views import ViewRule
 
 MOST_VIEWS = {"center": 1, "full": 1, "tiles": 6}  # full and at most 5 squares
+VIEW_BYTES = 9  # three bytes a pixel, in the array, in the request made of it and in the message being sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Look:
     Attributes:
         index: position in the request.
         id: the client's own.
-        prepared: the picture, None with an error.
+        prepared: the picture, its pixels gone once the model has seen them; None with an error.
         vectors: [V, D], one a place; None with an error, or where the model was not asked.
         error: what went wrong.
         elapsed_s: seconds by stage.
@@ -69,6 +71,11 @@ class Look:
     vectors: Vectors | None
     error: GatewayError | None
     elapsed_s: dict[str, float]
+
+
+def most_views(rules: frozenset[ViewRule]) -> int:
+    """Return how many squares these rules may cut from a frame."""
+    return sum(MOST_VIEWS[rule] for rule in rules - ({"full"} if "tiles" in rules else set()))
 
 
 def ask_model(_: Prepared) -> bool:
@@ -85,7 +92,7 @@ class Pipeline:
         limits: caps and the model's numbers.
         threads: where headers are read, and ``needs_model`` is asked.
         preparer: bytes → squares, in processes or threads.
-        memory: budget of pictures being decoded.
+        budgets: memory that pictures may take.
         metrics: where times and counts go.
     """
 
@@ -96,7 +103,7 @@ class Pipeline:
         limits: PipelineLimits,
         threads: Executor,
         preparer: Preparer,
-        memory: MemoryBudget,
+        budgets: Budgets,
         metrics: Metrics,
     ) -> None:
         self._intake = intake
@@ -104,7 +111,7 @@ class Pipeline:
         self._limits = limits
         self._threads = threads
         self._preparer = preparer
-        self._memory = memory
+        self._budgets = budgets
         self._metrics = metrics
         self._log = structlog.get_logger("pipeline")
 
@@ -166,12 +173,13 @@ class Pipeline:
         watch = Stopwatch()
         vectors: Vectors | None = None
         try:
-            async with deadline.enforced():
+            async with deadline.enforced(), AsyncExitStack() as held:
                 async with self._intake.room(image.source):
-                    prepared = await self._prepare(image, rules, frames, watch, deadline)
+                    prepared = await self._prepare(image, rules, frames, watch, deadline, held)
                 if needs_model is ask_model or await self._in_thread(needs_model, prepared):
                     with watch.stage("encode"):
                         vectors = await self._encoder.encode_images(prepared.pixels, deadline)
+                prepared = replace(prepared, pixels=prepared.pixels[:0].copy())  # seen: not kept for the answer
         except GatewayError as error:
             return Look(index, image.id, None, None, error, watch.elapsed_s)
         except Exception:  # noqa: BLE001 - a bug that one picture brings out must not take its neighbours along
@@ -186,12 +194,20 @@ class Pipeline:
         return await asyncio.get_running_loop().run_in_executor(self._threads, needs_model, prepared)
 
     async def _prepare(
-        self, image: ImageRequest, rules: frozenset[ViewRule], frames: int, watch: Stopwatch, deadline: Deadline
+        self,
+        image: ImageRequest,
+        rules: frozenset[ViewRule],
+        frames: int,
+        watch: Stopwatch,
+        deadline: Deadline,
+        held: AsyncExitStack,
     ) -> Prepared:
-        """Intake, decode, views and fingerprint, within the memory budget.
+        """Intake, decode, views and fingerprint, within the memory budgets.
 
-        The header is read in this process: it has to be known before memory is granted, and its readers are bounded
-        Python that call into no image library. What does runs where ``preparer`` puts it.
+        ``held`` keeps the room for the views after this returns. Every picture takes the budgets in the same order, so
+        that no two can wait for each other. The header is read in this process: it has to be known before memory is
+        granted, and its readers are bounded Python that call into no image library. What does runs where ``preparer``
+        puts it.
         """
         with watch.stage("intake"):
             data = await self._intake.read(image.source)
@@ -207,7 +223,10 @@ class Pipeline:
             resize_px=self._limits.image_resize_px,
             seed=secrets.randbits(32),
         )
-        async with self._memory.hold(header.decode_bytes, deadline):
+        squares = most_views(rules) * min(header.frames, frames)
+        view_bytes = squares * self._limits.image_size_px**2 * VIEW_BYTES
+        await held.enter_async_context(self._budgets.views.hold(view_bytes, deadline))
+        async with self._budgets.decode.hold(header.decode_bytes, deadline):
             return await self._preparer.prepare(job, watch)
 
     def _frames_each(self, images: int, rules: frozenset[ViewRule]) -> int:
@@ -216,7 +235,7 @@ class Pipeline:
         Raises:
             InvalidRequest: even one frame a picture could be too many inferences.
         """
-        views = sum(MOST_VIEWS[rule] for rule in rules - ({"full"} if "tiles" in rules else set()))
+        views = most_views(rules)
         each = self._limits.max_inferences // (images * views)
         if each < 1:
             raise InvalidRequest(

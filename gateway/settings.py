@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     )
     decode_memory_mib: int = Field(1024, ge=64, description="Memory of pictures being decoded at a time, MiB.")
 
+    view_memory_mib: int = Field(256, ge=16, description="Memory of views on their way to the model at a time, MiB.")
+
     fetch_timeout_s: float = Field(5.0, gt=0, description="Time for fetching one URL, redirects included.")
     fetch_dns_timeout_s: float = Field(2.0, gt=0, description="Time for one name resolution.")
     fetch_max_redirects: int = Field(3, ge=0, le=10, description="Redirects followed; every hop is judged anew.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -13,6 +12,7 @@ from gateway.routes.parameters import known_parameters
 from gateway.routes.resources import away
 from gateway.routes.services import Services
 from gateway.schemas.stored_answers import AuditEntry, AuditOut
+from gateway.schemas.stored_requests import Moment
 from gateway.store.audit_records import AuditFilter
 
 MAX_NUMBER = 2**63 - 1
@@ -27,8 +27,8 @@ Kind = Literal["classifier", "policy", "list", "decision", "external_id"]
 @router.get("/v1/audit", summary="Who changed what, newest first")
 async def audit(
     request: Request,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     actor: Text = None,
     action: Action | None = None,
     kind: Kind | None = None,

@@ -76,8 +76,11 @@ async def read_body(request: Request, rules: BodyRules, reservation: Reservation
         body = RawBody(await _read_json(request, rules, reservation), ())
     else:
         reader = MultipartReader(options.get(b"boundary"))
-        await _receive(request, rules, reservation, reader.feed)
-        body = RawBody(None, tuple(reader.parts()))
+        try:
+            await _receive(request, rules, reservation, reader.feed)
+            body = RawBody(None, tuple(reader.parts()))
+        finally:
+            reader.close()
     reservation.begin()
     return body
 

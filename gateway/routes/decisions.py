@@ -20,7 +20,7 @@ from gateway.routes.parameters import known_parameters
 from gateway.routes.resources import away, json_body
 from gateway.routes.services import Services
 from gateway.schemas.stored_answers import DecisionOut, DecisionsOut, Deleted, FeedbackOut
-from gateway.schemas.stored_requests import FeedbackIn
+from gateway.schemas.stored_requests import FeedbackIn, Moment
 from gateway.store.records import DecisionFilter, DecisionRecord, Feedback, Page, Store
 
 EXPORT_PAGE = 500
@@ -31,11 +31,16 @@ Wanted = Literal["allow", "review", "block"]
 Text = Annotated[str | None, Query(max_length=256)]
 
 
-@router.get("/v1/decisions", summary="The decision log, newest first", response_model=DecisionsOut)
+@router.get(
+    "/v1/decisions",
+    summary="The decision log, newest first",
+    response_model=DecisionsOut,
+    responses={200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
+)
 async def decisions(
     request: Request,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     policy: Annotated[Reference | None, Query(description="name or name@version.")] = None,
     decision: Wanted | None = None,
     category: Annotated[str | None, Query(max_length=256, description="One that was reviewed or blocked.")] = None,

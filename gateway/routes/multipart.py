@@ -46,7 +46,7 @@ class MultipartReader:
         self._fed = 0
         self._begun = 0
         self._ended = False
-        self._parser = MultipartParser(
+        self._parser: MultipartParser | None = MultipartParser(
             boundary,
             {
                 "on_part_begin": self._part_begin,
@@ -66,7 +66,7 @@ class MultipartReader:
             MultipartMalformed: not the form it claims to be.
             InvalidRequest: too many parts.
         """
-        if self._ended:
+        if self._ended or self._parser is None:
             return  # an epilogue is allowed and means nothing
         self._fed += len(chunk)
         try:
@@ -85,6 +85,10 @@ class MultipartReader:
         if not self._ended:
             raise MultipartMalformed("The body ends before its closing boundary; it seems cut short.")
         return self._parts
+
+    def close(self) -> None:
+        """Let go of the parser, which points back here: else the pictures wait for a run of the garbage collector."""
+        self._parser = None
 
     def _part_begin(self) -> None:
         self._begun += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from fastapi import FastAPI
@@ -16,7 +16,21 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gateway.errors import Forbidden, GatewayError, RateLimited, Unauthorized, error_classes
+from gateway.classifiers import NAME
+from gateway.errors import (
+    GatewayError,
+    HeadersTooLarge,
+    HttpMalformed,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    RequestTimeout,
+    ResourceInUse,
+    StorageUnavailable,
+    error_classes,
+)
 from gateway.routes.access import ACCESS, is_open
 from gateway.routes.problems import OPENAI_PATH
 from gateway.schemas.answers import Problem
@@ -37,7 +51,9 @@ OPENAI_ERROR = {
         }
     },
 }
-OF_KEYS = (Unauthorized, Forbidden, RateLimited)
+ALWAYS_POSSIBLE = frozenset({HttpMalformed, HeadersTooLarge, RequestTimeout, Overloaded, InternalError})
+OF_KEYS = frozenset({401, 403, 429})  # statuses
+HASH_PATTERN = "^[0-9a-fA-F]{64}$"
 
 
 def request_body(json_model: type[BaseModel], form_model: type[BaseModel] | None = None) -> dict[str, Any]:
@@ -51,7 +67,13 @@ def request_body(json_model: type[BaseModel], form_model: type[BaseModel] | None
 def text_body() -> dict[str, Any]:
     """Return the ``openapi_extra`` of a route that takes hashes as JSON, as lines or as CSV."""
     text = {"schema": {"type": "string"}}
-    entries = {"type": "object", "properties": {"entries": {"type": "array", "items": {"type": "string"}}}}
+    hashes = {"type": "array", "items": {"type": "string", "pattern": HASH_PATTERN}, "minItems": 1}
+    entries = {
+        "type": "object",
+        "properties": {"entries": hashes},
+        "required": ["entries"],
+        "additionalProperties": False,
+    }
     content = {"application/json": {"schema": entries}, "text/plain": text, "text/csv": text}
     return {"requestBody": {"required": True, "content": content}}
 
@@ -111,10 +133,12 @@ def install(app: FastAPI, bodies: Sequence[type[BaseModel]], examples: dict[str,
             for method, operation in operations.items():
                 operation["responses"].pop("422", None)
                 describe_access(operation, method.upper(), path)
-                if "requestBody" in operation:
-                    operation["responses"] |= error_responses(path)
-                    if path in examples:
-                        operation["requestBody"]["content"]["application/json"]["example"] = examples[path]
+                operation["responses"] = error_responses(path, method, operation) | operation["responses"]
+                for parameter in operation.get("parameters", ()):
+                    if (parameter["in"], parameter["name"]) == ("path", "name"):
+                        parameter["schema"]["pattern"] = f"^{NAME.pattern}$"
+                if "requestBody" in operation and path in examples:
+                    operation["requestBody"]["content"]["application/json"]["example"] = examples[path]
         schema["components"]["securitySchemes"] = {
             SCHEME: {
                 "type": "http",
@@ -129,25 +153,45 @@ def install(app: FastAPI, bodies: Sequence[type[BaseModel]], examples: dict[str,
 
 
 def describe_access(operation: dict[str, Any], method: str, path: str) -> None:
-    """Say which key a route asks for and how it refuses others."""
+    """Say which key a route asks for."""
     if is_open(path):
         operation["security"] = []
         return
     operation["security"] = [{SCHEME: []}]
     roles = " or ".join(f"`{role}`" for role in sorted(ACCESS.get((method, path), ())))
     operation["description"] = f"{operation.get('description', '')}\n\nRole of the key: {roles or 'none'}.".strip()
-    operation["responses"] |= error_responses(path, OF_KEYS)
 
 
-def error_responses(path: str, errors: Iterable[type[GatewayError]] | None = None) -> dict[str, Any]:
-    """Return the OpenAPI responses of errors, of all by default, by status, each naming its codes."""
+def error_responses(path: str, method: str, operation: dict[str, Any]) -> dict[str, Any]:
+    """Return the OpenAPI responses of the errors that an operation can give, by status, each naming its codes."""
     by_status: dict[int, list[type[GatewayError]]] = {}
-    for error in errors or error_classes():
-        by_status.setdefault(error.status, []).append(error)
-    schema: dict[str, Any] = {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}
+    for error in error_classes():
+        if is_possible(error, path, method, operation):
+            by_status.setdefault(error.status, []).append(error)
+    content: dict[str, Any] = {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}
     if path == OPENAI_PATH:
-        schema = {"application/json": {"schema": OPENAI_ERROR}}
+        content["application/json"] = {"schema": OPENAI_ERROR}
     return {
-        str(status): {"description": ", ".join(sorted({f"`{error.code}`" for error in found})), "content": schema}
-        for status, found in sorted(by_status.items())
+        str(status): {
+            "description": ", ".join(sorted({f"`{error.code}`" for error in errors})),
+            "content": content,
+        }
+        for status, errors in sorted(by_status.items())
     }
+
+
+def is_possible(error: type[GatewayError], path: str, method: str, operation: dict[str, Any]) -> bool:
+    """Tell whether an operation can answer with an error: one that reads a body with any, the others with a few."""
+    if error is MethodNotAllowed:
+        return False  # that is of no operation
+    if "requestBody" in operation or error in ALWAYS_POSSIBLE:
+        return True
+    if error.status in OF_KEYS:
+        return not is_open(path)
+    if not path.startswith("/v1/"):
+        return False
+    if error in {InvalidRequest, StorageUnavailable}:
+        return True
+    if error is NotFound:
+        return "{" in path
+    return error is ResourceInUse and method == "delete"

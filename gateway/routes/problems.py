@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -111,7 +112,9 @@ def install_handlers(app: FastAPI, metrics: Metrics) -> None:
         if status == NotFound.status:
             known = NotFound("There is nothing at this path; /docs lists what there is.")
         elif status == MethodNotAllowed.status:
-            allow = (getattr(error, "headers", None) or {}).get("Allow", "")
+            # The framework knows the methods of one route only, and a path may have several.
+            allow = ", ".join(allowed_methods(request.app.openapi(), request.url.path))
+            allow = allow or (getattr(error, "headers", None) or {}).get("Allow", "")
             known = MethodNotAllowed(f"This path answers {allow or 'other methods'}.", allow=allow)
         else:
             known = InvalidRequest("The request cannot be read.")
@@ -124,3 +127,12 @@ def install_handlers(app: FastAPI, metrics: Metrics) -> None:
     app.add_exception_handler(GatewayError, ours)
     app.add_exception_handler(RequestValidationError, parameters)
     app.add_exception_handler(HTTPException, frameworks)
+
+
+def allowed_methods(schema: dict[str, Any], path: str) -> list[str]:
+    """Return the methods that the documented path matching ``path`` has, or none."""
+    for template, operations in schema["paths"].items():
+        parts = (re.escape(part) for part in re.split(r"\{[^}]+\}", template))
+        if re.fullmatch("[^/]+".join(parts), path):
+            return sorted(method.upper() for method in operations)
+    return []

@@ -5,10 +5,24 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.policy import Policy
 from gateway.schemas.requests import ClientId, ImageIn, Wire
+
+
+def written(value: object) -> object:
+    """Return a time if it is written as one: pydantic would take a bare number for seconds since 1970.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, datetime) and not (isinstance(value, str) and "-" in value[4:]):
+        raise ValueError("must be a time as in 2026-01-31T12:00:00Z")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(written)]
 
 
 class Activation(Wire):
@@ -23,8 +37,8 @@ class DryRunBody(Wire):
     policy: Policy | None = None
     version: int | None = Field(None, ge=1)
     images: list[ImageIn] = Field(default_factory=list)
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     decision: Literal["allow", "review", "block"] | None = None
     category: str | None = Field(None, max_length=64)
     external_id: ClientId | None = None
