@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from tests.conftest import Stack
 from tests.drawings import COLOURS, LABELS, encoded, shape
@@ -24,30 +26,38 @@ def classifier(text: str) -> dict[str, Any]:
     return {"labels": ["a red circle", "a blue square"], "description": text}
 
 
-async def test_ten_concurrent_writers_over_two_processes_lose_no_version(stack: Stack, tmp_path: Path) -> None:
-    with more_gateways(stack, 2, tmp_path) as addresses:
-        async with httpx2.AsyncClient(timeout=60) as client:
-
-            async def write(number: int) -> tuple[int, str]:
-                url = f"{addresses[number % 2]}/v1/classifiers/contended"
-                answer = await client.put(url, json=classifier(f"writer {number}"))
-                assert answer.status_code in {200, 201}, answer.text
-                return answer.json()["version"], answer.json()["description"]
-
-            written = await asyncio.gather(*(write(number) for number in range(WRITERS)))
-            versions = (await client.get(f"{addresses[0]}/v1/classifiers/contended/versions")).json()["data"]
-        assert sorted(number for number, _ in written) == list(range(1, WRITERS + 1))
-        assert {(entry["version"], entry["description"]) for entry in versions} == set(written)
+@pytest.fixture(scope="module")
+def two(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The addresses of two gateways on one database."""
+    with more_gateways(stack, 2, tmp_path_factory.mktemp("two")) as addresses:
+        yield addresses
 
 
-def test_a_change_is_live_in_the_other_process(stack: Stack, tmp_path: Path) -> None:
+async def test_ten_concurrent_writers_over_two_processes_lose_no_version(two: list[str]) -> None:
+    addresses = two
+    async with httpx2.AsyncClient(timeout=60) as client:
+
+        async def write(number: int) -> tuple[int, str]:
+            url = f"{addresses[number % 2]}/v1/classifiers/contended"
+            answer = await client.put(url, json=classifier(f"writer {number}"))
+            assert answer.status_code in {200, 201}, answer.text
+            return answer.json()["version"], answer.json()["description"]
+
+        written = await asyncio.gather(*(write(number) for number in range(WRITERS)))
+        versions = (await client.get(f"{addresses[0]}/v1/classifiers/contended/versions")).json()["data"]
+    assert sorted(number for number, _ in written) == list(range(1, WRITERS + 1))
+    assert {(entry["version"], entry["description"]) for entry in versions} == set(written)
+
+
+def test_a_change_is_live_in_the_other_process(two: list[str]) -> None:
     labels = [
         {"label": "star", "prompts": [f"a {colour} star" for colour in COLOURS]},
         {"label": "other", "prompts": [label for label in LABELS if "star" not in label]},
     ]
     rule = {"category": "stars", "classifier": "stars", "labels": ["star"], "block_at": 0.5}
     picture = encoded(shape("a red star"))
-    with more_gateways(stack, 2, tmp_path) as (writer, reader), httpx2.Client(timeout=30) as client:
+    writer, reader = two
+    with httpx2.Client(timeout=30) as client:
         client.put(f"{writer}/v1/classifiers/stars", json={"labels": labels}).raise_for_status()
         client.put(f"{writer}/v1/policies/p", json={"rules": [rule], "views": "full"}).raise_for_status()
         saved = time.monotonic()
@@ -76,13 +86,14 @@ def test_a_change_is_live_in_the_other_process(stack: Stack, tmp_path: Path) -> 
         assert (old["policy"]["version"], old["decision"]) == (1, "block")
 
 
-def test_a_policy_pins_what_another_process_has_just_saved(stack: Stack, tmp_path: Path) -> None:
+def test_a_policy_pins_what_another_process_has_just_saved(two: list[str]) -> None:
     rule = {"category": "red", "classifier": "fresh", "labels": ["a red circle"], "block_at": 0.5}
-    with more_gateways(stack, 2, tmp_path) as (first, second), httpx2.Client(timeout=30) as client:
+    first, second = two
+    with httpx2.Client(timeout=30) as client:
         for number in range(1, 6):
             saved = client.put(f"{first}/v1/classifiers/fresh", json=classifier(f"text {number}")).json()
             assert saved["version"] == number
-            policy = client.put(f"{second}/v1/policies/p", json={"rules": [rule]})
+            policy = client.put(f"{second}/v1/policies/pinned", json={"rules": [rule]})
             assert policy.json()["classifiers"] == {"fresh": number}, policy.text
 
 
