@@ -31,7 +31,7 @@ RECYCLED_AFTER: Final = 1000
 
 START_PAUSE_S: Final = 1.0
 KILL_WAIT_S: Final = 1.0
-ATTEMPTS: Final = 3
+MORE_ATTEMPTS: Final = 2  # than there are workers: all of them may have died a moment ago, unnoticed yet
 RETRY_AFTER_S: Final = 2
 
 Ending = Literal["died", "hung", "refused", "abandoned", "recycled", "idle"]
@@ -50,6 +50,7 @@ class DecodePool:
     def __init__(self, count: int, forker: Forker, most_rows: int, observe: Callable[[Ending], None]) -> None:
         self._forker = forker
         self._most_rows = most_rows
+        self._attempts = count + MORE_ATTEMPTS
         self._observe = observe
         self._idle: asyncio.LifoQueue[Worker] = asyncio.LifoQueue()  # the last one used has its memory warm
         self._workers: set[Worker] = set()
@@ -73,7 +74,7 @@ class DecodePool:
             InternalError: a bug.
         """
         order = pickle.dumps(replace(job, data=b""))
-        for _ in range(ATTEMPTS):
+        for _ in range(self._attempts):
             try:
                 outcome = await self._ask(job, order, watch)
             except WorkerLost as lost:
