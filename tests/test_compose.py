@@ -206,8 +206,13 @@ def test_the_proxys_errors_are_the_gateways() -> None:
 
 def test_secrets_of_the_secrets_file_are_settings_and_no_file_of_them_is_committed() -> None:
     override = compose("docker-compose.secrets.yml")
-    given = override["services"]["gateway"]["secrets"]
-    assert set(given) == set(override["secrets"]) <= set(Settings.model_fields)
+    gateway = override["services"]["gateway"]
+    assert set(gateway["secrets"]) == set(override["secrets"])
+    assert {name.lower() for name in gateway["environment"]} <= set(Settings.model_fields)
+    by_path = {Path(path).name for path in gateway["environment"].values()}
+    assert by_path == {"api_keys"}
+    assert set(override["secrets"]) - by_path <= set(Settings.model_fields)
+    assert not by_path & set(Settings.model_fields), "it would be read as a setting too"
     assert all(secret["file"] == f"./secrets/{name}" for name, secret in override["secrets"].items())
     assert "secrets/" in text_of(".gitignore").splitlines()
 

@@ -30,16 +30,25 @@ def test_every_error_code_is_documented() -> None:
 
 def test_every_make_target_of_the_documents_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    for document in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md"):
+    for document in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md"):
         text = (ROOT / document).read_text(encoding="utf-8")
         named = set(re.findall(r"`make ([a-z-]+)", text)) | set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE))
         assert named <= targets, document
 
 
-def test_every_module_that_architecture_names_exists() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "SECURITY.md"])
+def test_every_file_that_a_document_names_exists(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
     for name in re.findall(r"`((?:gateway|scripts|loadtests|tests)/[\w/.]+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_security_is_a_page_and_names_settings_that_exist() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 75
+    named = {name.lower() for name in re.findall(r"`([A-Z]+_[A-Z_]+)(?:=\w+)?`", text)}
+    assert named
+    assert named <= set(Settings.model_fields)
 
 
 def test_some_blocks_run_and_those_that_do_not_say_why() -> None:
