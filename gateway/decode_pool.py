@@ -22,6 +22,7 @@ from gateway.errors import DecodersUnavailable, GatewayError, ImageUndecodable, 
 from gateway.image_guard import too_slow
 from gateway.prepare import Job, Prepared
 from gateway.stopwatch import Stopwatch
+from gateway.traces import as_trace
 
 GRACE_S: Final = 1.0
 """Behind the decode timeout, which a worker that can still look at the clock keeps by itself."""
@@ -125,7 +126,7 @@ class DecodePool:
             return ImageUndecodable("The picture broke its decoder; save it again with a common program.")
         except DecoderBug as bug:
             ending = None
-            self._log.error("unexpected failure in a decoder", trace=repr(str(bug)))
+            self._log.error("unexpected failure in a decoder", exception=as_trace(str(bug)))
             return InternalError("The service failed on this image; nothing was decided.")
         finally:
             await self._give_back(worker, ending)

@@ -35,6 +35,7 @@ from gateway.image_formats import plugin_of
 from gateway.perceptual import PerceptualHasher, load_hasher
 from gateway.prepare import Job, Prepared, Stage
 from gateway.stopwatch import Stopwatch
+from gateway.traces import trace
 
 READY: Final = b"R"
 READY_WITH_LANDLOCK: Final = b"L"
@@ -163,8 +164,8 @@ def work(connection: socket.socket, floor: int, stage: Stage, hasher: Perceptual
         facts = {"error": {"kind": type(error).__name__, "detail": error.detail}}
     except MemoryError:
         facts = {"error": {"kind": ImageUndecodable.__name__, "detail": "Decoding the picture took too much memory."}}
-    except Exception:  # noqa: BLE001 - a bug of ours: the gateway logs it
-        facts = {"error": {"kind": "", "detail": traceback.format_exc()[-_MOST_TRACE_CHARS:]}}
+    except Exception as bug:  # noqa: BLE001 - a bug of ours: the gateway logs it
+        facts = {"error": {"kind": "", "detail": trace(bug)[-_MOST_TRACE_CHARS:]}}
     written = json.dumps({**facts, "elapsed_s": watch.elapsed_s}).encode()
     connection.sendall(ANSWER_HEAD.pack(len(written), pixels.nbytes) + written)
     connection.sendall(pixels)

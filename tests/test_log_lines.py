@@ -16,7 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+import pytest
 
+from gateway.traces import LINES, as_trace, trace
 from tests.conftest import ROOT, Stack, free_ports
 from tests.gateways import more_gateways
 from tests.pictures import chunk, png_with
@@ -227,6 +229,26 @@ def test_exceptions_and_libraries_lines_say_what_and_where_but_no_values() -> No
     assert by_event["second"]["exception"].startswith("ExceptionGroup of KeyError, ValueError")
     assert by_event["Task exception was never retrieved"]["exception"].startswith("ValueError")
     assert all(line["timestamp"].endswith("Z") for line in lines)
+
+
+def test_a_trace_that_another_process_sent_is_kept_as_far_as_it_is_one() -> None:
+    def fail() -> None:
+        raise ValueError(SECRET)
+
+    with pytest.raises(ValueError, match=SECRET) as caught:
+        fail()
+    sent = trace(caught.value)
+    assert as_trace(sent) == sent
+    assert sent.startswith("ValueError\n  tests/test_log_lines.py:")
+    for forged in (
+        f"ValueError: {SECRET}",
+        f'  File "{SECRET}"',
+        f"\x1b[2J{SECRET}",
+        f"a {SECRET}",
+        f"  {SECRET} here",
+    ):
+        assert as_trace(f"{sent}\n{forged}") == sent
+    assert len(as_trace("\n".join(["  a.py:1 f"] * 10_000)).splitlines()) == LINES
 
 
 def test_the_form_for_people_keeps_no_values_either() -> None:
