@@ -58,7 +58,13 @@ async def processes(
         yield pool, ended
     finally:
         await pool.close()
-        assert psutil.Process().children(recursive=True) == []
+        assert forkers() == []
+
+
+def forkers() -> list[psutil.Process]:
+    """The decoding processes of this one, not those of the stack that other tests share."""
+    own = psutil.Process().children()
+    return [child for child in own if child.is_running() and "gateway.decode_worker" in child.cmdline()]
 
 
 async def fails(pool: DecodePool, asked: Job) -> GatewayError:
@@ -69,7 +75,7 @@ async def fails(pool: DecodePool, asked: Job) -> GatewayError:
 
 def workers() -> list[psutil.Process]:
     """The processes that decode: children of the one that forks."""
-    return [child for forker in psutil.Process().children() for child in forker.children()]
+    return [child for forker in forkers() for child in forker.children()]
 
 
 def is_confined(pid: int) -> None:
@@ -145,7 +151,7 @@ async def test_the_process_that_forks_comes_back() -> None:
         await pool.prepare(job(), Stopwatch())
         slow = asyncio.create_task(pool.prepare(job(make.gif(40, 1500, 1500)), Stopwatch()))
         await asyncio.sleep(0.1)
-        (forker,) = psutil.Process().children()
+        (forker,) = forkers()
         forker.kill()
         await slow  # begun again: it was nothing that the picture did
         await pool.prepare(job(), Stopwatch())
@@ -240,7 +246,7 @@ def test_the_gateway_says_that_it_cannot_decode(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(sys, "executable", good)
         wait_ready(web)
         assert ask(web).status_code == 200
-    assert psutil.Process().children(recursive=True) == []
+    assert forkers() == []
 
 
 def test_a_gateway_that_is_killed_leaves_no_decoder() -> None:
