@@ -36,7 +36,7 @@ LARGE_BYTES = 1 << 18
 PATTERNS: Mapping[str, str] = {REFERENCE_PATTERN: "must be a name in lower case, or name@version"}
 JSON_WEIGHT = 3  # the body, its text and its values; later the base64 text, the same without blanks, and the pictures
 WIDE_JSON_WEIGHT = 6  # Python's text takes four bytes a character if one of them is beyond U+FFFF
-GRACE = 1 / 6  # of the time for a body
+GRACE = 1 / 2  # of the time for a body: a busy server reads late, and that is not the client's fault
 LENGTH_DIGITS = 19  # more do not fit into 64 bits, and the server refuses them before
 BODY_CUT = "body_cut"  # in the request's state: the connection ended before the body did
 
