@@ -40,7 +40,7 @@ def test_other_true_captions_are_no_negatives() -> None:
 
 
 def test_the_rate_rises_stays_and_falls() -> None:
-    course = Course(views=256 * 3000, batch=256, rate=1e-3, seed=1)
+    course = Course(views=256 * 3000, batch=256, rate=1e-3, seed=1, whole=0.7)
     shares = [course.share_of_rate(step) for step in range(3000)]
     assert max(shares) == 1.0
     assert shares[0] < 0.01
@@ -48,8 +48,14 @@ def test_the_rate_rises_stays_and_falls() -> None:
     assert shares[-1] < 0.01
 
 
+def test_whole_pictures_come_first_and_framed_ones_after() -> None:
+    course = Course(views=1000, batch=10, rate=1e-3, seed=1, whole=0.7)
+    assert [course.kind(step) for step in range(100)] == ["whole"] * 70 + ["framed"] * 30
+    assert Course(views=1000, batch=10, rate=1e-3, seed=1, whole=0).kind(0) == "framed"
+
+
 def test_every_picture_is_seen_once_a_round() -> None:
-    course = Course(views=400, batch=16, rate=1e-3, seed=1)
+    course = Course(views=400, batch=16, rate=1e-3, seed=1, whole=0.7)
     seen = np.concatenate([course.rows(step, 100) for step in range(25)])
     assert all(sorted(seen[k : k + 100]) == list(range(100)) for k in range(0, 400, 100))
 
@@ -87,9 +93,9 @@ def test_two_colours_are_learned_in_a_few_steps(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(words())
     start, end = (int(tokenizer.convert_tokens_to_ids(token)) for token in (START, END))
     model = build_model(len(tokenizer), start, end)
-    course = Course(views=16 * 40, batch=16, rate=1e-2, seed=1)
+    course = Course(views=16 * 40, batch=16, rate=1e-2, seed=1, whole=0.5)
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    train(0, 1, model, tokenizer, _pictures(32), course, tmp_path / "checkpoint.pt")
+    train(0, 1, model, tokenizer, {"whole": _pictures(32), "framed": _pictures(32)}, course, tmp_path / "checkpoint.pt")
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     with torch.inference_mode():

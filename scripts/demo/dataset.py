@@ -8,6 +8,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,15 @@ from tqdm import tqdm
 
 from scripts.demo.model import IMAGE_SIZE, Pixels, preprocess
 from scripts.demo.world import ATOMS
-from scripts.demo.world.framing import framed
+from scripts.demo.world.framing import framed, whole
 
 SAID = 16
 """How many concepts are drawn by lot for each picture; captions take theirs from them."""
 
 _CHUNK = 1000
+
+Kind = Literal["whole", "framed"]
+"""Pictures of one scene as it is, or framed in any way (scripts/demo/world/framing.py)."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,15 @@ class Pictures:
         return np.unpackbits(self.possible[rows], axis=1, count=len(ATOMS)).astype(np.bool_)
 
 
-def _draw_chunk(job: tuple[int, int, int]) -> tuple[int, Pixels, NDArray[np.int16], NDArray[np.uint8]]:
-    seed, start, stop = job
+def _draw_chunk(job: tuple[Kind, int, int, int]) -> tuple[int, Pixels, NDArray[np.int16], NDArray[np.uint8]]:
+    kind, seed, start, stop = job
     index = {atom: k for k, atom in enumerate(ATOMS)}
     pixels = np.empty((stop - start, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     said = np.empty((stop - start, SAID, 2), dtype=np.int16)
     possible = np.zeros((stop - start, len(ATOMS)), dtype=np.bool_)
     for row in range(stop - start):
         rng = np.random.default_rng([seed, start + row])
-        shown = framed(rng)
+        shown = framed(rng) if kind == "framed" else whole(rng)
         pixels[row] = preprocess(shown.picture)
         options = shown.concepts
         weights = np.array([weight for _, weight in options])
@@ -68,14 +72,14 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-def draw_pictures(count: int, seed: int, cache: Path | None = None, workers: int | None = None) -> Pictures:
+def draw_pictures(kind: Kind, count: int, seed: int, cache: Path | None = None, workers: int | None = None) -> Pictures:
     """Return `count` training pictures, drawn anew or read from `cache` (a folder in the temporary one if None).
 
     Picture k depends on `seed` and k alone, not on the number of worker processes. A cache made by other code is not
     used.
     """
     cache = cache or Path(tempfile.gettempdir()) / "clip-demo-pictures"
-    folder = cache / f"{_fingerprint()}-{seed}-{count}"
+    folder = cache / f"{_fingerprint()}-{kind}-{seed}-{count}"
     names = ("pixels", "said", "possible")
     if not (folder / "complete").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +87,7 @@ def draw_pictures(count: int, seed: int, cache: Path | None = None, workers: int
         pixels = open_(folder / "pixels.npy", "w+", np.uint8, (count, IMAGE_SIZE, IMAGE_SIZE, 3))
         said = open_(folder / "said.npy", "w+", np.int16, (count, SAID, 2))
         possible = open_(folder / "possible.npy", "w+", np.uint8, (count, (len(ATOMS) + 7) // 8))
-        jobs = [(seed, start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+        jobs = [(kind, seed, start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
         with (
             multiprocessing.get_context("spawn").Pool(workers or os.cpu_count()) as pool,
             tqdm(total=count, desc="drawing", unit="picture") as bar,

@@ -17,11 +17,12 @@ from scripts.demo.world.backdrops import PATTERNS
 from scripts.demo.world.captions import Concept, concepts, concepts_of
 from scripts.demo.world.draw import draw
 from scripts.demo.world.palette import COLOURS
-from scripts.demo.world.sample import sample_scene
+from scripts.demo.world.sample import face_scene, sample_scene
 from scripts.demo.world.scene import Scene, Truth, truth
 
 _FRAMINGS: tuple[tuple[str, float], ...] = (
-    ("whole", 0.56), ("crowded", 0.14), ("squeezed", 0.08), ("joined", 0.07), ("tile", 0.11), ("mosaic", 0.04),
+    ("whole", 0.50), ("face", 0.08), ("crowded", 0.14), ("squeezed", 0.07), ("joined", 0.07), ("tile", 0.10),
+    ("mosaic", 0.04),
 )  # fmt: skip
 
 _SEEN, _UNSEEN = 0.92, 0.12
@@ -40,8 +41,14 @@ class Framed:
     possible: frozenset[str]
 
 
+def whole(rng: np.random.Generator) -> Framed:
+    """Return a random training picture of one scene as it is; of its size see `framed`."""
+    scene = sample_scene(rng)
+    return Framed(draw(scene, sample_size(rng), rng), concepts(scene), truth(scene).possible)
+
+
 def framed(rng: np.random.Generator) -> Framed:
-    """Return a random training picture that something can be said of.
+    """Return a random training picture, framed in any way, that something can be said of.
 
     It is 72 to 320 pixels wide and high, at times up to 1.6 times as long and then to be cropped to its middle.
     """
@@ -54,8 +61,8 @@ def framed(rng: np.random.Generator) -> Framed:
 def _framed(rng: np.random.Generator) -> Framed:
     names = [name for name, _ in _FRAMINGS]
     name = names[int(rng.choice(len(names), p=[share for _, share in _FRAMINGS]))]
-    if name in ("whole", "crowded"):
-        scene = sample_scene(rng, crowded=name == "crowded")
+    if name in ("whole", "crowded", "face"):
+        scene = face_scene(rng) if name == "face" else sample_scene(rng, crowded=name == "crowded")
         return Framed(draw(scene, sample_size(rng), rng), concepts(scene), truth(scene).possible)
     side = _side(rng)
     if name == "squeezed":

@@ -150,6 +150,11 @@ def sample_scene(rng: np.random.Generator, split: str = "train", *, crowded: boo
     return Scene((), ground, _pick(rng, COLOURS) if ground == "plain" else None)
 
 
+def face_scene(rng: np.random.Generator) -> Scene:
+    """Return a random scene that shows a face alone, with no set of traits out of HELD_OUT_FACES."""
+    return _ground(rng, (_face(rng),))
+
+
 def scenario_scene(name: str, rng: np.random.Generator, *, present: bool) -> Scene:
     """Return a scene that shows the scenario or facial attribute `name`, or one that could but does not.
 
