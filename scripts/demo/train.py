@@ -298,7 +298,11 @@ def main() -> None:
     minutes = (time.monotonic() - begun) / 60
     demo = Demo.load(options.out)
     figures: Figures = measure(demo)
-    training = f"{options.views:,} views of {options.pictures:,} drawn pictures, {minutes:.0f} minutes on a CPU"
+    training = (
+        f"{options.views:,} views, {options.whole:.0%} of them of whole scenes, out of {options.pictures:,} drawn "
+        f"pictures of each kind, {minutes:.0f} minutes on a CPU"
+        + (", on from weights that were trained before" if options.start else "")
+    )
     card.write(options.out, figures, training, demo.model.num_parameters(), IMAGE_SIZE)
     print(table(figures))
 
