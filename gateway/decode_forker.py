@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,30 @@ class WorkerLost(Exception):
     def __init__(self, *, blamed: bool) -> None:
         super().__init__()
         self.blamed = blamed
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a process has come.
+
+    Attributes:
+        cpu_s: processor seconds it has used.
+        runs: whether it runs or waits for a processor, rather than for anything else.
+    """
+
+    cpu_s: float
+    runs: bool
+
+
+def progress_of(pid: int) -> Progress | None:
+    """Return what the kernel says of a process; None once it has gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    ticks = int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
+    return Progress(ticks / os.sysconf("SC_CLK_TCK"), fields[0] == "R")
 
 
 class Worker:

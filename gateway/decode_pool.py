@@ -17,8 +17,8 @@ from typing import Final, Literal
 import structlog
 
 from gateway.decode_answer import AnswerRefused, DecoderBug, read_answer
-from gateway.decode_forker import Forker, Worker, WorkerLost, WorkerNotStarted
-from gateway.errors import DecodersUnavailable, GatewayError, ImageUndecodable, InternalError
+from gateway.decode_forker import Forker, Progress, Worker, WorkerLost, WorkerNotStarted, progress_of
+from gateway.errors import DecodersUnavailable, GatewayError, ImageUndecodable, InternalError, Overloaded
 from gateway.image_guard import too_slow
 from gateway.prepare import Job, Prepared
 from gateway.stopwatch import Stopwatch
@@ -35,7 +35,7 @@ KILL_WAIT_S: Final = 1.0
 MORE_ATTEMPTS: Final = 2  # than there are workers: all of them may have died a moment ago, unnoticed yet
 RETRY_AFTER_S: Final = 2
 
-Ending = Literal["died", "hung", "refused", "abandoned", "recycled", "idle"]
+Ending = Literal["died", "hung", "starved", "refused", "abandoned", "recycled", "idle"]
 
 
 class DecodePool:
@@ -106,6 +106,7 @@ class DecodePool:
         """
         most_pixel_bytes = self._most_rows * job.size_px * job.size_px * 3
         worker = await self._borrow()
+        begun = progress_of(worker.pid)
         ending: Ending | None = "abandoned"  # when the client leaves or the deadline passes, we are cancelled
         try:
             async with asyncio.timeout(job.limits.timeout_s + GRACE_S):
@@ -116,6 +117,9 @@ class DecodePool:
         except TimeoutError:
             ending = "hung"
             watch.add({"decode": job.limits.timeout_s + GRACE_S})
+            if starved(begun, progress_of(worker.pid), job.limits.timeout_s):
+                ending = "starved"
+                return Overloaded("The machine is busy; nothing was decided.", retry_after_s=RETRY_AFTER_S)
             return too_slow(job.limits.timeout_s)
         except WorkerLost:
             ending = "died"
@@ -194,6 +198,15 @@ class DecodePool:
                 await self._closing.wait()
         except TimeoutError:
             pass
+
+
+def starved(begun: Progress | None, now: Progress | None, needed_s: float) -> bool:
+    """Return whether a worker that took too long was kept from its work by others.
+
+    It was if it could run all the time and did not get the ``needed_s`` processor seconds that a picture may take. What
+    waits for anything but a processor hangs.
+    """
+    return begun is not None and now is not None and now.runs and now.cpu_s - begun.cpu_s < needed_s
 
 
 def _unavailable() -> DecodersUnavailable:

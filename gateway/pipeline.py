@@ -20,7 +20,7 @@ from gateway.concurrency import all_of
 from gateway.deadline import Deadline
 from gateway.decode import DecodeLimits, inspect
 from gateway.encoder import Encoder, Vectors
-from gateway.errors import GatewayError, InternalError, InvalidRequest
+from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidRequest, Overloaded
 from gateway.intake import ImageRequest, Intake
 from gateway.limits import Budgets
 from gateway.prepare import Job, Prepared, Preparer
@@ -30,6 +30,7 @@ from gateway.telemetry import Metrics
 from gateway.views import ViewRule
 
 MOST_VIEWS = {"center": 1, "full": 1, "tiles": 6}  # full and at most 5 squares
+BUSY_RETRY_AFTER_S = 2
 VIEW_BYTES = 9  # three bytes a pixel, in the array, in the request made of it and in the message being sent
 
 
@@ -76,6 +77,14 @@ class Look:
 def most_views(rules: frozenset[ViewRule]) -> int:
     """Return how many squares these rules may cut from a frame."""
     return sum(MOST_VIEWS[rule] for rule in rules - ({"full"} if "tiles" in rules else set()))
+
+
+def too_busy() -> Overloaded:
+    """Return the error of a picture whose turn to be fetched, decoded and cut did not end in time.
+
+    Fetching and decoding have their own, shorter limits: what took longer is other requests' work.
+    """
+    return Overloaded("The service is busy with other pictures; nothing was decided.", retry_after_s=BUSY_RETRY_AFTER_S)
 
 
 def ask_model(_: Prepared) -> bool:
@@ -172,6 +181,7 @@ class Pipeline:
     ) -> Look:
         watch = Stopwatch()
         vectors: Vectors | None = None
+        prepared: Prepared | None = None
         try:
             async with deadline.enforced(), AsyncExitStack() as held:
                 async with self._intake.room(image.source):
@@ -180,6 +190,8 @@ class Pipeline:
                     with watch.stage("encode"):
                         vectors = await self._encoder.encode_images(prepared.pixels, deadline)
                 prepared = replace(prepared, pixels=prepared.pixels[:0].copy())  # seen: not kept for the answer
+        except DeadlineExceeded as late:
+            return Look(index, image.id, None, None, late if prepared else too_busy(), watch.elapsed_s)
         except GatewayError as error:
             return Look(index, image.id, None, None, error, watch.elapsed_s)
         except Exception:  # noqa: BLE001 - a bug that one picture brings out must not take its neighbours along

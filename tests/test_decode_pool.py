@@ -22,8 +22,8 @@ from starlette.testclient import TestClient
 from gateway.app import create_app
 from gateway.decode import DecodeLimits, inspect
 from gateway.decode_answer import AnswerRefused, read_answer
-from gateway.decode_forker import Forker
-from gateway.decode_pool import DecodePool
+from gateway.decode_forker import Forker, Progress, progress_of
+from gateway.decode_pool import DecodePool, starved
 from gateway.decode_worker import facts_of
 from gateway.errors import DecodersUnavailable, GatewayError, ImageCorrupt, ImageUndecodable, InternalError
 from gateway.image_formats import accepted_formats
@@ -133,6 +133,38 @@ async def test_44_a_decoder_that_dies_or_hangs_costs_its_own_picture(does: Does,
         assert ended == ["hung" if does == Does.HANG else "died"]
         await eventually(lambda: len(workers()) == 2)
         await asyncio.gather(*(pool.prepare(job(), Stopwatch()) for _ in range(4)))
+
+
+@pytest.mark.parametrize(
+    ("begun", "now", "expected"),
+    [
+        pytest.param(Progress(9.0, runs=True), Progress(9.5, runs=True), True, id="got a tenth of a processor"),
+        pytest.param(Progress(9.0, runs=True), Progress(14.2, runs=True), False, id="worked all the time"),
+        pytest.param(Progress(9.0, runs=True), Progress(9.5, runs=False), False, id="waits for something else"),
+        pytest.param(Progress(9.0, runs=True), None, False, id="has gone"),
+    ],
+)
+def test_a_worker_that_others_kept_from_its_work_does_not_hang(
+    begun: Progress, now: Progress | None, *, expected: bool
+) -> None:
+    assert starved(begun, now, 5.0) == expected
+
+
+def test_progress_is_what_the_kernel_says() -> None:
+    working = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        deadline = time.monotonic() + 20
+        while (seen := progress_of(working.pid)) is None or seen.cpu_s < 0.2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert seen.runs
+        working.send_signal(signal.SIGSTOP)
+        while (seen := progress_of(working.pid)) is None or seen.runs:
+            assert time.monotonic() < deadline
+    finally:
+        working.kill()
+        working.wait()
+    assert progress_of(working.pid) is None
 
 
 async def test_one_that_dies_idle_is_not_noticed() -> None:

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from gateway.app import create_app
 from gateway.errors import DeadlineExceeded, GatewayError, ModelInvalidOutput, ModelUnavailable, Overloaded
 from gateway.settings import Settings
+from tests import pictures as make
 from tests.fakes import BUNDLE_ID, FakeEncoder, write_bundle
 from tests.web import Web, ask, b64, is_problem, png, wait_ready
 
@@ -80,6 +81,16 @@ def test_94_the_deadline_holds_and_cancels_the_inference(web: Web) -> None:
     is_problem(ask(web), 504, "deadline_exceeded")
     assert time.monotonic() - start < 2
     assert web.encoder.cancelled >= 1
+
+
+@pytest.mark.parametrize("web", [{"request_timeout_s": 0.3}], indirect=True)
+def test_a_deadline_that_passes_before_the_model_is_asked_is_overload(web: Web) -> None:
+    ask(web)
+    calls = web.encoder.image_calls
+    response = ask(web, make.gif(30, 2400, 2400))
+    is_problem(response, 503, "overloaded")
+    assert int(response.headers["retry-after"]) >= 1
+    assert web.encoder.image_calls <= calls + 1, "a probe at most"
 
 
 @pytest.mark.parametrize("web", [{"max_requests_in_flight": 1}], indirect=True)
