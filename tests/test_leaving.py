@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy.typing as npt
 import psutil
 import pytest
 import uvicorn
+from tritonclient import grpc as grpcclient
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.app import connection_protocol, create_app
@@ -167,21 +169,36 @@ def failures(stack: Stack, reason: str) -> float:
     return metric(stack.triton_metrics_url, name)
 
 
+@contextmanager
+def busy_triton(stack: Stack) -> Iterator[list[futures.Future[object]]]:
+    """Fill Triton's queue with work for a second or two, by gRPC; waits for its end."""
+    side = read_manifest(stack.model_repository).image.size_px
+    pixels = grpcclient.InferInput("pixels", [32, side, side, 3], "UINT8")
+    pixels.set_data_from_numpy(np.zeros((32, side, side, 3), np.uint8))
+    with (
+        grpcclient.InferenceServerClient(stack.triton_grpc_address) as triton,
+        futures.ThreadPoolExecutor(100) as threads,
+    ):
+        asked: list[futures.Future[object]] = [threads.submit(triton.infer, "clip_image", [pixels]) for _ in range(100)]
+        time.sleep(0.1)
+        yield asked
+
+
 def test_101_tritons_queue_forgets_who_has_left(stack: Stack, client: httpx2.Client, faults: FaultLog) -> None:
     """Clients leave while their pictures wait: Triton's own count of cancelled requests grows."""
     assert client.post("/v1/classify", content=body_of(), headers=JSON).status_code == 200
     family = psutil.Process(stack.process.pid).children(recursive=True)
     gateway = next(process for process in family if "gateway" in process.cmdline())
     before = failures(stack, "CANCELED")
-    many = json.dumps({**json.loads(body_of()), "images": json.loads(body_of())["images"] * 20}).encode()
-    for wait_s in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5):  # until they meet in the queue, on any machine
+    with busy_triton(stack) as others:
         with contextlib.ExitStack() as exits:
             for _ in range(6):
-                exits.enter_context(connection(stack.gateway_url)).sendall(ask(many))
-            time.sleep(wait_s)
+                exits.enter_context(connection(stack.gateway_url)).sendall(ask(body_of()))
+            until("all wait for Triton", lambda: metric(stack.gateway_url, "gateway_requests_in_flight ") == 6)
+            time.sleep(0.3)  # for decoding
+            assert not all(other.done() for other in others), "the queue was too short for this machine"
         until("all are gone", lambda: metric(stack.gateway_url, "gateway_requests_in_flight ") == 0)
-        if failures(stack, "CANCELED") > before:
-            break
+    until("Triton has counted", lambda: failures(stack, "CANCELED") > before)
     seen = "cancelled in Triton" if failures(stack, "CANCELED") > before else "worked on in vain"
     faults.expect(101, "clients leave while their pictures wait in Triton's queue", seen, "cancelled in Triton")
     assert client.post("/v1/classify", content=body_of(), headers=JSON).status_code == 200
