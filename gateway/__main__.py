@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import ipaddress
 import resource
+import signal
+import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from gateway.app import connection_protocol, create_app
+from gateway.app import check_database, connection_protocol, create_app
 from gateway.bundle import BundleError
 from gateway.image_formats import DecoderMissing
 from gateway.keys import KeysInvalid
@@ -25,6 +30,40 @@ SECRETS = Path("/run/secrets")  # where Docker and Kubernetes put them: one file
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 LARGE_BLOCK_BYTES = 256 * 1024
 KEEP_ALIVE_S = 75  # above the 60 s of common load balancers, so that they close first
+POLL_S = 0.05
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that says that it will end before it does, so that load balancers turn away first.
+
+    On the first signal ``/readyz`` turns 503, and every answer closes its connection; for ``delay_s`` requests are
+    still taken. Then nobody is let in any more, and what was accepted is finished. A second signal skips the delay.
+
+    Args:
+        config: as of uvicorn.
+        delay_s: seconds between saying so and closing the door.
+        announce: called at the first signal.
+    """
+
+    def __init__(self, config: uvicorn.Config, delay_s: float, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._delay_s = delay_s
+        self._announce = announce
+        self._signals = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        self._signals += 1
+        self._announce()
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait with the door open, then end as uvicorn does."""
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        end_s = time.monotonic() + self._delay_s
+        while time.monotonic() < end_s and self._signals < 2:  # noqa: PLR2004, ASYNC110 - a second signal
+            await asyncio.sleep(POLL_S)
+        await super().shutdown(sockets)
 
 
 def main(make_app: Callable[[Settings], FastAPI] = create_app) -> int:
@@ -49,8 +88,11 @@ def main(make_app: Callable[[Settings], FastAPI] = create_app) -> int:
             "GATEWAY_ALLOW_OPEN=true behind something that authenticates.\n"
         )
         return 2
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stopped)
     try:
         app = make_app(settings)
+        asyncio.run(check_database(settings))
     except (BundleError, DecoderMissing) as error:
         sys.stderr.write(f"gateway: {error}.\n")
         return 2
@@ -60,9 +102,12 @@ def main(make_app: Callable[[Settings], FastAPI] = create_app) -> int:
     except QuotaStoreInvalid as error:
         sys.stderr.write(f"gateway: RATE_LIMIT_STORAGE_URL cannot be used: {error}.\n")
         return 2
+    except ValueError as error:
+        sys.stderr.write(f"gateway: the database cannot be used: {error}.\n")
+        return 2
     allow_open_files()
     give_memory_back()
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         http=connection_protocol(settings),
         ws="none",
@@ -75,7 +120,14 @@ def main(make_app: Callable[[Settings], FastAPI] = create_app) -> int:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
-    return 0
+    server = DrainingServer(config, settings.shutdown_delay_s, app.state.draining.begin)
+    server.run()
+    return 0 if server.started else 3
+
+
+def stopped(*_: object) -> None:
+    """End well: for a signal that comes before the server listens to it, and for the one that it repeats at its end."""
+    sys.exit(0)
 
 
 def allow_open_files() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import httpcore2
@@ -15,10 +16,12 @@ from fastapi import Depends, FastAPI
 from gateway.bundle import TOKENIZER_NAME, Manifest, read_manifest
 from gateway.catalogue import Catalogue
 from gateway.classifiers import Classifier
+from gateway.decision_log import DecisionLog
 from gateway.decode import DecodeLimits
 from gateway.decode_forker import Forker
 from gateway.decode_pool import DecodePool
 from gateway.decode_threads import DecodeThreads
+from gateway.draining import Draining
 from gateway.encoder import Encoder, TritonEncoder
 from gateway.fetch import Fetcher, FetchLimits
 from gateway.fetch_network import Proxy
@@ -63,13 +66,12 @@ from gateway.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, 
 from gateway.seeding import seed
 from gateway.settings import MIB, Settings
 from gateway.store.records import StoreUnavailable
-from gateway.store.sql import SqlStore, open_store
+from gateway.store.sql import late_store, open_store
 from gateway.telemetry import Metrics
 from gateway.text_vectors import TextLimits, TextVectors
 from gateway.tokenizer import Tokenizer
 
 VERSION = "0.1.0"
-STORE_PATIENCE_S = 60.0
 MOST_BYTES_PER_PIXEL = 32  # above every format's estimate
 DESCRIPTION = """Zero-shot classification of pictures with CLIP in NVIDIA Triton.
 
@@ -130,19 +132,20 @@ def create_app(
     metrics = Metrics()
     keys = KeyWatch(settings.gateway_api_keys, settings.gateway_api_keys_file)
     quotas = Quotas(settings.rate_limit_storage_url)
+    draining = Draining()
+    door = Door(keys, quotas, draining)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
         description=DESCRIPTION,
-        lifespan=lambda _: lifespan(
-            settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher, keys, quotas
-        ),
+        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher, door),
         dependencies=[Depends(authorise)],
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,  # it would send clients to whatever host they named
     )
+    app.state.draining = draining
     app.include_router(classify.router)
     app.include_router(embeddings.router)
     app.include_router(moderate.router)
@@ -166,6 +169,15 @@ def connection_protocol(settings: Settings) -> type[asyncio.Protocol]:
     return protocol_with(ConnectionLimits(settings.max_connections, settings.header_timeout_s))
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What is asked before a request is let in, and so exists before the application runs."""
+
+    keys: KeyWatch
+    quotas: Quotas
+    draining: Draining
+
+
 @asynccontextmanager
 async def lifespan(
     settings: Settings,
@@ -173,8 +185,7 @@ async def lifespan(
     metrics: Metrics,
     make_encoder: MakeEncoder,
     make_fetcher: MakeFetcher,
-    keys: KeyWatch,
-    quotas: Quotas,
+    door: Door,
 ) -> AsyncIterator[dict[str, Any]]:
     """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
@@ -188,13 +199,14 @@ async def lifespan(
     text_limits = TextLimits(settings.text_cache_mib * MIB, settings.max_new_prompts, manifest.text_max_batch)
     text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
-    store = await opened_store(settings)
+    store = late_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
     catalogue = Catalogue(store, text, manifest, rules)
     saver = Saver(store, catalogue, text, manifest, rules)
     known = KnownWatch(store)
+    decision_log = DecisionLog(store, lambda: catalogue.store_lost)
     retention = Retention(store, settings.decision_retention_days)
     decoders = preparer(settings, threads, metrics)
-    watches = [asyncio.create_task(part.watch()) for part in (encoder, known, retention, keys)]
+    watches = [asyncio.create_task(part.watch()) for part in (encoder, known, decision_log, retention, door.keys)]
     watches.append(asyncio.create_task(catalogue.watch(lambda: seed(saver))))
     try:
         fetcher = make_fetcher(settings)
@@ -210,7 +222,7 @@ async def lifespan(
             ),
             metrics,
         )
-        log = LogRules(settings.decision_log, settings.decision_vectors)
+        log_rules = LogRules(settings.decision_log, settings.decision_vectors, settings.decision_log_required)
         services = Services(
             manifest=manifest,
             pipeline=pipeline,
@@ -226,10 +238,10 @@ async def lifespan(
             request_timeout_s=settings.request_timeout_s,
             store=store,
             catalogue=catalogue,
-            moderator=Moderator(
-                pipeline, known, store, lambda: catalogue.store_lost, log, manifest.bundle_id, manifest.logit_scale
-            ),
+            moderator=Moderator(pipeline, known, decision_log, log_rules, manifest.bundle_id, manifest.logit_scale),
             known=known,
+            decision_log=decision_log,
+            draining=door.draining,
             moderations=ModerationsRules(
                 settings.moderations_review_flags,
                 settings.moderations_text == "ignore",
@@ -244,27 +256,19 @@ async def lifespan(
         await decoders.close()
         threads.shutdown(wait=False, cancel_futures=True)
         await store.close()
-        await quotas.close()
+        await door.quotas.close()
         await encoder.close()
 
 
-async def opened_store(settings: Settings) -> SqlStore:
-    """Return the store, waited for: the gateway may start before its database does.
+async def check_database(settings: Settings) -> None:
+    """Find out whether the database is one that this gateway can use; one that is away is waited for while serving.
 
     Raises:
-        StoreUnavailable: it did not come within STORE_PATIENCE_S.
+        ValueError: the address is wrong, or the tables are those of a newer gateway.
     """
-    log = structlog.get_logger("app")
-    for _ in range(int(STORE_PATIENCE_S)):
-        try:
-            return await open_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
-        except StoreUnavailable:
-            log.warning("the database cannot be reached; trying again")
-            await asyncio.sleep(1)
-        except ValueError:  # its text may repeat the address, and with it a password
-            log.error("DATABASE_URL cannot be used; postgresql://…, sqlite:///path or a path is expected")  # noqa: TRY400
-            raise
-    raise StoreUnavailable
+    with suppress(StoreUnavailable):
+        store = await open_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
+        await store.close()
 
 
 def pipeline_limits(settings: Settings, manifest: Manifest) -> PipelineLimits:

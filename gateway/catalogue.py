@@ -10,65 +10,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 from cachetools import LRUCache
-from pydantic import ValidationError
 
+from gateway.binding import BoundClassifier, BoundPolicy, bind, mismatch, read_classifier, read_policy
 from gateway.bundle import Manifest
-from gateway.classifiers import Calibration, Classifier, split_reference
+from gateway.classifiers import split_reference
 from gateway.deadline import Deadline
 from gateway.errors import (
     GatewayError,
     InvalidRequest,
+    ModelUnavailable,
     NotFound,
-    PolicyModelMismatch,
     RequestError,
+    ServiceError,
     StorageUnavailable,
 )
 from gateway.labels import LabelRules
-from gateway.policy import BoundRule, Policy
-from gateway.scoring import TextMatrix
+from gateway.policy import Policy
 from gateway.store.records import Kind, Store, StoreUnavailable, Version
 from gateway.text_vectors import TextVectors
-from gateway.views import ViewRule
 
 POLL_S = 0.5  # half of what a change may take to be live everywhere is two seconds
 BIND_TIMEOUT_S = 120.0
 KEPT_OLD_VERSIONS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class BoundClassifier:
-    """A classifier version with its text side computed; ``key`` is ``name@version``."""
-
-    key: str
-    name: str
-    version: int
-    description: str
-    matrix: TextMatrix
-    calibrations: tuple[Calibration | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BoundPolicy:
-    """A policy version with all it pins; ``classifiers`` by key, ``attributes`` are keys of those that inform."""
-
-    name: str
-    version: int
-    bundle_id: str
-    views: ViewRule
-    rules: tuple[BoundRule, ...]
-    attributes: tuple[str, ...]
-    classifiers: Mapping[str, BoundClassifier]
-    openai_categories: Mapping[str, tuple[str, ...]]
-    uncalibrated: bool
-
-    @property
-    def key(self) -> str:
-        """``name@version``."""
-        return f"{self.name}@{self.version}"
+RETRY_AFTER_S = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +68,14 @@ class Catalogue:
         self._old_policies: LRUCache[str, BoundPolicy] = LRUCache(KEPT_OLD_VERSIONS)
         self._refreshing = asyncio.Lock()
         self._log = structlog.get_logger("catalogue")
+        self._prepared = False
+        self._not_loaded_because: GatewayError | None = None
         self.store_lost = False
 
     @property
     def loaded(self) -> bool:
-        """Whether a snapshot has ever been loaded."""
-        return self._current.revision >= 0
+        """Whether a snapshot has been loaded, with what comes with the program or with what was stored before."""
+        return self._current.revision >= 0 and (self._prepared or bool(self._current.policies))
 
     async def watch(self, prepare: Callable[[], Awaitable[object]]) -> None:
         """Keep the snapshot up to date, for ever; runs as a task of the application's lifespan.
@@ -114,22 +83,30 @@ class Catalogue:
         Args:
             prepare: run before the first snapshot, until it succeeds: puts the shipped scenarios into the store.
         """
-        prepared = False
         while True:
-            try:
-                if not prepared:
-                    await prepare()
-                    prepared = True
-                if await self._store.revision() != self._current.revision:
-                    await self.refresh()
-                self.store_lost = False
-            except StoreUnavailable:
-                self._note_lost()
-            except GatewayError as error:  # the models are away: the old snapshot serves, and we try again
-                self._log.debug("catalogue not refreshed", code=error.code)
-            except Exception:  # noqa: BLE001 - whatever is in one row must not end the watch
-                self._log.exception("catalogue not refreshed")
+            if not self._prepared:
+                self._prepared = await self._attempt(prepare)
+            await self._attempt(self._follow)  # what is stored serves even where nothing can be written
             await asyncio.sleep(POLL_S)
+
+    async def _follow(self) -> None:
+        if await self._store.revision() != self._current.revision:
+            await self.refresh()
+        self.store_lost = False
+
+    async def _attempt(self, step: Callable[[], Awaitable[object]]) -> bool:
+        try:
+            await step()
+        except StoreUnavailable:
+            self._note_lost()
+        except GatewayError as error:  # the models are away: the old snapshot serves, and we try again
+            self._not_loaded_because = error
+            self._log.debug("catalogue not refreshed", code=error.code)
+        except Exception:  # noqa: BLE001 - whatever is in one row must not end the watch
+            self._log.exception("catalogue not refreshed")
+        else:
+            return True
+        return False
 
     async def refresh(self) -> None:
         """Load and bind everything in force, then make it current in one step.
@@ -174,7 +151,7 @@ class Catalogue:
         Raises:
             NotFound: there is none.
             StorageUnavailable: an old version is not in memory and the store is away.
-            ServiceError: text vectors could not be computed.
+            ServiceError: text vectors could not be computed, or nothing has been loaded since the start.
         """
         name, number = split_reference(reference)
         active = self._current.classifiers.get(name)
@@ -269,79 +246,22 @@ class Catalogue:
             self._note_lost()
             raise StorageUnavailable("The store cannot be reached; only what is in force is served.") from None
         if row is None:
+            # What comes with the program may not be stored yet: the policies last, on classifiers that are there.
+            if not (self.loaded or (kind == "classifier" and self._current.revision >= 0)):
+                raise self._why_not_loaded()
             shown = name if number is None else f"{name}@{number}"
             raise NotFound(f"There is no {kind} “{shown}”.")
         if number is None and not row.active:
             raise NotFound(f"Of the {kind} “{name}” there are drafts only; name one as {name}@{row.number}.")
         return row
 
+    def _why_not_loaded(self) -> GatewayError:
+        known = self._not_loaded_because
+        if isinstance(known, ServiceError):
+            return type(known)(known.detail, retry_after_s=known.retry_after_s)
+        return ModelUnavailable("The service is starting; nothing was decided.", retry_after_s=RETRY_AFTER_S)
+
     def _note_lost(self) -> None:
         if not self.store_lost:
             self._log.warning("store unavailable; what is in force goes on serving")
         self.store_lost = True
-
-
-def bind(
-    name: str, number: int, bundle_id: str, body: Policy, classifiers: Mapping[str, BoundClassifier]
-) -> BoundPolicy:
-    """Return a policy with its classifiers, by name; 0 is the number of one that is not saved.
-
-    Raises:
-        InvalidRequest: a rule names a label that its classifier does not have.
-    """
-    rules = []
-    uncalibrated = False
-    for index, rule in enumerate(body.rules):
-        classifier = classifiers[split_reference(rule.classifier)[0]]
-        for position, label in enumerate(rule.labels):
-            if label not in classifier.matrix.labels:
-                raise InvalidRequest(
-                    f"Field “rules.{index}.labels.{position}” names the label “{label}”, which “{classifier.key}” does "
-                    "not have."
-                )
-            uncalibrated |= classifier.calibrations[classifier.matrix.labels.index(label)] is None
-        aggregate = rule.aggregate or ("sum" if classifier.matrix.mode == "softmax" else "max")
-        rules.append(BoundRule(rule, classifier.key, aggregate))
-    return BoundPolicy(
-        name=name,
-        version=number,
-        bundle_id=bundle_id,
-        views=body.views,
-        rules=tuple(rules),
-        attributes=tuple(classifiers[split_reference(reference)[0]].key for reference in body.attributes),
-        classifiers={classifier.key: classifier for classifier in classifiers.values()},
-        openai_categories={category: tuple(names) for category, names in body.openai_categories.items()},
-        uncalibrated=uncalibrated,
-    )
-
-
-def read_classifier(body: dict[str, Any]) -> Classifier:
-    """Return a stored body as a classifier.
-
-    Raises:
-        InvalidRequest: it was stored by a version of this program that knew other fields.
-    """
-    try:
-        return Classifier.model_validate(body)
-    except ValidationError:
-        raise InvalidRequest("The stored classifier is not of a form this version reads; save it again.") from None
-
-
-def read_policy(body: dict[str, Any]) -> Policy:
-    """Return a stored body as a policy.
-
-    Raises:
-        InvalidRequest: as ``read_classifier``.
-    """
-    try:
-        return Policy.model_validate(body)
-    except ValidationError:
-        raise InvalidRequest("The stored policy is not of a form this version reads; save it again.") from None
-
-
-def mismatch(row: Version, manifest: Manifest) -> PolicyModelMismatch:
-    """Return the error of a policy that was saved for another bundle."""
-    return PolicyModelMismatch(
-        f"Policy “{row.name}@{row.number}” was saved for bundle {row.bundle_id}; this service runs "
-        f"{manifest.bundle_id} ({manifest.model.id}). Look at its thresholds and save it again for this model."
-    )

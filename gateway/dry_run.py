@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.catalogue import BoundPolicy
+from gateway.binding import BoundPolicy
 from gateway.encoder import Vectors
 from gateway.policy import Decision
 from gateway.store.records import DecisionRecord

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import numpy as np
@@ -15,6 +15,7 @@ from gateway.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
 from gateway.concurrency import all_of
 from gateway.deadline import Deadline
 from gateway.errors import GatewayError, ModelInvalidOutput, ModelUnavailable, Overloaded
+from gateway.retries import RetryBudget
 
 OUTPUT_NAME = "embedding__0"
 RETRY_AFTER_S = 1
@@ -30,7 +31,13 @@ CHANNEL_OPTIONS = [
     ("grpc.enable_http_proxy", 0),  # a proxy in the environment is not for Triton, and would see every picture
 ]
 
+# What gRPC's core says when a connection ends under a call. Another wording costs a retry, nothing else.
+BROKEN_CONNECTION = ("Socket closed", "Connection reset", "Broken pipe", "GOAWAY", "Stream removed", "Endpoint closing")
+# What Triton says, with whatever status, when an instance of a model is gone rather than the input bad.
+NOT_SERVED = ("unknown model", "Stub process", "is not ready", "has no available versions")
+
 Vectors = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 class Encoder(Protocol):
@@ -68,6 +75,10 @@ class Encoder(Protocol):
 class TritonEncoder:
     """The encoder on a Triton server, over one gRPC channel.
 
+    Nothing is asked twice but what was under way on a connection that broke: the answer is lost, an inference changes
+    nothing, and behind the address another server may stand already. Once, within the deadline, within a budget. What
+    Triton itself refused (a full queue, a model that is not there) is never asked again: that would add to the load.
+
     Args:
         address: ``host:port`` of Triton's gRPC endpoint.
         manifest: the bundle that Triton is expected to serve.
@@ -78,6 +89,7 @@ class TritonEncoder:
         self._client = triton.InferenceServerClient(address, channel_args=CHANNEL_OPTIONS)
         self._manifest = manifest
         self._observe_batch = observe_batch
+        self._budget = RetryBudget()
 
     async def encode_images(self, pixels: npt.NDArray[np.uint8], deadline: Deadline) -> Vectors:
         """See ``Encoder.encode_images``; more rows than the model's largest batch go as several inferences."""
@@ -91,10 +103,10 @@ class TritonEncoder:
         """See ``Encoder.served_parameters``."""
         found = {}
         for model in (IMAGE_MODEL, TEXT_MODEL):
-            try:
-                answer = await self._client.get_model_config(model, client_timeout=deadline.remaining_s())
-            except (InferenceServerException, grpc.RpcError) as error:
-                raise translated(error, deadline) from error
+            answer = await self._ask(
+                lambda left_s, model=model: self._client.get_model_config(model, client_timeout=left_s),  # type: ignore[misc]
+                deadline,
+            )
             found[model] = {key: value.string_value for key, value in answer.config.parameters.items()}
         return found
 
@@ -113,19 +125,35 @@ class TritonEncoder:
     async def _infer(self, model: str, name: str, rows: npt.NDArray[Any], deadline: Deadline) -> Vectors:
         tensor = triton.InferInput(name, list(rows.shape), np_to_triton_dtype(rows.dtype))
         tensor.set_data_from_numpy(rows)
-        left_s = deadline.remaining_s()
         self._observe_batch(model, len(rows))
-        try:
-            result = await self._client.infer(
+        result = await self._ask(
+            lambda left_s: self._client.infer(
                 model,
                 [tensor],
                 outputs=[triton.InferRequestedOutput(OUTPUT_NAME)],
                 client_timeout=left_s,  # gRPC's deadline, seconds
                 timeout=max(1, int(left_s * 1e6)),  # Triton's own: leaves the queue unserved after it, microseconds
-            )
+            ),
+            deadline,
+        )
+        return checked(result.as_numpy(OUTPUT_NAME), len(rows), self._manifest.embedding_dim)
+
+    async def _ask(self, call: Callable[[float], Awaitable[T]], deadline: Deadline) -> T:
+        """Return what a call returns; it is handed the seconds left, once or, where that is safe, twice.
+
+        Raises:
+            ServiceError: ours for whatever went wrong.
+        """
+        self._budget.earn()
+        try:
+            return await call(deadline.remaining_s())
+        except (InferenceServerException, grpc.RpcError) as error:
+            if not (connection_broke(error) and self._budget.spend()):
+                raise translated(error, deadline) from error
+        try:
+            return await call(deadline.remaining_s())
         except (InferenceServerException, grpc.RpcError) as error:
             raise translated(error, deadline) from error
-        return checked(result.as_numpy(OUTPUT_NAME), len(rows), self._manifest.embedding_dim)
 
 
 def checked(output: npt.NDArray[Any] | None, rows: int, dim: int) -> Vectors:
@@ -147,19 +175,31 @@ def translated(error: Exception, deadline: Deadline) -> GatewayError:
 
     Queue full, queue timeout and a dead server all come as UNAVAILABLE and differ in the message alone.
     """
-    if isinstance(error, InferenceServerException):
-        status, message = str(error.status()), str(error.message())
-    else:
-        code = getattr(error, "code", lambda: None)()
-        status, message = str(code), str(getattr(error, "details", lambda: "")())
+    status, message = said(error)
     if "Exceeds maximum queue size" in message:
         return Overloaded("The model's queue is full; nothing was decided.", retry_after_s=RETRY_AFTER_S)
     if "DEADLINE_EXCEEDED" in status or "Deadline Exceeded" in message or "Request timeout expired" in message:
         return deadline.error()
     if any(word in status for word in ("UNAVAILABLE", "NOT_FOUND", "CANCELLED", "UNIMPLEMENTED")) or (
-        "unknown model" in message
+        any(words in message for words in NOT_SERVED)
     ):
         return ModelUnavailable(
             "The model server cannot be reached or is starting; nothing was decided.", retry_after_s=2
         )
     return ModelInvalidOutput("The model failed on this input; nothing was decided.")
+
+
+def connection_broke(error: Exception) -> bool:
+    """Return whether a call was under way on a connection that broke, which is all that is worth asking again.
+
+    The server's own refusals are UNAVAILABLE too, and so is a server that cannot be reached at all.
+    """
+    status, message = said(error)
+    return "UNAVAILABLE" in status and any(words in message for words in BROKEN_CONNECTION)
+
+
+def said(error: Exception) -> tuple[str, str]:
+    """Return status and message of one of tritonclient's or gRPC's errors."""
+    if isinstance(error, InferenceServerException):
+        return str(error.status()), str(error.message())
+    return str(getattr(error, "code", lambda: None)()), str(getattr(error, "details", lambda: "")())

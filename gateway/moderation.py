@@ -7,15 +7,16 @@ their attributes need is scored once over all views and frames, and the policy s
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 import structlog
 
-from gateway.catalogue import BoundPolicy
+from gateway.binding import BoundPolicy
 from gateway.deadline import Deadline
+from gateway.decision_log import DecisionLog
 from gateway.errors import StorageUnavailable
 from gateway.intake import ImageRequest
 from gateway.known_pictures import KnownPictures, Match
@@ -23,7 +24,7 @@ from gateway.known_watch import KnownWatch
 from gateway.pipeline import Look, Pipeline, ask_model
 from gateway.prepare import Prepared
 from gateway.stopwatch import Stopwatch
-from gateway.store.records import DecisionRecord, Store, StoreUnavailable
+from gateway.store.records import DecisionRecord
 from gateway.verdicts import Verdict, from_lists, place_out, shadow_out, verdict_of, verdict_out
 
 NOT_LOGGED = "decision_not_logged"
@@ -33,10 +34,17 @@ NOT_HASHED = "perceptual_lists_not_asked"
 
 @dataclass(frozen=True, slots=True)
 class LogRules:
-    """What the decision log keeps: nothing unless ``enabled``; the pictures' vectors only with ``vectors``."""
+    """What the decision log keeps, and what happens when it cannot.
+
+    Attributes:
+        enabled: otherwise nothing is logged.
+        vectors: keep the pictures' vectors too.
+        required: a verdict that cannot be logged is not given; otherwise it is, with a warning.
+    """
 
     enabled: bool
     vectors: bool
+    required: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +72,8 @@ class Moderator:
     Args:
         pipeline: pictures → vectors.
         known: holds the index of known pictures that is in force.
-        store: where decisions are logged.
-        store_lost: says that the store is known to be away, so that no request waits for it.
-        log: what is logged.
+        log: where decisions are logged.
+        rules: what is logged.
         bundle_id: of the models.
         logit_scale: of the bundle.
     """
@@ -75,17 +82,15 @@ class Moderator:
         self,
         pipeline: Pipeline,
         known: KnownWatch,
-        store: Store,
-        store_lost: Callable[[], bool],
-        log: LogRules,
+        log: DecisionLog,
+        rules: LogRules,
         bundle_id: str,
         logit_scale: float,
     ) -> None:
         self._pipeline = pipeline
         self._known = known
-        self._store = store
-        self._store_lost = store_lost
-        self._rules = log
+        self._decision_log = log
+        self._rules = rules
         self._bundle_id = bundle_id
         self._logit_scale = logit_scale
         self._log = structlog.get_logger("moderation")
@@ -107,7 +112,7 @@ class Moderator:
 
         Raises:
             RequestError: too many views.
-            StorageUnavailable: the lists of known pictures have not been read yet.
+            StorageUnavailable: the lists were never loaded, or a verdict must be logged and cannot be.
         """
         known = self._known.current
         if not self._known.loaded:
@@ -124,7 +129,7 @@ class Moderator:
         looks = await self._pipeline.look(images, rules, deadline, needs_model if known.lists else ask_model)
         judged = [self._timed(look, known, found.get(id(look.prepared), ()), policy, shadow) for look in looks]
         if self._rules.enabled:
-            judged = await self._logged(judged, Asked(external_id, request_id, key_name))
+            judged = await self._logged(judged, Asked(external_id, request_id, key_name), deadline)
         return judged
 
     def _timed(
@@ -162,32 +167,28 @@ class Moderator:
             verdict = replace(verdict, warnings=(*verdict.warnings, NOT_HASHED))
         return Moderated(look, verdict, second, None)
 
-    async def _logged(self, judged: list[Moderated], asked: Asked) -> list[Moderated]:
-        """Write every verdict to the log, and put its id into the outcome; without a store, a warning."""
+    async def _logged(self, judged: list[Moderated], asked: Asked, deadline: Deadline) -> list[Moderated]:
+        """Write every verdict to the log, and put its id into the outcome; without a store, a warning.
+
+        Raises:
+            StorageUnavailable: without a store, where verdicts must be logged.
+        """
         now = datetime.now(UTC)
         marked = [replace(item, decision_id=decision_id(now)) if item.verdict else item for item in judged]
         records = [self._record(item, now, asked) for item in marked if item.verdict]
         if not records:
             return marked
-        if await self._append(records):
+        if await self._decision_log.append(records, deadline):
             return marked
-        self._log.warning("decisions not logged: the store is away", count=len(records))
+        self._log.warning("decisions not logged", count=len(records))
+        if self._rules.required:
+            raise StorageUnavailable("The decision could not be logged and must be; nothing was decided.")
         return [
             replace(item, verdict=replace(item.verdict, warnings=(*item.verdict.warnings, NOT_LOGGED)))
             if item.verdict
             else item
             for item in judged
         ]
-
-    async def _append(self, records: Sequence[DecisionRecord]) -> bool:
-        """Write records to the log; False if the store is away."""
-        if self._store_lost():
-            return False
-        try:
-            await self._store.log(records)
-        except StoreUnavailable:
-            return False
-        return True
 
     def _record(self, item: Moderated, now: datetime, asked: Asked) -> DecisionRecord:
         assert item.verdict is not None  # noqa: S101 - only verdicts are logged

@@ -62,6 +62,13 @@ class Settings(BaseSettings):
     drain_timeout_s: int = Field(
         30, ge=0, le=600, description="On SIGTERM, how long accepted requests may take to end."
     )
+    shutdown_delay_s: float = Field(
+        1.0,
+        ge=0,
+        le=60,
+        description="On SIGTERM, how long /readyz says 503 while requests are still taken: above the interval at which "
+        "a load balancer asks.",
+    )
     max_connections: int = Field(2048, ge=1, le=65535, description="Connections at a time; one more gets 503.")
     header_timeout_s: float = Field(10.0, gt=0, le=600, description="How long a client may take to send its headers.")
     body_timeout_s: float = Field(30.0, gt=0, le=600, description="How long a client may take to send its body.")
@@ -144,6 +151,10 @@ class Settings(BaseSettings):
     )
 
     decision_log: bool = Field(default=True, description="Keep a row for every decision; never the picture.")
+    decision_log_required: bool = Field(
+        default=False,
+        description="A decision that cannot be logged is not given: 503. Otherwise it is, with a warning and no id.",
+    )
     decision_vectors: bool = Field(
         default=False,
         description="Keep the picture's vectors with its decision, which makes dry runs over them possible.",

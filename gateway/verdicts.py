@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.catalogue import BoundPolicy
+from gateway.binding import BoundPolicy
 from gateway.encoder import Vectors
 from gateway.known_pictures import Match
 from gateway.policy import (

@@ -23,7 +23,8 @@ from scripts.triton.ports import require_free
 from scripts.triton.server import LOOPBACK, Settings, end_with_parent
 from scripts.triton.supervisor import BACKOFF_FIRST_S, BACKOFF_MOST_S, STEADY_S, TritonSupervisor
 
-DRAIN_S = 30.0
+DRAIN_S, DELAY_S = 30.0, 1.0  # the gateway's own defaults
+MARGIN_S = 5.0
 POLL_S = 0.1
 
 
@@ -154,16 +155,22 @@ class Gateway:
         return ready
 
     def stop(self, *, hurry: Callable[[], bool]) -> None:
-        """Let it drain for 30 seconds, then end it; at once when ``hurry`` says so."""
+        """Let it drain for as long as its settings say, then end it; at once when ``hurry`` says so."""
         if self._process is None:
             return
         self._process.terminate()
-        deadline = time.monotonic() + DRAIN_S + 5
+        deadline = time.monotonic() + drain_s(self._stack.environment) + MARGIN_S
         while self._process.poll() is None and time.monotonic() < deadline and not hurry():
             time.sleep(0.05)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def drain_s(environment: Mapping[str, str]) -> float:
+    """Return how long the gateway may take to end: it has checked the two settings itself."""
+    given = {"DRAIN_TIMEOUT_S": DRAIN_S, "SHUTDOWN_DELAY_S": DELAY_S}
+    return sum(float(environment.get(name) or default) for name, default in given.items())
 
 
 class StopSignals:

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.catalogue import BoundPolicy
+from gateway.binding import BoundPolicy
 from gateway.classifiers import check_name
 from gateway.deadline import Deadline
 from gateway.dry_run import Comparison, Sample, compare, sample_of

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.catalogue import BoundPolicy
+from gateway.binding import BoundPolicy
 from gateway.deadline import Deadline
 from gateway.intake import ImageRequest
 from gateway.moderation import Moderated

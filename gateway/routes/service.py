@@ -29,7 +29,8 @@ async def livez() -> str:
 async def readyz(request: Request) -> JSONResponse:
     """Answer 200 when a real inference has succeeded recently and policies and lists are loaded, else 503.
 
-    A lost store alone is 200 with ``degraded``: what is in force goes on serving.
+    A store that is lost or takes no writes is 200 with ``degraded``: what is in force goes on serving. A process that
+    is about to end answers 503 first, while it goes on answering everything else.
     """
     services: Services = request.state.services
     failing = services.health.failing_checks()
@@ -39,7 +40,9 @@ async def readyz(request: Request) -> JSONResponse:
         failing.append("lists")
     if not services.decoders.available:
         failing.append("decoders")
-    degraded = ["store"] if services.catalogue.store_lost else []
+    if services.draining.begun:
+        failing.append("draining")
+    degraded = ["store"] if services.catalogue.store_lost or services.decision_log.lost else []
     status = "unready" if failing else "ready"
     return JSONResponse({"status": status, "failing": failing, "degraded": degraded}, 503 if failing else 200)
 

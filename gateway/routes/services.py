@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from gateway.bundle import Manifest
 from gateway.catalogue import Catalogue
+from gateway.decision_log import DecisionLog
+from gateway.draining import Draining
 from gateway.health import HealthGate
 from gateway.known_watch import KnownWatch
 from gateway.labels import LabelRules
@@ -46,4 +48,6 @@ class Services:
     catalogue: Catalogue
     moderator: Moderator
     known: KnownWatch
+    decision_log: DecisionLog
+    draining: Draining
     moderations: ModerationsRules

@@ -22,6 +22,12 @@ async def lists_revision(tx: Transaction) -> int:
     return int((await tx.execute(select(revisions.c.lists))).scalar_one())
 
 
+async def check_writable(tx: Transaction) -> None:
+    """Write a page and leave everything as it was; a row updated to what it is would not be written."""
+    for step in (1, -1):
+        await tx.execute(update(revisions).values(value=revisions.c.value + step))
+
+
 async def queue_up(tx: Transaction) -> None:
     """Wait until no other transaction changes anything that the revision counts, and keep others waiting until the end.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -75,13 +75,20 @@ Work = Callable[[Transaction], Awaitable[T]]
 class Database:
     """Runs units of work, each in a transaction of its own, each within the timeout.
 
+    What ``prepare`` does (the file, the tables) is done before the first unit, once for all, and tried again with the
+    next one where it failed: a gateway may start before its database does.
+
     A unit that is late is abandoned, not awaited: its connection may hang in the network or in a disk. What became
     of its commit is then unknown, as with any database that is cut off, so everything that writes may be repeated.
     """
 
-    def __init__(self, engine: AsyncEngine, *, timeout_s: float) -> None:
+    def __init__(
+        self, engine: AsyncEngine, *, timeout_s: float, prepare: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         self._engine = engine
         self._timeout_s = timeout_s
+        self._prepare = prepare
+        self._preparing: asyncio.Task[None] | None = None
         self._abandoned: set[asyncio.Future[Any]] = set()
         # SQLite has one writer at a time. Within this process they queue here, in order; only other processes are
         # waited for by asking again and again, as SQLite does.
@@ -92,6 +99,18 @@ class Database:
             self._writers = engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
         else:
             self._readers = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    async def prepared(self) -> None:
+        """Prepare, or wait for whoever does.
+
+        Raises:
+            StoreUnavailable: an outage.
+            ValueError: the tables are those of a newer gateway.
+        """
+        if self._preparing is None or (self._preparing.done() and not _succeeded(self._preparing)):
+            self._preparing = asyncio.create_task(self._prepare())
+            self._preparing.add_done_callback(_succeeded)
+        await asyncio.shield(self._preparing)
 
     async def read(self, work: Work[T]) -> T:
         """Run a unit that only reads; all its statements see the same moment.
@@ -113,13 +132,18 @@ class Database:
 
     async def close(self) -> None:
         """Give up all connections; those that hang are left to the operating system."""
+        if self._preparing is not None and not self._preparing.done():
+            self._abandon(self._preparing)
         await self._end(self._abandoned)
         await self._end({asyncio.ensure_future(self._engine.dispose())})
 
-    @staticmethod
     async def _transact(
-        engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], deadline: Deadline
+        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], deadline: Deadline
     ) -> T:
+        try:
+            await self.prepared()
+        except ValueError as error:  # not a value of the caller's
+            raise StoreUnavailable(str(error)) from error
         with outages_named():
             async with turn, engine.begin() as connection:
                 return await work(Transaction(connection, deadline))
@@ -154,6 +178,11 @@ class Database:
                 self._abandon(task)
 
 
+def _succeeded(task: asyncio.Future[Any]) -> bool:
+    """Return whether a task that is done returned; its exception is read, so that nobody warns that nobody did."""
+    return not task.cancelled() and task.exception() is None
+
+
 async def open_engine(database_url: str, *, timeout_s: float, connect_s: float, pool_size: int) -> AsyncEngine:
     """Make the engine for a database and, for SQLite, its folder and file.
 
@@ -167,6 +196,25 @@ async def open_engine(database_url: str, *, timeout_s: float, connect_s: float, 
         StoreUnavailable: SQLite's file cannot be made or opened.
         ValueError: neither SQLite nor PostgreSQL, or no file.
     """
+    engine = make_engine(database_url, timeout_s=timeout_s, connect_s=connect_s, pool_size=pool_size)
+    if engine.url.database and engine.dialect.name == "sqlite":
+        with outages_named():
+            await asyncio.to_thread(_use_wal, Path(engine.url.database), connect_s)
+    return engine
+
+
+def make_engine(database_url: str, *, timeout_s: float, connect_s: float, pool_size: int) -> AsyncEngine:
+    """Make the engine for a database; nothing is opened yet.
+
+    Args:
+        database_url: as ``open_store`` says.
+        timeout_s: for a lock or a statement.
+        connect_s: for a connection.
+        pool_size: connections, at most.
+
+    Raises:
+        ValueError: neither SQLite nor PostgreSQL, or no file.
+    """
     scheme, separator, rest = database_url.partition("://")
     if separator and scheme in POSTGRESQL:
         return _postgresql(f"postgresql://{rest}", timeout_s, connect_s, pool_size)
@@ -175,8 +223,6 @@ async def open_engine(database_url: str, *, timeout_s: float, connect_s: float, 
     path = rest[1:] if separator else database_url
     if not path or path.startswith(":memory:") or "?" in path:
         raise ValueError("SQLite needs the path of a file, without options")
-    with outages_named():
-        await asyncio.to_thread(_use_wal, Path(path), connect_s)
     return _sqlite(path, timeout_s, pool_size)
 
 

@@ -330,6 +330,10 @@ class Store(Protocol):
         """Delete a list with its entries; False if there is none."""
         ...
 
+    async def check_writable(self) -> None:
+        """Write something and leave everything as it was."""
+        ...
+
     async def audit(
         self, limit: int, wanted: AuditFilter = ANY_CHANGE, *, before: int | None = None
     ) -> tuple[AuditRow, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.store import changes, decisions, list_import, lists, versions
 from gateway.store.audit_records import ANY_CHANGE, Actor, AuditFilter, AuditRow
-from gateway.store.database import Database, Transaction, open_engine
+from gateway.store.database import Database, Transaction, make_engine, open_engine
 from gateway.store.migrate import TIMEOUT_S as MIGRATION_TIMEOUT_S
 from gateway.store.migrate import migrate
 from gateway.store.outages import outages_named
@@ -45,14 +45,32 @@ async def open_store(database_url: str, *, timeout_s: float, pool_size: int = 5)
         StoreUnavailable: the database cannot be reached, opened or written to.
         ValueError: the address is wrong, or the tables are those of a newer gateway.
     """
-    engine = await open_engine(database_url, timeout_s=MIGRATION_TIMEOUT_S, connect_s=timeout_s, pool_size=1)
+    store = late_store(database_url, timeout_s=timeout_s, pool_size=pool_size)
     try:
-        with outages_named():
-            await migrate(engine)
-    finally:
-        await engine.dispose()
-    engine = await open_engine(database_url, timeout_s=timeout_s, connect_s=timeout_s, pool_size=pool_size)
-    return SqlStore(Database(engine, timeout_s=timeout_s))
+        await store.prepare()
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+def late_store(database_url: str, *, timeout_s: float, pool_size: int = 5) -> SqlStore:
+    """Return the store at once, as ``open_store`` does later: with its first use, or a later one if that fails.
+
+    Raises:
+        ValueError: the address is wrong.
+    """
+
+    async def prepare() -> None:
+        engine = await open_engine(database_url, timeout_s=MIGRATION_TIMEOUT_S, connect_s=timeout_s, pool_size=1)
+        try:
+            with outages_named():
+                await migrate(engine)
+        finally:
+            await engine.dispose()
+
+    engine = make_engine(database_url, timeout_s=timeout_s, connect_s=timeout_s, pool_size=pool_size)
+    return SqlStore(Database(engine, timeout_s=timeout_s, prepare=prepare))
 
 
 class SqlStore(Store):
@@ -60,6 +78,14 @@ class SqlStore(Store):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def prepare(self) -> None:
+        """Bring the tables up to date now rather than with the first use.
+
+        Raises:
+            StoreUnavailable, ValueError: as ``open_store``.
+        """
+        await self._database.prepared()
 
     async def save(
         self,
@@ -178,6 +204,10 @@ class SqlStore(Store):
     async def delete_list(self, name: str, *, actor: Actor) -> bool:
         """Delete a list with its entries."""
         return await self._database.write(lambda tx: lists.drop(tx, name, actor=actor))
+
+    async def check_writable(self) -> None:
+        """Write something, and leave everything as it was."""
+        await self._database.write(changes.check_writable)
 
     async def audit(
         self, limit: int, wanted: AuditFilter = ANY_CHANGE, *, before: int | None = None

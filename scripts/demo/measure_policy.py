@@ -20,7 +20,7 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image, ImageSequence
 
-from gateway.catalogue import BoundClassifier, BoundPolicy, bind
+from gateway.binding import BoundClassifier, BoundPolicy, bind
 from gateway.classifiers import Classifier
 from gateway.labels import LabelRules
 from gateway.policy import Decision

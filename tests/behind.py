@@ -1,0 +1,376 @@
+"""What stands behind a gateway, under a test's control: a real Triton with bad pictures, the line to it, the gateway.
+
+Triton is the launcher's own, with its models loaded and unloaded by request. Single-coloured pictures make it
+misbehave: the TorchScript answers what cannot be right, the backend takes its time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+import tokenizers
+import torch
+from PIL import Image
+
+from gateway.bundle import IMAGE_MODEL, TEXT_MODEL
+from scripts.triton import leftovers
+from scripts.triton.server import Settings, command, environment
+from scripts.triton.wheel import find_server, lay_out_backends
+from tests.conftest import ROOT
+
+BAD_WORD = "qqq"
+QUEUE = 8
+# Top left pixels; what comes of each stands in Bad and SLEEPY.
+NAN, SHORT, RAISES = (7, 1, 1), (7, 1, 2), (7, 1, 3)
+UNTIL_S = 90
+
+SLEEPY = '''
+
+class TritonPythonModel(TritonPythonModel):
+    """As above, and takes a tenth of a second times the blue of a picture that begins with (7, 2, blue)."""
+
+    def _run(self, requests):
+        import time
+
+        for request in requests:
+            found = pb_utils.get_input_tensor_by_name(request, "pixels")
+            if found is not None:
+                red, green, blue = torch.utils.dlpack.from_dlpack(found)[0, 0, 0].tolist()
+                if (red, green) == (7, 2):
+                    time.sleep(blue / 10)
+        return super()._run(requests)
+'''
+
+
+def slow(tenths: int) -> tuple[int, int, int]:
+    """Return the colour that an inference takes tenths of a second for."""
+    return (7, 2, tenths)
+
+
+def solid(colour: tuple[int, int, int]) -> bytes:
+    """Return a picture of one colour, which every view keeps."""
+    out = io.BytesIO()
+    Image.new("RGB", (72, 72), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+class BadImage(torch.nn.Module):
+    """The image model, and for some pictures one that is broken."""
+
+    def __init__(self, good: Any) -> None:
+        super().__init__()
+        self.good = good
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return what the good model returns, unless a picture says otherwise."""
+        out: torch.Tensor = self.good(pixels)
+        kind = int(pixels[0, 0, 0, 2].item())
+        if int(pixels[0, 0, 0, 0].item()) == 7 and int(pixels[0, 0, 0, 1].item()) == 1:
+            if kind == 1:
+                out = out * float("nan")
+            elif kind == 2:
+                out = out[:, 1:]
+            else:
+                raise RuntimeError("broken")
+        return out
+
+
+class BadText(torch.nn.Module):
+    """The text model, and NaN for texts with one token."""
+
+    def __init__(self, good: Any, token: int) -> None:
+        super().__init__()
+        self.good = good
+        self.token = token
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Return what the good model returns, unless the token is there."""
+        out: torch.Tensor = self.good(input_ids)
+        if bool((input_ids == self.token).any().item()):
+            out = out * float("nan")
+        return out
+
+
+class Doubled(torch.nn.Module):
+    """The image model in another type than the manifest says."""
+
+    def __init__(self, good: Any) -> None:
+        super().__init__()
+        self.good = good
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return float64."""
+        out: torch.Tensor = self.good(pixels)
+        return out.double()
+
+
+class Behind:
+    """A Triton that can be killed, frozen, and have its models taken away.
+
+    Args:
+        bundle: the good one.
+        folder: for the copy of it and whatever runs here.
+        ports: for HTTP, gRPC and metrics.
+    """
+
+    def __init__(self, bundle: Path, folder: Path, ports: list[int]) -> None:
+        self.repository = folder / "models"
+        shutil.copytree(bundle, self.repository, ignore=shutil.ignore_patterns(".lock"))
+        self._good = self._tricked()
+        http, grpc, metrics = ports
+        self.settings = Settings(self.repository, folder / "triton", http, grpc, metrics)
+        self.settings.data_dir.mkdir()
+        self._log = folder / "triton.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        server = find_server()
+        backends = lay_out_backends(server, folder)
+        with (backends / "pytorch" / "model.py").open("a") as backend:
+            backend.write(SLEEPY)
+        words = [word for word in command(server, backends, self.settings) if "model-control-mode" not in word]
+        self._command = [*words, "--model-control-mode=explicit", "--load-model=*"]
+        self._environment = environment(server)
+
+    def start(self) -> None:
+        """Start it, unless it runs, and wait until it is ready."""
+        if self._process is None:
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+                )
+        until(self.is_ready, lambda: self._log.read_text(errors="replace")[-3000:])
+
+    def is_ready(self) -> bool:
+        """Return whether all models are loaded."""
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text(errors="replace")[-3000:]
+        try:
+            return httpx2.get(f"{self.url}/v2/health/ready", timeout=2).status_code == httpx2.codes.OK
+        except httpx2.TransportError:
+            return False
+
+    @property
+    def url(self) -> str:
+        """Of Triton's HTTP endpoint."""
+        return f"http://127.0.0.1:{self.settings.http_port}"
+
+    def kill(self) -> None:
+        """End it as the kernel would for want of memory: at once, with all it has started."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+        leftovers.clear(self.settings.prefix)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within, it neither answers nor hangs up."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        processes = [server, *server.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            # The models' processes first: the server looks for their sign of life, every 0.3 s, and gives up on those
+            # that gave none while all of them slept.
+            for process in reversed(processes):
+                if process is server:
+                    time.sleep(1)
+                process.resume()
+
+    def stub(self) -> int:
+        """Return the process of an instance of a model."""
+        assert self._process is not None
+        return next(pid for pid in leftovers.processes(self.settings.prefix) if pid != self._process.pid)
+
+    def unload(self, model: str = IMAGE_MODEL) -> None:
+        """Take a model away, and wait until it is gone."""
+        httpx2.post(f"{self.url}/v2/repository/models/{model}/unload", json={}, timeout=30).raise_for_status()
+        until(lambda: httpx2.get(f"{self.url}/v2/models/{model}/ready", timeout=5).status_code >= 400)
+
+    def load(self, model: str = IMAGE_MODEL) -> None:
+        """Load a model as it lies in the repository."""
+        httpx2.post(f"{self.url}/v2/repository/models/{model}/load", json={}, timeout=120).raise_for_status()
+
+    @contextmanager
+    def doubled(self) -> Iterator[None]:
+        """Within, an image model of another type is served."""
+        config = self.repository / IMAGE_MODEL / "config.pbtxt"
+        usual = config.read_text()
+        self._write(IMAGE_MODEL, Doubled(self._good))
+        config.write_text(usual.replace("TYPE_FP32", "TYPE_FP64"))
+        self.load()
+        try:
+            yield
+        finally:
+            self._write(IMAGE_MODEL, BadImage(self._good))
+            config.write_text(usual)
+            self.load()
+
+    def _tricked(self) -> Any:
+        def good(model: str) -> Any:
+            config = self.repository / model / "config.pbtxt"
+            text = re.sub(r"max_queue_size: \d+", f"max_queue_size: {QUEUE}", config.read_text())
+            config.write_text(text[: text.index("model_warmup")] + 'backend: "pytorch"\n')  # quicker to load
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return torch.jit.load(str(self.repository / model / "1" / "model.pt"))  # type: ignore[no-untyped-call]
+
+        tokenizer = tokenizers.Tokenizer.from_file(str(self.repository / "tokenizer.json"))
+        token = tokenizer.encode(f"a {BAD_WORD}", add_special_tokens=False).ids[-1]
+        image = good(IMAGE_MODEL)
+        self._write(TEXT_MODEL, BadText(good(TEXT_MODEL), token))
+        self._write(IMAGE_MODEL, BadImage(image))
+        return image
+
+    def _write(self, model: str, module: torch.nn.Module) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.script(module).save(str(self.repository / model / "1" / "model.pt"))  # type: ignore[no-untyped-call]
+
+
+class Line:
+    """A TCP line that passes everything on, until it is cut.
+
+    Args:
+        port: where it listens.
+        target: the port it leads to.
+    """
+
+    def __init__(self, port: int, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self._ends: list[socket.socket] = []
+        self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Reset every connection; new ones are passed on."""
+        ends, self._ends = self._ends, []
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def close(self) -> None:
+        """Stop listening and cut."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+            except OSError:
+                near.close()
+                continue
+            far.settimeout(None)
+            self.connections += 1
+            self._ends += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+class Gateway:
+    """A gateway process of one's own.
+
+    Args:
+        folder: for its log and its data.
+        port: where it listens.
+        settings: more of its environment.
+    """
+
+    def __init__(self, folder: Path, port: int, **settings: str) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
+        self.data_dir = Path(settings.get("DATA_DIR", str(folder / "data")))
+        self.log = folder / f"gateway-{port}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway"],
+                cwd=ROOT,
+                env={**os.environ, "GATEWAY_PORT": str(port), "DATA_DIR": str(self.data_dir), **settings},
+                stdout=log,
+                stderr=log,
+            )
+
+    def get(self, path: str) -> httpx2.Response:
+        """Ask, on a connection of its own."""
+        return httpx2.get(f"{self.url}{path}", timeout=10)
+
+    def status(self, path: str = "/readyz") -> int:
+        """Return the status of a path, 0 while nobody listens."""
+        try:
+            return self.get(path).status_code
+        except httpx2.TransportError:
+            return 0
+
+    def readiness(self) -> dict[str, Any]:
+        """Return what /readyz says."""
+        return json.loads(self.get("/readyz").content)  # type: ignore[no-any-return]
+
+    def wait(self, status: int = 200, path: str = "/readyz") -> None:
+        """Wait until a path has a status."""
+        until(lambda: self.status(path) == status, self.tail)
+
+    def tail(self) -> str:
+        """Return the end of its log."""
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def stop(self) -> int:
+        """Stop it as an init system would; return its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(40)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+def until(condition: Callable[[], bool], explain: Callable[[], str] = str, seconds: float = UNTIL_S) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"waited {seconds:g} s in vain\n{explain()}")
+        time.sleep(0.05)
