@@ -6,9 +6,16 @@ what an export needs: inputs named as the Triton config names them, uint8 pixels
 and nothing that depends on the batch or the length of the example. ``scripts.export.parity`` compares every export
 with the eager model.
 
-Three rewrites change the order of rounding and nothing else: mean and standard deviation are folded into the patch
-projection, that projection (a convolution whose stride is its kernel) is one matrix product over patches, and the
-query, key and value projections of a layer are one matrix product.
+These rewrites change the order of rounding and nothing else:
+
+- mean and standard deviation are folded into the patch projection, and that projection (a convolution whose stride is
+  its kernel) is one matrix product over patches;
+- the query, key and value projections of a layer are one matrix product, with attention's 1/sqrt(head_dim) in the
+  query's part;
+- QuickGELU, x * sigmoid(1.702 x), is SiLU(1.702 x) / 1.702: one operation in place of three, with the factors in the
+  weights on both sides;
+- of the last layer only the token that is read later is computed: every token gives its key and value, that one alone
+  its query and what follows.
 """
 
 from __future__ import annotations
@@ -17,7 +24,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import CLIPModel
-from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer
+from transformers.activations import QuickGELUActivation
+from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention, CLIPEncoderLayer
+
+QUICK_GELU = 1.702
+"""The factor in QuickGELU, from OpenAI's ``clip/model.py``."""
 
 
 class Attention(nn.Module):
@@ -28,21 +39,57 @@ class Attention(nn.Module):
         self.heads = int(eager.num_heads)
         self.head_dim = int(eager.head_dim)
         self.causal = causal
-        width = int(eager.embed_dim)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        parts = (eager.q_proj, eager.k_proj, eager.v_proj)
-        self.qkv.weight.data = torch.cat([part.weight.data for part in parts])
-        self.qkv.bias.data = torch.cat([part.bias.data for part in parts])
-        self.out.load_state_dict(eager.out_proj.state_dict())
+        self.qkv = _stacked(_scaled(eager.q_proj, self.head_dim**-0.5), eager.k_proj, eager.v_proj)
+        self.out = _copied(eager.out_proj)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map hidden states [N, S, width] to [N, S, width]; causal attention sees no later position."""
         batch, length = hidden.shape[0], hidden.shape[1]
         # [N, S, 3 * width] -> [3, N, heads, S, head_dim]
         qkv = self.qkv(hidden).view(batch, length, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], is_causal=self.causal)
+        mixed = functional.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], is_causal=self.causal, scale=1.0)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_dim))  # type: ignore[no-any-return]
+
+
+class AttentionOfOne(nn.Module):
+    """Multi-head attention of one token a row to all of them."""
+
+    def __init__(self, eager: CLIPAttention) -> None:
+        super().__init__()
+        self.heads = int(eager.num_heads)
+        self.head_dim = int(eager.head_dim)
+        self.query = _scaled(eager.q_proj, self.head_dim**-0.5)
+        self.key_value = _stacked(eager.k_proj, eager.v_proj)
+        self.out = _copied(eager.out_proj)
+
+    def forward(self, one: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Return [N, 1, width] for one token [N, 1, width] among hidden states [N, S, width].
+
+        mask: bool [N, 1, 1, S], true where the token may look; None where it may look everywhere.
+        """
+        batch, length = hidden.shape[0], hidden.shape[1]
+        query = self.query(one).view(batch, 1, self.heads, self.head_dim).transpose(1, 2)
+        # [N, S, 2 * width] -> [2, N, heads, S, head_dim]
+        both = self.key_value(hidden).view(batch, length, 2, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(query, both[0], both[1], attn_mask=mask, scale=1.0)
+        return self.out(mixed.transpose(1, 2).reshape(batch, 1, self.heads * self.head_dim))  # type: ignore[no-any-return]
+
+
+class Feedforward(nn.Module):
+    """The two matrix products of a layer with the activation between them."""
+
+    def __init__(self, eager: CLIPMLP) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = _copied(eager.fc1), _copied(eager.fc2)
+        self.activation = eager.activation_fn
+        if isinstance(eager.activation_fn, QuickGELUActivation):
+            self.activation = nn.SiLU()
+            self.fc1 = _scaled(eager.fc1, QUICK_GELU)
+            self.fc2.weight.data = (eager.fc2.weight.data.double() / QUICK_GELU).float()
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map hidden states [N, S, width] to [N, S, width]."""
+        return self.fc2(self.activation(self.fc1(hidden)))  # type: ignore[no-any-return]
 
 
 class Layer(nn.Module):
@@ -53,14 +100,49 @@ class Layer(nn.Module):
         self.norm1 = eager.layer_norm1
         self.attention = Attention(eager.self_attn, causal=causal)
         self.norm2 = eager.layer_norm2
-        self.fc1 = eager.mlp.fc1
-        self.activation = eager.mlp.activation_fn
-        self.fc2 = eager.mlp.fc2
+        self.feedforward = Feedforward(eager.mlp)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map hidden states [N, S, width] to [N, S, width]."""
         hidden = hidden + self.attention(self.norm1(hidden))
-        return hidden + self.fc2(self.activation(self.fc1(self.norm2(hidden))))  # type: ignore[no-any-return]
+        return hidden + self.feedforward(self.norm2(hidden))  # type: ignore[no-any-return]
+
+
+class LastLayer(nn.Module):
+    """The last layer, for the one token of each row that is read afterwards."""
+
+    def __init__(self, eager: CLIPEncoderLayer) -> None:
+        super().__init__()
+        self.norm1 = eager.layer_norm1
+        self.attention = AttentionOfOne(eager.self_attn)
+        self.norm2 = eager.layer_norm2
+        self.feedforward = Feedforward(eager.mlp)
+
+    def forward(self, one: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Return [N, 1, width] for the token [N, 1, width] of hidden states [N, S, width]; see ``AttentionOfOne``."""
+        one = one + self.attention(self.norm1(one), self.norm1(hidden), mask)
+        return one + self.feedforward(self.norm2(one))  # type: ignore[no-any-return]
+
+
+def _copied(linear: nn.Linear) -> nn.Linear:
+    """Return a linear layer of its own with the same weights."""
+    return _stacked(linear)
+
+
+def _scaled(linear: nn.Linear, factor: float) -> nn.Linear:
+    """Return a linear layer whose output is ``factor`` times that of another."""
+    made = _copied(linear)
+    made.weight.data = (linear.weight.data.double() * factor).float()
+    made.bias.data = (linear.bias.data.double() * factor).float()
+    return made
+
+
+def _stacked(*parts: nn.Linear) -> nn.Linear:
+    """Return one linear layer that gives the outputs of several, one behind the other."""
+    made = nn.Linear(parts[0].in_features, sum(part.out_features for part in parts))
+    made.weight.data = torch.cat([part.weight.data for part in parts])
+    made.bias.data = torch.cat([part.bias.data for part in parts])
+    return made
 
 
 class ImageTower(nn.Module):
@@ -89,7 +171,9 @@ class ImageTower(nn.Module):
         self.class_token = nn.Parameter(vision.embeddings.class_embedding.data + position[0])
         self.position = nn.Parameter(position[1:].clone())
         self.pre_norm = vision.pre_layrnorm
-        self.layers = nn.ModuleList(Layer(layer, causal=False) for layer in vision.encoder.layers)
+        *layers, last = vision.encoder.layers
+        self.layers = nn.ModuleList(Layer(layer, causal=False) for layer in layers)
+        self.last = LastLayer(last)
         self.post_norm = vision.post_layernorm
         self.projection = eager.visual_projection
 
@@ -104,7 +188,8 @@ class ImageTower(nn.Module):
         hidden = self.pre_norm(torch.cat([first, hidden], dim=1))  # [N, 1 + grid^2, width]
         for layer in self.layers:
             hidden = layer(hidden)
-        return functional.normalize(self.projection(self.post_norm(hidden[:, 0])).float(), dim=-1)
+        seen = self.last(hidden[:, :1], hidden, None).squeeze(1)
+        return functional.normalize(self.projection(self.post_norm(seen)).float(), dim=-1)
 
 
 class TextTower(nn.Module):
@@ -124,7 +209,9 @@ class TextTower(nn.Module):
         self.eos_id = eos_id
         self.token = text.embeddings.token_embedding
         self.position = nn.Parameter(text.embeddings.position_embedding.weight.data.clone())
-        self.layers = nn.ModuleList(Layer(layer, causal=True) for layer in text.encoder.layers)
+        *layers, last = text.encoder.layers
+        self.layers = nn.ModuleList(Layer(layer, causal=True) for layer in layers)
+        self.last = LastLayer(last)
         self.final_norm = text.final_layer_norm
         self.projection = eager.text_projection
 
@@ -133,6 +220,8 @@ class TextTower(nn.Module):
         hidden = self.token(input_ids) + self.position[: input_ids.shape[1]]  # [N, L, width]
         for layer in self.layers:
             hidden = layer(hidden)
-        end = (input_ids == self.eos_id).int().argmax(dim=-1)  # [N], the first of equals
-        at_end = hidden.gather(1, end.view(-1, 1, 1).expand(-1, 1, hidden.shape[2])).squeeze(1)
-        return functional.normalize(self.projection(self.final_norm(at_end)).float(), dim=-1)
+        end = (input_ids == self.eos_id).int().argmax(dim=-1, keepdim=True)  # [N, 1], the first of equals
+        at_end = hidden.gather(1, end.unsqueeze(2).expand(-1, -1, hidden.shape[2]))  # [N, 1, width]
+        places = torch.ones_like(input_ids).cumsum(1)  # 1, 2, ...: no arange, which would keep a device constant
+        read = self.last(at_end, hidden, (places <= end + 1).view(-1, 1, 1, input_ids.shape[1])).squeeze(1)
+        return functional.normalize(self.projection(self.final_norm(read)).float(), dim=-1)
