@@ -181,6 +181,10 @@ def test_other_precisions_keep_the_bundle_id_and_stay_above_their_floor(
     assert manifest.precision == precision
     assert manifest.bundle_id == read_manifest(repository).bundle_id
     assert min(manifest.parity[tower]["min_cosine"] for tower in ("image", "text")) >= floor
+    text = config_of(tmp_path, "clip_text").parameters["precision"].string_value
+    assert text == ("fp32" if precision == "int8" else precision)
+    if text == "fp32":
+        assert manifest.parity["text"]["max_abs"] <= 1e-4
 
 
 def test_other_weights_have_another_bundle_id(tmp_path: Path, repository: Path) -> None:

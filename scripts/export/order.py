@@ -14,6 +14,15 @@ from scripts.export.source import Source, fingerprint, parse_source
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
+def text_precision(precision: str) -> str:
+    """Return the precision of the text tower in a bundle of some precision.
+
+    Beside int8 it stays fp32: the gateway keeps the vectors of texts, so that a quick text tower saves next to nothing,
+    while its rounding would shift every score (cosines down to .986 on the demo model).
+    """
+    return "fp32" if precision == "int8" else precision
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A model at a precision for a device.

@@ -15,6 +15,7 @@ from transformers import CLIPModel
 from gateway.bundle import ImageTransform, Manifest, ModelIdentity
 from scripts.export import checkpoint, measuring, parity, sizing, torchscript, vocabulary, writing
 from scripts.export.architectures import random_architecture
+from scripts.export.order import text_precision
 from scripts.export.preprocessing import read_image_transform
 from scripts.export.prompts import DRAWINGS, PHOTOGRAPHS
 from scripts.export.record import Request
@@ -135,7 +136,7 @@ def traced(
     ids = parity.example_ids(words, 2, words.transform.context_length, seed=0).to(device)
     return (
         torchscript.trace(torchscript.at_precision(image, precision, device), pixels),
-        torchscript.trace(torchscript.at_precision(text, precision, device), ids),
+        torchscript.trace(torchscript.at_precision(text, text_precision(precision), device), ids),
     )
 
 

@@ -14,7 +14,7 @@ from gateway.bundle import BundleError, file_sha256, read_manifest
 
 RECORD_NAME = "export.json"
 # Raised when the same model would be exported to other files.
-LAYOUT = 4
+LAYOUT = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,10 @@ def quiet_deprecations() -> Iterator[None]:
 def at_precision(tower: nn.Module, precision: str, device: torch.device) -> nn.Module:
     """Return a copy of an fp32 tower at another precision, on ``device``.
 
-    ``int8`` quantises the weights of every matrix product but the patch projection per output channel, activations as
-    they come; ``fp16`` stores half-precision weights on a CPU and computes in half precision on a GPU. The patch
-    projection stays as it is: pixels from 0 to 255 times small weights are what both formats do worst.
+    ``int8`` (of the image tower alone, see ``order.text_precision``) quantises the weights of every matrix product but
+    the patch projection per output channel, activations as they come; ``fp16`` stores half-precision weights on a CPU
+    and computes in half precision on a GPU. The patch projection stays as it is: pixels from 0 to 255 times small
+    weights are what both formats do worst.
 
     Raises:
         ExportRefused: this PyTorch has no kernels for it.

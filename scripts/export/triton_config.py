@@ -9,6 +9,7 @@ from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2 as schema
 
 from gateway.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
+from scripts.export.order import text_precision
 from scripts.export.sizing import Sizing
 
 QUEUE_TIMEOUT_US = 10_000_000
@@ -75,6 +76,7 @@ def about_text(manifest: Manifest) -> dict[str, str]:
     text = manifest.text
     return {
         **about_model(manifest),
+        "precision": text_precision(manifest.precision),
         "context_length": str(text.context_length),
         "length_buckets": json.dumps(text.length_buckets),
         "bos_id": str(text.bos_id),
