@@ -38,6 +38,9 @@ from gateway.image_header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHea
 from gateway.image_png import load_all_rows
 from gateway.image_rgb import Colour, to_rgb, turn_upright
 
+LATEST_MS = 2**31 - 1
+"""24 days. A file may let one frame last for longer; what is later is said to be then."""
+
 _DISAGREE = "The picture's parts disagree about its size; save it again with a common program."
 
 
@@ -95,7 +98,8 @@ class Frame:
 
     Attributes:
         rgb: mode RGB, upright, ``ImageInfo.width`` x ``ImageInfo.height``.
-        time_ms: when an animation shows it, in milliseconds from its start; None when the picture is no animation.
+        time_ms: when an animation shows it, in milliseconds from its start, at most ``LATEST_MS``; None when the
+            picture is no animation.
     """
 
     rgb: Image.Image
@@ -230,7 +234,7 @@ class DecodedImage:
                 if index not in self._wanted:
                     continue
                 rgb = self._upright_rgb()
-            yield Frame(rgb=rgb, time_ms=round(start_ms) if animated else None)
+            yield Frame(rgb=rgb, time_ms=min(round(start_ms), LATEST_MS) if animated else None)
 
     def _upright_rgb(self) -> Image.Image:
         picture: Image.Image = self._picture
