@@ -84,14 +84,14 @@ class BadImage(torch.nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return what the good model returns, unless a picture says otherwise."""
         out: torch.Tensor = self.good(pixels)
-        kind = int(pixels[0, 0, 0, 2].item())
-        if int(pixels[0, 0, 0, 0].item()) == 7 and int(pixels[0, 0, 0, 1].item()) == 1:
-            if kind == 1:
-                out = out * float("nan")
-            elif kind == 2:
-                out = out[:, 1:]
-            else:
-                raise RuntimeError("broken")
+        first = pixels[:, 0, 0]
+        bad = (first[:, 0] == 7) & (first[:, 1] == 1)
+        # Row by row where that is possible: others may be in the same batch.
+        out = out.masked_fill((bad & (first[:, 2] == 1)).unsqueeze(1), float("nan"))
+        if bool((bad & (first[:, 2] == 3)).any().item()):
+            raise RuntimeError("broken")
+        if bool((bad & (first[:, 2] == 2)).any().item()):
+            out = out[:, 1:]
         return out
 
 
@@ -106,9 +106,7 @@ class BadText(torch.nn.Module):
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return what the good model returns, unless the token is there."""
         out: torch.Tensor = self.good(input_ids)
-        if bool((input_ids == self.token).any().item()):
-            out = out * float("nan")
-        return out
+        return out.masked_fill((input_ids == self.token).any(dim=1).unsqueeze(1), float("nan"))
 
 
 class Doubled(torch.nn.Module):
