@@ -1,4 +1,4 @@
-"""Killing Triton under load: 503 with the right code, /readyz says so, service returns without a gateway restart."""
+"""A whole stack under load: Triton is killed and comes back by itself; then the stack is told to stop."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import Stack, running_stack, stop
 from tests.drawings import LABELS, encoded, shape
+from tests.faults import FaultLog
 
 RETURN_TIMEOUT_S = 90
 WORKERS = 4
@@ -48,9 +49,11 @@ def wait_for(stack: Stack, status: int) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_92_a_killed_triton_costs_503_and_comes_back(stack: Stack, tmp_path: Path) -> None:
+def test_92_102_a_killed_triton_comes_back_and_a_stack_told_to_stop_loses_nothing(
+    stack: Stack, tmp_path: Path, faults: FaultLog
+) -> None:
     picture = encoded(shape("a red circle"))
-    with running_stack(tmp_path, stack.model_repository, MODEL="demo") as victim:
+    with running_stack(tmp_path, stack.model_repository, MODEL="demo", SHUTDOWN_DELAY_S="3") as victim:
         answers: Counter[tuple[int, str]] = Counter()
         wrong: list[str] = []
         over = threading.Event()
@@ -58,7 +61,11 @@ def test_92_a_killed_triton_costs_503_and_comes_back(stack: Stack, tmp_path: Pat
         def load() -> None:
             with httpx2.Client(base_url=victim.gateway_url, timeout=30) as client:
                 while not over.is_set():
-                    answer = client.post("/v1/classify", files={"file": picture}, data={"labels": list(LABELS)})
+                    try:
+                        answer = client.post("/v1/classify", files={"file": picture}, data={"labels": list(LABELS)})
+                    except httpx2.HTTPError as error:
+                        wrong.append(repr(error))
+                        return
                     body = answer.json()
                     answers[answer.status_code, body.get("code", "")] += 1
                     if answer.status_code == 200 and body["results"][0]["scores"][0]["label"] != "a red circle":
@@ -80,18 +87,26 @@ def test_92_a_killed_triton_costs_503_and_comes_back(stack: Stack, tmp_path: Pat
         wait_for(victim, 200)
         returned = answers[200, ""]
         time.sleep(1)
-        over.set()
-        for thread in threads:
-            thread.join()
         assert gateway_pid(victim) == gateway
-        assert not wrong
         assert answers[200, ""] > returned
         assert answers[503, "model_unavailable"] > 0
-        assert {status for status, _ in answers} <= {200, 503}, answers
+        what = "Triton is killed under load and comes back by itself"
+        for status, problem in list(answers):
+            faults.expect(92, what, f"{status} {problem}".strip(), "200", "503 model_unavailable")
         family = [
             victim.process.pid,
             *(child.pid for child in psutil.Process(victim.process.pid).children(recursive=True)),
         ]
-        assert stop(victim.process) == 0
+        before = answers.copy()
+        victim.process.send_signal(signal.SIGTERM)
+        wait_for(victim, 503)  # what stands before it turns away now
+        over.set()
+        for thread in threads:
+            thread.join()
+        code = stop(victim.process)
+        answered = set(answers - before)
+        assert answered <= {(200, "")}, answered
+        told = f"{len(wrong)} lost, exit code {code}"
+        faults.expect(102, "SIGTERM to the launcher under load: accepted requests", told, "0 lost, exit code 0")
         time.sleep(0.5)
         assert not [pid for pid in family if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import Stack
 from tests.drawings import COLOURS, LABELS, encoded, shape
+from tests.faults import FaultLog
 from tests.gateways import more_gateways
 from tests.postgres import Server
 
@@ -98,7 +99,7 @@ def test_a_policy_pins_what_another_process_has_just_saved(two: list[str]) -> No
 
 
 def test_98_without_the_database_what_is_in_force_goes_on_serving(
-    stack: Stack, tmp_path: Path, postgres: Server
+    stack: Stack, tmp_path: Path, postgres: Server, faults: FaultLog
 ) -> None:
     picture = encoded(shape("a blue square"))
     environment = {"DATABASE_URL": postgres.new_database(), "STORE_TIMEOUT_S": "1"}
@@ -106,7 +107,9 @@ def test_98_without_the_database_what_is_in_force_goes_on_serving(
 
         def moderate() -> Any:
             answer = client.post("/v1/moderate", files={"file": picture}, timeout=30)
-            assert answer.status_code == 200, answer.text
+            faults.expect(
+                98, "PostgreSQL stops and comes back: moderate with a saved policy, throughout", answer, "200"
+            )
             return answer.json()["results"][0]
 
         def degraded(wanted: list[str]) -> None:
@@ -119,12 +122,12 @@ def test_98_without_the_database_what_is_in_force_goes_on_serving(
         postgres.stop()
         try:
             degraded(["store"])
-            assert client.get("/readyz").status_code == 200
+            faults.expect(98, "PostgreSQL is stopped: readyz", client.get("/readyz"), "200")
             without = moderate()
             assert (without["decision"], without["decision_id"]) == ("allow", None)
             assert "decision_not_logged" in without["warnings"]
             refused = client.put("/v1/classifiers/x", json=classifier("x"), timeout=30)
-            assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
+            faults.expect(98, "PostgreSQL is stopped: a classifier is saved", refused, "503 storage_unavailable")
         finally:
             postgres.start()
         degraded([])
