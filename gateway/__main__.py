@@ -25,6 +25,7 @@ from gateway.keys import KeysInvalid
 from gateway.log_lines import configure_logging
 from gateway.quotas import QuotaStoreInvalid
 from gateway.settings import Settings
+from gateway.store.records import DatabaseUnusable
 
 SECRETS = Path("/run/secrets")  # where Docker and Kubernetes put them: one file a setting, named in lower case
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
@@ -102,8 +103,11 @@ def main(make_app: Callable[[Settings], FastAPI] = create_app) -> int:
     except QuotaStoreInvalid as error:
         sys.stderr.write(f"gateway: RATE_LIMIT_STORAGE_URL cannot be used: {error}.\n")
         return 2
-    except ValueError as error:
-        sys.stderr.write(f"gateway: the database cannot be used: {error}.\n")
+    except DatabaseUnusable as error:
+        sys.stderr.write(f"gateway: DATABASE_URL cannot be used: {error}.\n")
+        return 2
+    except ValueError:  # a driver's, whose text may repeat the address and with it a password
+        sys.stderr.write("gateway: DATABASE_URL cannot be used: it is not a complete address.\n")
         return 2
     allow_open_files()
     give_memory_back()

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import structlog
@@ -21,7 +22,7 @@ from gateway.errors import StorageUnavailable
 from gateway.intake import ImageRequest
 from gateway.known_pictures import KnownPictures, Match
 from gateway.known_watch import KnownWatch
-from gateway.pipeline import Look, Pipeline, ask_model
+from gateway.pipeline import Look, Pipeline
 from gateway.prepare import Prepared
 from gateway.stopwatch import Stopwatch
 from gateway.store.records import DecisionRecord
@@ -119,46 +120,29 @@ class Moderator:
             raise StorageUnavailable(
                 "The lists of known pictures are not loaded yet; nothing was decided.", retry_after_s=1
             )
-        found: dict[int, tuple[Match, ...]] = {}  # by the identity of what was prepared
-
-        def needs_model(prepared: Prepared) -> bool:
-            found[id(prepared)] = matches(known, prepared)
-            return not found[id(prepared)]
-
         rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
-        looks = await self._pipeline.look(images, rules, deadline, needs_model if known.lists else ask_model)
-        judged = [self._timed(look, known, found.get(id(look.prepared), ()), policy, shadow) for look in looks]
+        recognise = partial(matches, known) if known.lists else None
+        looks = await self._pipeline.look(images, rules, deadline, recognise)
+        judged = [self._timed(look, known, policy, shadow) for look in looks]
         if self._rules.enabled:
             judged = await self._logged(judged, Asked(external_id, request_id, key_name), deadline)
         return judged
 
-    def _timed(
-        self,
-        look: Look,
-        known: KnownPictures,
-        found: Sequence[Match],
-        policy: BoundPolicy,
-        shadow: BoundPolicy | None,
-    ) -> Moderated:
+    def _timed(self, look: Look, known: KnownPictures, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
         watch = Stopwatch()
         with watch.stage("score"):
-            judged = self._judge(look, known, found, policy, shadow)
+            judged = self._judge(look, known, policy, shadow)
         look.elapsed_s.update(watch.elapsed_s)
         return judged
 
-    def _judge(
-        self,
-        look: Look,
-        known: KnownPictures,
-        found: Sequence[Match],
-        policy: BoundPolicy,
-        shadow: BoundPolicy | None,
-    ) -> Moderated:
+    def _judge(self, look: Look, known: KnownPictures, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
         if look.prepared is None:
             return Moderated(look, None, None, None)
+        if look.matches:
+            verdict = from_lists(policy, look.matches, look.prepared)
+            return Moderated(look, verdict, from_lists(shadow, look.matches, look.prepared) if shadow else None, None)
         if look.vectors is None:
-            verdict = from_lists(policy, found, look.prepared)
-            return Moderated(look, verdict, from_lists(shadow, found, look.prepared) if shadow else None, None)
+            raise ValueError("a picture that was neither recognised nor seen by the model has no verdict")
         verdict = verdict_of(policy, look.vectors, look.prepared.places, self._logit_scale)
         second = verdict_of(shadow, look.vectors, look.prepared.places, self._logit_scale) if shadow else None
         if look.prepared.info.frames_analyzed < look.prepared.info.frames:

@@ -22,6 +22,7 @@ from gateway.decode import DecodeLimits, inspect
 from gateway.encoder import Encoder, Vectors
 from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidRequest, Overloaded
 from gateway.intake import ImageRequest, Intake
+from gateway.known_pictures import Match
 from gateway.limits import Budgets
 from gateway.prepare import Job, Prepared, Preparer
 from gateway.scoring import Scores, TextMatrix, score
@@ -61,9 +62,10 @@ class Look:
         index: position in the request.
         id: the client's own.
         prepared: the picture, its pixels gone once the model has seen them; None with an error.
-        vectors: [V, D], one a place; None with an error, or where the model was not asked.
+        vectors: [V, D], one a place; None with an error, and where the picture was recognised.
         error: what went wrong.
         elapsed_s: seconds by stage.
+        matches: what the picture was recognised as; then the model was not asked.
     """
 
     index: int
@@ -72,6 +74,11 @@ class Look:
     vectors: Vectors | None
     error: GatewayError | None
     elapsed_s: dict[str, float]
+    matches: tuple[Match, ...] = ()
+
+
+Recognise = Callable[[Prepared], tuple[Match, ...]]
+"""Asked which known pictures a picture is."""
 
 
 def most_views(rules: frozenset[ViewRule]) -> int:
@@ -87,11 +94,6 @@ def too_busy() -> Overloaded:
     return Overloaded("The service is busy with other pictures; nothing was decided.", retry_after_s=BUSY_RETRY_AFTER_S)
 
 
-def ask_model(_: Prepared) -> bool:
-    """Say that the model is to be asked, whatever the picture."""
-    return True
-
-
 class Pipeline:
     """Runs requests; holds no state of its own but its parts.
 
@@ -99,7 +101,7 @@ class Pipeline:
         intake: source → bytes.
         encoder: pixels → vectors.
         limits: caps and the model's numbers.
-        threads: where headers are read, and ``needs_model`` is asked.
+        threads: where headers are read, and known pictures recognised.
         preparer: bytes → squares, in processes or threads.
         budgets: memory that pictures may take.
         metrics: where times and counts go.
@@ -129,7 +131,7 @@ class Pipeline:
         images: Sequence[ImageRequest],
         rules: frozenset[ViewRule],
         deadline: Deadline,
-        needs_model: Callable[[Prepared], bool] = ask_model,
+        recognise: Recognise | None = None,
     ) -> list[Look]:
         """Take every picture up to its vectors, side by side; each one's failure stays its own.
 
@@ -137,14 +139,14 @@ class Pipeline:
             images: the pictures.
             rules: which views are cut; those that two rules share are cut once.
             deadline: of the whole request.
-            needs_model: asked in a thread before the inference; False leaves the vectors out.
+            recognise: asked before the model, in a thread; a picture that it recognises gets no vectors.
 
         Raises:
             InvalidRequest: more views than a request may have.
         """
         frames = self._frames_each(len(images), rules)
         return await all_of(
-            self._look(index, image, rules, frames, deadline, needs_model) for index, image in enumerate(images)
+            self._look(index, image, rules, frames, deadline, recognise) for index, image in enumerate(images)
         )
 
     def score(self, look: Look, text: TextMatrix) -> Scores | None:
@@ -177,16 +179,19 @@ class Pipeline:
         rules: frozenset[ViewRule],
         frames: int,
         deadline: Deadline,
-        needs_model: Callable[[Prepared], bool],
+        recognise: Recognise | None,
     ) -> Look:
         watch = Stopwatch()
         vectors: Vectors | None = None
         prepared: Prepared | None = None
+        matches: tuple[Match, ...] = ()
         try:
             async with deadline.enforced(), AsyncExitStack() as held:
                 async with self._intake.room(image.source):
                     prepared = await self._prepare(image, rules, frames, watch, deadline, held)
-                if needs_model is ask_model or await self._in_thread(needs_model, prepared):
+                if recognise is not None:
+                    matches = await asyncio.get_running_loop().run_in_executor(self._threads, recognise, prepared)
+                if not matches:
                     with watch.stage("encode"):
                         vectors = await self._encoder.encode_images(prepared.pixels, deadline)
                 prepared = replace(prepared, pixels=prepared.pixels[:0].copy())  # seen: not kept for the answer
@@ -200,10 +205,7 @@ class Pipeline:
             return Look(index, image.id, None, None, bug, watch.elapsed_s)
         self._metrics.observe_stages(watch.elapsed_s)
         self._metrics.images.labels(prepared.info.format).inc()
-        return Look(index, image.id, prepared, vectors, None, watch.elapsed_s)
-
-    async def _in_thread(self, needs_model: Callable[[Prepared], bool], prepared: Prepared) -> bool:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, needs_model, prepared)
+        return Look(index, image.id, prepared, vectors, None, watch.elapsed_s, matches)
 
     async def _prepare(
         self,

@@ -61,7 +61,7 @@ def counts(tmp_path: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.timeout(300)
 def test_all_users_pass_against_the_stack(stack: Stack, tmp_path: Path) -> None:
-    done = run_loadtest(tmp_path, "--users", "4", "--run-time", "20s", **place_of(stack))
+    done = run_loadtest(tmp_path, "--users", "4", "--run-time", "10s", **place_of(stack))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "using the stack" in done.stdout
     assert "without" not in done.stdout
@@ -75,7 +75,7 @@ def test_all_users_pass_against_the_stack(stack: Stack, tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_without_a_stack_it_starts_one_and_stops_it(bundle: Path, stack: Stack, tmp_path: Path) -> None:
     place = {**place_of(stack), "GATEWAY_PORT": "9", "MODEL": "demo", "MODEL_REPOSITORY": str(bundle)}
-    done = run_loadtest(tmp_path, "--users", "4", "--run-time", "5s", "--classes", "upload", "url", "grpc", **place)
+    done = run_loadtest(tmp_path, "--users", "4", "--run-time", "3s", "--classes", "upload", "url", "grpc", **place)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "starting one" in done.stdout
     log = (tmp_path / "data" / "loadtest" / "serve.log").read_text()

@@ -355,6 +355,18 @@ def test_known_pictures_decide_before_any_model(made: Web) -> None:
     assert [entry["name"] for entry in made.client.get("/v1/lists").json()["data"]] == ["good"]
 
 
+def test_each_picture_of_a_request_meets_its_own_list(made: Web) -> None:
+    pictures = {name: png(name) for name in ("red", "green", "blue", "white")}
+    for name, action in (("bad", "block"), ("good", "allow")):
+        made.client.put(f"/v1/lists/{name}", json={"action": action, "kind": "sha256"})
+    made.client.post("/v1/lists/bad/entries", json=[hashlib.sha256(pictures["green"]).hexdigest()])
+    made.client.post("/v1/lists/good/entries", json=[hashlib.sha256(pictures["blue"]).hexdigest()])
+    results = moderate(made, *pictures.values()).json()["results"]
+    assert [result["decision"] for result in results] == ["block", "block", "allow", "block"]
+    kinds = [{e["kind"] for c in result["categories"] for e in c["evidence"]} for result in results]
+    assert kinds == [{"label"}, {"list"}, {"list"}, {"label"}]
+
+
 @pytest.mark.parametrize("web", [{"decision_vectors": True}], indirect=True)
 def test_a_dry_run_over_stored_vectors_needs_neither_picture_nor_model(made: Web) -> None:
     for color in ("red", "green", "blue"):

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway.store.outages import outages_named
-from gateway.store.records import StoreUnavailable
+from gateway.store.records import DatabaseUnusable, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -194,7 +194,7 @@ async def open_engine(database_url: str, *, timeout_s: float, connect_s: float, 
 
     Raises:
         StoreUnavailable: SQLite's file cannot be made or opened.
-        ValueError: neither SQLite nor PostgreSQL, or no file.
+        DatabaseUnusable: neither SQLite nor PostgreSQL, or no file.
     """
     engine = make_engine(database_url, timeout_s=timeout_s, connect_s=connect_s, pool_size=pool_size)
     if engine.url.database and engine.dialect.name == "sqlite":
@@ -213,16 +213,16 @@ def make_engine(database_url: str, *, timeout_s: float, connect_s: float, pool_s
         pool_size: connections, at most.
 
     Raises:
-        ValueError: neither SQLite nor PostgreSQL, or no file.
+        DatabaseUnusable: neither SQLite nor PostgreSQL, or no file.
     """
     scheme, separator, rest = database_url.partition("://")
     if separator and scheme in POSTGRESQL:
         return _postgresql(f"postgresql://{rest}", timeout_s, connect_s, pool_size)
     if separator and (scheme not in SQLITE or not rest.startswith("/")):
-        raise ValueError(f"a database is sqlite:///path, a path, or postgresql://…, not {scheme}://…")
+        raise DatabaseUnusable("a database is sqlite:///path, a path, or postgresql://…")
     path = rest[1:] if separator else database_url
     if not path or path.startswith(":memory:") or "?" in path:
-        raise ValueError("SQLite needs the path of a file, without options")
+        raise DatabaseUnusable("SQLite needs the path of a file, without options")
     return _sqlite(path, timeout_s, pool_size)
 
 

@@ -13,6 +13,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from gateway.store.records import DatabaseUnusable
+
 TIMEOUT_S = 60.0  # for a statement of a migration, and for another process that migrates to finish
 ADVISORY_LOCK = 0x636C6970_6D6F6400  # "clipmod", any number that nothing else in the database uses
 
@@ -33,7 +35,7 @@ async def migrate(engine: AsyncEngine) -> None:
     """Run what is missing, all or none. Nothing is locked or written if nothing is missing.
 
     Raises:
-        ValueError: the tables are those of a newer gateway.
+        DatabaseUnusable: the tables are those of a newer gateway.
     """
     config = Config()
     config.set_main_option("script_location", "gateway.store:migrations")
@@ -45,7 +47,7 @@ async def migrate(engine: AsyncEngine) -> None:
         async with migration_lock(engine) as connection:
             await connection.run_sync(_upgrade, config)
     except CommandError as error:
-        raise ValueError(f"this gateway does not know the database's tables, a newer one does: {error}") from error
+        raise DatabaseUnusable("this gateway does not know the database's tables; a newer one does") from error
 
 
 def _heads(connection: Connection) -> set[str]:

@@ -19,6 +19,10 @@ class StoreUnavailable(Exception):
     """The database cannot be reached, is locked for too long, or is full. The store's only exception for outages."""
 
 
+class DatabaseUnusable(ValueError):
+    """The database is not one that this gateway can use; the text says why, without the address."""
+
+
 @dataclass
 class StaleWrite(Exception):
     """``If-Match`` names another version than the latest; ``latest`` is its number, None where there is none."""
