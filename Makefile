@@ -53,6 +53,7 @@ fuzz: $(VENV)/.dev-installed ## Damaged pictures to a running gateway; FUZZ='--u
 	$(BIN)/python -m scripts.fuzz $(FUZZ)
 
 fuzz-api: $(VENV)/.dev-installed ## Requests made from the OpenAPI text, against a running gateway with a key (CLIP_API_KEY) and a database to throw away
+	@test -n "$$CLIP_API_KEY" || { echo 'fuzz-api: the gateway needs API keys, since its OpenAPI text says so: give one with all roles in CLIP_API_KEY'; exit 2; }
 	$(BIN)/schemathesis run http://127.0.0.1:$(or $(GATEWAY_PORT),8000)/openapi.json --checks all --continue-on-failure --max-examples $(or $(EXAMPLES),500) --header "Authorization: Bearer $$CLIP_API_KEY"
 
 flood: $(VENV)/.dev-installed ## 1,000 uploads of 10 MB at once to the gateway of `make serve`: only 200 and 503, and its memory
