@@ -55,7 +55,7 @@ class DecodeLimits:
         min_side_px: the shorter side, in pixels.
         max_frames: frames in the file.
         sampled_frames: frames decoded and judged at most.
-        timeout_s: seconds for reading the header and decoding all sampled frames.
+        timeout_s: processor seconds for decoding all sampled frames.
         background: colour (red, green, blue) under transparent parts.
         formats: those accepted.
     """

@@ -102,13 +102,13 @@ class DecodePool:
 
         Raises:
             WorkerLost: it ended.
-            GatewayError: it hung, or there is none.
+            GatewayError: there is none.
         """
         most_pixel_bytes = self._most_rows * job.size_px * job.size_px * 3
         worker = await self._borrow()
-        begun = progress_of(worker.pid)
         ending: Ending | None = "abandoned"  # when the client leaves or the deadline passes, we are cancelled
         try:
+            begun = progress_of(worker.pid)
             async with asyncio.timeout(job.limits.timeout_s + GRACE_S):
                 facts, pixels = await worker.ask(order, job.data, most_pixel_bytes)
             outcome, elapsed_s = read_answer(job, facts, pixels)

@@ -98,7 +98,12 @@ class Settings(BaseSettings):
     max_image_frames: int = Field(500, ge=1, description="Frames in a file.")
     sampled_frames: int = Field(16, ge=1, le=60, description="Frames of an animation that are looked at.")
     heic: bool = Field(default=False, description="Accept HEIC, phones' pictures; needs the extra heic.")
-    decode_timeout_s: float = Field(5.0, gt=0, description="Time for decoding one picture.")
+    decode_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        description="Processor time for decoding one picture. A decoder that has not answered a second after as much "
+        "time by the clock is ended: 422 if it hung, 503 if the machine was too busy to let it work.",
+    )
     decode_isolation: bool = Field(
         default=True,
         description="Decode in processes of their own, so that a picture that crashes its decoder fails alone; "
