@@ -68,8 +68,8 @@ format: $(VENV)/.dev-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev-installed ## Images a second: REST beside the encoder alone; BENCH_MODEL=random:ViT-B/32 by default
-	$(BIN)/python -m scripts.bench
+bench: $(VENV)/.dev-installed ## Measure everything and write BENCHMARKS.md; BENCH='text intake --rounds 3', PEERS=1, BENCH_MODEL, PRICE_PER_HOUR
+	$(BIN)/python -m scripts.bench --write $(BENCH)
 
 loadtest: $(VENV)/.dev-installed ## Locust, headless, report in reports/
 	$(BIN)/python -m loadtests.run

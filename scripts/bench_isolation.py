@@ -14,7 +14,6 @@ import io
 import os
 import signal
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -33,7 +32,9 @@ from gateway.decode_pool import DecodePool
 from gateway.decode_threads import DecodeThreads
 from gateway.prepare import Job, Preparer
 from gateway.stopwatch import Stopwatch
-from scripts.bench import machine, photographs, stack
+from scripts.bench.machine import machine
+from scripts.bench.pictures import photographs
+from scripts.bench.stack import stack
 
 SIDE_PX = 224
 SECONDS = 2.0
@@ -186,9 +187,9 @@ def memory() -> None:
         workers = pss_of([*children(gateway), *decoders(gateway)])
         return {"gateway": own, "decoders": workers, "both": own + workers}
 
-    with tempfile.TemporaryDirectory() as folder, stack("demo", "fp32", "cpu", Path(folder)) as (address, _):
+    with stack("demo", "fp32", "cpu") as running:
         gateway = gateway_pid()
-        with httpx2.Client(base_url=address, timeout=120) as client:
+        with httpx2.Client(base_url=running.url, timeout=120) as client:
 
             def ask(_: int) -> int:
                 fields = {"labels": ["a", "b"]}

@@ -19,7 +19,7 @@ import httpx2
 import numpy as np
 from PIL import Image
 
-from scripts.bench import machine
+from scripts.bench.machine import machine
 
 LIST = "bench-lists"
 NOT_LOGGED = "decision_not_logged"

@@ -1,9 +1,4 @@
-"""What moderation costs, in one run: ``python -m scripts.bench_moderation``.
-
-Median latency, one request at a time and alternated, of /v1/classify, of /v1/moderate with one view, with tiles on a
-square and on a 3:1 picture; and the time from the answer of a PUT to the new version deciding in another gateway on the
-same database (DATABASE_URL, SQLite without it). Runs its own stack and a second gateway; prints the machine.
-"""
+"""What moderation costs: requests of each kind one at a time, and how soon a change is in force elsewhere."""
 
 from __future__ import annotations
 
@@ -12,16 +7,16 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx2
 from PIL import Image, ImageDraw
 
-from scripts.bench import FIRST_PORT, ROOT, is_ready, machine, stack
+from scripts.bench.plan import Plan
+from scripts.bench.report import ROOT, Section, Table
+from scripts.bench.stack import FIRST_PORT, is_ready, stack
 
 ROUNDS = 60
 CHANGES = 20
@@ -66,18 +61,18 @@ def live_times(client: httpx2.Client, writer: str, reader: str, file: bytes) -> 
     return found
 
 
-def main() -> None:
-    """Measure and print."""
+def measure(_: Plan) -> Section:
+    """Measure with the demo model, one request at a time, and with a second gateway on the same store."""
     square, wide = picture((480, 480)), picture((960, 320))
-    with tempfile.TemporaryDirectory() as folder, stack("demo", "fp32", "cpu", Path(folder)) as (address, repository):
+    with stack("demo", "fp32", "cpu") as running:
         second = f"http://127.0.0.1:{SECOND_PORT}"
-        settings = {"GATEWAY_PORT": str(SECOND_PORT), "TRITON_GRPC_PORT": str(FIRST_PORT + 2), "LOG_LEVEL": "warning"}
-        settings |= {"MODEL_REPOSITORY": str(repository), "DATA_DIR": str(Path(folder) / "data")}
+        settings = {"GATEWAY_PORT": str(SECOND_PORT), "TRITON_GRPC_PORT": str(running.grpc_port)}
+        settings |= {"MODEL_REPOSITORY": str(running.repository), "DATA_DIR": str(running.data), "LOG_LEVEL": "warning"}
         process = subprocess.Popen([sys.executable, "-m", "gateway"], cwd=ROOT, env={**os.environ, **settings})
         try:
             while not is_ready(second):
                 time.sleep(0.1)
-            with httpx2.Client(base_url=address, timeout=60) as client:
+            with httpx2.Client(base_url=running.url, timeout=60) as client:
                 policy = client.get("/v1/policies/default").json()
                 rules = {"rules": policy["rules"], "views": "full"}
                 client.put("/v1/policies/one-view", json=rules).raise_for_status()
@@ -93,18 +88,14 @@ def main() -> None:
                         "moderate, tiles of 3:1 (6 views)": ask("/v1/moderate", wide),
                     }
                 )
-                times = live_times(client, address, second, square)
+                times = live_times(client, running.url, second, square)
         finally:
             process.terminate()
             process.wait()
-    print(f"\n{machine()}\ndemo model; medians of {ROUNDS} alternated requests, one at a time\n")
-    print("| request | median, ms |\n|---|---|")
-    for name, value in table.items():
-        print(f"| {name} | {value:.1f} |")
-    database = os.environ.get("DATABASE_URL", "sqlite").split(":", 1)[0]
-    print(f"\nPUT to live in a second gateway ({database}): median {statistics.median(times):.2f} s, "
-          f"slowest of {CHANGES} {max(times):.2f} s")  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+    rows = [(name, f"{value:.1f}") for name, value in table.items()]
+    live = f"median {statistics.median(times):.2f} s, slowest of {CHANGES} {max(times):.2f} s"
+    notes = (
+        f"Demo model, {ROUNDS} requests of each kind in turns, one at a time, with httpx2's client.",
+        f"From the answer of a PUT to the first decision by it in a second gateway on the same SQLite: {live}.",
+    )
+    return Section("Moderation", tables=(Table(("request", "median, ms"), tuple(rows)),), notes=notes)

@@ -1,0 +1,217 @@
+"""A load client that costs next to nothing, since it shares the cores with what it measures.
+
+Requests are bytes made beforehand; answers are read for their status and length alone. It speaks just enough HTTP/1.1
+for this gateway and trusts it: a benchmark's client, no user's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a load measured.
+
+    Attributes:
+        latencies_s: of each answer, in the order they came; with arrivals by the clock from the time the request was
+            due, so that a client that falls behind does not hide it.
+        elapsed_s: from the first request to the last answer.
+        client_s: processor seconds that the client itself took.
+        statuses: how many answers had which status.
+    """
+
+    latencies_s: list[float]
+    elapsed_s: float
+    client_s: float
+    statuses: dict[int, int]
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return len(self.latencies_s) / self.elapsed_s
+
+    def percentile(self, share: float) -> float:
+        """Return the latency in seconds that a share (0 to 1) of the answers stayed below."""
+        ordered = sorted(self.latencies_s)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def upload(path: str, pictures: Sequence[bytes], fields: Sequence[tuple[str, str]]) -> bytes:
+    """Return one HTTP request with pictures and form fields, one picture as ``file``, several as ``images``."""
+    boundary = uuid.uuid4().hex
+    parts = [f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode() for name, value in fields]
+    name = "file" if len(pictures) == 1 else "images"
+    for picture in pictures:
+        head = f'Content-Disposition: form-data; name="{name}"; filename="p.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+        parts.append(head.encode() + picture)
+    body = b"".join(b"--" + boundary.encode() + b"\r\n" + part + b"\r\n" for part in parts)
+    body += b"--" + boundary.encode() + b"--\r\n"
+    return _request(path, f"multipart/form-data; boundary={boundary}", body)
+
+
+def posted(path: str, body: bytes) -> bytes:
+    """Return one HTTP request with a JSON body."""
+    return _request(path, "application/json", body)
+
+
+def _request(path: str, kind: str, body: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+class Connection(asyncio.Protocol):
+    """One kept-alive connection: a request, then its answer."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[int] | None = None
+        self._head = b""
+        self._status = 0
+        self._missing = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether another request can be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give an answer that will not come up: status 0."""
+        self._transport = None
+        self._finish(0 if exc is None else -1)
+
+    def ask(self, request: bytes) -> asyncio.Future[int]:
+        """Send a request; the future gives the answer's status, 0 or -1 if the connection ended without one."""
+        assert self._transport is not None  # noqa: S101 - asked only while open
+        self._answer = asyncio.get_running_loop().create_future()
+        self._head, self._missing = b"", 0
+        self._transport.write(request)
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrived."""
+        if self._missing:
+            self._missing -= len(data)
+        else:
+            self._head += data
+            head, end, rest = self._head.partition(b"\r\n\r\n")
+            if not end:
+                return
+            self._status = int(head[9:12])
+            self._missing = _length(head) - len(rest)
+        if self._missing <= 0:
+            self._missing = 0
+            self._finish(self._status)
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _finish(self, status: int) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(status)
+
+
+def _length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0
+
+
+class _Pool:
+    """Connections to one address, and what was measured over them."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._address = (host, port)
+        self._idle: list[Connection] = []
+        self.latencies: list[float] = []
+        self.statuses: dict[int, int] = {}
+
+    async def ask(self, request: bytes, due: float) -> None:
+        """Send one request over an idle connection or a new one; its latency counts from ``due``."""
+        connection = self._idle.pop() if self._idle else Connection()
+        if not connection.open:
+            await asyncio.get_running_loop().create_connection(lambda: connection, *self._address)
+        status = await connection.ask(request)
+        self.latencies.append(time.perf_counter() - due)
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        if connection.open:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+
+
+async def closed_loop(
+    address: tuple[str, int], requests: Sequence[bytes], in_flight: int, seconds: float, warm: int = 8
+) -> Load:
+    """Keep a number of requests in flight for some seconds.
+
+    Args:
+        address: host and port.
+        requests: sent in turn.
+        in_flight: at a time.
+        seconds: after which no further request is sent; the answers still due are waited for and counted.
+        warm: requests sent beforehand and not counted.
+    """
+    pool = _Pool(*address)
+    await asyncio.gather(*(pool.ask(requests[n % len(requests)], 0.0) for n in range(min(warm, in_flight))))
+    pool.latencies.clear()
+    pool.statuses.clear()
+    start, used = time.perf_counter(), time.process_time()
+
+    async def worker(number: int) -> None:
+        while (now := time.perf_counter()) < start + seconds:
+            await pool.ask(requests[number % len(requests)], now)
+            number += in_flight
+
+    await asyncio.gather(*(worker(number) for number in range(in_flight)))
+    load = Load(pool.latencies, time.perf_counter() - start, time.process_time() - used, pool.statuses)
+    pool.close()
+    return load
+
+
+async def open_loop(
+    address: tuple[str, int], requests: Sequence[bytes], per_second: float, seconds: float, *, poisson: bool = False
+) -> Load:
+    """Send requests by the clock, however long the answers take.
+
+    Args:
+        address: host and port.
+        requests: sent in turn.
+        per_second: requests that become due each second.
+        seconds: for how long.
+        poisson: exponential gaps (the same at every run) in place of even ones.
+    """
+    dice = random.Random(20261121)  # noqa: S311 - arrivals, no secret
+    due, when = [], 0.0
+    while when < seconds:
+        due.append(when)
+        when += dice.expovariate(per_second) if poisson else 1 / per_second
+    pool = _Pool(*address)
+    await pool.ask(requests[0], 0.0)
+    pool.latencies.clear()
+    pool.statuses.clear()
+    start, used = time.perf_counter(), time.process_time()
+    asked = []
+    for number, moment in enumerate(due):
+        await asyncio.sleep(start + moment - time.perf_counter())
+        asked.append(asyncio.create_task(pool.ask(requests[number % len(requests)], start + moment)))
+    await asyncio.gather(*asked)
+    load = Load(pool.latencies, time.perf_counter() - start, time.process_time() - used, pool.statuses)
+    pool.close()
+    return load
