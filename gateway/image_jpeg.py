@@ -21,8 +21,12 @@ _CUT = "This JPEG is cut short or its markers are broken; send the complete file
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _STANDALONE = frozenset({0x01, _SOI, *range(0xD0, 0xD8)})  # TEM, SOI and RST0-7 have no length
 
-_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
-"""A marker inside or behind entropy-coded data, where 0xFF is stuffed with 0x00 or starts a restart (T.81 B.1)."""
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A marker inside or behind entropy-coded data, where 0xFF is stuffed with 0x00 or starts a restart (T.81 B.1).
+
+Of fill bytes (B.1.1.2, any number of 0xFF before a marker) it finds the last, so that nothing is looked at twice: with
+``\\xff+`` a long run of them takes the square of its length, and the search cannot leap from one 0xFF to the next.
+"""
 
 MAX_SEGMENTS = 4096
 """An ICC profile or extended XMP needs hundreds; hundreds of thousands are an attack on parsers."""

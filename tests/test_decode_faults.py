@@ -116,6 +116,16 @@ def test_12_headers_of_damaged_files_give_errors_of_ours_only(kind: str) -> None
             continue
 
 
+def test_fill_bytes_are_passed_over_once() -> None:
+    """8 MB of 0xFF, of which any number may precede a marker: reading them takes milliseconds, not the time squared."""
+    fill, scan = b"\xff" * 8_000_000, JPEG.index(b"\xff\xda")
+    assert code_of(JPEG[:2] + fill) == "image_corrupt"
+    assert code_of(JPEG + fill) == "ok"
+    assert decode(JPEG[:scan] + fill + JPEG[scan:]) == replace(
+        decode(JPEG), sha256=decode(JPEG[:scan] + fill + JPEG[scan:]).sha256
+    )
+
+
 def test_43_mpo_is_its_first_picture() -> None:
     assert decode(make.mpo()) == replace(decode(make.mpo()), format="jpeg", frames=1, frames_analyzed=1)
 
