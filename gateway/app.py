@@ -32,7 +32,7 @@ from gateway.intake import Intake
 from gateway.key_watch import KeyWatch
 from gateway.known_watch import KnownWatch
 from gateway.labels import LabelRules
-from gateway.limits import Admission, Budgets, MemoryBudget
+from gateway.limits import Admission, BodyLimits, Budgets, MemoryBudget
 from gateway.moderation import LogRules, Moderator
 from gateway.perceptual import load_hasher
 from gateway.pipeline import Pipeline, PipelineLimits
@@ -216,10 +216,7 @@ async def lifespan(
             pipeline_limits(settings, manifest),
             threads,
             decoders,
-            Budgets(
-                views=MemoryBudget(settings.view_memory_mib * MIB),
-                decode=MemoryBudget(settings.decode_memory_mib * MIB),
-            ),
+            Budgets(MemoryBudget(settings.view_memory_mib * MIB), MemoryBudget(settings.decode_memory_mib * MIB)),
             metrics,
         )
         log_rules = LogRules(settings.decision_log, settings.decision_vectors, settings.decision_log_required)
@@ -229,7 +226,11 @@ async def lifespan(
             decoders=decoders,
             text=text,
             health=encoder,
-            admission=Admission(settings.max_requests_in_flight, settings.max_bytes_in_flight, metrics.in_flight.set),
+            admission=Admission(
+                settings.max_requests_in_flight,
+                BodyLimits(settings.max_bytes_in_flight, settings.upload_room_mib * MIB, settings.upload_wait_s),
+                metrics.in_flight.set,
+            ),
             metrics=metrics,
             body_rules=BodyRules(
                 settings.max_body_bytes, settings.max_json_bytes, settings.max_images, settings.body_timeout_s

@@ -18,6 +18,7 @@ from typing import Final
 
 from gateway.decode_answer import MOST_FACTS_BYTES
 from gateway.decode_worker import ACCEPTED, ANSWER_HEAD, JOB_HEAD, READY, READY_WITH_LANDLOCK
+from gateway.prepare import Taken
 
 START_TIMEOUT_S: Final = 30.0
 """For loading the libraries, which takes a quarter of a second, on a machine that is very busy."""
@@ -109,13 +110,14 @@ class Worker:
 
         loop.add_reader(self._handle, ended)
 
-    async def ask(self, order: bytes, data: bytes, most_pixel_bytes: int) -> tuple[bytes, bytearray]:
+    async def ask(self, order: bytes, data: bytes, most_pixel_bytes: int, taken: Taken) -> tuple[bytes, bytearray]:
         """Give it a job; return its facts and pixels.
 
         Args:
             order: the pickled job.
             data: the picture.
             most_pixel_bytes: more is not read.
+            taken: called when it has the picture.
 
         Raises:
             WorkerLost: it ended or said what it must not.
@@ -127,6 +129,7 @@ class Worker:
             await loop.sock_sendall(self._connection, JOB_HEAD.pack(len(order), len(data)) + order)
             await loop.sock_sendall(self._connection, data)
             accepted = await self._receive(1) == ACCEPTED
+            taken()
             facts_bytes, pixel_bytes = ANSWER_HEAD.unpack(await self._receive(ANSWER_HEAD.size))
             if not accepted or facts_bytes > MOST_FACTS_BYTES or pixel_bytes > most_pixel_bytes:
                 raise WorkerLost(blamed=True)

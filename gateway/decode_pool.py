@@ -20,7 +20,7 @@ from gateway.decode_answer import AnswerRefused, DecoderBug, read_answer
 from gateway.decode_forker import Forker, Progress, Worker, WorkerLost, WorkerNotStarted, progress_of
 from gateway.errors import DecodersUnavailable, GatewayError, ImageUndecodable, InternalError, Overloaded
 from gateway.image_guard import too_slow
-from gateway.prepare import Job, Prepared
+from gateway.prepare import Job, Prepared, Taken, untold
 from gateway.stopwatch import Stopwatch
 from gateway.traces import as_trace
 
@@ -66,7 +66,7 @@ class DecodePool:
         """Whether there are workers, or will be in a moment."""
         return bool(self._workers) or not self._failing
 
-    async def prepare(self, job: Job, watch: Stopwatch) -> Prepared:
+    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
         """See ``Preparer.prepare``.
 
         Raises:
@@ -77,7 +77,7 @@ class DecodePool:
         order = pickle.dumps(replace(job, data=b""))
         for _ in range(self._attempts):
             try:
-                outcome = await self._ask(job, order, watch)
+                outcome = await self._ask(job, order, watch, taken)
             except WorkerLost as lost:
                 if not lost.blamed:  # another one is asked
                     continue
@@ -97,7 +97,7 @@ class DecodePool:
         await asyncio.get_running_loop().run_in_executor(self._starter, self._forker.close)
         self._starter.shutdown()
 
-    async def _ask(self, job: Job, order: bytes, watch: Stopwatch) -> Prepared | GatewayError:
+    async def _ask(self, job: Job, order: bytes, watch: Stopwatch, taken: Taken) -> Prepared | GatewayError:
         """Have one worker do the job.
 
         Raises:
@@ -110,7 +110,7 @@ class DecodePool:
         try:
             begun = progress_of(worker.pid)
             async with asyncio.timeout(job.limits.timeout_s + GRACE_S):
-                facts, pixels = await worker.ask(order, job.data, most_pixel_bytes)
+                facts, pixels = await worker.ask(order, job.data, most_pixel_bytes, taken)
             outcome, elapsed_s = read_answer(job, facts, pixels)
             watch.add(elapsed_s)
             ending = "recycled" if worker.served >= RECYCLED_AFTER else None

@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import Executor
 
 from gateway.perceptual import PerceptualHasher
-from gateway.prepare import Job, Prepared, prepare
+from gateway.prepare import Job, Prepared, Taken, prepare, untold
 from gateway.stopwatch import Stopwatch
 
 
@@ -24,7 +24,7 @@ class DecodeThreads:
         self._threads = threads
         self._fingerprint = fingerprint
 
-    async def prepare(self, job: Job, watch: Stopwatch) -> Prepared:
+    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:  # noqa: ARG002 - its bytes stay
         """See ``Preparer.prepare``."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, prepare, job, watch, self._fingerprint)

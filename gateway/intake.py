@@ -15,18 +15,49 @@ DATA_URI = "data:"
 LARGE_CHARS = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+GiveBack = Callable[[int], None]
+
+
+def uncounted(_: int) -> None:
+    """Give back bytes that nobody counted."""
+
+
+@dataclass(slots=True)
 class Upload:
-    """Bytes that came with the request."""
+    """Bytes that came with the request, until they are done with.
+
+    Attributes:
+        data: emptied then.
+        give_back: told how many bytes are held no more.
+    """
 
     data: bytes
+    give_back: GiveBack = uncounted
+
+    def drop(self) -> None:
+        """Let go of the bytes."""
+        held, self.data = len(self.data), b""
+        self.give_back(held)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Base64:
-    """Base64 text, plain or as a ``data:`` URI."""
+    """Base64 text, plain or as a ``data:`` URI, until it is done with.
+
+    Attributes:
+        text: emptied then.
+        weight: bytes held for a character.
+        give_back: told how many bytes are held no more.
+    """
 
     text: str
+    weight: int = 0
+    give_back: GiveBack = uncounted
+
+    def drop(self) -> None:
+        """Let go of the text."""
+        held, self.text = len(self.text), ""
+        self.give_back(held * self.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +105,15 @@ class Intake:
             Overloaded: too many pictures of URLs are being worked on.
         """
         async with self._fetch_room() if isinstance(source, Url) else nullcontext():
-            yield
+            try:
+                yield
+            finally:
+                self.drop(source)
+
+    def drop(self, source: Source) -> None:
+        """Let go of what came with the request: the picture has been taken over by who decodes it."""
+        if not isinstance(source, Url):
+            source.drop()
 
     async def read(self, source: Source) -> bytes:
         """Return the picture's bytes.

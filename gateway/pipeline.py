@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import structlog
@@ -241,7 +242,7 @@ class Pipeline:
         view_bytes = squares * self._limits.image_size_px**2 * VIEW_BYTES
         await held.enter_async_context(self._budgets.views.hold(view_bytes, deadline))
         async with self._budgets.decode.hold(header.decode_bytes, deadline):
-            return await self._preparer.prepare(job, watch)
+            return await self._preparer.prepare(job, watch, partial(self._intake.drop, image.source))
 
     def _frames_each(self, images: int, rules: frozenset[ViewRule]) -> int:
         """Return how many frames of each picture are looked at.

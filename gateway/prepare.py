@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,6 +56,13 @@ class Prepared:
     fingerprints: tuple[PerceptualHash, ...]
 
 
+Taken = Callable[[], None]
+
+
+def untold() -> None:
+    """Be nobody who wants to know when a picture's bytes are taken."""
+
+
 class Stage(Protocol):
     """What a worker runs: ``prepare``, or a test's stand-in for it."""
 
@@ -71,8 +79,10 @@ class Preparer(Protocol):
         """Whether pictures can be prepared now."""
         ...
 
-    async def prepare(self, job: Job, watch: Stopwatch) -> Prepared:
+    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
         """Return the picture ready for the model; the watch gets the time of each stage.
+
+        ``taken`` is called when a decoder has the picture's bytes, so that they need not be counted any more.
 
         Raises:
             GatewayError: the picture's fault, or the service's.

@@ -80,6 +80,15 @@ class Settings(BaseSettings):
         ge=MIB,
         description="Body bytes held at a time, JSON counted three times; one more gets 503.",
     )
+    upload_room_mib: int = Field(
+        32,
+        ge=1,
+        description="Bodies being read or waiting to be decoded, MiB; further ones wait unread. A client that sends "
+        "less than 4 MiB a second is read beside them.",
+    )
+    upload_wait_s: float = Field(
+        10.0, ge=0, le=600, description="How long an upload may wait for its turn to be read; then it gets 503."
+    )
 
     max_images: int = Field(32, ge=1, le=1024, description="Pictures in a request.")
     max_inferences: int = Field(64, ge=1, le=4096, description="Views and frames of a request that are encoded.")

@@ -39,6 +39,7 @@ def ceiling_mib(settings: Settings) -> float:
         BASE_MIB
         + settings.text_cache_mib
         + settings.max_bytes_in_flight / MIB
+        + settings.effective_decode_workers * settings.max_image_bytes / MIB
         + settings.decode_memory_mib
         + settings.view_memory_mib
         + settings.fetch_concurrency * settings.max_image_bytes / MIB

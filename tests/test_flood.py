@@ -21,6 +21,7 @@ from tests.gateways import more_gateways
 COUNT = 60
 LIMITS = {
     "MAX_BYTES_IN_FLIGHT": str(64 * MIB),
+    "UPLOAD_WAIT_S": "0.5",
     "DECODE_MEMORY_MIB": "128",
     "VIEW_MEMORY_MIB": "16",
     "FETCH_CONCURRENCY": "1",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from gateway.errors import GatewayError, MultipartMalformed
-from gateway.limits import Admission
+from gateway.limits import Admission, BodyLimits
 from gateway.routes.body import BodyRules, RawBody, read_body
 from gateway.routes.classify import read_question
 from gateway.routes.multipart import MultipartReader, Part
@@ -143,7 +143,7 @@ class Sent:
 
 def outcome_of(sent: Sent) -> RawBody | str:
     """Read a body and the question in it."""
-    admission = Admission(1, 1_000_000, lambda _: None)
+    admission = Admission(1, BodyLimits(1_000_000, 1_000_000, 1.0), lambda _: None)
     try:
         with admission.request() as reservation:
             body = asyncio.run(read_body(sent.request, RULES, reservation))

@@ -23,7 +23,8 @@ from gateway.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from gateway.limits import Reservation
+from gateway.intake import GiveBack
+from gateway.limits import Pace, Reservation
 from gateway.routes.multipart import MultipartReader, Part
 from gateway.routes.strict_json import parse_object
 
@@ -34,9 +35,11 @@ SHOWN_ERRORS = 3
 INTERNAL_STEPS = frozenset({"EmbeddingInput", "query", "path", "body"})  # of pydantic's and FastAPI's own
 LARGE_BYTES = 1 << 18
 PATTERNS: Mapping[str, str] = {REFERENCE_PATTERN: "must be a name in lower case, or name@version"}
-JSON_WEIGHT = 3  # the body, its text and its values; later the base64 text, the same without blanks, and the pictures
+JSON_WEIGHT = 3  # the body, its text and its values
+KEPT_JSON_WEIGHT = 2  # later the base64 text and the same without blanks, or the picture
 WIDE_JSON_WEIGHT = 6  # Python's text takes four bytes a character if one of them is beyond U+FFFF
 GRACE = 1 / 2  # of the time for a body: a busy server reads late, and that is not the client's fault
+UNDECLARED_BYTES = 1 << 20  # room for a body of unknown length; what is beyond counts as a slow client's
 LENGTH_DIGITS = 19  # more do not fit into 64 bits, and the server refuses them before
 BODY_CUT = "body_cut"  # in the request's state: the connection ended before the body did
 
@@ -53,10 +56,14 @@ class BodyRules:
 
 @dataclass(frozen=True, slots=True)
 class RawBody:
-    """A body taken apart, nothing checked but its form: a JSON object, or the parts of a multipart form."""
+    """A body taken apart, nothing checked but its form: a JSON object, or the parts of a multipart form.
+
+    ``give_back`` is told how many of its bytes are held no more.
+    """
 
     json: dict[str, Any] | None
     parts: tuple[Part, ...]
+    give_back: GiveBack
 
 
 async def read_body(request: Request, rules: BodyRules, reservation: Reservation) -> RawBody:
@@ -73,12 +80,12 @@ async def read_body(request: Request, rules: BodyRules, reservation: Reservation
     if kind not in {b"application/json", b"multipart/form-data"}:
         raise UnsupportedMediaType("Send application/json or multipart/form-data.")
     if kind == b"application/json":
-        body = RawBody(await _read_json(request, rules, reservation), ())
+        body = RawBody(await _read_json(request, rules, reservation), (), reservation.give_back)
     else:
         reader = MultipartReader(options.get(b"boundary"))
         try:
             await _receive(request, rules, reservation, reader.feed)
-            body = RawBody(None, tuple(reader.parts()))
+            body = RawBody(None, tuple(reader.parts()), reservation.give_back)
         finally:
             reader.close()
     reservation.begin()
@@ -104,10 +111,10 @@ async def read_plain(request: Request, rules: BodyRules, reservation: Reservatio
 async def _receive(
     request: Request, rules: BodyRules, reservation: Reservation, take: Callable[[bytes], None], weight: int = 1
 ) -> None:
-    """Hand on the body piece by piece under its caps; a declared length is reserved before anything is read.
+    """Hand on the body piece by piece under its caps; before anything is read, its turn is waited for.
 
     A client has ``timeout_s`` for the whole, and has to be on course for that: behind a declared length by more than
-    GRACE of the time, it is given up early, so that nobody holds room for much by sending little.
+    GRACE of the time, it is given up early, so that nobody holds much by sending little.
 
     Args:
         request: whose body.
@@ -119,8 +126,10 @@ async def _receive(
     declared = _declared(request)
     if declared > rules.max_body_bytes:
         raise _too_large(rules)
+    await reservation.enter_room((declared or min(UNDECLARED_BYTES, rules.max_body_bytes)) * weight)
     reservation.grow_to(declared * weight)
     total, begun_s = 0, asyncio.get_running_loop().time()
+    pace = Pace(reservation)
     try:
         async with asyncio.timeout(rules.timeout_s * (GRACE if declared else 1)) as scope:
             async for chunk in request.stream():
@@ -128,11 +137,15 @@ async def _receive(
                 if total > rules.max_body_bytes:
                     raise _too_large(rules)
                 reservation.grow_to(total * weight)
+                pace.received_bytes = total
                 take(chunk)
                 if declared:
                     scope.reschedule(begun_s + rules.timeout_s * min(1.0, GRACE + total / declared))
     except TimeoutError:
         raise RequestTimeout(f"The body was not all sent within {rules.timeout_s:g} s, nor in time for that.") from None
+    finally:
+        pace.end()
+    reservation.leave_room(but=total * weight)
 
 
 def _declared(request: Request) -> int:
@@ -155,6 +168,7 @@ async def _read_json(request: Request, rules: BodyRules, reservation: Reservatio
         parsed = await asyncio.to_thread(parse_object, body, rules.max_json_bytes)
     else:
         parsed = parse_object(body, rules.max_json_bytes)
+    reservation.give_back(len(body) * (JSON_WEIGHT - KEPT_JSON_WEIGHT))
     pictures = sum(len(text) for text in _base64_texts(parsed))
     if len(body) - pictures > rules.max_json_bytes:
         raise PayloadTooLarge(f"Without its base64 images the JSON is over {rules.max_json_bytes} bytes.")

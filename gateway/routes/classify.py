@@ -54,8 +54,7 @@ async def classify(request: Request) -> Response:
     services: Services = request.state.services
     start = time.perf_counter()
     with services.admission.request() as reservation:
-        body = await read_body(request, services.body_rules, reservation)
-        fields, images = read_question(body, services.body_rules)
+        fields, images = read_question(await read_body(request, services.body_rules, reservation), services.body_rules)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         watch = Stopwatch()

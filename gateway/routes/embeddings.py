@@ -14,9 +14,9 @@ from starlette.requests import Request
 from gateway.concurrency import all_of
 from gateway.deadline import Deadline
 from gateway.errors import InvalidRequest, UnsupportedMediaType
-from gateway.intake import Base64, ImageRequest, Url
+from gateway.intake import Base64, GiveBack, ImageRequest, Url
 from gateway.labels import LabelRules, check_words
-from gateway.routes.body import read_body, validated
+from gateway.routes.body import KEPT_JSON_WEIGHT, read_body, validated
 from gateway.routes.leaving import unless_client_leaves
 from gateway.routes.openapi import request_body
 from gateway.routes.services import Services
@@ -46,7 +46,7 @@ async def embeddings(request: Request) -> Response:
             raise UnsupportedMediaType("Send application/json here; pictures go in as url or base64.")
         fields = validated(EmbeddingsBody, body.json)
         inputs = [fields.input] if isinstance(fields.input, str) else fields.input
-        texts, images = apart(inputs, services)
+        texts, images = apart(inputs, services, body.give_back)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         vectors = await unless_client_leaves(request, embed(texts, images, services, deadline))
@@ -64,7 +64,7 @@ async def embeddings(request: Request) -> Response:
 
 
 def apart(
-    inputs: list[str | EmbeddingInput] | list[str], services: Services
+    inputs: list[str | EmbeddingInput] | list[str], services: Services, give_back: GiveBack
 ) -> tuple[dict[int, str], dict[int, ImageRequest]]:
     """Return texts and pictures by their position in the input.
 
@@ -80,7 +80,7 @@ def apart(
         elif item.text is not None:
             texts[index] = item.text
         elif item.image is not None:
-            images[index] = image_request(item.image)
+            images[index] = image_request(item.image, give_back)
     if not inputs:
         raise InvalidRequest("Field “input” needs at least one text or image.")
     if len(images) > services.body_rules.max_images:
@@ -92,9 +92,11 @@ def apart(
     return texts, images
 
 
-def image_request(image: EmbeddingImage) -> ImageRequest:
+def image_request(image: EmbeddingImage, give_back: GiveBack) -> ImageRequest:
     """Return the picture that an input names."""
-    return ImageRequest(Base64(image.base64) if image.base64 is not None else Url(image.url or ""))
+    if image.base64 is not None:
+        return ImageRequest(Base64(image.base64, KEPT_JSON_WEIGHT, give_back))
+    return ImageRequest(Url(image.url or ""))
 
 
 async def embed(

@@ -14,10 +14,10 @@ from starlette.requests import Request
 from gateway.classifiers import split_reference
 from gateway.deadline import Deadline
 from gateway.errors import InvalidRequest, NotFound, TextNotSupported, UnsupportedMediaType
-from gateway.intake import Base64, ImageRequest, Url
+from gateway.intake import Base64, GiveBack, ImageRequest, Url
 from gateway.policy import OPENAI_CATEGORIES, STRICTNESS
 from gateway.routes.access import key_name
-from gateway.routes.body import read_body, validated
+from gateway.routes.body import KEPT_JSON_WEIGHT, read_body, validated
 from gateway.routes.classify import raise_if_all_failed
 from gateway.routes.leaving import unless_client_leaves
 from gateway.routes.openapi import request_body
@@ -117,7 +117,7 @@ async def answer(request: Request, services: Services) -> dict[str, Any]:
         if body.json is None:
             raise UnsupportedMediaType("Send application/json.")
         asked = validated(ModerationsBody, body.json)
-        images = pictures(asked, services)
+        images = pictures(asked, services, body.give_back)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         name = asked.model or DEFAULT_POLICY
@@ -161,7 +161,7 @@ def named(reference: str) -> str:
     return reference
 
 
-def pictures(asked: ModerationsBody, services: Services) -> list[ImageRequest]:
+def pictures(asked: ModerationsBody, services: Services, give_back: GiveBack) -> list[ImageRequest]:
     """Return the pictures of the input.
 
     Raises:
@@ -179,7 +179,9 @@ def pictures(asked: ModerationsBody, services: Services) -> list[ImageRequest]:
         raise InvalidRequest(f"{len(found)} images given; at most {services.moderations.max_images} are accepted.")
     return [
         ImageRequest(
-            Base64(part.image_url.url) if part.image_url.url[:5].lower() == "data:" else Url(part.image_url.url)
+            Base64(part.image_url.url, KEPT_JSON_WEIGHT, give_back)
+            if part.image_url.url[:5].lower() == "data:"
+            else Url(part.image_url.url)
         )
         for part in found
     ]

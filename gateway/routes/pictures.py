@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from gateway.errors import InvalidRequest
-from gateway.intake import Base64, ImageRequest, Upload, Url
-from gateway.routes.body import BodyRules, RawBody, form_fields, validated
+from gateway.intake import Base64, GiveBack, ImageRequest, Upload, Url, uncounted
+from gateway.routes.body import KEPT_JSON_WEIGHT, BodyRules, RawBody, form_fields, validated
 from gateway.schemas.requests import ImageIn
 
 J = TypeVar("J", bound=BaseModel)
@@ -20,6 +20,8 @@ def read_fields(
     body: RawBody, rules: BodyRules, json_model: type[J], form_model: type[F], lists: frozenset[str]
 ) -> tuple[Any, list[ImageRequest]]:
     """Return the checked fields and the pictures: ``images`` of JSON, ``file`` and ``url`` of a form.
+
+    The pictures are handed over: neither the fields nor, if the caller forgets it, the body keeps their bytes.
 
     Args:
         body: as read.
@@ -33,10 +35,11 @@ def read_fields(
     """
     if body.json is not None:
         fields: Any = validated(json_model, body.json)
-        images = [image_request(image) for image in fields.images]
+        images = [image_request(image, body.give_back) for image in fields.images]
+        fields.images.clear()
     else:
         fields = validated(form_model, form_fields(body.parts, lists, FILES, rules.max_json_bytes))
-        images = [ImageRequest(Upload(part.content)) for part in body.parts if part.name in FILES]
+        images = [ImageRequest(Upload(part.content, body.give_back)) for part in body.parts if part.name in FILES]
         images += [ImageRequest(Url(url)) for url in fields.url]
     if not images:
         raise InvalidRequest("No image given: send file parts, url fields, or “images” in JSON.")
@@ -45,8 +48,8 @@ def read_fields(
     return fields, images
 
 
-def image_request(image: ImageIn) -> ImageRequest:
-    """Return the picture that a JSON entry names."""
+def image_request(image: ImageIn, give_back: GiveBack = uncounted) -> ImageRequest:
+    """Return the picture that a JSON entry names; ``give_back`` is told when its text is held no more."""
     if image.base64 is not None:
-        return ImageRequest(Base64(image.base64), image.id)
+        return ImageRequest(Base64(image.base64, KEPT_JSON_WEIGHT, give_back), image.id)
     return ImageRequest(Url(image.url or ""), image.id)
