@@ -6,10 +6,10 @@ import argparse
 import contextlib
 import http.client
 import os
+import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -174,16 +174,21 @@ def drain_s(environment: Mapping[str, str]) -> float:
 
 
 class StopSignals:
-    """Counts SIGTERM and SIGINT: the first asks to stop, a second one to hurry."""
+    """Counts SIGTERM and SIGINT: the first asks to stop, a second one to hurry.
+
+    A pipe wakes who waits. An event would not do: its lock may be held by the very code that the handler interrupts,
+    and then the handler waits for ever.
+    """
 
     def __init__(self) -> None:
         self._count = 0
-        self._event = threading.Event()
+        self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def __call__(self, *_: object) -> None:
         """Take a signal, as its handler."""
         self._count += 1
-        self._event.set()
+        with contextlib.suppress(BlockingIOError):  # full: whoever reads has long been woken
+            os.write(self._wake, b".")
 
     def stopped(self) -> bool:
         """Tell whether one came."""
@@ -195,7 +200,13 @@ class StopSignals:
 
     def wait(self, seconds: float) -> bool:
         """Sleep, but not past a signal; tell whether one came."""
-        return self._event.wait(seconds)
+        select.select([self._woken], [], [], seconds)
+        return self.stopped()
+
+    def close(self) -> None:
+        """Give up the pipe."""
+        os.close(self._woken)
+        os.close(self._wake)
 
 
 @contextmanager
@@ -208,6 +219,7 @@ def stop_signals() -> Iterator[StopSignals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        caught.close()
 
 
 def export_if_needed(stack: Stack, signals: StopSignals) -> None:
