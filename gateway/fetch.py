@@ -260,4 +260,4 @@ class Fetcher:
 
 def _check_signature(body: bytearray, formats: Formats) -> None:
     if sniff(bytes(body[:SIGNATURE_BYTES])) not in formats:
-        raise SourceNotImage(f"The image URL does not give a picture; {accepted_words(formats)} are accepted.")
+        raise SourceNotImage(f"The image URL does not give a picture; it has to be {accepted_words(formats)}.")

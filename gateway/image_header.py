@@ -91,9 +91,9 @@ class ImageHeader:
 
 
 def accepted_words(formats: Formats) -> str:
-    """Return an allow-list in words, for error details."""
+    """Return an allow-list in words, for error details: one of these is to be sent."""
     *first, last = (words for name, words in _IN_WORDS.items() if name in formats)
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def sniff(data: bytes) -> ImageFormat | None:

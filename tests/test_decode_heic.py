@@ -341,8 +341,8 @@ def test_avif_stays_avif() -> None:
 def test_accepted_formats(heif: Any) -> None:
     assert accepted_formats(heic=False) == ALWAYS_ACCEPTED
     assert accepted_formats(heic=True) == WITH_HEIC
-    assert accepted_words(ALWAYS_ACCEPTED) == "JPEG, PNG, WebP, GIF and AVIF"
-    assert accepted_words(WITH_HEIC) == "JPEG, PNG, WebP, GIF, AVIF and HEIC"
+    assert accepted_words(ALWAYS_ACCEPTED) == "JPEG, PNG, WebP, GIF or AVIF"
+    assert accepted_words(WITH_HEIC) == "JPEG, PNG, WebP, GIF, AVIF or HEIC"
     assert plugin_of("heic") is heif.HeifImageFile
 
 
@@ -350,7 +350,7 @@ def test_the_setting_reaches_fetching(heif: Any) -> None:
     body = bytearray(heic(heif, gradient(64, 64)))
     assert Settings().heic is False
     _check_signature(body, fetch_limits(Settings(heic=True)).formats)
-    with pytest.raises(SourceNotImage, match="GIF and AVIF are accepted"):
+    with pytest.raises(SourceNotImage, match="it has to be JPEG, PNG, WebP, GIF or AVIF"):
         _check_signature(body, fetch_limits(Settings()).formats)
 
 
