@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -308,6 +309,42 @@ def test_the_log_can_be_switched_off(made: Web) -> None:
     result = moderate(made).json()["results"][0]
     assert (result["decision"], result["decision_id"]) == ("block", None)
     assert made.client.get("/v1/decisions").json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    "web",
+    [{"store_timeout_s": 0.3}, {"store_timeout_s": 0.3, "decision_log_required": True}],
+    indirect=True,
+    ids=["optional", "required"],
+)
+def test_a_decision_that_cannot_be_logged(made: Web, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """By default it is given with a warning and no id; where the log is required it is not given, at any endpoint."""
+    required = request.node.callspec.id == "required"
+    image = {"url": "data:image/png;base64," + b64(png())["base64"]}
+    flagging = {"model": "strict", "input": [{"type": "image_url", "image_url": image}]}
+    with sqlite3.connect(tmp_path / "data" / "gateway.sqlite", isolation_level=None) as held:
+        held.execute("BEGIN IMMEDIATE")  # another process writes, and does not come to an end
+        decided, flagged = moderate(made), made.client.post("/v1/moderations", json=flagging)
+        unreadable = moderate(made, b"nothing")
+        held.execute("ROLLBACK")
+    held.close()
+    if required:
+        is_problem(decided, 503, "storage_unavailable")
+        assert (flagged.status_code, flagged.json()["error"]["code"]) == (503, "storage_unavailable")
+        for answer in (decided, flagged):
+            assert not {"results", "decision", "flagged"} & set(answer.json())
+    else:
+        (result,) = decided.json()["results"]
+        assert (result["decision"], result["decision_id"]) == ("block", None)
+        assert "decision_not_logged" in result["warnings"]
+        assert flagged.json()["results"][0]["flagged"] is True
+    is_problem(unreadable, 415, "unsupported_image")  # there is no decision to log
+    for _ in range(300):  # the store takes writes again, and the log notices by itself
+        if not made.client.get("/readyz").json()["degraded"]:
+            break
+        time.sleep(0.02)
+    assert moderate(made).json()["results"][0]["decision_id"]
+    assert len(made.client.get("/v1/decisions").json()["data"]) == 1, "nothing of what failed was written"
 
 
 def test_a_failed_picture_has_no_verdict_and_no_row(made: Web) -> None:
