@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import grpc
 import numpy as np
 import numpy.typing as npt
-import tritonclient.grpc.aio as triton
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from tritonclient.grpc import service_pb2 as messages
 
 from gateway.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
 from gateway.concurrency import all_of
@@ -19,6 +20,9 @@ from gateway.retries import RetryBudget
 
 OUTPUT_NAME = "embedding__0"
 RETRY_AFTER_S = 1
+SERVICE = "/inference.GRPCInferenceService/"
+DATA_TYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.int64): "INT64"}
+RAW_INPUT_TAG = bytes([messages.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | 2])  # 2: bytes behind a length
 
 # A Triton that comes back is found within a second: gRPC's own back-off grows to two minutes.
 CHANNEL_OPTIONS = [
@@ -37,7 +41,6 @@ BROKEN_CONNECTION = ("Socket closed", "Connection reset", "Broken pipe", "GOAWAY
 NOT_SERVED = ("unknown model", "Stub process", "is not ready", "has no available versions")
 
 Vectors = npt.NDArray[np.float32]
-T = TypeVar("T")
 
 
 class Encoder(Protocol):
@@ -75,6 +78,9 @@ class Encoder(Protocol):
 class TritonEncoder:
     """The encoder on a Triton server, over one gRPC channel.
 
+    A tensor is copied once, into the message that goes out: messages are put together here around it, since through
+    protobuf's own classes it is copied twice more.
+
     Nothing is asked twice but what was under way on a connection that broke: the answer is lost, an inference changes
     nothing, and behind the address another server may stand already. Once, within the deadline, within a budget. What
     Triton itself refused (a full queue, a model that is not there) is never asked again: that would add to the load.
@@ -86,7 +92,11 @@ class TritonEncoder:
     """
 
     def __init__(self, address: str, manifest: Manifest, observe_batch: Callable[[str, int], None]) -> None:
-        self._client = triton.InferenceServerClient(address, channel_args=CHANNEL_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        # Bytes go in and come out: no serializers.
+        self._model_infer = self._channel.unary_unary(SERVICE + "ModelInfer")
+        self._model_config = self._channel.unary_unary(SERVICE + "ModelConfig")
+        self._configs: dict[str, tuple[bytes, Mapping[str, str]]] = {}  # by model: the latest answer, and what it says
         self._manifest = manifest
         self._observe_batch = observe_batch
         self._budget = RetryBudget()
@@ -101,18 +111,21 @@ class TritonEncoder:
 
     async def served_parameters(self, deadline: Deadline) -> Mapping[str, Mapping[str, str]]:
         """See ``Encoder.served_parameters``."""
-        found = {}
-        for model in (IMAGE_MODEL, TEXT_MODEL):
-            answer = await self._ask(
-                lambda left_s, model=model: self._client.get_model_config(model, client_timeout=left_s),  # type: ignore[misc]
-                deadline,
-            )
-            found[model] = {key: value.string_value for key, value in answer.config.parameters.items()}
-        return found
+        return {model: await self._served(model, deadline) for model in (IMAGE_MODEL, TEXT_MODEL)}
 
     async def close(self) -> None:
         """See ``Encoder.close``."""
-        await self._client.close()
+        await self._channel.close()
+
+    async def _served(self, model: str, deadline: Deadline) -> Mapping[str, str]:
+        question = messages.ModelConfigRequest(name=model).SerializeToString()
+        answer = await self._ask(lambda left_s: self._model_config(question, timeout=left_s), deadline)
+        before, parameters = self._configs.get(model, (b"", {}))
+        if answer != before:  # it is asked for twice a second
+            config = read(messages.ModelConfigResponse, answer).config
+            parameters = {key: value.string_value for key, value in config.parameters.items()}
+            self._configs[model] = (answer, parameters)
+        return parameters
 
     async def _encode(
         self, model: str, name: str, rows: npt.NDArray[Any], max_batch: int, deadline: Deadline
@@ -123,22 +136,13 @@ class TritonEncoder:
         return np.concatenate(await all_of(self._infer(model, name, chunk, deadline) for chunk in chunks))
 
     async def _infer(self, model: str, name: str, rows: npt.NDArray[Any], deadline: Deadline) -> Vectors:
-        tensor = triton.InferInput(name, list(rows.shape), np_to_triton_dtype(rows.dtype))
-        tensor.set_data_from_numpy(rows)
         self._observe_batch(model, len(rows))
-        result = await self._ask(
-            lambda left_s: self._client.infer(
-                model,
-                [tensor],
-                outputs=[triton.InferRequestedOutput(OUTPUT_NAME)],
-                client_timeout=left_s,  # gRPC's deadline, seconds
-                timeout=max(1, int(left_s * 1e6)),  # Triton's own: leaves the queue unserved after it, microseconds
-            ),
-            deadline,
+        answer = await self._ask(
+            lambda left_s: self._model_infer(inference(model, name, rows, left_s), timeout=left_s), deadline
         )
-        return checked(result.as_numpy(OUTPUT_NAME), len(rows), self._manifest.embedding_dim)
+        return checked(tensor_of(answer), len(rows), self._manifest.embedding_dim)
 
-    async def _ask(self, call: Callable[[float], Awaitable[T]], deadline: Deadline) -> T:
+    async def _ask(self, call: Callable[[float], Awaitable[bytes]], deadline: Deadline) -> bytes:
         """Return what a call returns; it is handed the seconds left, once or, where that is safe, twice.
 
         Raises:
@@ -147,13 +151,67 @@ class TritonEncoder:
         self._budget.earn()
         try:
             return await call(deadline.remaining_s())
-        except (InferenceServerException, grpc.RpcError) as error:
+        except grpc.RpcError as error:
             if not (connection_broke(error) and self._budget.spend()):
                 raise translated(error, deadline) from error
         try:
             return await call(deadline.remaining_s())
-        except (InferenceServerException, grpc.RpcError) as error:
+        except grpc.RpcError as error:
             raise translated(error, deadline) from error
+
+
+def inference(model: str, name: str, rows: npt.NDArray[Any], left_s: float) -> bytes:
+    """Return a ``ModelInferRequest`` as it goes over the wire, its one tensor at the end.
+
+    Args:
+        model: asked.
+        name: of its input.
+        rows: uint8 or int64, the first axis is the batch.
+        left_s: until nobody waits any more: then Triton takes it from its queue.
+    """
+    request = messages.ModelInferRequest(model_name=model)
+    request.inputs.add(name=name, datatype=DATA_TYPES[rows.dtype], shape=rows.shape)
+    request.outputs.add(name=OUTPUT_NAME)
+    request.parameters["timeout"].int64_param = max(1, int(left_s * 1e6))  # microseconds
+    head = request.SerializeToString() + RAW_INPUT_TAG + varint(rows.nbytes)
+    return b"".join((head, np.ascontiguousarray(rows).data))
+
+
+def varint(number: int) -> bytes:
+    """Return a number as protobuf writes lengths: seven bits a byte, lowest first, the top bit on all but the last."""
+    made = bytearray()
+    while number > 0x7F:  # noqa: PLR2004
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    made.append(number)
+    return bytes(made)
+
+
+def tensor_of(answer: bytes) -> Vectors | None:
+    """Return the output of a ``ModelInferResponse``, or None where it is no fp32 tensor of that name.
+
+    Raises:
+        ModelInvalidOutput: it is no such message.
+    """
+    response = read(messages.ModelInferResponse, answer)
+    if len(response.outputs) != 1 or len(response.raw_output_contents) != 1:
+        return None
+    (output,), (raw,) = response.outputs, response.raw_output_contents
+    if output.name != OUTPUT_NAME or output.datatype != "FP32" or len(raw) != 4 * math.prod(output.shape):
+        return None
+    return np.frombuffer(raw, np.float32).reshape(output.shape)
+
+
+def read(kind: Any, answer: bytes) -> Any:  # noqa: ANN401 - protobuf's classes have no types
+    """Return an answer as the message that it should be.
+
+    Raises:
+        ModelInvalidOutput: it is none.
+    """
+    try:
+        return kind.FromString(answer)
+    except DecodeError:
+        raise ModelInvalidOutput("The model server's answer cannot be read; nothing was decided.") from None
 
 
 def checked(output: npt.NDArray[Any] | None, rows: int, dim: int) -> Vectors:
@@ -171,7 +229,7 @@ def checked(output: npt.NDArray[Any] | None, rows: int, dim: int) -> Vectors:
 
 
 def translated(error: Exception, deadline: Deadline) -> GatewayError:
-    """Return our error for one of tritonclient's or gRPC's.
+    """Return our error for one of gRPC's.
 
     Queue full, queue timeout and a dead server all come as UNAVAILABLE and differ in the message alone.
     """
@@ -199,7 +257,5 @@ def connection_broke(error: Exception) -> bool:
 
 
 def said(error: Exception) -> tuple[str, str]:
-    """Return status and message of one of tritonclient's or gRPC's errors."""
-    if isinstance(error, InferenceServerException):
-        return str(error.status()), str(error.message())
+    """Return status and message of one of gRPC's errors."""
     return str(getattr(error, "code", lambda: None)()), str(getattr(error, "details", lambda: "")())
