@@ -46,6 +46,7 @@ class MultipartReader:
         self._fed = 0
         self._begun = 0
         self._ended = False
+        self._dispositions: dict[bytes, tuple[str, bool]] = {}  # as read before: the parts of a list have one
         self._parser: MultipartParser | None = MultipartParser(
             boundary,
             {
@@ -112,13 +113,26 @@ class MultipartReader:
         self._content += memoryview(data)[start:end]
 
     def _part_end(self) -> None:
-        kind, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        name = options.get(b"name")
-        if kind != b"form-data" or name is None:
-            raise MultipartMalformed("A part has no Content-Disposition of form-data with a name.")
-        is_file = b"filename" in options or b"filename*" in options
-        self._parts.append(Part(name.decode("utf-8", "replace"), is_file, bytes(self._content)))
+        disposition = self._headers.get(b"content-disposition", b"")
+        known = self._dispositions.get(disposition)
+        if known is None:
+            known = self._dispositions[disposition] = read_disposition(disposition)
+        name, is_file = known
+        self._parts.append(Part(name, is_file, bytes(self._content)))
         self._content = bytearray()
 
     def _end(self) -> None:
         self._ended = True
+
+
+def read_disposition(value: bytes) -> tuple[str, bool]:
+    """Return a part's name, and whether it is a file, from its Content-Disposition.
+
+    Raises:
+        MultipartMalformed: it is not of form-data, or has no name.
+    """
+    kind, options = parse_options_header(value)
+    name = options.get(b"name")
+    if kind != b"form-data" or name is None:
+        raise MultipartMalformed("A part has no Content-Disposition of form-data with a name.")
+    return name.decode("utf-8", "replace"), b"filename" in options or b"filename*" in options
