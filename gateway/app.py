@@ -56,6 +56,7 @@ from gateway.routes import (
 )
 from gateway.routes.access import Authentication, authorise
 from gateway.routes.body import BodyRules
+from gateway.routes.examples import examples
 from gateway.routes.middleware import RequestContext
 from gateway.routes.problems import install_handlers
 from gateway.routes.protocol import ConnectionLimits, protocol_with
@@ -77,12 +78,6 @@ DESCRIPTION = """Zero-shot classification of pictures with CLIP in NVIDIA Triton
 
 Every error is `application/problem+json` with a stable `code`; every answer names the model that gave it.
 """
-# A red disc on white, 64 x 64: the examples of /docs run as they stand.
-EXAMPLE_PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAABlBMVEX////cHh7/Hx2WAAAAiElEQVR42rXRMQ6CQBAF0McsCRYm"
-    "YmfJUdYbeUSOwhG2pCCsxSaGgsroNP9n3nTDP+e2IvAa2iLVuhD0jAQPrgQTQZDpSMzo5tBBFgKmFhB6GIULXI70KSP0pzS1OKPv"
-    "ygL7KRXYTmmFVdigHGmHRagwS8g8BTOVYNHuDLUWgo1Cosr3wy9+Pm8djR4nTn4h5wAAAABJRU5ErkJggg=="
-)
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
 BODIES = (
     ClassifyBody,
@@ -196,12 +191,14 @@ async def lifespan(
         lambda ready: metrics.ready.set(int(ready)),
     )
     rules = LabelRules(settings.max_labels, settings.max_templates, settings.max_label_chars)
-    text_limits = TextLimits(settings.text_cache_mib * MIB, settings.max_new_prompts, manifest.text_max_batch)
+    text_limits = TextLimits(
+        settings.text_cache_mib * MIB, settings.max_new_prompts, settings.max_saved_prompts, manifest.text_max_batch
+    )
     text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
     store = late_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
     catalogue = Catalogue(store, text, manifest, rules)
-    saver = Saver(store, catalogue, text, manifest, rules)
+    saver = Saver(store, catalogue, text, manifest, rules, settings.save_timeout_s)
     known = KnownWatch(store)
     decision_log = DecisionLog(store, lambda: catalogue.store_lost)
     retention = Retention(store, settings.decision_retention_days)
@@ -237,6 +234,7 @@ async def lifespan(
             ),
             label_rules=rules,
             request_timeout_s=settings.request_timeout_s,
+            saver=saver,
             store=store,
             catalogue=catalogue,
             moderator=Moderator(pipeline, known, decision_log, log_rules, manifest.bundle_id, manifest.logit_scale),
@@ -335,16 +333,3 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         allowed_test_hosts=settings.fetch_test_allowed_hosts,
         formats=accepted_formats(heic=settings.heic),
     )
-
-
-def examples() -> dict[str, dict[str, Any]]:
-    """Return an example body by path, for /docs."""
-    picture = {"base64": EXAMPLE_PNG}
-    return {
-        "/v1/classify": {"images": [picture], "labels": ["a red circle", "a blue square"]},
-        "/v1/moderate": {"images": [picture], "policy": "default"},
-        "/v1/moderations": {
-            "input": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{EXAMPLE_PNG}"}}]
-        },
-        "/v1/embeddings": {"input": ["a red circle", {"image": picture}]},
-    }

@@ -198,7 +198,8 @@ class Catalogue:
         if known is not None:
             return known
         body = read_classifier(row.body)
-        matrix = await self._text.assemble(body.label_set(self._rules), deadline)
+        labels = await asyncio.to_thread(body.label_set, self._rules)
+        matrix = await self._text.assemble(labels, deadline)
         made = BoundClassifier(
             key=f"{row.name}@{row.number}",
             name=row.name,

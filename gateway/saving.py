@@ -5,6 +5,7 @@ The one sequence behind PUT and behind the scenarios that come with the program;
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from gateway.bundle import Manifest
@@ -17,8 +18,6 @@ from gateway.store.audit_records import Actor
 from gateway.store.records import Kind, Saved, Store
 from gateway.text_vectors import TextVectors
 
-SAVE_TIMEOUT_S = 120.0
-
 
 @dataclass(frozen=True, slots=True)
 class Saver:
@@ -30,6 +29,7 @@ class Saver:
         text: computes what words mean to the model.
         manifest: the bundle being served.
         rules: caps on words.
+        timeout_s: deadline of one save, seconds.
     """
 
     store: Store
@@ -37,6 +37,7 @@ class Saver:
     text: TextVectors
     manifest: Manifest
     rules: LabelRules
+    timeout_s: float
 
     async def save(
         self, name: str, body: Classifier | Policy, *, if_match: str | None, activate: bool, actor: Actor
@@ -50,14 +51,15 @@ class Saver:
             StorageUnavailable, StoreUnavailable: the store is away.
             ServiceError: text vectors could not be computed.
         """
-        deadline = Deadline.after(SAVE_TIMEOUT_S)
+        deadline = Deadline.after(self.timeout_s)
         kind: Kind = "policy"
         pins: dict[str, int] = {}
         bundle_id = None
         if isinstance(body, Classifier):
             kind = "classifier"
             body = self.normal(body)
-            await self.text.assemble(body.label_set(self.rules), deadline)
+            labels = await asyncio.to_thread(body.label_set, self.rules)
+            await self.text.assemble(labels, deadline, self.text.limits.max_saved_prompts)
         else:
             await self.catalogue.catch_up()  # another gateway may just have saved what this is to pin
             _, pins = await self.catalogue.bind_candidate(name, body, deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,10 +74,15 @@ def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 
-def mean_unit(vectors: Floats) -> Floats:
-    """Return the mean of unit vectors [P, D] over P prompts, brought back to unit length [D].
+def mean_units(vectors: Floats, counts: Sequence[int]) -> Floats:
+    """Return the means of groups of unit vectors, brought back to unit length: [P, D] → [L, D].
 
     CLIP's prompt ensembling in embedding space (Radford et al., 2021, section 3.1.4).
+
+    Args:
+        vectors: P rows; those of one label stand one behind the other.
+        counts: of the L labels, at least 1 each; they sum to P.
     """
-    mean = vectors.mean(axis=0)
-    return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)
+    starts = np.cumsum([0, *counts[:-1]])
+    means = np.add.reduceat(vectors, starts, axis=0) / np.asarray(counts, np.float32)[:, np.newaxis]
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)

@@ -59,6 +59,12 @@ class Settings(BaseSettings):
     )
 
     request_timeout_s: float = Field(10.0, gt=0, le=600, description="Deadline of a request, runs through to Triton.")
+    save_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        le=3600,
+        description="Deadline of saving a classifier or policy and of a dry run: the time for all their text vectors.",
+    )
     drain_timeout_s: int = Field(
         30, ge=0, le=600, description="On SIGTERM, how long accepted requests may take to end."
     )
@@ -95,6 +101,9 @@ class Settings(BaseSettings):
     max_labels: int = Field(1000, ge=2, description="Labels in a request.")
     max_templates: int = Field(100, ge=1, description="Prompt templates in a request.")
     max_new_prompts: int = Field(2000, ge=1, description="Prompts of a request whose vectors are not cached yet.")
+    max_saved_prompts: int = Field(
+        10_000, ge=1, description="Likewise of a classifier that is saved: labels times templates."
+    )
     max_label_chars: int = Field(1000, ge=1, description="Characters of a label or template, before tokenizing.")
     text_cache_mib: int = Field(64, ge=1, description="Memory for text vectors, MiB.")
 

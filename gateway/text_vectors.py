@@ -2,12 +2,13 @@
 
 Concurrent misses of one prompt are joined: one inference serves all who wait for it. A vector that is finished is kept
 even if the request that asked for it has run out of time; an inference that nobody waits for any more is cancelled.
+Requests with many new prompts take turns among themselves and leave room for those with few.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from gateway.deadline import Deadline
 from gateway.encoder import Encoder, Vectors
 from gateway.errors import DeadlineExceeded, InvalidLabels
 from gateway.labels import LabelRequest, LabelRules, LabelSet, label_set
-from gateway.scoring import TextMatrix, mean_unit
+from gateway.scoring import TextMatrix, mean_units
 from gateway.tokenizer import TokenBatch, Tokenizer
 
 
@@ -29,14 +30,19 @@ class TextLimits:
     Attributes:
         cache_bytes: memory for single vectors, and as much again for assembled matrices.
         max_new_prompts: prompts of one request that are not cached yet.
+        max_saved_prompts: likewise of one classifier that is saved.
         max_batch: rows of one text inference.
-        concurrency: text inferences in flight at a time, so that a flood of new labels leaves room for pictures.
+        concurrency: text inferences in flight at a time, so that a flood of new labels leaves room for pictures: so
+            many of requests that need more than ``few``, and as many again of the others.
+        few: inferences of a request that does not wait for larger ones.
     """
 
     cache_bytes: int
     max_new_prompts: int
+    max_saved_prompts: int
     max_batch: int
     concurrency: int = 4
+    few: int = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +50,7 @@ class _Inference:
     """One text inference under way and how many requests wait for it."""
 
     prompts: list[str]
+    slots: asyncio.Semaphore
     task: asyncio.Task[dict[str, Vectors]] | None = None
     waiters: int = 0
 
@@ -69,7 +76,7 @@ class TextVectors:
     ) -> None:
         self._tokenizer = tokenizer
         self._encoder = encoder
-        self._limits = limits
+        self.limits = limits
         self._rules = rules
         self._observe_lookup = observe_lookup
         self._vectors: LRUCache[str, Vectors] = LRUCache(
@@ -81,6 +88,7 @@ class TextVectors:
         )
         self._pending: dict[str, _Inference] = {}
         self._slots = asyncio.Semaphore(limits.concurrency)
+        self._slots_of_large = asyncio.Semaphore(limits.concurrency)
 
     async def matrix(self, request: LabelRequest, deadline: Deadline) -> TextMatrix:
         """Return the matrix of a client's words; of known words without any work that grows with their number.
@@ -94,49 +102,52 @@ class TextVectors:
         if found is not None:
             self._observe_lookup(len(found.labels), 0)
             return found
-        made = await self.assemble(label_set(request, self._rules), deadline)
+        # In a thread, since all that follows grows with the number of labels and templates.
+        labels = await asyncio.to_thread(label_set, request, self._rules)
+        made = await self.assemble(labels, deadline, self.limits.max_new_prompts)
         if made.vectors.nbytes + made.negatives.nbytes + 300 * len(made.labels) <= self._matrices.maxsize:
             self._matrices[request] = made
         return made
 
-    async def assemble(self, labels: LabelSet, deadline: Deadline) -> TextMatrix:
+    async def assemble(self, labels: LabelSet, deadline: Deadline, most_new: int | None = None) -> TextMatrix:
         """Return the matrix of a label set.
 
+        Args:
+            labels: checked words.
+            deadline: for all of it.
+            most_new: prompts that may be new to the service; None for what has been accepted before.
+
         Raises:
+            InvalidLabels: more new prompts than that.
             LabelTooLong: a prompt over the model's context.
             ServiceError: the vectors could not be computed in time.
         """
-        independent = labels.mode == "independent"
-        groups = list(dict.fromkeys(entry.negatives for entry in labels.labels)) if independent else []
+        groups = _groups(labels)
         wanted = [prompt for entry in labels.labels for prompt in entry.prompts]
         wanted += [prompt for group in groups for prompt in group]
-        vectors = await self.prompts(wanted, deadline)
-        rows = [mean_unit(np.stack([vectors[prompt] for prompt in entry.prompts])) for entry in labels.labels]
-        negatives = [vectors[prompt] for group in groups for prompt in group]
-        starts = np.cumsum([0, *(len(group) for group in groups[:-1])]) if groups else np.zeros(0)
-        where = {group: number for number, group in enumerate(groups)}
-        return TextMatrix(
-            mode=labels.mode,
-            labels=tuple(entry.label for entry in labels.labels),
-            vectors=np.stack(rows),
-            negatives=np.stack(negatives) if negatives else np.zeros((0, rows[0].shape[0]), np.float32),
-            group_starts=starts.astype(np.intp),
-            group_of=np.array([where.get(entry.negatives, 0) for entry in labels.labels], np.intp),
-        )
+        vectors = await self.prompts(wanted, deadline, most_new)
+        return await asyncio.to_thread(_matrix, labels, groups, vectors)
 
-    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return each text's token ids, unpadded.
+    async def count_tokens(self, texts: Sequence[str]) -> int:
+        """Return how many tokens the texts have together, start and end tokens included.
 
         Raises:
             LabelTooLong: a text over the model's context.
         """
-        return self._tokenizer.ids(texts)
+        return sum(map(len, await asyncio.to_thread(self._tokenizer.ids, texts)))
 
-    async def prompts(self, wanted: Iterable[str], deadline: Deadline) -> dict[str, Vectors]:
+    async def prompts(
+        self, wanted: Iterable[str], deadline: Deadline, most_new: int | None = None
+    ) -> dict[str, Vectors]:
         """Return the vector [D] of each distinct prompt.
 
+        Args:
+            wanted: the prompts, any number of times each.
+            deadline: for all of them.
+            most_new: as for ``assemble``.
+
         Raises:
-            InvalidLabels: more new prompts than one request may bring.
+            InvalidLabels: more new prompts than that.
             LabelTooLong: a prompt over the model's context.
             ServiceError: the vectors could not be computed in time.
         """
@@ -145,10 +156,11 @@ class TextVectors:
         self._observe_lookup(len(found), len(distinct) - len(found))
         while missing := [prompt for prompt in distinct if prompt not in found]:
             new = [prompt for prompt in missing if prompt not in self._pending]
-            if len(new) > self._limits.max_new_prompts:
+            if most_new is not None and len(new) > most_new:
                 raise InvalidLabels(
                     f"This request needs {len(new)} prompts (labels times templates) that are new to the service; at "
-                    f"most {self._limits.max_new_prompts} at a time are accepted. Send fewer at first: they are kept."
+                    f"most {most_new} at a time are accepted. Send fewer at first: they are kept. A saved classifier "
+                    "may have more than a request."
                 )
             await self._start(new, deadline)
             inferences = {id(item): item for prompt in missing if (item := self._pending.get(prompt))}
@@ -163,12 +175,13 @@ class TextVectors:
         """Begin the inferences of prompts that nobody is computing yet."""
         if not new:
             return
-        batches = await asyncio.to_thread(self._tokenizer.batches, new, self._limits.max_batch)
+        batches = await asyncio.to_thread(self._tokenizer.batches, new, self.limits.max_batch)
+        slots = self._slots if len(batches) <= self.limits.few else self._slots_of_large
         for batch in batches:
             prompts = [new[position] for position in batch.positions]
             if all(prompt in self._pending or prompt in self._vectors for prompt in prompts):
                 continue  # another request was faster while we tokenized
-            inference = _Inference(prompts)
+            inference = _Inference(prompts, slots)
             for prompt in prompts:
                 self._pending[prompt] = inference
             inference.task = asyncio.create_task(self._compute(inference, batch, deadline))
@@ -176,7 +189,7 @@ class TextVectors:
 
     async def _compute(self, inference: _Inference, batch: TokenBatch, deadline: Deadline) -> dict[str, Vectors]:
         try:
-            async with deadline.enforced(), self._slots:
+            async with deadline.enforced(), inference.slots:
                 rows = await self._encoder.encode_texts(batch.input_ids, deadline)
             # Rows of their own: a view would keep the whole batch alive.
             made = {prompt: row.copy() for prompt, row in zip(inference.prompts, rows, strict=True)}
@@ -204,6 +217,30 @@ class TextVectors:
             inference.waiters -= 1
             if inference.waiters == 0 and not inference.task.done():
                 inference.task.cancel()
+
+
+def _groups(labels: LabelSet) -> list[tuple[str, ...]]:
+    """Return the distinct groups of negatives that labels are weighed against; none in softmax mode."""
+    return list(dict.fromkeys(entry.negatives for entry in labels.labels)) if labels.mode == "independent" else []
+
+
+def _matrix(labels: LabelSet, groups: Sequence[tuple[str, ...]], vectors: Mapping[str, Vectors]) -> TextMatrix:
+    """Return the matrix of a label set whose prompts' vectors are all there."""
+    rows = mean_units(
+        np.stack([vectors[prompt] for entry in labels.labels for prompt in entry.prompts]),
+        [len(entry.prompts) for entry in labels.labels],
+    )
+    negatives = [vectors[prompt] for group in groups for prompt in group]
+    starts = np.cumsum([0, *(len(group) for group in groups[:-1])]) if groups else np.zeros(0)
+    where = {group: number for number, group in enumerate(groups)}
+    return TextMatrix(
+        mode=labels.mode,
+        labels=tuple(entry.label for entry in labels.labels),
+        vectors=rows,
+        negatives=np.stack(negatives) if negatives else np.zeros((0, rows.shape[1]), np.float32),
+        group_starts=starts.astype(np.intp),
+        group_of=np.array([where.get(entry.negatives, 0) for entry in labels.labels], np.intp),
+    )
 
 
 def _retrieve(task: asyncio.Task[dict[str, Vectors]]) -> None:

@@ -49,6 +49,19 @@ def moderate(web: Web, *pictures: bytes, **fields: Any) -> Any:
     return web.client.post("/v1/moderate", json=body)
 
 
+@pytest.mark.parametrize("web", [{"max_new_prompts": 5, "max_saved_prompts": 8}], indirect=True)
+def test_a_saved_classifier_may_have_more_prompts_than_a_request_and_is_ready_when_it_is_saved(web: Web) -> None:
+    labels, templates = ["cat", "dog", "cow"], ["a {}", "my {}"]
+    question = {"images": [b64(png())], "labels": labels, "templates": templates}
+    is_problem(web.client.post("/v1/classify", json=question), 422, "invalid_labels")
+    too_many = {"labels": labels, "templates": [*templates, "the {}"]}
+    is_problem(put(web, "/v1/classifiers/farm", too_many), 422, "invalid_labels")
+    assert put(web, "/v1/classifiers/farm", {"labels": labels, "templates": templates}).status_code == 201
+    answer = web.client.post("/v1/classify", json={"images": [b64(png())], "classifier": "farm"}).json()
+    assert {entry["label"] for entry in answer["results"][0]["scores"]} == set(labels)
+    assert web.client.post("/v1/classify", json=question).status_code == 200  # none of its prompts is new now
+
+
 def test_versions_are_immutable_and_etags_guard_them(web: Web) -> None:
     first = put(web, "/v1/classifiers/scene", CLASSIFIER)
     assert (first.status_code, first.json()["version"]) == (201, 1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.labels import Mode
-from gateway.scoring import TextMatrix, mean_unit, score, softmax
+from gateway.scoring import TextMatrix, mean_units, score, softmax
 
 
 def units(rows: int, dim: int = 16, seed: int = 0) -> np.ndarray:
@@ -61,7 +61,7 @@ def test_extreme_logits_stay_finite() -> None:
 def test_golden_photographs_get_the_real_models_three_likeliest_labels(golden: Path) -> None:
     photos = np.load(golden / "photos_vitb32.npz")
     classes = np.load(golden / "imagenet_labels_vitb32.npz")
-    texts = np.stack([mean_unit(row[None]) for row in classes["text_embeds"]])
+    texts = mean_units(classes["text_embeds"], [1] * len(classes["text_embeds"]))
     text = matrix("softmax", texts, [], [0] * len(texts))
     expected = json.loads((golden / "expected_top3.json").read_text())
     scores = score(photos["image_embeds"], text, 100.0).probabilities
@@ -71,3 +71,11 @@ def test_golden_photographs_get_the_real_models_three_likeliest_labels(golden: P
         for position, (index, label, probability) in zip(top, expected[str(name)], strict=True):
             assert row[index] == pytest.approx(probability, abs=1e-3), label
             assert row[position] == pytest.approx(probability, abs=1e-3)
+
+
+def test_each_label_is_the_mean_of_its_own_prompts_at_unit_length() -> None:
+    prompts = units(6)
+    means = mean_units(prompts, [1, 3, 2])
+    assert np.allclose(means[0], prompts[0], atol=1e-6)
+    for made, group in zip(means[1:], (prompts[1:4], prompts[4:]), strict=True):
+        assert np.allclose(made, group.mean(axis=0) / np.linalg.norm(group.mean(axis=0)), atol=1e-6)

@@ -51,11 +51,11 @@ def saver_for(store: Store, folder: Path, which: SetName, bundle_id: str, encode
     text = TextVectors(
         Tokenizer(folder / "tokenizer.json", manifest.text),
         encoder or FakeEncoder(),
-        TextLimits(cache_bytes=1 << 24, max_new_prompts=2000, max_batch=64),
+        TextLimits(cache_bytes=1 << 24, max_new_prompts=2000, max_saved_prompts=2000, max_batch=64),
         RULES,
         lambda *_: None,
     )
-    return Saver(store, Catalogue(store, text, manifest, RULES), text, manifest, RULES)
+    return Saver(store, Catalogue(store, text, manifest, RULES), text, manifest, RULES, 30)
 
 
 async def active(store: Store, kind: Kind, name: str) -> Version:
@@ -248,11 +248,11 @@ async def test_words_that_the_model_cannot_take_stop_nothing(kept: SqlStore, tmp
     text = TextVectors(
         Tokenizer(tmp_path / "small" / "tokenizer.json", manifest.text),
         FakeEncoder(),
-        TextLimits(1 << 20, 2000, 64),
+        TextLimits(1 << 20, 2000, 2000, 64),
         RULES,
         lambda *_: None,
     )
-    assert not await seed(Saver(kept, Catalogue(kept, text, manifest, RULES), text, manifest, RULES))
+    assert not await seed(Saver(kept, Catalogue(kept, text, manifest, RULES), text, manifest, RULES, 30))
     assert await kept.names("policy") == ()
 
 

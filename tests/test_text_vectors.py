@@ -19,14 +19,14 @@ from tests.fakes import FakeEncoder, write_bundle
 class Parts:
     """A text side on a fake encoder, and what it looked up."""
 
-    def __init__(self, folder: Path, max_new_prompts: int = 100, cache_bytes: int = 1 << 20) -> None:
+    def __init__(self, folder: Path, cache_bytes: int = 1 << 20) -> None:
         manifest = write_bundle(folder)
         self.encoder = FakeEncoder()
         self.lookups: list[tuple[int, int]] = []
         self.text = TextVectors(
             Tokenizer(folder / "tokenizer.json", manifest.text),
             self.encoder,
-            TextLimits(cache_bytes, max_new_prompts, manifest.text_max_batch),
+            TextLimits(cache_bytes, 100, 200, manifest.text_max_batch),
             LabelRules(),
             lambda hits, misses: self.lookups.append((hits, misses)),
         )
@@ -111,11 +111,22 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_cached(parts: Parts) ->
 
 
 async def test_too_many_new_prompts_are_refused_but_known_ones_do_not_count(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, max_new_prompts=3)
-    await parts.text.prompts(["a", "b", "c"], soon())
-    await parts.text.prompts(["a", "b", "c", "d", "e"], soon())
+    parts = Parts(tmp_path)
+    await parts.text.prompts(["a", "b", "c"], soon(), 3)
+    await parts.text.prompts(["a", "b", "c", "d", "e"], soon(), 3)
     with pytest.raises(InvalidLabels, match="new to the service"):
-        await parts.text.prompts(["1", "2", "3", "4"], soon())
+        await parts.text.prompts(["1", "2", "3", "4"], soon(), 3)
+    await parts.text.prompts(["1", "2", "3", "4"], soon())
+
+
+async def test_a_request_with_few_new_prompts_does_not_wait_for_one_with_many(parts: Parts) -> None:
+    parts.encoder.delay_s = 0.05
+    many = asyncio.create_task(parts.text.prompts([f"p{number:02}" for number in range(80)], soon()))
+    await asyncio.sleep(0.02)  # 20 inferences have begun, and all but 4 of them wait
+    await parts.text.prompts(["cat", "dog"], soon())
+    assert not many.done()
+    assert len(parts.encoder.text_calls) < 20
+    assert len(await many) == 80
 
 
 async def test_a_label_over_the_context_is_an_error(parts: Parts) -> None:
@@ -138,6 +149,8 @@ async def test_templates_are_averaged_in_embedding_space(parts: Parts) -> None:
     single = await parts.text.prompts(["a cat", "my cat"], soon())
     mean = (single["a cat"] + single["my cat"]) / 2
     assert np.allclose(matrix.vectors[0], mean / np.linalg.norm(mean), atol=1e-6)
+    repeated = await parts.text.matrix(LabelRequest(("cat", "my cat"), ("a {}", "my {}"), (), "softmax"), soon())
+    assert np.allclose(repeated.vectors[0], matrix.vectors[0], atol=1e-6)
     calls = len(parts.encoder.text_calls)
     assert await parts.text.matrix(request, soon()) is matrix
     assert len(parts.encoder.text_calls) == calls

@@ -22,7 +22,6 @@ from gateway.routes.openapi import request_body
 from gateway.routes.pictures import image_request
 from gateway.routes.resources import admitted, away
 from gateway.routes.services import Services
-from gateway.saving import SAVE_TIMEOUT_S
 from gateway.schemas.stored_answers import DryRunOut
 from gateway.schemas.stored_requests import DryRunBody
 from gateway.store.records import DecisionFilter
@@ -56,7 +55,7 @@ async def compared(asked: DryRunBody, services: Services, name: str) -> Response
     Raises:
         GatewayError: there is no such policy, or the candidate cannot work.
     """
-    deadline = Deadline.after(SAVE_TIMEOUT_S)
+    deadline = Deadline.after(services.saver.timeout_s)
     active = await services.catalogue.policy(name, deadline)
     if asked.policy is not None:
         candidate, _ = await services.catalogue.bind_candidate(name, asked.policy, deadline)

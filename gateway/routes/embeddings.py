@@ -50,7 +50,7 @@ async def embeddings(request: Request) -> Response:
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         vectors = await unless_client_leaves(request, embed(texts, images, services, deadline))
-        tokens = sum(len(row) for row in services.text.token_ids(list(texts.values()))) if texts else 0
+        tokens = await services.text.count_tokens(list(texts.values())) if texts else 0
         answer = {
             "object": "list",
             "data": [
@@ -109,7 +109,7 @@ async def embed(
     """
 
     async def of_texts() -> dict[int, Floats]:
-        found = await services.text.prompts(texts.values(), deadline)
+        found = await services.text.prompts(texts.values(), deadline, services.text.limits.max_new_prompts)
         return {index: found[text] for index, text in texts.items()}
 
     async def of_image(index: int, image: ImageRequest) -> dict[int, Floats]:

@@ -31,7 +31,6 @@ from gateway.routes.body import read_body, validated
 from gateway.routes.openapi import request_body
 from gateway.routes.parameters import known_parameters
 from gateway.routes.services import Services
-from gateway.saving import SAVE_TIMEOUT_S, Saver
 from gateway.schemas.stored_answers import ResourceOut, ResourcesOut
 from gateway.schemas.stored_requests import Activation
 from gateway.store.audit_records import Actor
@@ -218,9 +217,8 @@ async def save_version(
         StorageUnavailable: the store is away.
         ServiceError: text vectors could not be computed.
     """
-    saver = Saver(services.store, services.catalogue, services.text, services.manifest, services.label_rules)
     try:
-        saved = await away(saver.save(name, body, if_match=if_match, activate=activate, actor=actor))
+        saved = await away(services.saver.save(name, body, if_match=if_match, activate=activate, actor=actor))
     except PinMissing as gone:
         raise InvalidRequest(f"The classifiers {', '.join(gone.missing)} were deleted meanwhile.") from None
     except StaleWrite as stale:
@@ -250,7 +248,7 @@ async def activate_version(services: Services, kind: Kind, name: str, number: in
             f"Version {number} was saved for bundle {row.bundle_id}; save it again for this model."
         )
     if kind == "classifier":
-        await services.catalogue.bind_classifier(row, Deadline.after(SAVE_TIMEOUT_S))
+        await services.catalogue.bind_classifier(row, Deadline.after(services.saver.timeout_s))
     try:
         made = await away(services.store.activate(kind, name, number, actor=actor))
     except PinMissing as gone:

@@ -16,6 +16,7 @@ from gateway.moderation import Moderator
 from gateway.pipeline import Pipeline
 from gateway.prepare import Preparer
 from gateway.routes.body import BodyRules
+from gateway.saving import Saver
 from gateway.store.records import Store
 from gateway.telemetry import Metrics
 from gateway.text_vectors import TextVectors
@@ -44,6 +45,7 @@ class Services:
     body_rules: BodyRules
     label_rules: LabelRules
     request_timeout_s: float
+    saver: Saver
     store: Store
     catalogue: Catalogue
     moderator: Moderator

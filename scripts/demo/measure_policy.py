@@ -24,7 +24,7 @@ from gateway.binding import BoundClassifier, BoundPolicy, bind
 from gateway.classifiers import Classifier
 from gateway.labels import LabelRules
 from gateway.policy import Decision
-from gateway.scoring import TextMatrix, mean_unit
+from gateway.scoring import TextMatrix, mean_units
 from gateway.shipped import shipped
 from gateway.verdicts import Verdict, verdict_of
 from gateway.views import Place, ViewRule, cut_views
@@ -184,7 +184,9 @@ def bound_classifier(demo: Demo, name: str, body: Classifier) -> BoundClassifier
     matrix = TextMatrix(
         mode=body.mode,
         labels=tuple(entry.label for entry in labels),
-        vectors=np.stack([mean_unit(demo.texts(entry.prompts)) for entry in labels]),
+        vectors=mean_units(
+            np.concatenate([demo.texts(entry.prompts) for entry in labels]), [len(entry.prompts) for entry in labels]
+        ),
         negatives=demo.texts([text for group in groups for text in group]) if sum(sizes) else np.zeros((0, 0), "f4"),
         group_starts=np.cumsum([0, *sizes[:-1]]).astype(np.intp),
         group_of=np.array([groups.index(entry.negatives) for entry in labels], np.intp),
