@@ -381,12 +381,32 @@ def test_the_random_tokenizer_has_clips_ids() -> None:
     assert tokenizer.encode("a  CAT").ids == tokenizer.encode("a cat").ids
 
 
+def test_rows_that_begin_alike_share_their_beginning_and_get_the_same_vectors(tiny: Path) -> None:
+    model = pipeline.load(parse_source(str(tiny)))
+    eos_id = model.words.transform.eos_id
+    example = parity.example_ids(model.words, 2, 20, seed=0)
+    shared, plain = (
+        torchscript.trace(deepcopy(TextTower(model.eager, eos_id, sharing=sharing)).eval(), example)
+        for sharing in (True, False)
+    )
+    ids = parity.example_ids(model.words, 60, 12, seed=1)
+    ends = (ids == eos_id).int().argmax(dim=1)
+    assert len(set(ends.tolist())) > 3
+    for common in range(13):  # up to rows that are all the same, where the end token is not shared
+        alike = ids.clone()
+        alike[:, :common] = ids[0, :common]
+        assert torch.allclose(shared(alike), plain(alike), atol=1e-5), common
+        end = (alike == eos_id).int().argmax(dim=1, keepdim=True)
+        expected = min(common, int(end.min())) if common else 1  # all begin with the start token
+        assert int(TextTower.begins_alike(alike, end)) == (expected if 59 * expected >= 40 else 0)
+
+
 def test_half_precision_as_on_a_gpu_stays_above_its_floor(tiny: Path) -> None:
     # The graph that a GPU gets, computed here on the CPU. Towers share modules with the eager model: hence the copies.
     model = pipeline.load(parse_source(str(tiny)))
     device = torch.device("cpu")
     image = ImageTower(model.eager, model.transform.mean, model.transform.std)
-    text = TextTower(model.eager, model.words.transform.eos_id)
+    text = TextTower(model.eager, model.words.transform.eos_id, sharing=False)
     figures = parity.check(
         model.eager,
         torchscript.trace(torchscript.in_half_precision(deepcopy(image).eval()), parity.example_pixels(2, 32, seed=0)),

@@ -131,7 +131,7 @@ def traced(
     """Return the image and the text tower as TorchScript at ``precision`` on ``device``."""
     transform, words = model.transform, model.words
     image = ImageTower(model.eager, transform.mean, transform.std)
-    text = TextTower(model.eager, words.transform.eos_id)
+    text = TextTower(model.eager, words.transform.eos_id, sharing=device.type == "cpu")
     pixels = parity.example_pixels(2, transform.size_px, seed=0).to(device)
     ids = parity.example_ids(words, 2, words.transform.context_length, seed=0).to(device)
     return (
