@@ -1,8 +1,9 @@
-"""``python -m gateway``: the server process."""
+"""``python -m gateway``: the server process, or several of them on one port."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import ipaddress
@@ -12,8 +13,10 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
+from typing import Protocol, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,15 +27,23 @@ from gateway.bundle import BundleError
 from gateway.image_formats import DecoderMissing
 from gateway.keys import KeysInvalid
 from gateway.log_lines import configure_logging
+from gateway.member import Member, Tallies, member
 from gateway.quotas import QuotaStoreInvalid
+from gateway.reception import listening
 from gateway.settings import Settings
 from gateway.store.records import DatabaseUnusable
+from gateway.supervisor import Ending, Supervisor
+from gateway.telemetry import forget_gauges, keep_in, metrics_folder
 
 SECRETS = Path("/run/secrets")  # where Docker and Kubernetes put them: one file a setting, named in lower case
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 LARGE_BLOCK_BYTES = 256 * 1024
 KEEP_ALIVE_S = 75  # above the 60 s of common load balancers, so that they close first
+BACKLOG = 2048  # uvicorn's own
 POLL_S = 0.05
+HANDED_AT_ONCE = 32  # connections taken before requests get their turn again
+STARTED = b"S"
+DOOR_MARGIN_S = 5.0  # behind the delay: for the supervisor to shut the door
 
 
 class DrainingServer(uvicorn.Server):
@@ -68,13 +79,105 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Wait with the door open, then end as uvicorn does."""
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        await self._wait_for_door()
+        await super().shutdown(sockets)
+
+    async def _wait_for_door(self) -> None:
         end_s = time.monotonic() + self._delay_s
         while time.monotonic() < end_s and self._signals < 2:  # noqa: PLR2004, ASYNC110 - a second signal
             await asyncio.sleep(POLL_S)
+
+
+class MemberServer(DrainingServer):
+    """One of several server processes: the supervisor accepts connections and hands them over.
+
+    The door is the supervisor's: it is shut once the channel has ended.
+
+    Args:
+        config: as of uvicorn.
+        delay_s: as of ``DrainingServer``; here a bound, as the supervisor shuts the door.
+        announce: likewise.
+        channel: where connections come from, as descriptors; SEQPACKET, so that a message is one connection.
+        place: where it is told how many were taken.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        delay_s: float,
+        announce: Callable[[], None],
+        channel: socket.socket,
+        place: Member,
+    ) -> None:
+        super().__init__(config, delay_s, announce)
+        self._channel = channel
+        self._place = place
+        self._door_shut = asyncio.Event()
+        self._beginning: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - it has none
+        """Start the application, then ask for connections."""
+        await super().startup(sockets=[])
+        self._channel.settimeout(0)
+        asyncio.get_running_loop().add_reader(self._channel, self._take)
+        self._channel.send(STARTED)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, when the last connection was handed over."""
         await super().shutdown(sockets)
+        asyncio.get_running_loop().remove_reader(self._channel)
+
+    async def _wait_for_door(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._delay_s + DOOR_MARGIN_S):
+                await self._door_shut.wait()
+                await asyncio.gather(*self._beginning)
+
+    def _take(self) -> None:
+        """Take what was handed over."""
+        for _ in range(HANDED_AT_ONCE):
+            try:
+                message, handles, _, _ = socket.recv_fds(self._channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                message, handles = b"", []
+            if not message:
+                asyncio.get_running_loop().remove_reader(self._channel)
+                self._door_shut.set()
+                return
+            for handle in handles:
+                task = asyncio.create_task(self._begin(socket.socket(fileno=handle)))
+                self._beginning.add(task)
+                task.add_done_callback(self._beginning.discard)
+
+    async def _begin(self, connection: socket.socket) -> None:
+        """Serve a connection from now on."""
+        try:
+            connection.settimeout(0)
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        except OSError:  # it has ended already
+            connection.close()
+        finally:
+            self._place.taken.add(1)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
-def main(make_app: Callable[[Settings], FastAPI] = create_app) -> int:
+class CannotStart(Exception):
+    """The gateway cannot be started as it is configured; the text is a sentence without its full stop."""
+
+
+class MakeApp(Protocol):
+    """Makes the application."""
+
+    def __call__(self, settings: Settings, *, place: Member | None = None) -> FastAPI:
+        """Return it, for one process of several or for the only one; errors as of ``create_app``."""
+
+
+def main(make_app: MakeApp = create_app) -> int:
     """Serve until told to stop; return the exit code, 2 for a configuration that cannot work.
 
     Args:
@@ -99,28 +202,28 @@ def main(make_app: Callable[[Settings], FastAPI] = create_app) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stopped)
     try:
-        app = make_app(settings)
-        asyncio.run(check_database(settings))
-    except (BundleError, DecoderMissing) as error:
-        sys.stderr.write(f"gateway: {error}.\n")
+        if settings.gateway_processes > 1:
+            return supervise(settings, make_app)
+        return serve(settings, check(settings, make_app))
+    except CannotStart as reason:
+        sys.stderr.write(f"gateway: {reason}.\n")
         return 2
-    except KeysInvalid as error:
-        sys.stderr.write(f"gateway: GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE cannot be used: {error}.\n")
-        return 2
-    except QuotaStoreInvalid as error:
-        sys.stderr.write(f"gateway: RATE_LIMIT_STORAGE_URL cannot be used: {error}.\n")
-        return 2
-    except DatabaseUnusable as error:
-        sys.stderr.write(f"gateway: DATABASE_URL cannot be used: {error}.\n")
-        return 2
-    except ValueError:  # a driver's, whose text may repeat the address and with it a password
-        sys.stderr.write("gateway: DATABASE_URL cannot be used: it is not a complete address.\n")
-        return 2
+
+
+def serve(settings: Settings, app: FastAPI, place: Member | None = None, channel: socket.socket | None = None) -> int:
+    """Run the server until told to stop; return the exit code.
+
+    Args:
+        settings: of this process.
+        app: what it serves.
+        place: among several processes; None where it is the whole gateway.
+        channel: where connections come from in that case.
+    """
     allow_open_files()
     give_memory_back()
     config = uvicorn.Config(
         app,
-        http=connection_protocol(settings),
+        http=connection_protocol(settings, place),
         ws="none",
         host=settings.gateway_host,
         port=settings.gateway_port,
@@ -128,12 +231,79 @@ def main(make_app: Callable[[Settings], FastAPI] = create_app) -> int:
         log_level="warning",
         access_log=False,
         server_header=False,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
-    server = DrainingServer(config, settings.shutdown_delay_s, app.state.draining.begin)
+    announce = app.state.draining.begin
+    server = DrainingServer(config, settings.shutdown_delay_s, announce)
+    if place is not None and channel is not None:
+        server = MemberServer(config, settings.shutdown_delay_s, announce, channel, place)
     server.run()
     return 0 if server.started else 3
+
+
+def supervise(settings: Settings, make_app: MakeApp) -> int:
+    """Run several server processes until told to stop; return the exit code.
+
+    What could keep them from starting is found out before there are any, so that it is told once, and tables are
+    brought up to date once.
+
+    Raises:
+        CannotStart: as ``check``; or the port is taken, or there is nowhere to keep metrics.
+    """
+    check(settings, make_app)
+    count = settings.gateway_processes
+    try:
+        listeners = listening(settings.gateway_host, settings.gateway_port, BACKLOG)
+    except OSError as error:
+        where = f"{settings.gateway_host}:{settings.gateway_port}"
+        raise CannotStart(f"it cannot listen on {where}: {error.strerror or error}") from None
+    tallies = Tallies(count)
+    with ExitStack() as held:
+        try:
+            folder = held.enter_context(metrics_folder())
+        except OSError as error:
+            raise CannotStart(f"metrics cannot be kept in the folder for temporary files: {error.strerror}") from None
+
+        def run(place: Member, channel: socket.socket) -> int:
+            keep_in(folder, place.index)
+            part = settings.part_of(place)
+            return serve(part, make_app(part, place=place), place, channel)
+
+        def forget(index: int) -> None:
+            tallies.forget(index)
+            forget_gauges(folder, index)
+
+        return Supervisor(
+            [member(tallies, index, count, folder) for index in range(count)],
+            listeners,
+            run,
+            forget,
+            Ending(settings.shutdown_delay_s, settings.drain_timeout_s),
+        ).run()
+
+
+def check(settings: Settings, make_app: MakeApp) -> FastAPI:
+    """Return the application, once what it needs has been looked at.
+
+    Raises:
+        CannotStart: the settings or what they name cannot work.
+    """
+    try:
+        app = make_app(settings)
+        asyncio.run(check_database(settings))
+    except (BundleError, DecoderMissing) as error:
+        raise CannotStart(str(error)) from None
+    except KeysInvalid as error:
+        raise CannotStart(f"GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE cannot be used: {error}") from None
+    except QuotaStoreInvalid as error:
+        raise CannotStart(f"RATE_LIMIT_STORAGE_URL cannot be used: {error}") from None
+    except DatabaseUnusable as error:
+        raise CannotStart(f"DATABASE_URL cannot be used: {error}") from None
+    except ValueError:  # a driver's, whose text may repeat the address and with it a password
+        raise CannotStart("DATABASE_URL cannot be used: it is not a complete address") from None
+    return app
 
 
 def stopped(*_: object) -> None:

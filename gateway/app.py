@@ -33,12 +33,14 @@ from gateway.key_watch import KeyWatch
 from gateway.known_watch import KnownWatch
 from gateway.labels import LabelRules
 from gateway.limits import Admission, BodyLimits, Budgets, MemoryBudget
+from gateway.member import Member, alone
 from gateway.moderation import LogRules, Moderator
 from gateway.perceptual import load_hasher
 from gateway.pipeline import Pipeline, PipelineLimits
 from gateway.policy import Policy
 from gateway.prepare import Preparer
 from gateway.quotas import Quotas
+from gateway.readiness import Readiness
 from gateway.resolve import DnsResolver, NameServer
 from gateway.retention import Retention
 from gateway.routes import (
@@ -108,6 +110,7 @@ def create_app(
     settings: Settings | None = None,
     make_encoder: MakeEncoder = triton_encoder,
     make_fetcher: MakeFetcher | None = None,
+    place: Member | None = None,
 ) -> FastAPI:
     """Return the application.
 
@@ -115,6 +118,7 @@ def create_app(
         settings: read from the environment when None.
         make_encoder: the seam to the models; tests put another one here and patch nothing. Called within the loop.
         make_fetcher: likewise the seam to the internet; ``public_fetcher`` when None.
+        place: this process among those of the gateway, whose part ``settings`` are; alone when None.
 
     Raises:
         BundleError: the bundle is absent or inconsistent.
@@ -124,11 +128,12 @@ def create_app(
     settings = settings or Settings()
     accepted_formats(heic=settings.heic)
     manifest = read_manifest(settings.model_repository)
-    metrics = Metrics()
+    place = place or alone()
+    metrics = Metrics(place.metrics_folder)
     keys = KeyWatch(settings.gateway_api_keys, settings.gateway_api_keys_file)
     quotas = Quotas(settings.rate_limit_storage_url)
     draining = Draining()
-    door = Door(keys, quotas, draining)
+    door = Door(keys, quotas, draining, place)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
@@ -159,9 +164,10 @@ def create_app(
     return app
 
 
-def connection_protocol(settings: Settings) -> type[asyncio.Protocol]:
+def connection_protocol(settings: Settings, place: Member | None = None) -> type[asyncio.Protocol]:
     """Return what uvicorn is to read connections with."""
-    return protocol_with(ConnectionLimits(settings.max_connections, settings.header_timeout_s))
+    open_now = (place or alone()).connections
+    return protocol_with(ConnectionLimits(settings.max_connections, settings.header_timeout_s, open_now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +177,7 @@ class Door:
     keys: KeyWatch
     quotas: Quotas
     draining: Draining
+    place: Member
 
 
 @asynccontextmanager
@@ -182,7 +189,11 @@ async def lifespan(
     make_fetcher: MakeFetcher,
     door: Door,
 ) -> AsyncIterator[dict[str, Any]]:
-    """Make the parts, keep their watches running, and take all of it down again."""
+    """Make the parts, keep their watches running, and take all of it down again.
+
+    One process of several lets nobody in before it is ready, or has found that it cannot be for now: what comes to it
+    could be answered by another.
+    """
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
     encoder = HealthGate(
         make_encoder(settings, manifest, metrics),
@@ -203,9 +214,11 @@ async def lifespan(
     decision_log = DecisionLog(store, lambda: catalogue.store_lost)
     retention = Retention(store, settings.decision_retention_days)
     decoders = preparer(settings, threads, metrics)
+    readiness = Readiness(encoder, catalogue, known, decoders, door.draining, door.place.unready)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, known, decision_log, retention, door.keys)]
     watches.append(asyncio.create_task(catalogue.watch(lambda: seed(saver))))
     try:
+        metrics.process_starts.inc()
         fetcher = make_fetcher(settings)
         pipeline = Pipeline(
             Intake(fetcher.fetch, fetcher.room, settings.max_image_bytes),
@@ -220,13 +233,13 @@ async def lifespan(
         services = Services(
             manifest=manifest,
             pipeline=pipeline,
-            decoders=decoders,
             text=text,
-            health=encoder,
+            readiness=readiness,
             admission=Admission(
                 settings.max_requests_in_flight,
                 BodyLimits(settings.max_bytes_in_flight, settings.upload_room_mib * MIB, settings.upload_wait_s),
                 metrics.in_flight.set,
+                door.place,
             ),
             metrics=metrics,
             body_rules=BodyRules(
@@ -240,13 +253,15 @@ async def lifespan(
             moderator=Moderator(pipeline, known, decision_log, log_rules, manifest.bundle_id, manifest.logit_scale),
             known=known,
             decision_log=decision_log,
-            draining=door.draining,
             moderations=ModerationsRules(
                 settings.moderations_review_flags,
                 settings.moderations_text == "ignore",
                 settings.moderations_max_images,
             ),
         )
+        if door.place.count > 1:
+            await readiness.wait()
+            watches.append(asyncio.create_task(readiness.watch()))
         yield {"services": services}
     finally:
         for watch in watches:

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.fetch_network import Proxy
 from gateway.host_rules import HostRules
+from gateway.member import Member
 from gateway.resolve import NameServer
 
 MIB = 1 << 20
@@ -29,6 +30,14 @@ class Settings(BaseSettings):
 
     gateway_host: str = Field("127.0.0.1", description="Address to listen on.")
     gateway_port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    gateway_processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that serve on that port. Limits of requests, bytes, connections, decoders and memory "
+        "hold for all together; the texts' cache, known pictures and, without redis, the rates of keys are each "
+        "process's own.",
+    )
     gateway_allow_open: bool = Field(
         default=False,
         description="Listen beyond loopback although no API keys exist. Only behind something that authenticates.",
@@ -40,7 +49,9 @@ class Settings(BaseSettings):
         None, description="A file with more of them, one a line; read again every two seconds."
     )
     rate_limit_storage_url: str = Field(
-        "", description="redis://… counts rates for all gateways together (extra redis); empty: each by itself."
+        "",
+        description="redis://… counts rates for all gateways together (extra redis); empty: each process by "
+        "itself, so that a key has its rate in each.",
     )
     triton_host: str = Field("127.0.0.1", description="Host of Triton's gRPC endpoint.")
     triton_grpc_port: int = Field(8101, ge=1, le=65535, description="Port of Triton's gRPC endpoint.")
@@ -105,7 +116,7 @@ class Settings(BaseSettings):
         10_000, ge=1, description="Likewise of a classifier that is saved: labels times templates."
     )
     max_label_chars: int = Field(1000, ge=1, description="Characters of a label or template, before tokenizing.")
-    text_cache_mib: int = Field(64, ge=1, description="Memory for text vectors, MiB.")
+    text_cache_mib: int = Field(64, ge=1, description="Memory of each process for text vectors, MiB.")
 
     max_image_bytes: int = Field(10 * MIB, ge=1024, description="Bytes of one picture.")
     max_image_pixels: int = Field(50_000_000, ge=1024, description="Pixels of one picture or frame.")
@@ -232,6 +243,18 @@ class Settings(BaseSettings):
         if value:
             Proxy.parse(value)
         return value
+
+    def part_of(self, place: Member) -> Settings:
+        """Return the settings of one process: its share of what is divided, and work done once left to the first."""
+        part = {
+            "decode_workers": place.share(self.effective_decode_workers),
+            "decode_memory_mib": place.share(self.decode_memory_mib),
+            "view_memory_mib": place.share(self.view_memory_mib),
+            "upload_room_mib": place.share(self.upload_room_mib),
+            "fetch_concurrency": place.share(self.fetch_concurrency),
+            "decision_retention_days": self.decision_retention_days if place.first else 0,
+        }
+        return self.model_copy(update=part)
 
     @property
     def triton_address(self) -> str:

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from gateway.__main__ import main
 from gateway.app import create_app, public_fetcher
+from gateway.member import Member
 from gateway.settings import Settings
 
 
@@ -44,11 +45,11 @@ class Rerouted(httpcore2.AsyncNetworkBackend):
         return await self._real.connect_tcp("127.0.0.1", self._routes[target])
 
 
-def make_app(settings: Settings) -> FastAPI:
+def make_app(settings: Settings, *, place: Member | None = None) -> FastAPI:
     """Return the application on the tests' internet."""
     internet = json.loads(os.environ["TEST_INTERNET"])
     network = Rerouted(internet["routes"], internet["dead"], Path(internet["log"]))
-    return create_app(settings, make_fetcher=partial(public_fetcher, network=network))
+    return create_app(settings, make_fetcher=partial(public_fetcher, network=network), place=place)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import GatewayError, HeadersTooLarge, HttpMalformed, Overloaded, RequestTimeout
+from gateway.member import Tally
 from gateway.routes.body import BODY_CUT
 from gateway.routes.problems import SECURITY_HEADERS, problem_response
 
@@ -35,10 +36,11 @@ RETRY_AFTER_S = 1
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Connections at a time, and seconds for a head."""
+    """Connections at a time, of all processes of the gateway; seconds for a head; where connections are counted."""
 
     max_connections: int
     head_timeout_s: float
+    open_now: Tally
 
 
 def protocol_with(limits: ConnectionLimits) -> type[GuardedProtocol]:
@@ -65,7 +67,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or say that there are too many."""
         super().connection_made(transport)
-        open_now = len(self.connections)
+        open_now = self._count_connections()
         if open_now > 2 * self.limits.max_connections:
             transport.abort()
         elif open_now > self.limits.max_connections:
@@ -77,6 +79,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """End all waiting for this connection."""
         self._stop_timer()
         super().connection_lost(exc)
+        self._count_connections()
 
     def data_received(self, data: bytes) -> None:
         """Read on, or throw away what comes after an early answer."""
@@ -174,6 +177,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self._linger()
+
+    def _count_connections(self) -> int:
+        self.limits.open_now.set(len(self.connections))
+        return self.limits.open_now.total()
 
     @property
     def _ending(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.requests import Request
@@ -30,18 +32,11 @@ async def readyz(request: Request) -> JSONResponse:
     """Answer 200 when a real inference has succeeded recently and policies and lists are loaded, else 503.
 
     A store that is lost or takes no writes is 200 with ``degraded``: what is in force goes on serving. A process that
-    is about to end answers 503 first, while it goes on answering everything else.
+    is about to end answers 503 first, while it goes on answering everything else. Of several processes all must be
+    ready, since the next request may come to any of them; another that is not is ``processes``.
     """
     services: Services = request.state.services
-    failing = services.health.failing_checks()
-    if not services.catalogue.loaded:
-        failing.append("policies")
-    if not services.known.loaded:
-        failing.append("lists")
-    if not services.decoders.available:
-        failing.append("decoders")
-    if services.draining.begun:
-        failing.append("draining")
+    failing = services.readiness.failing()
     degraded = ["store"] if services.catalogue.store_lost or services.decision_log.lost else []
     status = "unready" if failing else "ready"
     return JSONResponse({"status": status, "failing": failing, "degraded": degraded}, 503 if failing else 200)
@@ -49,9 +44,9 @@ async def readyz(request: Request) -> JSONResponse:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Return all metrics in Prometheus' text format."""
+    """Return all metrics, of all processes of this gateway, in Prometheus' text format."""
     services: Services = request.state.services
-    return Response(services.metrics.exposition(), media_type=PROMETHEUS_TYPE)
+    return Response(await asyncio.to_thread(services.metrics.exposition), media_type=PROMETHEUS_TYPE)
 
 
 @router.get("/v1/models", summary="Which models answer", response_model=ModelsResponse)

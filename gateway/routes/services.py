@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from gateway.bundle import Manifest
 from gateway.catalogue import Catalogue
 from gateway.decision_log import DecisionLog
-from gateway.draining import Draining
-from gateway.health import HealthGate
 from gateway.known_watch import KnownWatch
 from gateway.labels import LabelRules
 from gateway.limits import Admission
 from gateway.moderation import Moderator
 from gateway.pipeline import Pipeline
-from gateway.prepare import Preparer
+from gateway.readiness import Readiness
 from gateway.routes.body import BodyRules
 from gateway.saving import Saver
 from gateway.store.records import Store
@@ -37,9 +35,8 @@ class Services:
 
     manifest: Manifest
     pipeline: Pipeline
-    decoders: Preparer
     text: TextVectors
-    health: HealthGate
+    readiness: Readiness
     admission: Admission
     metrics: Metrics
     body_rules: BodyRules
@@ -51,5 +48,4 @@ class Services:
     moderator: Moderator
     known: KnownWatch
     decision_log: DecisionLog
-    draining: Draining
     moderations: ModerationsRules
