@@ -4,7 +4,7 @@ A picture goes through ``inspect`` (by content only, no decoding, a few millisec
 given the one plugin that the signature names, constructed directly: no other plugin is tried, no file name is looked
 at, no process-wide setting of Pillow is changed (``LOAD_TRUNCATED_IMAGES`` stays False, and the limits here are
 stricter than ``MAX_IMAGE_PIXELS``). Both functions are synchronous and safe to run in several worker threads.
-``Image.draft`` is not used: decoding at another scale would change pixels, and so scores.
+A JPEG is decoded at a fraction of its size only where the caller asks (``image_scale.py`` says when that is sound).
 
 Neither function can stop a single call into a C library: who runs them in a process can (``decode_pool.py``). What they
 bound is its size (``max_pixels``), its number of passes (``image_jpeg.MAX_SCANS``) and, since decoders read through
@@ -37,6 +37,7 @@ from gateway.image_guard import DecodeDeadline, TimedReader, decoder_faults
 from gateway.image_header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHeader, accepted_words
 from gateway.image_png import load_all_rows
 from gateway.image_rgb import Colour, to_rgb, turn_upright
+from gateway.image_scale import Scale, scale_of
 
 LATEST_MS = 2**31 - 1
 """24 days. A file may let one frame last for longer; what is later is said to be then."""
@@ -97,12 +98,15 @@ class Frame:
     """One decoded picture.
 
     Attributes:
-        rgb: mode RGB, upright, ``ImageInfo.width`` x ``ImageInfo.height``.
+        rgb: mode RGB, upright.
+        scale: how the picture, ``ImageInfo.width`` x ``ImageInfo.height``, lies in it: pixel by pixel unless it was
+            decoded at a fraction of its size.
         time_ms: when an animation shows it, in milliseconds from its start, at most ``LATEST_MS``; None when the
             picture is no animation.
     """
 
     rgb: Image.Image
+    scale: Scale
     time_ms: int | None
 
 
@@ -179,6 +183,7 @@ class DecodedImage:
         info: ImageInfo,
         *,
         orientation: int,
+        factor: int,
         wanted: tuple[int, ...],
         limits: DecodeLimits,
         deadline: DecodeDeadline,
@@ -186,6 +191,7 @@ class DecodedImage:
         self.info = info
         self._picture = picture
         self._orientation = orientation
+        self._factor = factor
         self._wanted = wanted
         self._limits = limits
         self._deadline = deadline
@@ -234,7 +240,8 @@ class DecodedImage:
                 if index not in self._wanted:
                     continue
                 rgb = self._upright_rgb()
-            yield Frame(rgb=rgb, time_ms=min(round(start_ms), LATEST_MS) if animated else None)
+            scale = scale_of(rgb.size, (self.info.width, self.info.height), self._factor, self._orientation)
+            yield Frame(rgb=rgb, scale=scale, time_ms=min(round(start_ms), LATEST_MS) if animated else None)
 
     def _upright_rgb(self) -> Image.Image:
         picture: Image.Image = self._picture
@@ -242,7 +249,7 @@ class DecodedImage:
         if rgb is picture and self._copies:
             rgb = picture.copy()
         rgb = turn_upright(rgb, self._orientation)
-        size = (self.info.width, self.info.height)
+        size = (-(-self.info.width // self._factor), -(-self.info.height // self._factor))
         if rgb.size != size and self.info.format != "gif":  # libheif settles the size only while it decodes
             raise ImageCorrupt(_DISAGREE)
         if rgb.size != size:  # a GIF whose later frames stick out of the first one's canvas
@@ -252,7 +259,9 @@ class DecodedImage:
         return rgb
 
 
-def open_image(data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHeader | None = None) -> DecodedImage:
+def open_image(
+    data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHeader | None = None, jpeg_factor: int = 1
+) -> DecodedImage:
     """Open a picture for decoding; use the result as a context manager.
 
     Args:
@@ -260,6 +269,7 @@ def open_image(data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHea
         limits: what is accepted; ``timeout_s`` starts to run here.
         seed: of the choice of frames, see :func:`sample_frames`.
         header: what :func:`inspect` gave for the same ``data`` and ``limits``, to save reading it twice.
+        jpeg_factor: 2, 4 or 8 decodes a JPEG at that fraction of its size, sides rounded up; others come whole.
 
     Raises:
         ImageError: as :func:`inspect`, or because the decoder refuses the file.
@@ -277,6 +287,10 @@ def open_image(data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHea
     if not fits or not 1 <= frames <= header.frames:
         picture.close()
         raise ImageCorrupt(_DISAGREE)
+    factor = 1
+    if header.format == "jpeg" and jpeg_factor > 1:
+        picture.draft(None, (header.width // jpeg_factor, header.height // jpeg_factor))
+        factor = jpeg_factor
     orientation = header.orientation
     if header.format == "avif":
         # AVIF turns pictures by its own properties, which libavif reports as an orientation.
@@ -293,4 +307,6 @@ def open_image(data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHea
         frames=frames,
         frames_analyzed=len(wanted),
     )
-    return DecodedImage(picture, info, orientation=orientation, wanted=wanted, limits=limits, deadline=deadline)
+    return DecodedImage(
+        picture, info, orientation=orientation, factor=factor, wanted=wanted, limits=limits, deadline=deadline
+    )

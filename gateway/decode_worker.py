@@ -153,7 +153,7 @@ def work(connection: socket.socket, floor: int, stage: Stage, hasher: Perceptual
     job = replace(cast("Job", pickle.loads(order)), data=data)  # noqa: S301 - from the gateway; never the other way
     del data
     connection.sendall(ACCEPTED)
-    allow_memory(floor + 2 * job.header.decode_bytes + _MEMORY_SLACK)
+    allow_memory(floor + 2 * job.decode_bytes + _MEMORY_SLACK)
     watch = Stopwatch()
     pixels = memoryview(b"")
     try:

@@ -43,6 +43,7 @@ class ImageHeader:
         orientation: EXIF orientation 1 to 8; 1 where there is none or it cannot be read.
         bytes_per_pixel: estimate of the peak memory of decoding and converting one frame, per stored pixel; see
             ``decode_bytes``.
+        coefficient_bytes: of those, what decoding at a fraction of the size takes all the same.
         keep: byte ranges [start, end) that the decoder is given, in order. What is left out (metadata of a JPEG,
             anything behind a picture's end) never reaches a parser.
         blank: offsets of 4-byte type names that are overwritten before decoding (an AVIF's EXIF item, all of a HEIC
@@ -59,6 +60,7 @@ class ImageHeader:
     keep: tuple[tuple[int, int], ...]
     blank: tuple[int, ...] = ()
     decoded_pixels: int = 0
+    coefficient_bytes: float = 0.0
 
     @property
     def pixels(self) -> int:
@@ -73,9 +75,15 @@ class ImageHeader:
     @property
     def decode_bytes(self) -> int:
         """Estimated peak memory in bytes of decoding one frame to RGB and cutting it, the input itself included."""
-        # A picture and a crop of nearly all of it are held while views are cut, whatever decoding took.
+        return self.decode_bytes_at(1)
+
+    def decode_bytes_at(self, factor: int) -> int:
+        """Return the same for a frame that is decoded at a fraction of its size, each way."""
         file_bytes = 2 * sum(end - start for start, end in self.keep)
-        return int(self.pixels * max(self.bytes_per_pixel, 8)) + file_bytes + (1 << 20)
+        held = self.coefficient_bytes
+        # A picture and a crop of nearly all of it are held while views are cut, whatever decoding took.
+        pixel_bytes = max(self.bytes_per_pixel, 8) if factor == 1 else held + max(self.bytes_per_pixel, 8) / factor**2
+        return int(self.pixels * pixel_bytes) + file_bytes + (1 << 20)
 
     def decodable(self, data: bytes) -> bytes:
         """Return the part of ``data`` that the decoder is given."""

@@ -75,6 +75,7 @@ def read_jpeg(data: bytes) -> ImageHeader:
         orientation=orientation or 1,
         bytes_per_pixel=_bytes_per_pixel(frame, scans=scans, turned=orientation > 1),
         keep=tuple(keep),
+        coefficient_bytes=_coefficient_bytes(frame, scans),
     )
 
 
@@ -146,9 +147,12 @@ def _bytes_per_pixel(frame: _Frame, *, scans: int, turned: bool) -> float:
 
     Pillow stores grey in 1 byte, RGB and CMYK in 4; a conversion or a turn needs the result beside its source, and that
     of CMYK an inverted copy too (measured: 9.9 bytes a pixel).
-    Several scans, progressive or not, make libjpeg hold the coefficients of the whole picture, 2 bytes a sample.
     """
     stored = 1 if frame.components == 1 else 4
     converted = {1: 4, 3: 0, 4: 6}[frame.components]
-    coefficients = 2 * frame.samples_per_pixel if frame.progressive or scans > 1 else 0
-    return stored + coefficients + max(converted, 4 if turned else 0)
+    return stored + _coefficient_bytes(frame, scans) + max(converted, 4 if turned else 0)
+
+
+def _coefficient_bytes(frame: _Frame, scans: int) -> float:
+    """Return the bytes a pixel that libjpeg holds of all coefficients: with several scans, 2 bytes a sample."""
+    return 2 * frame.samples_per_pixel if frame.progressive or scans > 1 else 0.0

@@ -241,7 +241,7 @@ class Pipeline:
         squares = most_views(rules) * min(header.frames, frames)
         view_bytes = squares * self._limits.image_size_px**2 * VIEW_BYTES
         await held.enter_async_context(self._budgets.views.hold(view_bytes, deadline))
-        async with self._budgets.decode.hold(header.decode_bytes, deadline):
+        async with self._budgets.decode.hold(job.decode_bytes, deadline):
             return await self._preparer.prepare(job, watch, partial(self._intake.drop, image.source))
 
     def _frames_each(self, images: int, rules: frozenset[ViewRule]) -> int:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from gateway.decode import DecodeLimits, ImageInfo, open_image
 from gateway.errors import InvalidRequest
 from gateway.image_header import ImageHeader
+from gateway.image_scale import averaged, jpeg_factor_for
 from gateway.perceptual import PerceptualHash, PerceptualHasher
 from gateway.stopwatch import Stopwatch
 from gateway.views import Place, ViewRule, cut_views
@@ -35,6 +36,7 @@ class Job:
         size_px: side of the square the model reads.
         resize_px: what the short side is brought to before the centre crop.
         seed: of the choice of frames.
+        fingerprint: hash the frames too, which needs all their pixels.
     """
 
     data: bytes
@@ -44,6 +46,19 @@ class Job:
     size_px: int
     resize_px: int
     seed: int
+    fingerprint: bool = False
+
+    @property
+    def jpeg_factor(self) -> int:
+        """At what fraction of its size a JPEG is decoded: 1, 2, 4 or 8."""
+        if self.header.format != "jpeg" or self.fingerprint:
+            return 1
+        return jpeg_factor_for(self.header.width, self.header.height, self.resize_px)
+
+    @property
+    def decode_bytes(self) -> int:
+        """Estimated peak memory in bytes of decoding and cutting one frame."""
+        return self.header.decode_bytes_at(self.jpeg_factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +115,7 @@ def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) ->
     Args:
         job: the picture.
         watch: gets the seconds of ``decode``, ``views`` and ``fingerprint``.
-        fingerprint: perceptual hash of a frame, or None where none is wanted or installed.
+        fingerprint: perceptual hash of a frame, or None where none is installed.
 
     Raises:
         ImageError: the picture cannot be decoded.
@@ -110,7 +125,7 @@ def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) ->
     fingerprints: list[PerceptualHash] = []
     pixels: list[npt.NDArray[np.uint8]] = []
     with watch.stage("decode"):
-        picture = open_image(job.data, job.limits, seed=job.seed, header=job.header)
+        picture = open_image(job.data, job.limits, seed=job.seed, header=job.header, jpeg_factor=job.jpeg_factor)
     with picture:
         if picture.info.frames_analyzed < min(picture.info.frames, FEWEST_FRAMES):
             raise InvalidRequest(
@@ -124,14 +139,15 @@ def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) ->
             if frame is None:
                 break
             with watch.stage("views"):
+                rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
                 cut = {
                     view.name: view
                     for rule in sorted(job.rules)
-                    for view in cut_views(frame.rgb, rule, size_px=job.size_px, resize_px=job.resize_px)
+                    for view in cut_views(rgb, rule, size_px=job.size_px, resize_px=job.resize_px, scale=scale)
                 }
                 places += [Place(view.name, view.box, frame.time_ms) for view in cut.values()]
                 pixels += [view.pixels for view in cut.values()]
-            if fingerprint is not None:
+            if fingerprint is not None and job.fingerprint:
                 with watch.stage("fingerprint"):
                     fingerprints.append(fingerprint(frame.rgb))
         return Prepared(picture.info, tuple(places), np.stack(pixels), tuple(fingerprints))

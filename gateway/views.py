@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-ViewRule = Literal["center", "full", "tiles"]
-Box = tuple[int, int, int, int]
+from gateway.image_scale import Box, Scale, resized
 
+ViewRule = Literal["center", "full", "tiles"]
 MAX_TILES = 5
 _OVERLAP = 0.25
 """Least share of a tile that its neighbour sees too, so that nothing is met only in halves."""
@@ -51,7 +51,9 @@ class Place:
     frame_ms: int | None
 
 
-def cut_views(rgb: Image.Image, rule: ViewRule, *, size_px: int, resize_px: int) -> tuple[View, ...]:
+def cut_views(
+    rgb: Image.Image, rule: ViewRule, *, size_px: int, resize_px: int, scale: Scale | None = None
+) -> tuple[View, ...]:
     """Cut a picture into views.
 
     * ``center``: the reference transform; blind at the ends of the longer side.
@@ -65,16 +67,18 @@ def cut_views(rgb: Image.Image, rule: ViewRule, *, size_px: int, resize_px: int)
         rule: which views.
         size_px: side of the model's square.
         resize_px: what ``center`` resizes the shorter side to before cropping; at least ``size_px``.
+        scale: how the picture lies in ``rgb``, where that is smaller than the picture; None: pixel by pixel.
     """
     if resize_px < size_px:
         raise ValueError("resize_px must be at least size_px")
+    scale = scale or Scale(rgb.width, rgb.height)
     if rule == "center":
-        return (_center(rgb, size_px=size_px, resize_px=resize_px),)
-    views = [View("full", (0, 0, rgb.width, rgb.height), _stretch(rgb, size_px))]
+        return (_center(rgb, scale, size_px=size_px, resize_px=resize_px),)
+    boxes: list[tuple[str, Box]] = [("full", (0, 0, scale.width, scale.height))]
     if rule == "tiles":
-        for number, box in enumerate(tile_boxes(rgb.width, rgb.height), start=1):
-            views.append(View(f"tile {number}", box, _stretch(rgb.crop(box), size_px)))
-    return tuple(views)
+        tiles = tile_boxes(scale.width, scale.height)
+        boxes += [(f"tile {number}", box) for number, box in enumerate(tiles, start=1)]
+    return tuple(View(name, box, np.asarray(resized(rgb, scale, box, (size_px, size_px)))) for name, box in boxes)
 
 
 def tile_boxes(width: int, height: int) -> tuple[Box, ...]:
@@ -96,19 +100,20 @@ def tile_boxes(width: int, height: int) -> tuple[Box, ...]:
     return tuple((0, start, width, start + length) for start in starts)
 
 
-def _center(rgb: Image.Image, *, size_px: int, resize_px: int) -> View:
+def _center(rgb: Image.Image, scale: Scale, *, size_px: int, resize_px: int) -> View:
     """The reference transform: shorter side to ``resize_px``, then the middle ``size_px`` square.
 
     The longer side is truncated as in torchvision's ``Resize``, the margin rounded half to even as in its
     ``CenterCrop`` (``int(round(margin / 2))``).
     """
-    width, height = rgb.size
+    width, height = scale.width, scale.height
     short = min(width, height)
     wide = resize_px if width == short else int(resize_px * width / height)
     high = resize_px if height == short else int(resize_px * height / width)
     left, top = round((wide - size_px) / 2), round((high - size_px) / 2)
-    if wide * high <= _WHOLE_RESIZE_PIXELS:
-        square = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size_px, top + size_px))
+    if wide * high <= _WHOLE_RESIZE_PIXELS or scale.factor > 1:  # what has been made smaller is shrunk by 3 and more
+        whole = resized(rgb, scale, (0, 0, width, height), (wide, high))
+        square = whole.crop((left, top, left + size_px, top + size_px))
     else:
         square = _resize_window(rgb, (wide, high), (left, top), size_px)
     box = (
@@ -140,8 +145,3 @@ def _resize_window(rgb: Image.Image, size: tuple[int, int], corner: tuple[int, i
         slab = columns.crop((start, 0, end, rgb.height)).resize((end - start, high), Image.Resampling.BICUBIC)
         window.paste(slab.crop((0, top, end - start, top + size_px)), (start, 0))
     return window
-
-
-def _stretch(rgb: Image.Image, size_px: int) -> npt.NDArray[np.uint8]:
-    """Return uint8 [size_px, size_px, 3]."""
-    return np.asarray(rgb.resize((size_px, size_px), Image.Resampling.BICUBIC))
