@@ -35,7 +35,7 @@ from gateway.labels import LabelRules
 from gateway.limits import Admission, BodyLimits, Budgets, MemoryBudget
 from gateway.member import Member, alone
 from gateway.moderation import LogRules, Moderator
-from gateway.perceptual import load_hasher
+from gateway.perceptual import available, load_hasher
 from gateway.pipeline import Pipeline, PipelineLimits
 from gateway.policy import Policy
 from gateway.prepare import Preparer
@@ -318,12 +318,12 @@ def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | 
 
 
 def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preparer:
-    """Return what decodes pictures: processes, or the threads where isolation is switched off."""
+    """Return what decodes pictures: processes, or threads where isolation is switched off."""
     if not settings.decode_isolation:
         return DecodeThreads(threads, load_hasher() if settings.perceptual_hash else None)
     # A picture that needs more than the whole budget is let in alone, and the estimate may fall short of the truth.
     most_memory = 2 * max(settings.decode_memory_mib * MIB, settings.max_image_pixels * MOST_BYTES_PER_PIXEL)
-    forker = Forker(most_memory=most_memory, heic=settings.heic, fingerprint=settings.perceptual_hash)
+    forker = Forker(most_memory=most_memory, heic=settings.heic, fingerprint=settings.perceptual_hash and available())
     return DecodePool(
         settings.effective_decode_workers,
         forker,

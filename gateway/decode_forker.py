@@ -172,13 +172,17 @@ class Forker:
     Args:
         most_memory: bytes that a worker's address space may grow by.
         heic: load that decoder too.
-        fingerprint: load the perceptual hash where it is installed.
+        fingerprint: load the perceptual hash, which is installed.
         stage: ``module:function`` that workers run; tests put one there that crashes.
+
+    Attributes:
+        fingerprint: as given.
     """
 
     def __init__(self, *, most_memory: int, heic: bool, fingerprint: bool, stage: str = STAGE) -> None:
         self._arguments = ["--stage", stage, "--most-memory", str(most_memory)]
         self._arguments += ["--heic"] * heic + ["--fingerprint"] * fingerprint
+        self.fingerprint = fingerprint
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 

@@ -66,6 +66,11 @@ class DecodePool:
         """Whether there are workers, or will be in a moment."""
         return bool(self._workers) or not self._failing
 
+    @property
+    def fingerprints(self) -> bool:
+        """See ``Preparer.fingerprints``."""
+        return self._forker.fingerprint
+
     async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
         """See ``Preparer.prepare``.
 

@@ -23,6 +23,7 @@ class DecodeThreads:
     def __init__(self, threads: Executor, fingerprint: PerceptualHasher | None) -> None:
         self._threads = threads
         self._fingerprint = fingerprint
+        self.fingerprints = fingerprint is not None
 
     async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:  # noqa: ARG002 - its bytes stay
         """See ``Preparer.prepare``."""

@@ -1,10 +1,10 @@
 """Pictures far larger than what the model looks at: decoded, or averaged, at a fraction of their size.
 
-A model of 224 pixels sees a 12-megapixel photograph shrunk 13 times. Handing it out at a quarter of its size first costs
-a fraction of the time and changes next to nothing, if enough is left for the last step, which is the same bicubic one as
-ever: :data:`LEAST_GAP`. A JPEG is decoded at that size (libjpeg leaves out the fine coefficients of each block), the
-other formats are averaged after decoding. Small pictures keep every pixel, and so do those that a perceptual hash is
-wanted of: some of its bits hang by a thread (up to 4 of 256 changed at a half of the size).
+A model of 224 pixels sees a 12-megapixel photograph shrunk 13 times. Handing it out at a quarter of its size first
+takes a fraction of the time and changes next to nothing, if enough is left for the last step, which is the same bicubic
+one as ever: :data:`LEAST_GAP`. A JPEG is decoded at that size (libjpeg leaves out the fine coefficients of each block),
+the other formats are averaged after decoding. Small pictures keep every pixel, and a perceptual hash is made of every
+pixel too: some of its bits hang by a thread (up to 4 of 256 changed when it was made of a half of the size).
 """
 
 from __future__ import annotations
@@ -113,9 +113,7 @@ def averaged(rgb: Image.Image, scale: Scale, least_px: int) -> tuple[Image.Image
     further = factor_for(scale.width, scale.height, least_px) // scale.factor
     if further <= 1:
         return rgb, scale
-    smaller = replace(
-        scale, factor=scale.factor * further, left=scale.left / further, top=scale.top / further
-    )
+    smaller = replace(scale, factor=scale.factor * further, left=scale.left / further, top=scale.top / further)
     return rgb.reduce(further), smaller
 
 

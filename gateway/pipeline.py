@@ -78,6 +78,15 @@ class Look:
     matches: tuple[Match, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is asked of every picture of a request: views, frames of an animation at most, and whether to hash them."""
+
+    rules: frozenset[ViewRule]
+    frames: int
+    fingerprint: bool
+
+
 Recognise = Callable[[Prepared], tuple[Match, ...]]
 """Asked which known pictures a picture is."""
 
@@ -133,6 +142,8 @@ class Pipeline:
         rules: frozenset[ViewRule],
         deadline: Deadline,
         recognise: Recognise | None = None,
+        *,
+        fingerprint: bool = False,
     ) -> list[Look]:
         """Take every picture up to its vectors, side by side; each one's failure stays its own.
 
@@ -141,14 +152,14 @@ class Pipeline:
             rules: which views are cut; those that two rules share are cut once.
             deadline: of the whole request.
             recognise: asked before the model, in a thread; a picture that it recognises gets no vectors.
+            fingerprint: hash what is to be seen, where that can be done; it takes all pixels of a large picture.
 
         Raises:
             InvalidRequest: more views than a request may have.
         """
         frames = self._frames_each(len(images), rules)
-        return await all_of(
-            self._look(index, image, rules, frames, deadline, recognise) for index, image in enumerate(images)
-        )
+        wanted = _Wanted(rules, frames, fingerprint)
+        return await all_of(self._look(index, image, wanted, deadline, recognise) for index, image in enumerate(images))
 
     def score(self, look: Look, text: TextMatrix) -> Scores | None:
         """Return what a look's vectors say about the text's labels; None where there are none."""
@@ -177,8 +188,7 @@ class Pipeline:
         self,
         index: int,
         image: ImageRequest,
-        rules: frozenset[ViewRule],
-        frames: int,
+        wanted: _Wanted,
         deadline: Deadline,
         recognise: Recognise | None,
     ) -> Look:
@@ -189,7 +199,7 @@ class Pipeline:
         try:
             async with deadline.enforced(), AsyncExitStack() as held:
                 async with self._intake.room(image.source):
-                    prepared = await self._prepare(image, rules, frames, watch, deadline, held)
+                    prepared = await self._prepare(image, wanted, watch, deadline, held)
                 if recognise is not None:
                     matches = await asyncio.get_running_loop().run_in_executor(self._threads, recognise, prepared)
                 if not matches:
@@ -211,8 +221,7 @@ class Pipeline:
     async def _prepare(
         self,
         image: ImageRequest,
-        rules: frozenset[ViewRule],
-        frames: int,
+        wanted: _Wanted,
         watch: Stopwatch,
         deadline: Deadline,
         held: AsyncExitStack,
@@ -232,13 +241,14 @@ class Pipeline:
         job = Job(
             data=data,
             header=header,
-            limits=replace(self._limits.decode, sampled_frames=frames),
-            rules=rules,
+            limits=replace(self._limits.decode, sampled_frames=wanted.frames),
+            rules=wanted.rules,
             size_px=self._limits.image_size_px,
             resize_px=self._limits.image_resize_px,
             seed=secrets.randbits(32),
+            fingerprint=wanted.fingerprint and self._preparer.fingerprints,
         )
-        squares = most_views(rules) * min(header.frames, frames)
+        squares = most_views(wanted.rules) * min(header.frames, wanted.frames)
         view_bytes = squares * self._limits.image_size_px**2 * VIEW_BYTES
         await held.enter_async_context(self._budgets.views.hold(view_bytes, deadline))
         async with self._budgets.decode.hold(job.decode_bytes, deadline):

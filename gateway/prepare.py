@@ -94,6 +94,11 @@ class Preparer(Protocol):
         """Whether pictures can be prepared now."""
         ...
 
+    @property
+    def fingerprints(self) -> bool:
+        """Whether frames can be hashed."""
+        ...
+
     async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
         """Return the picture ready for the model; the watch gets the time of each stage.
 

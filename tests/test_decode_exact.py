@@ -57,7 +57,7 @@ def test_jpeg_rgb_by_adobes_marker() -> None:
     assert difference(flat_jpeg(FLAT, adobe=0), blown_up(FLAT)) == 0
 
 
-def test_no_jpeg_is_decoded_at_another_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_jpeg_is_decoded_at_another_scale_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     def drafted(*_: object) -> None:
         pytest.fail("draft was called")
 
