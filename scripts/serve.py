@@ -18,6 +18,7 @@ from pathlib import Path
 
 from scripts.export.order import read_order
 from scripts.export.refusal import ExportRefused
+from scripts.export.sizing import Wish
 from scripts.triton.failure import TritonFailed
 from scripts.triton.ports import require_free
 from scripts.triton.server import LOOPBACK, Settings, end_with_parent
@@ -26,6 +27,7 @@ from scripts.triton.supervisor import BACKOFF_FIRST_S, BACKOFF_MOST_S, STEADY_S,
 DRAIN_S, DELAY_S = 30.0, 1.0  # the gateway's own defaults
 MARGIN_S = 5.0
 POLL_S = 0.1
+WISHES = ("INSTANCES", "TEXT_INSTANCES", "THREADS")
 
 
 class StackFailed(Exception):
@@ -40,6 +42,7 @@ class Stack:
         model: ``MODEL``.
         precision: ``PRECISION``.
         device: ``DEVICE``.
+        wish: ``INSTANCES``, ``TEXT_INSTANCES``, ``THREADS``.
         gateway_host: ``GATEWAY_HOST``.
         gateway_port: ``GATEWAY_PORT``.
         triton: ports, ``MODEL_REPOSITORY`` and ``DATA_DIR``.
@@ -49,6 +52,7 @@ class Stack:
     model: str
     precision: str
     device: str
+    wish: Wish
     gateway_host: str
     gateway_port: int
     triton: Settings
@@ -59,7 +63,7 @@ def read_stack(environment: Mapping[str, str]) -> Stack:
     """Read the environment.
 
     Raises:
-        StackFailed: a port is no number.
+        StackFailed: a port or a count is no number.
     """
     defaults = {
         "MODEL": "demo",
@@ -81,6 +85,12 @@ def read_stack(environment: Mapping[str, str]) -> Stack:
         except ValueError:
             raise StackFailed(f"{name}={given[name]} is no number: give a port from 1 to 65535") from None
 
+    def count(name: str) -> int:
+        text = environment.get(name) or "0"
+        if not text.isdecimal():
+            raise StackFailed(f"{name}={text} is no number: give how many, or 0 to leave it to the export")
+        return int(text)
+
     triton = Settings(
         repository=Path(given["MODEL_REPOSITORY"]),
         data_dir=Path(given["DATA_DIR"]),
@@ -92,6 +102,7 @@ def read_stack(environment: Mapping[str, str]) -> Stack:
         model=given["MODEL"],
         precision=given["PRECISION"],
         device=given["DEVICE"],
+        wish=Wish(*(count(name) for name in WISHES)),
         gateway_host=given["GATEWAY_HOST"],
         gateway_port=port("GATEWAY_PORT"),
         triton=triton,
@@ -230,9 +241,11 @@ def export_if_needed(stack: Stack, signals: StopSignals) -> None:
         StackFailed: the export failed; it has said why.
     """
     repository = stack.triton.repository
-    if read_order(stack.model, stack.precision, stack.device).is_in(repository):
+    wish = stack.wish
+    if read_order(stack.model, stack.precision, stack.device, wish).is_in(repository):
         return
     words = ["--model", stack.model, "--precision", stack.precision, "--device", stack.device]
+    words += [f"--instances={wish.instances}", f"--text-instances={wish.text_instances}", f"--threads={wish.threads}"]
     command = [sys.executable, "-m", "scripts.export", *words, "--repository", str(repository)]
     process = subprocess.Popen(command, start_new_session=True)
     while (code := process.poll()) is None:

@@ -12,33 +12,64 @@ from scripts.export.lock import exclusive
 from scripts.export.order import PRECISIONS, Order, read_order
 from scripts.export.record import Request
 from scripts.export.refusal import ExportRefused
+from scripts.export.resizing import resize
+from scripts.export.sizing import Wish
 from scripts.export.source import fetch
 
+MOST = 256
 
-def export_into(repository: Path, order: Order) -> None:
-    """Export an order into a repository, whatever is there.
+
+def export_into(repository: Path, order: Order, *, force: bool = False) -> None:
+    """Export an order into a repository; where the models are there already, only their configs are written.
+
+    Args:
+        repository: where to.
+        order: what.
+        force: export the models whatever is there.
 
     Raises:
         ExportRefused: it cannot be done, with the reason.
     """
     with exclusive(repository):
-        fetch(order.source)  # after this a hub model has a commit
-        request = order.request() or Request(order.source.id, order.precision, order.device, order.cores)
-        # Read when torch is loaded: threads that wait for each other sleep, and leave the cores to other programs.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        try:
-            from scripts.export.pipeline import export
-        except ModuleNotFoundError as error:
-            raise ExportRefused(
-                f"the package {error.name} is missing: install the export's packages with `pip install '.[export]'`"
-            ) from None
-        try:
-            export(order.source, request, repository)
-        except OSError as error:
-            raise ExportRefused(
-                f"the bundle cannot be written to {repository} ({error.strerror or error}): make room, or give another "
-                "MODEL_REPOSITORY"
-            ) from None
+        found = None if force else order.found_in(repository)
+        if found is None or found.measured is None:
+            _export_models(repository, order)
+            found = order.found_in(repository)
+        request = order.request()
+        if found and found.measured and request and found.wish != order.wish:
+            resize(repository, request, found.measured, order.wish)
+            print(f"export: {repository} has instances and threads as asked for now", flush=True)
+
+
+def _export_models(repository: Path, order: Order) -> None:
+    fetch(order.source)  # after this a hub model has a commit
+    request = order.request() or Request(order.source.id, order.precision, order.device, order.cores)
+    # Read when torch is loaded: threads that wait for each other sleep, and leave the cores to other programs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        from scripts.export.pipeline import export
+    except ModuleNotFoundError as error:
+        raise ExportRefused(
+            f"the package {error.name} is missing: install the export's packages with `pip install '.[export]'`"
+        ) from None
+    try:
+        export(order.source, request, repository)
+    except OSError as error:
+        raise ExportRefused(
+            f"the bundle cannot be written to {repository} ({error.strerror or error}): make room, or give another "
+            "MODEL_REPOSITORY"
+        ) from None
+
+
+def count(text: str) -> int:
+    """Read a number of instances or threads.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none from 0 to 256.
+    """
+    if text.isdecimal() and int(text) <= MOST:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"“{text}” is no number from 0 to {MOST}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,16 +80,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", choices=DEVICES)
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--force", action="store_true", help="export even if the bundle is there")
+    parser.add_argument("--instances", type=count, default=0, help="of the image model; 0 leaves it to the export")
+    parser.add_argument("--text-instances", type=count, default=0, help="of the text model; likewise")
+    parser.add_argument("--threads", type=count, default=0, help="of each instance; likewise")
     given = parser.parse_args(arguments)
+    wish = Wish(given.instances, given.text_instances, given.threads)
     try:
-        order = read_order(given.model, given.precision, given.device)
+        order = read_order(given.model, given.precision, given.device, wish)
         if not given.force and order.is_in(given.repository):
             print(
                 f"export: {given.repository} holds {order.source.id} at {order.precision} for {order.device} already",
                 flush=True,
             )
         else:
-            export_into(given.repository, order)
+            export_into(given.repository, order, force=given.force)
     except ExportRefused as refused:
         print(f"export: {refused}", file=sys.stderr)
         return 1

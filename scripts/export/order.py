@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.export.device import DEVICES, resolve_device
-from scripts.export.record import Request, holds
+from scripts.export.record import Held, Request, held
 from scripts.export.refusal import ExportRefused
-from scripts.export.sizing import usable_cores
+from scripts.export.sizing import Wish, usable_cores
 from scripts.export.source import Source, fingerprint, parse_source
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -32,12 +32,14 @@ class Order:
         precision: ``fp32``, ``fp16`` or ``int8``.
         device: ``cpu`` or ``cuda``.
         cores: that the stack may use.
+        wish: instances and threads, where they are not left to the export.
     """
 
     source: Source
     precision: str
     device: str
     cores: int
+    wish: Wish
 
     def request(self) -> Request | None:
         """Return the exact request; None while the hub was never asked which commit the model has."""
@@ -46,17 +48,23 @@ class Order:
 
     def is_in(self, repository: Path) -> bool:
         """Tell whether a repository holds exactly this, whole."""
+        found = self.found_in(repository)
+        return found is not None and found.wish == self.wish
+
+    def found_in(self, repository: Path) -> Held | None:
+        """Return how a repository holds these models, with whatever instances and threads; None if it does not."""
         request = self.request()
-        return request is not None and holds(repository, request)
+        return None if request is None else held(repository, request)
 
 
-def read_order(model: str, precision: str, device: str) -> Order:
+def read_order(model: str, precision: str, device: str, wish: Wish | None = None) -> Order:
     """Read an order.
 
     Args:
         model: ``demo``, a hub id, a folder, or ``random:<architecture>``.
         precision: ``fp32``, ``fp16`` or ``int8``.
         device: ``auto``, ``cpu`` or ``cuda``.
+        wish: instances and threads; None leaves them to the export.
 
     Raises:
         ExportRefused: one of them is unknown.
@@ -65,4 +73,4 @@ def read_order(model: str, precision: str, device: str) -> Order:
         raise ExportRefused(f"PRECISION={precision} is unknown: choose one of {', '.join(PRECISIONS)}")
     if device not in DEVICES:
         raise ExportRefused(f"DEVICE={device} is unknown: choose one of {', '.join(DEVICES)}")
-    return Order(parse_source(model), precision, resolve_device(device), usable_cores())
+    return Order(parse_source(model), precision, resolve_device(device), usable_cores(), wish or Wish())

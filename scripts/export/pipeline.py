@@ -18,7 +18,7 @@ from scripts.export.architectures import random_architecture
 from scripts.export.order import text_precision
 from scripts.export.preprocessing import read_image_transform
 from scripts.export.prompts import DRAWINGS, PHOTOGRAPHS
-from scripts.export.record import Request
+from scripts.export.record import Measured, Request
 from scripts.export.refusal import ExportRefused
 from scripts.export.source import DEMO, Source, fetch
 from scripts.export.towers import ImageTower, TextTower
@@ -90,7 +90,7 @@ def export(source: Source, request: Request, repository: Path) -> Manifest:
     )
     manifest = _manifest(source, request, model, figures, image_size.max_batch, text_size.max_batch)
     manifest = writing.finish(staging, manifest, model.words.json, image_size, text_size)
-    writing.publish(staging, repository, request)
+    writing.publish(staging, repository, request, Measured(image_size, text_size))
     _say(f"wrote bundle {manifest.bundle_id} to {repository} in {time.perf_counter() - begin:.1f} s")
     return manifest
 

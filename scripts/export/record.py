@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.bundle import BundleError, file_sha256, read_manifest
+from scripts.export.sizing import Sizing, Wish
 
 RECORD_NAME = "export.json"
 # Raised when the same model would be exported to other files.
@@ -36,29 +37,57 @@ class Request:
     layout: int = LAYOUT
 
 
-def write_record(repository: Path, request: Request) -> None:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the export found to be best for each model on this machine."""
+
+    image: Sizing
+    text: Sizing
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a repository holds.
+
+    Attributes:
+        wish: of the operator, as its configs are written.
+        measured: None in a repository of before this was noted.
+    """
+
+    wish: Wish
+    measured: Measured | None
+
+
+def write_record(repository: Path, request: Request, measured: Measured, wish: Wish) -> None:
     """Write ``export.json`` beside a finished bundle, with the size and time of each of its files."""
     files = {name: _stamp(repository / name) for name in read_manifest(repository).checksums}
-    record = {"request": dataclasses.asdict(request), "files": files}
+    record = {
+        "request": dataclasses.asdict(request),
+        "measured": dataclasses.asdict(measured),
+        "wish": dataclasses.asdict(wish),
+        "files": files,
+    }
     (repository / RECORD_NAME).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def holds(repository: Path, request: Request) -> bool:
-    """Tell whether a repository holds the bundle of ``request``, whole.
+def held(repository: Path, request: Request) -> Held | None:
+    """Return how a repository holds the bundle of ``request``, whole; None if it does not.
 
     A file whose size and time are as noted counts as unchanged; any other is compared by its sha256.
     """
     try:
         record = json.loads((repository / RECORD_NAME).read_text(encoding="utf-8"))
         if record["request"] != dataclasses.asdict(request):
-            return False
+            return None
         for name, digest in read_manifest(repository).checksums.items():
             path = repository / name
             if _stamp(path) != record["files"].get(name) and file_sha256(path) != digest:
-                return False
+                return None
+        noted = record.get("measured")
+        measured = Measured(Sizing(**noted["image"]), Sizing(**noted["text"])) if noted else None
+        return Held(Wish(**record.get("wish", {})), measured)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BundleError):
-        return False
-    return True
+        return None
 
 
 def _stamp(path: Path) -> list[int]:

@@ -5,6 +5,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from dataclasses import dataclass
@@ -35,6 +36,27 @@ class Sizing:
     max_batch: int
     queue: int
     rows_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the operator asks for in place of what was measured; 0 leaves it to that.
+
+    Attributes:
+        instances: of the image model (``INSTANCES``).
+        text_instances: of the text model (``TEXT_INSTANCES``).
+        threads: of PyTorch in each instance of both (``THREADS``): libtorch has one number for all models.
+    """
+
+    instances: int = 0
+    text_instances: int = 0
+    threads: int = 0
+
+    def applied(self, measured: Sizing, instances: int) -> Sizing:
+        """Return a model's share of the machine with so many instances, or as many as were measured."""
+        return dataclasses.replace(
+            measured, instances=instances or measured.instances, threads=self.threads or measured.threads
+        )
 
 
 def usable_cores() -> int:

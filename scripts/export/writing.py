@@ -10,8 +10,8 @@ import torch
 
 from gateway.bundle import IMAGE_MODEL, MANIFEST_NAME, TEXT_MODEL, TOKENIZER_NAME, Manifest, file_sha256
 from scripts.export.lock import STAGING_NAME
-from scripts.export.record import RECORD_NAME, Request, write_record
-from scripts.export.sizing import Sizing
+from scripts.export.record import RECORD_NAME, Measured, Request, write_record
+from scripts.export.sizing import Sizing, Wish
 from scripts.export.torchscript import quiet_deprecations
 from scripts.export.triton_config import image_config, text_config
 
@@ -39,7 +39,7 @@ def finish(staging: Path, manifest: Manifest, tokenizer: bytes, image: Sizing, t
     return manifest
 
 
-def publish(staging: Path, repository: Path, request: Request) -> None:
+def publish(staging: Path, repository: Path, request: Request, measured: Measured) -> None:
     """Replace the repository's bundle by the staged one, on the same file system.
 
     The manifest goes first and comes last: whoever is interrupted in between leaves a repository without a bundle,
@@ -52,5 +52,5 @@ def publish(staging: Path, repository: Path, request: Request) -> None:
         (staging / name).rename(repository / name)
     for name in (TOKENIZER_NAME, MANIFEST_NAME):
         (staging / name).rename(repository / name)
-    write_record(repository, request)
+    write_record(repository, request, measured, Wish())
     staging.rmdir()
