@@ -75,6 +75,12 @@ def test_the_gateway_loads_neither_torch_nor_transformers() -> None:
     assert run.stdout.strip() == "[]"
 
 
+def test_a_gateway_on_sqlite_loads_neither_migrations_nor_postgresqls_driver() -> None:
+    code = "import sys, gateway.__main__; print(sorted({'alembic', 'asyncpg'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=GATEWAY.parent)
+    assert run.stdout.strip() == "[]"
+
+
 def test_no_module_holds_state() -> None:
     for name, path in MODULES.items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

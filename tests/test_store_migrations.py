@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from gateway.store import list_import
 from gateway.store.audit_records import Actor
 from gateway.store.database import Transaction
+from gateway.store.migrate import HEAD
 from gateway.store.records import PictureList
 from gateway.store.schema import metadata
 from gateway.store.sql import SqlStore, open_store
@@ -79,6 +82,12 @@ async def test_tables_of_a_newer_gateway_are_left_alone(database_url: str) -> No
         await store._database.write(pretend)
     with pytest.raises(ValueError, match="newer"):
         await open_store(database_url, timeout_s=5)
+
+
+def test_the_newest_migration_is_the_one_that_a_gateway_looks_for() -> None:
+    config = Config()
+    config.set_main_option("script_location", "gateway.store:migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
 def test_alembic_from_the_command_line(database_url: str) -> None:

@@ -4,7 +4,8 @@ uvicorn ends no slow head, caps no header, answers what it cannot parse in plain
 body it has not read, so that the client's kernel throws the answer away. Here
 
 - a head has to be whole in time and within ``MAX_HEAD_BYTES``; one connection too many is told so and closed;
-- a body is not read on before the application asks for it, so that what is refused is refused before it is read;
+- a body is not read on before the application asks for it, so that what is refused is refused before it is read, and
+  what came with its head is at most ``HEAD_READ_BYTES``;
 - an answer that comes before the end of the body is followed by a half-close, and the rest of the body is read and
   thrown away for a while, as nginx's ``lingering_close`` does it: the client can finish sending, and read why.
 
@@ -29,6 +30,8 @@ from gateway.routes.body import BODY_CUT
 from gateway.routes.problems import SECURITY_HEADERS, problem_response
 
 MAX_HEAD_BYTES = 32 * 1024
+HEAD_READ_BYTES = 64 * 1024  # a common small upload comes whole; one that has to wait holds no more
+BODY_READ_BYTES = 256 * 1024
 LINGER_S = 60.0
 LINGER_BYTES = 256 * 1024 * 1024
 RETRY_AFTER_S = 1
@@ -45,13 +48,20 @@ class ConnectionLimits:
 
 def protocol_with(limits: ConnectionLimits) -> type[GuardedProtocol]:
     """Return the protocol for uvicorn's ``http``, which makes one of it for each connection."""
-    return type("LimitedProtocol", (GuardedProtocol,), {"limits": limits})
+    members = {"limits": limits, "incoming": memoryview(bytearray(BODY_READ_BYTES))}
+    return type("LimitedProtocol", (GuardedProtocol,), members)
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection; ``limits`` are those of the class that ``protocol_with`` returns."""
+    """One connection.
+
+    Attributes:
+        limits: those of the class that ``protocol_with`` returns.
+        incoming: what all connections of an event loop read into, one at a time.
+    """
 
     limits: ClassVar[ConnectionLimits]
+    incoming: ClassVar[memoryview]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
         super().__init__(*args, **kwargs)
@@ -67,6 +77,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or say that there are too many."""
         super().connection_made(transport)
+        transport.set_protocol(_Incoming(self))
         open_now = self._count_connections()
         if open_now > 2 * self.limits.max_connections:
             transport.abort()
@@ -182,6 +193,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self.limits.open_now.set(len(self.connections))
         return self.limits.open_now.total()
 
+    def read_buffer(self) -> memoryview:
+        """Return where the next bytes are to be read into."""
+        return self.incoming[:HEAD_READ_BYTES] if self._in_head else self.incoming
+
     @property
     def _ending(self) -> bool:
         return self._lingering or self.transport.is_closing()
@@ -241,6 +256,27 @@ class GuardedProtocol(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         if self.cycle is not None:
             self.cycle.keep_alive = False  # answered as what it is besides, and then the connection ends
+
+
+class _Incoming(asyncio.BufferedProtocol):
+    """A connection's protocol as the event loop sees it: one that says how much is read at a time."""
+
+    def __init__(self, protocol: GuardedProtocol) -> None:
+        self._protocol = protocol
+        self._buffer = memoryview(b"")
+        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
+        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
+        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the event loop's
+        """Return where to read into."""
+        self._buffer = self._protocol.read_buffer()
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read; the buffer is another connection's afterwards."""
+        self._protocol.data_received(self._buffer[:nbytes])  # type: ignore[arg-type]
 
 
 class _Outgoing(asyncio.Transport):

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import asyncpg
 from sqlalchemy import URL, CursorResult, Executable, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
@@ -227,6 +226,8 @@ def make_engine(database_url: str, *, timeout_s: float, connect_s: float, pool_s
 
 
 def _postgresql(dsn: str, timeout_s: float, connect_s: float, pool_size: int) -> AsyncEngine:
+    import asyncpg  # noqa: PLC0415 - not for SQLite
+
     limit_ms = str(int(timeout_s * LOCK_SHARE_OF_TIMEOUT * 1000))
     settings = {
         "lock_timeout": limit_ms,

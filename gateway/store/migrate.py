@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, column, inspect, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from gateway.store.records import DatabaseUnusable
-
 TIMEOUT_S = 60.0  # for a statement of a migration, and for another process that migrates to finish
+HEAD = "0003"  # the newest of ``migrations/versions``
+VERSION_TABLE = "alembic_version"
 ADVISORY_LOCK = 0x636C6970_6D6F6400  # "clipmod", any number that nothing else in the database uses
 
 
@@ -37,23 +32,16 @@ async def migrate(engine: AsyncEngine) -> None:
     Raises:
         DatabaseUnusable: the tables are those of a newer gateway.
     """
-    config = Config()
-    config.set_main_option("script_location", "gateway.store:migrations")
-    wanted = set(ScriptDirectory.from_config(config).get_heads())
     async with engine.connect() as connection:
-        if await connection.run_sync(_heads) == wanted:
+        if await connection.run_sync(_revisions) == {HEAD}:
             return
-    try:
-        async with migration_lock(engine) as connection:
-            await connection.run_sync(_upgrade, config)
-    except CommandError as error:
-        raise DatabaseUnusable("this gateway does not know the database's tables; a newer one does") from error
+    from gateway.store.upgrade import upgrade  # noqa: PLC0415 - large, and rarely needed
+
+    async with migration_lock(engine) as connection:
+        await connection.run_sync(upgrade)
 
 
-def _heads(connection: Connection) -> set[str]:
-    return set(MigrationContext.configure(connection).get_current_heads())
-
-
-def _upgrade(connection: Connection, config: Config) -> None:
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+def _revisions(connection: Connection) -> set[str]:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return set()
+    return set(connection.scalars(select(column("version_num")).select_from(table(VERSION_TABLE))))

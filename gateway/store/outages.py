@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import asyncpg
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -27,10 +27,19 @@ def outages_named() -> Iterator[None]:
         yield
     except StatementError as error:
         raise _meaning(error.orig or error) from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        raise _meaning(error) from error
     except (sqlite3.Error, DBAPIError, PoolTimeoutError, TimeoutError, OSError, EOFError) as error:
         raise _meaning(error) from error
+    except Exception as error:
+        if isinstance(error, _postgresql_errors()):
+            raise _meaning(error) from error
+        raise
+
+
+def _postgresql_errors() -> tuple[type[Exception], ...]:
+    """Return the driver's exceptions, of a driver that is loaded: no other one raises any."""
+    asyncpg = sys.modules.get("asyncpg")
+    names = ("PostgresError", "InterfaceError", "InternalClientError")
+    return tuple(getattr(asyncpg, name) for name in names) if asyncpg else ()
 
 
 def _meaning(error: BaseException) -> Exception:
