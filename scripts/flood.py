@@ -28,7 +28,7 @@ from gateway.settings import MIB, Settings
 
 BASE_MIB = 384  # the interpreter with its libraries, threads and metrics, and what allocators do not give back
 WORKER_MIB = 160  # a process that decodes, before it does
-READ_MIB = 0.25  # a connection's one read, before its request is admitted or refused
+READ_MIB = 1 / 16  # what came with a head, before its request is admitted or refused
 SAMPLE_S = 0.05
 PATIENCE_S = 300.0
 
