@@ -93,7 +93,7 @@ class Manifest:
         negatives: default negative prompts of ``independent`` mode, used as they are, without a template.
         parity: figures against the eager model, as measured by the export.
         checksums: sha256 of each file of the bundle but the manifest, by relative path.
-        exported_with: versions of the exporting programs.
+        exported_with: versions of the exporting programs, and ``quantized_engine``: the kernels they chose.
     """
 
     bundle_id: str

@@ -10,7 +10,6 @@ from pathlib import Path
 from scripts.export.device import DEVICES
 from scripts.export.lock import exclusive
 from scripts.export.order import PRECISIONS, Order, read_order
-from scripts.export.record import Request
 from scripts.export.refusal import ExportRefused
 from scripts.export.resizing import resize
 from scripts.export.sizing import Wish
@@ -43,7 +42,7 @@ def export_into(repository: Path, order: Order, *, force: bool = False) -> None:
 
 def _export_models(repository: Path, order: Order) -> None:
     fetch(order.source)  # after this a hub model has a commit
-    request = order.request() or Request(order.source.id, order.precision, order.device, order.cores)
+    request = order.request() or order.request_for(order.source.id)
     # Read when torch is loaded: threads that wait for each other sleep, and leave the cores to other programs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

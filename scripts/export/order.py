@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.export.device import DEVICES, resolve_device
+from scripts.export.processor import vector_units
 from scripts.export.record import Held, Request, held
 from scripts.export.refusal import ExportRefused
 from scripts.export.sizing import Wish, usable_cores
@@ -44,7 +45,12 @@ class Order:
     def request(self) -> Request | None:
         """Return the exact request; None while the hub was never asked which commit the model has."""
         state = fingerprint(self.source)
-        return None if state is None else Request(state, self.precision, self.device, self.cores)
+        return None if state is None else self.request_for(state)
+
+    def request_for(self, state: str) -> Request:
+        """Return the request for a state of the source; 8-bit weights are for one kind of processor."""
+        kernels = " ".join(vector_units()) if self.precision == "int8" else ""
+        return Request(state, self.precision, self.device, self.cores, kernels)
 
     def is_in(self, repository: Path) -> bool:
         """Tell whether a repository holds exactly this, whole."""

@@ -19,7 +19,7 @@ BATCHES = (1, 2, 7)
 ALIKE_ROWS, ALIKE_TOKENS = 24, 4
 """Of one more batch of texts whose rows begin alike, as those of one template do: the text tower may share that."""
 FP32_TOLERANCE = 1e-4
-COSINE_FLOOR = {"fp32": 0.99999, "fp16": 0.999, "int8": 0.99}
+COSINE_FLOOR = {"fp32": 0.99999, "fp16": 0.999, "int8": 0.995}
 TEXTS = (
     "a photo of a cat",
     "a drawing of a red circle",

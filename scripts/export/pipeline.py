@@ -134,8 +134,9 @@ def traced(
     text = TextTower(model.eager, words.transform.eos_id, sharing=device.type == "cpu")
     pixels = parity.example_pixels(2, transform.size_px, seed=0).to(device)
     ids = parity.example_ids(words, 2, words.transform.context_length, seed=0).to(device)
+    width = int(model.eager.config.vision_config.hidden_size)
     return (
-        torchscript.trace(torchscript.at_precision(image, precision, device), pixels),
+        torchscript.trace(torchscript.at_precision(image, precision, device, width), pixels),
         torchscript.trace(torchscript.at_precision(text, text_precision(precision), device), ids),
     )
 
@@ -172,6 +173,7 @@ def _manifest(
 ) -> Manifest:
     prompts = DRAWINGS if source.kind == DEMO else PHOTOGRAPHS
     random = source.kind == "random"
+    quantized = request.device == "cpu" and request.precision != "fp32"
     return Manifest(
         bundle_id=checkpoint.bundle_id(model.weights, model.words.json, model.transform),
         model=ModelIdentity(source.id, model.revision, demo=source.kind == DEMO, random=random),
@@ -188,6 +190,7 @@ def _manifest(
         parity=figures.as_record(),
         checksums={},
         exported_with={
+            **({"quantized_engine": torch.backends.quantized.engine} if quantized else {}),
             "python": platform.python_version(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,

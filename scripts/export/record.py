@@ -15,7 +15,7 @@ from scripts.export.sizing import Sizing, Wish
 
 RECORD_NAME = "export.json"
 # Raised when the same model would be exported to other files.
-LAYOUT = 5
+LAYOUT = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Request:
         precision: ``fp32``, ``fp16`` or ``int8``.
         device: ``cpu`` or ``cuda``.
         cores: for which instances and threads were chosen.
+        kernels: vector units that the weights were laid out for, where that matters.
         layout: version of what the export writes.
     """
 
@@ -34,6 +35,7 @@ class Request:
     precision: str
     device: str
     cores: int
+    kernels: str = ""
     layout: int = LAYOUT
 
 

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from scripts.export.products import in_int8, lay_out, quickest_engine
 from scripts.export.refusal import ExportRefused
 
 PATCH_PROJECTION = "project_patches"
-QUANTIZED_ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
+ENGINES = {"int8": ("x86", "fbgemm", "onednn", "qnnpack"), "fp16": ("x86", "fbgemm")}
+"""PyTorch's quantised engines that can do a precision; of equally quick ones the first is taken."""
 
 
 @contextmanager
@@ -26,43 +28,59 @@ def quiet_deprecations() -> Iterator[None]:
         yield
 
 
-def at_precision(tower: nn.Module, precision: str, device: torch.device) -> nn.Module:
+def at_precision(tower: nn.Module, precision: str, device: torch.device, width: int = 768) -> nn.Module:
     """Return a copy of an fp32 tower at another precision, on ``device``.
 
     ``int8`` (of the image tower alone, see ``order.text_precision``) quantises the weights of every matrix product but
-    the patch projection per output channel, activations as they come; ``fp16`` stores half-precision weights on a CPU
-    and computes in half precision on a GPU. The patch projection stays as it is: pixels from 0 to 255 times small
-    weights are what both formats do worst.
+    the patch projection per output channel, activations as they come, on the engine that is quickest on this processor;
+    it stays set (``torch.backends.quantized.engine``) and has to be set where the file is loaded. ``fp16`` stores
+    half-precision weights on a CPU and computes in half precision on a GPU. The patch projection stays as it is: pixels
+    from 0 to 255 times small weights are what both formats do worst.
+
+    Args:
+        tower: in fp32.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        device: that it will run on.
+        width: of its hidden states; for choosing the engine.
 
     Raises:
         ExportRefused: this PyTorch has no kernels for it.
     """
     tower = copy.deepcopy(tower).eval()
-    if precision == "fp32":
-        return tower.to(device)
     if device.type == "cuda":
-        if precision == "fp16":
-            return in_half_precision(tower).to(device)
-        raise ExportRefused("int8 is for CPUs only: choose PRECISION=fp16 or fp32 for a GPU")
-    supported = torch.backends.quantized.supported_engines
-    engine = next((engine for engine in QUANTIZED_ENGINES if engine in supported), None)
-    if engine is None:
+        if precision == "int8":
+            raise ExportRefused("int8 is for CPUs only: choose PRECISION=fp16 or fp32 for a GPU")
+        return (in_half_precision(tower) if precision == "fp16" else tower).to(device)
+    if precision == "fp32":
+        lay_out(tower)
+        return tower
+    engines = [engine for engine in ENGINES[precision] if engine in torch.backends.quantized.supported_engines]
+    if not engines:
         raise ExportRefused(f"this PyTorch has no {precision} kernels for this processor: choose PRECISION=fp32")
+    with quiet_deprecations():
+        engine = quickest_engine(engines, width) if precision == "int8" else engines[0]
     torch.backends.quantized.engine = engine
-    from torch.ao import quantization
-
-    rule = quantization.per_channel_dynamic_qconfig if precision == "int8" else quantization.float16_dynamic_qconfig
-    linears = (name for name, module in tower.named_modules() if isinstance(module, nn.Linear))
-    rules = {name: rule for name in linears if name != PATCH_PROJECTION}
-    dtype = torch.qint8 if precision == "int8" else torch.float16
     try:
         with quiet_deprecations():
-            return quantization.quantize_dynamic(tower, rules, dtype=dtype)  # type: ignore[no-any-return, no-untyped-call]
+            if precision == "int8":
+                in_int8(tower, PATCH_PROJECTION)
+            else:
+                tower = with_fp16_weights(tower)
     except RuntimeError as error:
         raise ExportRefused(
             f"this processor's {engine} kernels cannot do {precision} ({str(error).splitlines()[0]}): "
             "choose PRECISION=fp32"
         ) from error
+    return tower
+
+
+def with_fp16_weights(tower: nn.Module) -> nn.Module:
+    """Return a tower whose linear layers hold half-precision weights, all but its patch projection."""
+    from torch.ao import quantization
+
+    linears = (name for name, module in tower.named_modules() if isinstance(module, nn.Linear))
+    rules = {name: quantization.float16_dynamic_qconfig for name in linears if name != PATCH_PROJECTION}
+    return quantization.quantize_dynamic(tower, rules, dtype=torch.float16)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def in_half_precision(tower: nn.Module) -> nn.Module:

@@ -14,6 +14,8 @@ These rewrites change the order of rounding and nothing else:
   query's part;
 - QuickGELU, x * sigmoid(1.702 x), is SiLU(1.702 x) / 1.702: one operation in place of three, with the factors in the
   weights on both sides;
+- what a layer adds to the hidden states is added in place, by the matrix product itself where its weights lie as
+  ``products.Laid`` lays them;
 - of the last layer only the token that is read later is computed: every token gives its key and value, that one alone
   its query and what follows;
 - attention in the text tower is causal, so what all rows of a batch begin with ("a photo of the large ...") comes out
@@ -30,6 +32,8 @@ from torch.nn import functional
 from transformers import CLIPModel
 from transformers.activations import QuickGELUActivation
 from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention, CLIPEncoderLayer
+
+from scripts.export.products import add_product
 
 QUICK_GELU = 1.702
 """The factor in QuickGELU, from OpenAI's ``clip/model.py``."""
@@ -51,31 +55,36 @@ class Attention(nn.Module):
         self.qkv = _stacked(_scaled(eager.q_proj, self.head_dim**-0.5), eager.k_proj, eager.v_proj)
         self.out = _copied(eager.out_proj)
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Map hidden states [N, S, width] to [N, S, width].
+    def forward(self, hidden: torch.Tensor, seen: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Add to hidden states [N, S, width], in place, what each token sees in ``seen`` [N, S, width].
 
         mask: [S, S], added to the logits; None where every token may look everywhere.
         """
-        query, key, value = self.project(hidden)
-        return self.mix(query, key, value, mask)
+        query, key, value = self.project(seen)
+        return self.mix(hidden, query, key, value, mask)
 
-    def project(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def project(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return queries, keys and values, each [N, heads, S, head_dim], of hidden states [N, S, width]."""
-        batch, length = hidden.shape[0], hidden.shape[1]
+        batch, length = seen.shape[0], seen.shape[1]
         # [N, S, 3 * width] -> [3, N, heads, S, head_dim]
-        qkv = self.qkv(hidden).view(batch, length, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(seen).view(batch, length, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
         return qkv[0], qkv[1], qkv[2]
 
     def mix(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+        self,
+        hidden: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Return hidden states [N, S, width] of queries [N, heads, S, head_dim] over T keys and values.
+        """Add to hidden states [N, S, width], in place, what queries [N, heads, S, head_dim] find in T keys and values.
 
         mask: [S, T], added to the logits; None where every token may look everywhere.
         """
         batch, length = query.shape[0], query.shape[2]
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_dim))  # type: ignore[no-any-return]
+        return add_product(hidden, self.out, mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_dim))
 
 
 class AttentionOfOne(nn.Module):
@@ -110,13 +119,13 @@ class Feedforward(nn.Module):
         self.fc1, self.fc2 = _copied(eager.fc1), _copied(eager.fc2)
         self.activation = eager.activation_fn
         if isinstance(eager.activation_fn, QuickGELUActivation):
-            self.activation = nn.SiLU()
+            self.activation = nn.SiLU(inplace=True)
             self.fc1 = _scaled(eager.fc1, QUICK_GELU)
             self.fc2.weight.data = (eager.fc2.weight.data.double() / QUICK_GELU).float()
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Map hidden states [N, S, width] to [N, S, width]."""
-        return self.fc2(self.activation(self.fc1(hidden)))  # type: ignore[no-any-return]
+    def forward(self, hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Add to hidden states [N, S, width], in place, what comes of ``seen`` [N, S, width]."""
+        return add_product(hidden, self.fc2, self.activation(self.fc1(seen)))
 
 
 class Layer(nn.Module):
@@ -130,14 +139,14 @@ class Layer(nn.Module):
         self.feedforward = Feedforward(eager.mlp)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Map hidden states [N, S, width] to [N, S, width]; for mask see ``Attention``."""
-        hidden = hidden + self.attention(self.norm1(hidden), mask)
-        return hidden + self.feedforward(self.norm2(hidden))  # type: ignore[no-any-return]
+        """Map hidden states [N, S, width] in place to the next ones; for mask see ``Attention``."""
+        hidden = self.attention(hidden, self.norm1(hidden), mask)
+        return self.feedforward(hidden, self.norm2(hidden))  # type: ignore[no-any-return]
 
     def after(
         self, common: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map what all rows begin with [1, C, width] and each row's own rest [N, R, width] to the same shapes.
+        """Map what all rows begin with [1, C, width] and each row's own rest [N, R, width] in place to the next ones.
 
         mask: [C + R, C + R], added to the logits; causal, or the beginning would not be the same in all rows.
         """
@@ -147,9 +156,9 @@ class Layer(nn.Module):
         rows = hidden.shape[0]
         keys = torch.cat([key.expand(rows, -1, -1, -1), own_key], dim=2)
         values = torch.cat([value.expand(rows, -1, -1, -1), own_value], dim=2)
-        common = common + self.attention.mix(query, key, value, mask[:shared, :shared])
-        hidden = hidden + self.attention.mix(own_query, keys, values, mask[shared:])
-        return common + self.feedforward(self.norm2(common)), hidden + self.feedforward(self.norm2(hidden))
+        common = self.attention.mix(common, query, key, value, mask[:shared, :shared])
+        hidden = self.attention.mix(hidden, own_query, keys, values, mask[shared:])
+        return self.feedforward(common, self.norm2(common)), self.feedforward(hidden, self.norm2(hidden))
 
 
 class LastLayer(nn.Module):
@@ -165,7 +174,7 @@ class LastLayer(nn.Module):
     def forward(self, one: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Return [N, 1, width] for the token [N, 1, width] of hidden states [N, S, width]; see ``AttentionOfOne``."""
         one = one + self.attention(self.norm1(one), self.norm1(hidden), mask)
-        return one + self.feedforward(self.norm2(one))  # type: ignore[no-any-return]
+        return self.feedforward(one, self.norm2(one))  # type: ignore[no-any-return]
 
 
 def _copied(linear: nn.Linear) -> nn.Linear:
@@ -269,7 +278,7 @@ class TextTower(nn.Module):
         mask = (places > places.unsqueeze(1)).to(hidden.dtype) * NEVER  # [L, L], row by column
         if self.sharing:
             shared = self.begins_alike(input_ids, end)
-            common, hidden = hidden[:1, :shared], hidden[:, shared:]
+            common, hidden = hidden[:1, :shared].contiguous(), hidden[:, shared:].contiguous()
             for layer in self.layers:
                 common, hidden = cast("Layer", layer).after(common, hidden, mask)
             hidden = torch.cat([common.expand(hidden.shape[0], -1, -1), hidden], dim=1)

@@ -68,6 +68,7 @@ def about_image(manifest: Manifest) -> dict[str, str]:
         "resize_rule": "convert to RGB, short side to resize_px (Pillow bicubic), centre crop to image_size_px",
         "mean": json.dumps(manifest.image.mean),
         "std": json.dumps(manifest.image.std),
+        **({"QUANTIZED_ENGINE": engine} if (engine := manifest.exported_with.get("quantized_engine")) else {}),
     }
 
 

@@ -8,6 +8,9 @@ the same name and by the same rules, so that a bundle runs unchanged in NVIDIA's
 - the parameters ``INFERENCE_MODE``, ``DISABLE_OPTIMIZED_EXECUTION``, ``ENABLE_JIT_EXECUTOR``, ``ENABLE_JIT_PROFILING``,
   ``INTRA_OP_THREAD_COUNT`` and ``INTER_OP_THREAD_COUNT`` mean what they mean there.
 
+One parameter is its own, ``QUANTIZED_ENGINE``: the kernels that 8-bit weights are packed for when they are loaded,
+where this PyTorch has them. libtorch's backend packs them for its default, and gives the same vectors more slowly.
+
 It runs inside Triton's Python stub, one process per instance, and can import nothing of this repository. Tensors go in
 and out through DLPack: with numpy 2 a ``pb_utils.Tensor`` made of an array arrives empty.
 """
@@ -128,6 +131,8 @@ def _configure_torch(parameters: dict[str, str]) -> None:
     if "INTER_OP_THREAD_COUNT" in parameters:
         with contextlib.suppress(RuntimeError):
             torch.set_num_interop_threads(int(parameters["INTER_OP_THREAD_COUNT"]))
+    if parameters.get("QUANTIZED_ENGINE") in torch.backends.quantized.supported_engines:
+        torch.backends.quantized.engine = parameters["QUANTIZED_ENGINE"]
     if _is_true(parameters, "DISABLE_OPTIMIZED_EXECUTION"):
         torch._C._set_graph_executor_optimize(False)  # noqa: SLF001, FBT003 - no public name
     if "ENABLE_JIT_EXECUTOR" in parameters:
