@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 
 from gateway.bundle import BundleError, TextTransform, file_sha256
 from gateway.errors import LabelTooLong
 from gateway.tokenizer import Tokenizer
+from scripts.export.vocabulary import random_tokenizer
+from scripts.export.words import WORDS
 from tests.fakes import write_bundle
 
 
@@ -37,6 +40,12 @@ def test_ids_are_those_of_the_reference(golden: Path, tmp_path: Path) -> None:
     expected = json.loads((golden / "tokens.json").read_text())
     assert len(expected) == 9
     assert dict(zip(expected, tokenizer.ids(list(expected)), strict=True)) == expected
+
+
+def test_the_words_of_benchmarks_are_one_token_each_as_with_clips_own_vocabulary(golden: Path, tmp_path: Path) -> None:
+    made = tokenizers.Tokenizer.from_buffer(random_tokenizer())
+    assert {len(row) for row in real_tokenizer(golden, tmp_path).ids(WORDS)} == {3}
+    assert {len(made.encode(word).ids) for word in WORDS} == {3}
 
 
 def test_few_prompts_are_padded_to_the_shortest_bucket(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from scripts.bench.machine import machine
 from scripts.bench.plan import Plan
 from scripts.bench.report import ROOT, compose, keep, load
 
-SECTIONS = ("encoder", "moderation")
+SECTIONS = ("encoder", "text", "moderation")
 """Modules of this package with a function ``measure(plan) -> Section``, in the order of BENCHMARKS.md."""
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from tokenizers import Tokenizer
 from gateway.bundle import TextTransform
 from scripts.export.architectures import VOCABULARY_SIZE
 from scripts.export.refusal import ExportRefused
+from scripts.export.words import WORDS
 
 BUCKETS = (8, 16, 32)
 LEGACY_EOS = 2
@@ -58,20 +62,42 @@ def folder_tokenizer(folder: Path) -> bytes:
 def random_tokenizer() -> bytes:
     """Build a tokenizer with CLIP's rules and 49,408 ids, without its vocabulary file.
 
-    It cuts words as CLIP does, then falls back on bytes, since it knows no merges: ids 0-511 are the bytes (within and
-    at the end of a word), 512-49405 are filler that nothing is encoded as, 49406 and 49407 start and end a text. A
-    text therefore has more tokens than with CLIP's own vocabulary.
+    It cuts words as CLIP does. The few hundred words of ``scripts.export.words`` are one token each, as they are in
+    CLIP's own vocabulary; any other word falls back on parts of those and on bytes, so that a text of other words has
+    more tokens than with CLIP. Ids 0-511 are the bytes (within and at the end of a word), then what the words are
+    merged from, then filler that nothing is encoded as; 49406 and 49407 start and end a text.
     """
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 
     alphabet = sorted(ByteLevel.alphabet())
     tokens = [*alphabet, *(letter + "</w>" for letter in alphabet)]
+    merges = merges_of(WORDS)
+    tokens = list(dict.fromkeys([*tokens, *("".join(pair) for pair in merges)]))
     tokens += [f"<|filler_{index}|>" for index in range(len(tokens), VOCABULARY_SIZE - 2)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    built: str = CLIPTokenizer(vocab=vocabulary, merges=[]).backend_tokenizer.to_str()
+    built: str = CLIPTokenizer(vocab=vocabulary, merges=merges).backend_tokenizer.to_str()
     return built.encode()
+
+
+def merges_of(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the merges of byte-pair encoding (Sennrich et al., 2016) that make each word one token, in their order.
+
+    The library's trainer breaks ties by chance, and a bundle's id names its tokenizer; here ties go by the alphabet.
+    """
+    rows = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    merges = []
+    while counts := Counter(pair for row in rows for pair in itertools.pairwise(row)):
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        for row in rows:
+            at = 0
+            while at < len(row) - 1:
+                if (row[at], row[at + 1]) == best:
+                    row[at : at + 2] = ["".join(best)]
+                at += 1
+    return merges
 
 
 def read_vocabulary(raw: bytes, *, context_length: int, vocab_size: int, config_eos_id: int) -> Vocabulary:
