@@ -1,6 +1,7 @@
 """``python -m scripts.bench [section ...]``: measures, prints tables and the machine, and keeps what was measured.
 
-Without sections all are measured. ``--write`` composes BENCHMARKS.md of everything kept, measured now or before.
+Without sections all are measured, the peers only with ``PEERS=1``; with ``DEVICE=cuda`` the GPU is. ``--write``
+composes BENCHMARKS.md of everything kept, measured now or before.
 """
 
 from __future__ import annotations
@@ -9,13 +10,26 @@ import argparse
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 from scripts.bench.machine import machine
 from scripts.bench.plan import Plan
 from scripts.bench.report import ROOT, compose, keep, load
 
-SECTIONS = ("encoder", "text", "moderation")
+SECTIONS = ("encoder", "text", "moderation", "peers", "gpu", "cost")
 """Modules of this package with a function ``measure(plan) -> Section``, in the order of BENCHMARKS.md."""
+
+
+GPU_SECTIONS = ("gpu", "cost")
+
+
+def sections_of(named: Sequence[str], *, device: str, peers: bool) -> tuple[str, ...]:
+    """Return the sections to measure: those named, or all that belong to a device; the peers only when asked for."""
+    if named:
+        return tuple(named)
+    if device == "cuda":
+        return GPU_SECTIONS
+    return tuple(name for name in SECTIONS if peers or name != "peers")
 
 
 def main() -> int:
@@ -42,7 +56,8 @@ def main() -> int:
     )  # fmt: skip
     failed = []
     print(machine(), flush=True)
-    for name in () if given.write_only else given.sections or SECTIONS:
+    chosen = sections_of(given.sections, device=given.device, peers=given.peers)
+    for name in () if given.write_only else chosen:
         print(f"\n# {name}", file=sys.stderr, flush=True)
         try:
             section = importlib.import_module(f"scripts.bench.{name}").measure(plan)
