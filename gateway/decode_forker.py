@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.decode_answer import MOST_FACTS_BYTES
-from gateway.decode_worker import ACCEPTED, ANSWER_HEAD, JOB_HEAD, READY, READY_WITH_LANDLOCK
+from gateway.decode_exchange import Exchange, RulesBroken
+from gateway.decode_worker import READY, READY_WITH_LANDLOCK
 from gateway.prepare import Taken
 
 START_TIMEOUT_S: Final = 30.0
@@ -122,20 +122,14 @@ class Worker:
         Raises:
             WorkerLost: it ended or said what it must not.
         """
-        loop = asyncio.get_running_loop()
         self.served += 1
-        accepted = False
+        exchange = Exchange(self._connection, order, data, most_pixel_bytes, taken)
         try:
-            await loop.sock_sendall(self._connection, JOB_HEAD.pack(len(order), len(data)) + order)
-            await loop.sock_sendall(self._connection, data)
-            accepted = await self._receive(1) == ACCEPTED
-            taken()
-            facts_bytes, pixel_bytes = ANSWER_HEAD.unpack(await self._receive(ANSWER_HEAD.size))
-            if not accepted or facts_bytes > MOST_FACTS_BYTES or pixel_bytes > most_pixel_bytes:
-                raise WorkerLost(blamed=True)
-            return bytes(await self._receive(facts_bytes)), await self._receive(pixel_bytes)
+            return await exchange.answer()
+        except RulesBroken:
+            raise WorkerLost(blamed=True) from None
         except OSError:
-            raise WorkerLost(blamed=accepted and self._parent.poll() is None) from None
+            raise WorkerLost(blamed=exchange.accepted and self._parent.poll() is None) from None
 
     def kill(self) -> None:
         """End the process at once."""
@@ -146,22 +140,6 @@ class Worker:
         """Let go of a process that has gone, or was never watched."""
         self._connection.close()
         os.close(self._handle)
-
-    async def _receive(self, count: int) -> bytearray:
-        """Return exactly so many bytes.
-
-        Raises:
-            ConnectionError: the process has ended.
-        """
-        loop = asyncio.get_running_loop()
-        received = bytearray(count)
-        view = memoryview(received)
-        while view:
-            read = await loop.sock_recv_into(self._connection, view)
-            if not read:
-                raise ConnectionResetError
-            view = view[read:]
-        return received
 
 
 class Forker:

@@ -167,8 +167,7 @@ def work(connection: socket.socket, floor: int, stage: Stage, hasher: Perceptual
     except Exception as bug:  # noqa: BLE001 - a bug of ours: the gateway logs it
         facts = {"error": {"kind": "", "detail": trace(bug)[-_MOST_TRACE_CHARS:]}}
     written = json.dumps({**facts, "elapsed_s": watch.elapsed_s}).encode()
-    connection.sendall(ANSWER_HEAD.pack(len(written), pixels.nbytes) + written)
-    connection.sendall(pixels)
+    _send(connection, ANSWER_HEAD.pack(len(written), pixels.nbytes) + written, pixels)
     return True
 
 
@@ -179,6 +178,14 @@ def facts_of(prepared: Prepared) -> dict[str, Any]:
         "places": [asdict(place) for place in prepared.places],
         "fingerprints": [asdict(found) for found in prepared.fingerprints],
     }
+
+
+def _send(connection: socket.socket, head: bytes, pixels: memoryview) -> None:
+    """Send both, in one write where the gateway's socket holds it, so that it is woken once."""
+    sent = connection.sendmsg([head, pixels])
+    if sent < len(head):
+        connection.sendall(head[sent:])
+    connection.sendall(pixels[max(0, sent - len(head)) :])
 
 
 def _receive(connection: socket.socket, count: int) -> bytes | None:
