@@ -54,7 +54,7 @@ def shipped(name: SetName) -> Shipped:
     for entry in sorted(_folder().joinpath(name).iterdir(), key=lambda found: found.name):
         if not entry.name.endswith(_SUFFIX):
             continue
-        stem, body = entry.name.removesuffix(_SUFFIX), yaml.safe_load(entry.read_text(encoding="utf-8"))
+        stem, body = entry.name.removesuffix(_SUFFIX), _read_yaml(entry.read_text(encoding="utf-8"))
         if stem.startswith(_POLICY_PREFIX):
             policies[stem.removeprefix(_POLICY_PREFIX)] = Policy.model_validate(body)
         else:
@@ -72,6 +72,11 @@ def fingerprint(body: BaseModel | Mapping[str, Any]) -> str:
     """Return the same hex for the same body, in whatever order its fields stand."""
     plain = body.model_dump(mode="json") if isinstance(body, BaseModel) else body
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _read_yaml(text: str) -> object:
+    """As ``yaml.safe_load``, by libyaml where it is: a tenth of the time, and every start of the gateway waits."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
 
 
 def _folder() -> Traversable:
