@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
 import signal
 import socket
@@ -20,6 +22,7 @@ from starlette.testclient import TestClient
 
 from gateway.app import create_app
 from gateway.settings import Settings
+from scripts.export.order import read_order
 from tests.fakes import FakeEncoder, write_bundle
 from tests.web import Web, wait_ready
 
@@ -46,11 +49,17 @@ class Stack:
     log: Path
 
 
+# Below the range that outgoing connections take theirs from. Other runs of these tests begin elsewhere in it, where
+# their process ids follow each other; and none is given out twice, since whoever gets one binds it later.
+PORTS = itertools.cycle(range(20_000, 32_000))
+for _ in range(os.getpid() * 1_009 % 12_000):
+    next(PORTS)
+
+
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, below the range that outgoing connections take theirs from."""
-    first = 20_000 + os.getpid() % 8_000
+    """Return ports that nobody listens on and that nobody of this run was given before."""
     found: list[int] = []
-    for port in range(first, first + 4_000):
+    for port in itertools.islice(PORTS, 4_000):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -77,6 +86,7 @@ def running_stack(folder: Path, model_repository: Path, **environment: str) -> I
         "MODEL_REPOSITORY": str(model_repository),
         "DATA_DIR": str(folder / "data"),
         "FETCH_TEST_ALLOWED_HOSTS": f"127.0.0.1:{pictures}",
+        "SHUTDOWN_DELAY_S": "0",  # no load balancer stands before it
         **environment,
     }
     with log.open("wb") as output:
@@ -137,7 +147,15 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 @pytest.fixture(scope="session")
 def bundle() -> Path:
     """Where the demo model's bundle for tests lives: kept between runs, so that only the first one exports it."""
-    return ROOT / ".cache" / "test-bundle"
+    repository = ROOT / ".cache" / "test-bundle"
+    repository.parent.mkdir(exist_ok=True)
+    with repository.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be exporting it
+        precision, device = os.environ.get("PRECISION") or "fp32", os.environ.get("DEVICE") or "auto"
+        if not read_order("demo", precision, device).is_in(repository):
+            words = ["--model", "demo", "--precision", precision, "--device", device, "--repository", str(repository)]
+            subprocess.run([sys.executable, "-m", "scripts.export", *words], cwd=ROOT, check=True)
+    return repository
 
 
 @pytest.fixture(scope="session")
@@ -160,6 +178,17 @@ def golden() -> Path:
     if not GOLDEN.is_dir():
         pytest.skip("../shared/golden is absent: what the real CLIP says is checked where it is present")
     return GOLDEN
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """So small a model gains nothing from threads, and on a busy machine they wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -96,9 +96,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fault")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker process of pytest-xdist has staged."""
+    log = node.config.stash[LOG]
+    log.staged += [Staged(*row) for row in getattr(node, "workeroutput", {}).get("staged", [])]
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path: Path | None = session.config.getoption("--fault-table")
     log = session.config.stash[LOG]
+    handed_on: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if handed_on is not None:
+        handed_on["staged"] = [(one.number, one.what, one.expected, one.seen) for one in log.staged]
+        return
     if path is None or session.config.option.collectonly:
         return
     path.write_text(

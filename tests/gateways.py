@@ -31,6 +31,7 @@ def more_gateways(
                 "TRITON_GRPC_PORT": stack.triton_grpc_address.split(":")[1],
                 "MODEL_REPOSITORY": str(stack.model_repository),
                 "DATA_DIR": str(folder),
+                "SHUTDOWN_DELAY_S": "0",
                 **environment,
             }
             log = exits.enter_context((folder / f"gateway-{number}.log").open("wb"))
