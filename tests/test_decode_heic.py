@@ -283,10 +283,10 @@ def test_slices_that_draw_the_same_again_are_counted(heif: Any) -> None:
 
 def test_locations_that_cost_nothing_to_announce() -> None:
     bomb = b"\1\0\0\0" + b"\0\0" + struct.pack(">H", 65535) + struct.pack(">HHHH", 1, 0, 0, 65535) * 65535
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(ImageCorrupt):
         assert len(list(item_extents(bomb))) <= MAX_EXTENTS
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 @pytest.mark.parametrize("tiles", [0, 64])
