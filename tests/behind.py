@@ -20,14 +20,13 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import psutil
-import pytest
 import tokenizers
 import torch
 from PIL import Image
@@ -37,12 +36,12 @@ from scripts.triton import leftovers
 from scripts.triton.server import Settings, command, environment
 from scripts.triton.wheel import find_server, lay_out_backends
 from tests.conftest import ROOT
+from tests.waiting import until
 
 BAD_WORD = "qqq"
 QUEUE = 8
 # Top left pixels; what comes of each stands in Bad and SLEEPY.
 NAN, SHORT, RAISES = (7, 1, 1), (7, 1, 2), (7, 1, 3)
-UNTIL_S = 90
 
 SLEEPY = '''
 
@@ -326,7 +325,13 @@ class Gateway:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway"],
                 cwd=ROOT,
-                env={**os.environ, "GATEWAY_PORT": str(port), "DATA_DIR": str(self.data_dir), **settings},
+                env={
+                    **os.environ,
+                    "GATEWAY_PORT": str(port),
+                    "DATA_DIR": str(self.data_dir),
+                    "SHUTDOWN_DELAY_S": "0",
+                    **settings,
+                },
                 stdout=log,
                 stderr=log,
             )
@@ -364,12 +369,3 @@ class Gateway:
             self.process.kill()
             self.process.wait()
             raise
-
-
-def until(condition: Callable[[], bool], explain: Callable[[], str] = str, seconds: float = UNTIL_S) -> None:
-    """Wait for something to become true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail(f"waited {seconds:g} s in vain\n{explain()}")
-        time.sleep(0.05)

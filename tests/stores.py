@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,17 @@ from gateway.store.sql import SqlStore, open_store
 
 TIMEOUT_S = 10.0
 ROOT = Path(__file__).parent.parent
+
+LOCK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN " + sys.argv[2])
+print("held", flush=True)
+sys.stdin.readline()
+connection.execute("ROLLBACK")
+connection.close()
+"""
+
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
@@ -76,3 +87,16 @@ def another_process(program: str, *arguments: str, **options: Any) -> subprocess
         stdout=subprocess.PIPE,
         **options,
     )
+
+
+@contextmanager
+def locked(path: Path, how: str = "IMMEDIATE") -> Iterator[None]:
+    """Within, another process writes to SQLite's file and does not finish; ``EXCLUSIVE``: lets nobody read either."""
+    process = another_process(LOCK, str(path), how)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    try:
+        yield
+    finally:
+        process.communicate("go\n", 20)
+        assert process.returncode == 0

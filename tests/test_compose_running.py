@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from gateway.bundle import MANIFEST_NAME
 from scripts.export.lock import LOCK_NAME
 from scripts.triton.wheel import find_server
 from tests.conftest import free_ports
+from tests.servers import serving
 from tests.test_compose import services, text_of
 
 
@@ -47,14 +47,8 @@ def backend(status: int = 200) -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as port:
+        yield port
 
 
 def test_the_gateways_health_command_works() -> None:

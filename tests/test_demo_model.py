@@ -1,7 +1,6 @@
 """The committed weights: their form, their licence, and what they understand of new drawings, by two hands."""
 
 import json
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,14 +15,7 @@ from scripts.demo.world import HELD_OUT_TEMPLATES, Item, Scene, draw
 
 SEED = 77
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """So small a model gains nothing from threads, and on a busy machine they wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """How the demo is trained: its loss, its schedule, the order of its pictures, and that a run can be resumed."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,7 @@ from scripts.demo.tokens import END, START, build_tokenizer
 from scripts.demo.train import Course, captions, contrastive_loss, train, vary
 from scripts.demo.world import ATOMS, words
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """So small a model gains nothing from threads, and on a busy machine they wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_the_loss_is_that_of_a_softmax_both_ways() -> None:

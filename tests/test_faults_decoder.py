@@ -20,6 +20,7 @@ from tests.conftest import Stack
 from tests.drawings import encoded, shape
 from tests.faults import FaultLog
 from tests.memory import gateway_process
+from tests.waiting import until
 
 LABELS = ["a red circle", "a blue square"]
 DEADLINE_S = Settings.model_fields["request_timeout_s"].default
@@ -32,10 +33,7 @@ def decoders(stack: Stack) -> list[psutil.Process]:
 
 
 def wait_for_decoders(stack: Stack, count: int) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while len(decoders(stack)) != count:
-        assert time.monotonic() < end, "the decoders did not come back"
-        time.sleep(0.05)
+    until(lambda: len(decoders(stack)) == count, lambda: "the decoders did not come back", PATIENCE_S)
 
 
 def busy(stack: Stack, before: dict[int, float], work_s: float = 0.15) -> psutil.Process:

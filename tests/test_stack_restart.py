@@ -16,8 +16,8 @@ import pytest
 from tests.conftest import Stack, running_stack, stop
 from tests.drawings import LABELS, encoded, shape
 from tests.faults import FaultLog
+from tests.waiting import until
 
-RETURN_TIMEOUT_S = 90
 WORKERS = 4
 
 
@@ -40,12 +40,7 @@ def readiness(stack: Stack) -> int:
 
 
 def wait_for(stack: Stack, status: int) -> None:
-    end = time.monotonic() + RETURN_TIMEOUT_S
-    while time.monotonic() < end:
-        if readiness(stack) == status:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"/readyz never answered {status}")
+    until(lambda: readiness(stack) == status, lambda: f"/readyz never answered {status}")
 
 
 @pytest.mark.timeout(300)

@@ -18,22 +18,12 @@ from gateway.store.database import Transaction
 from gateway.store.records import DecisionFilter, PictureList, StoreUnavailable
 from gateway.store.sql import SqlStore, open_store
 from tests.postgres import Server
-from tests.stores import another_process, decision, opened, save
+from tests.stores import decision, locked, opened, save
 
 pytest_plugins = ["tests.store_fixtures"]
 
 SHORT_S = 0.6
 SLACK_S = 1.0  # of a busy machine
-
-HOLDER = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN IMMEDIATE")
-print("held", flush=True)
-sys.stdin.readline()
-connection.execute("ROLLBACK")
-connection.close()
-"""
 
 
 @contextmanager
@@ -50,19 +40,6 @@ def unavailable(within_s: float = SHORT_S) -> Iterator[None]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "gateway.sqlite"
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Within, another process writes to SQLite's file and does not finish."""
-    process = another_process(HOLDER, str(path))
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    try:
-        yield
-    finally:
-        process.communicate("go\n", 20)
-        assert process.returncode == 0
 
 
 @asynccontextmanager

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from scripts.triton.server import Settings
 from scripts.triton.supervisor import TritonSupervisor
 from tests.conftest import free_ports
 from tests.test_export_models import export, tiny_clip
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,7 +76,7 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     thread = threading.Thread(target=look_after)
     thread.start()
     try:
-        until(lambda: supervisor.ready, 90, log)
+        until(lambda: supervisor.ready, lambda: last(log))
         yield Served(settings, supervisor, log)
     finally:
         stop.set()
@@ -86,12 +86,9 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     assert leftovers.regions(settings.prefix) == []
 
 
-def until(condition: Callable[[], bool], seconds: float, log: list[str] | None = None) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail("timed out\n" + "\n".join((log or [])[-30:]))
-        time.sleep(0.05)
+def last(log: list[str]) -> str:
+    """Return the end of a log."""
+    return "\n".join(log[-30:])
 
 
 def image(client: Any, pixels: np.ndarray[Any, Any], **options: Any) -> np.ndarray[Any, Any]:
@@ -237,8 +234,8 @@ def test_a_killed_triton_comes_back_without_its_orphans(served: Served) -> None:
     killed = served.supervisor.pid
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
-    until(lambda: served.supervisor.pid not in {None, killed} and served.supervisor.ready, 60, served.log)
-    until(lambda: answers_again(served), 10, served.log)
+    until(lambda: served.supervisor.pid not in {None, killed} and served.supervisor.ready, lambda: last(served.log))
+    until(lambda: answers_again(served), lambda: last(served.log), 10)
     after = set(leftovers.processes(served.settings.prefix))
     assert len(after) == len(before)
     assert not before & after
@@ -249,8 +246,8 @@ def test_a_killed_model_instance_is_noticed_and_replaced(served: Served) -> None
     server = served.supervisor.pid
     stub = next(process for process in leftovers.processes(served.settings.prefix) if process != server)
     os.kill(stub, signal.SIGKILL)
-    until(lambda: served.supervisor.pid not in {None, server} and served.supervisor.ready, 60, served.log)
-    until(lambda: answers_again(served), 10, served.log)
+    until(lambda: served.supervisor.pid not in {None, server} and served.supervisor.ready, lambda: last(served.log))
+    until(lambda: answers_again(served), lambda: last(served.log), 10)
 
 
 def serve(folder: Path, repository: Path, ports: list[int]) -> subprocess.Popen[str]:
@@ -313,7 +310,7 @@ def test_serve_stopped_while_loading_leaves_nothing(repository: Path, tmp_path: 
     process, prefix = serve(tmp_path, repository, free_ports(3)), leftovers.stack_prefix(tmp_path)
     try:
         read_until(process, "loading: clip_image")
-        until(lambda: len(leftovers.processes(prefix)) >= 2, 30)
+        until(lambda: len(leftovers.processes(prefix)) >= 2)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     finally:
