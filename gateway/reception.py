@@ -1,9 +1,9 @@
 """Accepting connections for several processes, and giving each to the one that has the fewest open.
 
-Left to the kernel, processes that listen on one inherited socket get connections as they happen to wake up (of 64
-kept-alive ones the busiest of four got 50 on average), and with SO_REUSEPORT by a hash of the addresses (20); handed
-over, each gets 16. Limits and latency depend on it, as a client keeps its connection. A connection that a process did
-not come to take before it ended is given to another.
+Left to the kernel, processes that listen on one inherited socket get connections as they happen to wake up (of 64 that
+were opened at once the busiest of four got 49 on average), and with SO_REUSEPORT by a hash of the addresses (20);
+handed over, each gets 16 (``python -m scripts.bench scale``). Latency depends on it, as a client keeps its connection.
+One that a process did not come to take before it ended is given to another.
 """
 
 from __future__ import annotations

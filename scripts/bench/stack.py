@@ -54,7 +54,9 @@ def repository_of(model: str, precision: str, device: str) -> Path:
 
 
 @contextmanager
-def stack(model: str, precision: str, device: str, settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
+def stack(
+    model: str, precision: str, device: str, settings: Mapping[str, str] | None = None, *, with_gateway: bool = True
+) -> Iterator[Stack]:
     """Run Triton and a gateway on ports of their own, with an empty database, on loopback and without keys.
 
     Args:
@@ -62,6 +64,7 @@ def stack(model: str, precision: str, device: str, settings: Mapping[str, str] |
         precision: as ``PRECISION``.
         device: as ``DEVICE``.
         settings: further environment variables.
+        with_gateway: run one; else Triton alone.
 
     Raises:
         RuntimeError: it does not become ready.
@@ -74,23 +77,27 @@ def stack(model: str, precision: str, device: str, settings: Mapping[str, str] |
         environment |= {"MODEL_REPOSITORY": str(repository), "DATA_DIR": folder, "LOG_LEVEL": "warning"}
         environment |= {"GATEWAY_API_KEYS": "", "GATEWAY_API_KEYS_FILE": "", "DATABASE_URL": ""}
         environment |= dict(settings or {})
-        command = [sys.executable, "-m", "scripts.serve"]
+        command = [sys.executable, "-m", "scripts.serve", *([] if with_gateway else ["--no-gateway"])]
         log = Path(folder) / "stack.log"
         with log.open("wb") as out:
             process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=out, stderr=out)
         port, grpc_port = int(environment["GATEWAY_PORT"]), int(environment["TRITON_GRPC_PORT"])
+        repository = Path(environment["MODEL_REPOSITORY"])
         running = Stack("127.0.0.1", port, grpc_port, repository, Path(folder), process.pid)
+        ready = f"{running.url}/readyz"
+        if not with_gateway:
+            ready = f"http://127.0.0.1:{environment['TRITON_HTTP_PORT']}/v2/health/ready"
         try:
-            _wait(running, process, log)
+            _wait(ready, process, log)
             yield running
         finally:
             process.terminate()
             process.wait()
 
 
-def _wait(running: Stack, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(ready: str, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + START_TIMEOUT_S
-    while not is_ready(running.url):
+    while not says_ok(ready):
         if process.poll() is not None or time.monotonic() > end:
             sys.stderr.write(log.read_text(encoding="utf-8", errors="replace"))
             raise RuntimeError("the stack did not become ready; its output is above")
@@ -99,7 +106,12 @@ def _wait(running: Stack, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def is_ready(address: str) -> bool:
     """Return whether a gateway's /readyz answers 200."""
+    return says_ok(f"{address}/readyz")
+
+
+def says_ok(url: str) -> bool:
+    """Return whether a URL answers 200."""
     try:
-        return httpx2.get(f"{address}/readyz", timeout=5).status_code == httpx2.codes.OK
+        return httpx2.get(url, timeout=5).status_code == httpx2.codes.OK
     except httpx2.TransportError:
         return False
