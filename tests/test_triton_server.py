@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import tritonclient.grpc as triton
@@ -31,7 +32,7 @@ from scripts.triton.failure import TritonFailed
 from scripts.triton.ports import require_free
 from scripts.triton.server import Settings
 from scripts.triton.supervisor import TritonSupervisor
-from tests.conftest import free_ports
+from tests.conftest import Stack, free_ports
 from tests.test_export_models import export, tiny_clip
 from tests.waiting import until
 
@@ -352,3 +353,15 @@ def test_other_platforms_are_sent_to_compose(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.31"))
     with pytest.raises(TritonFailed, match=r"glibc 2\.35 or newer, this system has glibc 2\.31"):
         wheel.find_server()
+
+
+def test_the_instances_of_a_model_share_its_weights(stack: Stack) -> None:
+    """What a process maps of the model's file is the file's own pages: none of them are private copies."""
+    stubs = [psutil.Process(pid) for pid in leftovers.processes(leftovers.stack_prefix(stack.data_dir))]
+    for model, instances in {"clip_image": 2, "clip_text": 1}.items():
+        file = stack.model_repository / model / "1" / "model.pt"
+        maps = [one for stub in stubs for one in stub.memory_maps() if one.path == str(file.resolve())]
+        assert len(maps) == instances
+        for one in maps:
+            assert one.rss > 0.5 * file.stat().st_size
+            assert one.private_dirty == one.anonymous == 0

@@ -12,15 +12,20 @@ One parameter is its own, ``QUANTIZED_ENGINE``: the kernels that 8-bit weights a
 where this PyTorch has them. libtorch's backend packs them for its default, and gives the same vectors more slowly.
 
 It runs inside Triton's Python stub, one process per instance, and can import nothing of this repository. Tensors go in
-and out through DLPack: with numpy 2 a ``pb_utils.Tensor`` made of an array arrives empty.
+and out through DLPack: with numpy 2 a ``pb_utils.Tensor`` made of an array arrives empty. On a CPU the instances of a
+model share its weights: they are mapped from the file, where ``torch.jit.load`` gives each process a copy.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import struct
 import warnings
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +45,7 @@ TORCH_TYPES = {
     "TYPE_FP64": torch.float64,
 }
 INDEXED = re.compile(r"__(\d+)$")
+SHARED_FROM_BYTES = 1 << 16  # smaller weights are not worth a mapping
 
 
 class TritonPythonModel:
@@ -67,6 +73,8 @@ class TritonPythonModel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             self._module = torch.jit.load(str(path), map_location=self._device).eval()  # type: ignore[no-untyped-call]
+        if not gpu:
+            share_weights(self._module, path)
         arguments = [argument.name for argument in self._module.forward.schema.arguments[1:]]
         self._inputs = _input_order([entry["name"] for entry in config["input"]], arguments)
         self._outputs = [_output(entry) for entry in config["output"]]
@@ -122,6 +130,59 @@ class TritonPythonModel:
             pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack(name, parts[at]) for name, parts in split])
             for at in range(len(requests))
         ]
+
+
+def share_weights(module: Any, path: Path) -> int:  # noqa: ANN401 - a ScriptModule
+    """Let a frozen module's weights be pages of its file, which all processes share, instead of copies of them.
+
+    A weight is replaced only by what is equal to it bit by bit. What an operator has packed in a form of its own (int8,
+    fp16) is no tensor of the file and stays as it is.
+
+    Args:
+        module: as loaded from the file onto a CPU, not run yet.
+        path: the file, which nobody may overwrite while it is mapped.
+
+    Returns:
+        Bytes that are shared.
+    """
+    records = _records(path)
+    file: Any = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=path.stat().st_size)
+    shared = 0
+    for weight in _constants(module.forward.graph):
+        size, width = weight.numel() * weight.element_size(), weight.element_size()
+        if size < SHARED_FROM_BYTES or weight.layout != torch.strided or not weight.is_contiguous():
+            continue
+        for offset in records.get(size, ()):
+            if offset % width:
+                continue
+            found = torch.empty(0, dtype=weight.dtype)
+            found.set_(file, offset // width, weight.size(), weight.stride())
+            if torch.equal(found.view(torch.uint8), weight.view(torch.uint8)):
+                weight.set_(file, offset // width, weight.size(), weight.stride())
+                shared += size
+                break
+    return shared
+
+
+def _records(path: Path) -> dict[int, list[int]]:
+    """Return where the uncompressed records of a TorchScript archive begin, by their size in bytes."""
+    found: dict[int, list[int]] = {}
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for record in archive.infolist():
+            if record.compress_type == zipfile.ZIP_STORED:
+                file.seek(record.header_offset + 26, os.SEEK_SET)  # lengths of name and extra field, APPNOTE 4.3.7
+                name, extra = struct.unpack("<HH", file.read(4))
+                found.setdefault(record.file_size, []).append(record.header_offset + 30 + name + extra)
+    return found
+
+
+def _constants(block: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401 - a graph, or a block of one
+    """Yield the tensors that a graph has as constants."""
+    for node in block.nodes():
+        if node.kind() == "prim::Constant" and node.hasAttribute("value") and node.kindOf("value") == "t":
+            yield node.t("value")
+        for inner in node.blocks():
+            yield from _constants(inner)
 
 
 def _configure_torch(parameters: dict[str, str]) -> None:
