@@ -19,7 +19,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import IO, Self, cast
 
 from PIL import Image, ImageFile
 
@@ -278,7 +278,7 @@ def open_image(
     if header is None:
         header = inspect(data, limits)
     with decoder_faults():
-        picture = plugin_of(header.format)(TimedReader(header.decodable(data), deadline))
+        picture = plugin_of(header.format)(cast("IO[bytes]", TimedReader(header.pieces(data), deadline)))
     # A GIF's own count would walk the whole file again. An AVIF may hold a still beside its track, and show that.
     frames = header.frames if header.format == "gif" else int(getattr(picture, "n_frames", 1))
     fits = picture.size == (header.width, header.height)

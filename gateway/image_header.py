@@ -87,15 +87,17 @@ class ImageHeader:
 
     def decodable(self, data: bytes) -> bytes:
         """Return the part of ``data`` that the decoder is given."""
-        if self.keep == ((0, len(data)),) and not self.blank:
-            return data
+        return b"".join(self.pieces(data))
+
+    def pieces(self, data: bytes) -> list[memoryview]:
+        """Return it piece by piece, and copy nothing unless something is overwritten."""
         if self.blank:
             patched = bytearray(data)
             for offset in self.blank:
                 patched[offset : offset + 4] = b"skip"
             data = bytes(patched)
         view = memoryview(data)
-        return b"".join(view[start:end] for start, end in self.keep)
+        return [view[start:end] for start, end in self.keep]
 
 
 def accepted_words(formats: Formats) -> str:

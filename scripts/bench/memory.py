@@ -312,7 +312,7 @@ def measure(plan: Plan) -> Section:
         notes=(
             (
                 f"The peak is the highest of {plan.rounds} rounds ({', '.join(mb(held.together) for held in most)}), "
-                f"sampled every {SAMPLE_S * 1e3:.0f} ms; {answered} uploads of 12 megapixels in all, each answered 200. "
+                f"sampled every {SAMPLE_S * 1e3:.0f} ms; {answered} uploads of 12 megapixels, each answered 200. "
                 f"It stands with {len(processes) - 2} decoders. PSS splits library pages with other programs that "
                 f"have them open; with nobody to share with, {mb(alone)} more would be counted."
             ),
