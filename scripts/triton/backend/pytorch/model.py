@@ -147,21 +147,34 @@ def share_weights(module: Any, path: Path) -> int:  # noqa: ANN401 - a ScriptMod
     """
     records = _records(path)
     file: Any = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=path.stat().st_size)
+    places: dict[int, int | None] = {}  # offset in the file by where the copy was
     shared = 0
     for weight in _constants(module.forward.graph):
-        size, width = weight.numel() * weight.element_size(), weight.element_size()
-        if size < SHARED_FROM_BYTES or weight.layout != torch.strided or not weight.is_contiguous():
+        if weight.layout != torch.strided or weight.is_quantized:
             continue
-        for offset in records.get(size, ()):
-            if offset % width:
-                continue
-            found = torch.empty(0, dtype=weight.dtype)
-            found.set_(file, offset // width, weight.size(), weight.stride())
-            if torch.equal(found.view(torch.uint8), weight.view(torch.uint8)):
-                weight.set_(file, offset // width, weight.size(), weight.stride())
-                shared += size
-                break
+        copy = weight.untyped_storage()
+        if copy.data_ptr() not in places:
+            places[copy.data_ptr()] = place = _place_of(copy, file, records)
+            shared += 0 if place is None else copy.nbytes()
+        place = places[copy.data_ptr()]
+        if place is not None and place % weight.element_size() == 0:
+            start = place // weight.element_size() + weight.storage_offset()
+            weight.set_(file, start, weight.size(), weight.stride())
     return shared
+
+
+def _place_of(copy: torch.UntypedStorage, file: Any, records: dict[int, list[int]]) -> int | None:  # noqa: ANN401
+    """Return where the file has the same bytes as a storage, None if nowhere or not worth it."""
+    if copy.nbytes() < SHARED_FROM_BYTES:
+        return None
+    here = torch.empty(0, dtype=torch.uint8)
+    here.set_(copy)
+    for offset in records.get(copy.nbytes(), ()):
+        there = torch.empty(0, dtype=torch.uint8)
+        there.set_(file, offset, here.size(), here.stride())
+        if torch.equal(here, there):
+            return offset
+    return None
 
 
 def _records(path: Path) -> dict[int, list[int]]:
