@@ -98,7 +98,7 @@ class Settings(BaseSettings):
         description="Body bytes held at a time, JSON counted three times; one more gets 503.",
     )
     upload_room_mib: int = Field(
-        32,
+        16,
         ge=1,
         description="Bodies being read or waiting to be decoded, MiB; further ones wait unread. A client that sends "
         "less than 4 MiB a second is read beside them.",

@@ -126,7 +126,7 @@ async def _receive(
     declared = _declared(request)
     if declared > rules.max_body_bytes:
         raise _too_large(rules)
-    await reservation.enter_room((declared or min(UNDECLARED_BYTES, rules.max_body_bytes)) * weight)
+    await reservation.enter_room(declared or min(UNDECLARED_BYTES, rules.max_body_bytes))
     reservation.grow_to(declared * weight)
     total, begun_s = 0, asyncio.get_running_loop().time()
     pace = Pace(reservation)
@@ -145,7 +145,7 @@ async def _receive(
         raise RequestTimeout(f"The body was not all sent within {rules.timeout_s:g} s, nor in time for that.") from None
     finally:
         pace.end()
-    reservation.leave_room(but=total * weight)
+    reservation.leave_room(but=total)
 
 
 def _declared(request: Request) -> int:
