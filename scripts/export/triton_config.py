@@ -107,7 +107,11 @@ def _config(name: str, manifest: Manifest, sizing: Sizing, about: Mapping[str, s
     policy.default_timeout_microseconds = QUEUE_TIMEOUT_US
     policy.allow_timeout_override = True
     policy.max_queue_size = sizing.queue
-    for key, value in {**LIBTORCH, "INTRA_OP_THREAD_COUNT": str(sizing.threads), **about}.items():
+    threads = {"INTRA_OP_THREAD_COUNT": str(sizing.threads)}
+    if manifest.device == "cpu" and sizing.instances > 1:
+        # For the Python-based backend: a batch that runs alone takes the threads of all instances. libtorch ignores it.
+        threads["LONE_THREAD_COUNT"] = str(sizing.threads * sizing.instances)
+    for key, value in {**LIBTORCH, **threads, **about}.items():
         config.parameters[key].string_value = value
     return config
 

@@ -19,7 +19,10 @@ model share its weights: they are mapped from the file, where ``torch.jit.load``
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
 import json
+import mmap
 import os
 import re
 import struct
@@ -64,6 +67,8 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         _configure_torch(parameters)
+        self._crowd = Crowd.of_environment(parameters)
+        os.nice(int(os.environ.get("TRITON_STUB_NICE", "0")))
         self._no_grad = torch.inference_mode if _is_true(parameters, "INFERENCE_MODE") else torch.no_grad
         gpu = args["model_instance_kind"] == "GPU"
         self._device = torch.device(f"cuda:{args['model_instance_device_id']}" if gpu else "cpu")
@@ -78,6 +83,7 @@ class TritonPythonModel:
         arguments = [argument.name for argument in self._module.forward.schema.arguments[1:]]
         self._inputs = _input_order([entry["name"] for entry in config["input"]], arguments)
         self._outputs = [_output(entry) for entry in config["output"]]
+        _give_memory_back()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer a batch: the model runs once over the rows of all requests.
@@ -117,7 +123,7 @@ class TritonPythonModel:
         ]
         rows = [len(tensor) for tensor in columns[0]]
         batch = [(torch.cat(column) if len(column) > 1 else column[0]).to(self._device) for column in columns]
-        with self._no_grad():
+        with self._crowd.computing(), self._no_grad():
             result = self._module(*batch)
         results = (result,) if isinstance(result, torch.Tensor) else tuple(result)
         split = []
@@ -198,6 +204,57 @@ def _constants(block: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401 - a graph,
             yield from _constants(inner)
 
 
+class Crowd:
+    """The instances of one server that compute at this moment: they share out the cores among themselves.
+
+    A batch that finds no other under way takes ``LONE_THREAD_COUNT`` threads, of two each half of them, and so on, but
+    ``INTRA_OP_THREAD_COUNT`` at least: a lone request has all cores, and under load nobody waits for anybody's threads.
+    Each instance has a byte in a file that all of them map, locked for as long as its process lives.
+
+    Args:
+        file: which all instances share; None where there is nothing to share out.
+        fewest: threads of a batch, at least.
+        most: threads of all batches together.
+    """
+
+    PLACES = 256
+
+    def __init__(self, file: Path | None, fewest: int, most: int) -> None:
+        self._fewest, self._most = fewest, most
+        self._places: mmap.mmap | None = None
+        if file is None or most <= fewest:
+            return
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)  # kept open: its lock ends with the process
+        os.ftruncate(descriptor, self.PLACES)
+        self._places = mmap.mmap(descriptor, self.PLACES)
+        for place in range(self.PLACES):
+            with contextlib.suppress(OSError):
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                self._place = place
+                break
+
+    @classmethod
+    def of_environment(cls, parameters: dict[str, str]) -> Crowd:
+        """Return the crowd that the launcher's variable and the model's parameters describe."""
+        file = os.environ.get("TRITON_CROWD_FILE")
+        fewest = int(parameters.get("INTRA_OP_THREAD_COUNT", "0"))
+        most = int(parameters.get("LONE_THREAD_COUNT", "0"))
+        return cls(Path(file) if file and fewest else None, fewest, most)
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Count this instance among those that compute, and give PyTorch its share of the threads."""
+        if self._places is None:
+            yield
+            return
+        self._places[self._place] = 1
+        try:
+            torch.set_num_threads(max(self._fewest, self._most // sum(self._places[:])))
+            yield
+        finally:
+            self._places[self._place] = 0
+
+
 def _configure_torch(parameters: dict[str, str]) -> None:
     """Apply the process-wide settings of libtorch's parameters."""
     if "INTRA_OP_THREAD_COUNT" in parameters:
@@ -213,6 +270,12 @@ def _configure_torch(parameters: dict[str, str]) -> None:
         torch._C._jit_set_profiling_executor(_is_true(parameters, "ENABLE_JIT_EXECUTOR"))  # noqa: SLF001
     if "ENABLE_JIT_PROFILING" in parameters:
         torch._C._jit_set_profiling_mode(_is_true(parameters, "ENABLE_JIT_PROFILING"))  # noqa: SLF001
+
+
+def _give_memory_back() -> None:
+    """Return to the system what loading took and left: later nothing is returned, see ``scripts.triton.server``."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _is_true(parameters: dict[str, str], name: str) -> bool:
