@@ -1,0 +1,53 @@
+"""Load on Triton alone: ready tensors over gRPC, with as little of a client as can be.
+
+The message is made once, and answers are not looked into: what is measured is the wire and the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import numpy as np
+
+from gateway.bundle import IMAGE_MODEL
+from gateway.encoder import CHANNEL_OPTIONS, SERVICE, inference
+from scripts.bench.client import Load
+
+DEADLINE_S = 600.0
+
+
+def message(side_px: int, rows: int = 1) -> bytes:
+    """Return an inference of some rows of noise, as it goes over the wire."""
+    pixels = np.random.default_rng(0).integers(0, 256, (rows, side_px, side_px, 3), np.uint8)
+    return inference(IMAGE_MODEL, "pixels", pixels, DEADLINE_S)
+
+
+async def closed_loop(address: str, sent: bytes, in_flight: int, seconds: float, channels: int = 1) -> Load:
+    """Keep a number of inferences in flight for some seconds; see ``client.closed_loop``.
+
+    Args:
+        address: of Triton's gRPC endpoint.
+        sent: the message.
+        in_flight: at a time.
+        seconds: after which none is sent any more.
+        channels: connections that they are spread over.
+    """
+    own = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]  # or equal channels share one connection
+    opened = [grpc.aio.insecure_channel(address, options=own) for _ in range(channels)]
+    calls = [channel.unary_unary(SERVICE + "ModelInfer") for channel in opened]
+    latencies: list[float] = []
+    await asyncio.gather(*(calls[number % channels](sent) for number in range(min(8, in_flight))))
+    start, used = time.perf_counter(), time.process_time()
+
+    async def worker(number: int) -> None:
+        while (now := time.perf_counter()) < start + seconds:
+            await calls[number % channels](sent)
+            latencies.append(time.perf_counter() - now)
+
+    await asyncio.gather(*(worker(number) for number in range(in_flight)))
+    load = Load(latencies, time.perf_counter() - start, time.process_time() - used, {200: len(latencies)})
+    for channel in opened:
+        await channel.close()
+    return load
