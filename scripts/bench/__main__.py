@@ -16,7 +16,7 @@ from scripts.bench.machine import machine
 from scripts.bench.plan import Plan
 from scripts.bench.report import ROOT, compose, keep, load
 
-SECTIONS = ("encoder", "text", "moderation", "memory", "scale", "peers", "gpu", "cost")
+SECTIONS = ("gateway", "latency", "wire", "encoder", "text", "moderation", "memory", "scale", "peers", "gpu", "cost")
 """Modules of this package with a function ``measure(plan) -> Section``, in the order of BENCHMARKS.md."""
 
 

@@ -70,8 +70,8 @@ def measure(plan: Plan) -> Section:
     copies = (
         f"A picture of 224 x 224 is {pixels.nbytes:,} bytes as uint8 and {4 * pixels.nbytes:,} as fp32. Its message is "
         f"built in {ours:.0f} µs with one copy of the pixels, by tritonclient in {theirs:.0f} µs with three; gRPC "
-        "copies it once more into its own buffers. Shared memory would save that and the socket, and is left alone: it is "
-        "where the server's holes were."
+        "copies it once more into its own buffers. Shared memory would save that and the socket, and is left alone: it "
+        "is where the server's holes were."
     )
     notes = (f"{IN_FLIGHT} ready tensors in flight over one connection or several. The gateway keeps one.", copies)
     return Section(
