@@ -132,5 +132,5 @@ def measure(plan: Plan) -> Section:
             Table(("processor ms a picture at saturation", "bare gRPC", "REST"), tuple(spent_rows)),
         ),
         notes,
-        {"rest_pictures_per_s": rate, "rest_share": share, "grpc_share": share_grpc},
+        {f"rest {plan.precision}": rate, "rest share": share, "grpc share": share_grpc},
     )
