@@ -23,17 +23,18 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from gateway.app import check_database, connection_protocol, create_app
-from gateway.bundle import BundleError
+from gateway.bundle import BundleError, read_manifest
 from gateway.image_formats import DecoderMissing
 from gateway.keys import KeysInvalid
 from gateway.log_lines import configure_logging
 from gateway.member import Member, Tallies, member
 from gateway.quotas import QuotaStoreInvalid
 from gateway.reception import listening
-from gateway.settings import Settings
+from gateway.settings import MIB, Settings
 from gateway.store.records import DatabaseUnusable
 from gateway.supervisor import Ending, Supervisor
 from gateway.telemetry import forget_gauges, keep_in, metrics_folder
+from gateway.text_shelf import TextShelf
 
 SECRETS = Path("/run/secrets")  # where Docker and Kubernetes put them: one file a setting, named in lower case
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
@@ -260,6 +261,7 @@ def supervise(settings: Settings, make_app: MakeApp) -> int:
         where = f"{settings.gateway_host}:{settings.gateway_port}"
         raise CannotStart(f"it cannot listen on {where}: {error.strerror or error}") from None
     tallies = Tallies(count)
+    shelf = TextShelf(settings.text_cache_mib * MIB, read_manifest(settings.model_repository).embedding_dim)
     with ExitStack() as held:
         try:
             folder = held.enter_context(metrics_folder())
@@ -276,7 +278,7 @@ def supervise(settings: Settings, make_app: MakeApp) -> int:
             forget_gauges(folder, index)
 
         return Supervisor(
-            [member(tallies, index, count, folder) for index in range(count)],
+            [member(tallies, index, count, folder, shelf) for index in range(count)],
             listeners,
             run,
             forget,

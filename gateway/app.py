@@ -191,8 +191,7 @@ async def lifespan(
 ) -> AsyncIterator[dict[str, Any]]:
     """Make the parts, keep their watches running, and take all of it down again.
 
-    One process of several lets nobody in before it is ready, or has found that it cannot be for now: what comes to it
-    could be answered by another.
+    One of several processes lets nobody in before it is ready, for a while: another could answer.
     """
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
     encoder = HealthGate(
@@ -205,7 +204,8 @@ async def lifespan(
     text_limits = TextLimits(
         settings.text_cache_mib * MIB, settings.max_new_prompts, settings.max_saved_prompts, manifest.text_max_batch
     )
-    text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
+    shelf = door.place.shelf_of(f"{manifest.bundle_id} {manifest.precision} {manifest.device}")
+    text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup, shelf)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
     store = late_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
     catalogue = Catalogue(store, text, manifest, rules)
@@ -214,9 +214,9 @@ async def lifespan(
     decision_log = DecisionLog(store, lambda: catalogue.store_lost)
     retention = Retention(store, settings.decision_retention_days)
     decoders = preparer(settings, threads, metrics)
-    readiness = Readiness(encoder, catalogue, known, decoders, door.draining, door.place.unready)
+    readiness = Readiness(encoder, catalogue, known, decoders, door.draining, door.place)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, known, decision_log, retention, door.keys)]
-    watches.append(asyncio.create_task(catalogue.watch(lambda: seed(saver))))
+    watches.append(asyncio.create_task(catalogue.watch(readiness.after_first(lambda: seed(saver)))))
     try:
         metrics.process_starts.inc()
         fetcher = make_fetcher(settings)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.text_shelf import TextShelf
+
 ROWS: Final = ("requests", "body_bytes", "connections", "taken", "unready")
 _CELL_BYTES: Final = 8
 
@@ -32,7 +34,11 @@ class Tally:
     @property
     def own(self) -> int:
         """This process's part."""
-        value: int = self._cells[self._index]
+        return self.of(self._index)
+
+    def of(self, index: int) -> int:
+        """Return a process's part."""
+        value: int = self._cells[index]
         return value
 
     def add(self, change: int) -> None:
@@ -84,6 +90,7 @@ class Member:
         unready: 1 while this process cannot answer requests: from the gateway's start until it can, and later while it
             takes them nevertheless.
         metrics_folder: where all processes keep their metrics; None in a gateway of one, which has them in memory.
+        shelf: where they leave texts' vectors for each other; likewise.
     """
 
     index: int
@@ -94,21 +101,28 @@ class Member:
     taken: Tally
     unready: Tally
     metrics_folder: Path | None = None
+    shelf: TextShelf | None = None
 
     @property
     def first(self) -> bool:
         """Whether this is the process for work that is done once for all."""
         return self.index == 0
 
+    def shelf_of(self, model: str) -> TextShelf | None:
+        """Return the shelf for vectors of one model."""
+        return None if self.shelf is None else self.shelf.of(model)
+
     def share(self, total: int) -> int:
         """Return this process's part of ``total`` things, at least one."""
         return max(1, total // self.count + (self.index < total % self.count))
 
 
-def member(tallies: Tallies, index: int, count: int, metrics_folder: Path | None) -> Member:
+def member(
+    tallies: Tallies, index: int, count: int, metrics_folder: Path | None, shelf: TextShelf | None = None
+) -> Member:
     """Return the place of one process."""
     requests, body_bytes, connections, taken, unready = (tallies.row(name, index) for name in ROWS)
-    return Member(index, count, requests, body_bytes, connections, taken, unready, metrics_folder)
+    return Member(index, count, requests, body_bytes, connections, taken, unready, metrics_folder, shelf)
 
 
 def alone() -> Member:

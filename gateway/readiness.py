@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 
 from gateway.catalogue import Catalogue
 from gateway.draining import Draining
 from gateway.health import HealthGate
 from gateway.known_watch import KnownWatch
-from gateway.member import Tally
+from gateway.member import Member
 from gateway.prepare import Preparer
 
 PAUSE_S = 0.1
+FIRST_WAIT_S = 60.0
 WAIT_S = 3.0  # for the first inferences and for what is stored
 
 
@@ -24,7 +27,7 @@ class Readiness:
         known: pictures, whose lists must be loaded.
         decoders: of which there must be some.
         draining: of this process.
-        unready: where processes tell each other that they are not ready.
+        place: of this process, where all tell each other that they are not ready.
     """
 
     def __init__(
@@ -34,14 +37,30 @@ class Readiness:
         known: KnownWatch,
         decoders: Preparer,
         draining: Draining,
-        unready: Tally,
+        place: Member,
     ) -> None:
         self._health = health
         self._catalogue = catalogue
         self._known = known
         self._decoders = decoders
         self._draining = draining
-        self._unready = unready
+        self._unready = place.unready
+        self._is_first = place.first
+
+    def after_first(self, prepare: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+        """Return ``prepare``, held back until the first process has done it: what that computed need not be again.
+
+        The others wait for a while only, and one that takes the place of another not at all.
+        """
+        end_s = time.monotonic() + FIRST_WAIT_S
+
+        async def prepared() -> object:
+            starting = self._unready.own and not self._is_first
+            while starting and self._unready.of(0) and time.monotonic() < end_s:  # noqa: ASYNC110 - told in memory
+                await asyncio.sleep(PAUSE_S)
+            return await prepare()
+
+        return prepared
 
     def failing(self) -> list[str]:
         """Return the names of the checks that fail; empty when ready."""

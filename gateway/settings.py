@@ -35,8 +35,7 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Processes that serve on that port. Limits of requests, bytes, connections, decoders and memory "
-        "hold for all together; the texts' cache, known pictures and, without redis, the rates of keys are each "
-        "process's own.",
+        "hold for all together; known pictures and, without redis, the rates of keys are each process's own.",
     )
     gateway_allow_open: bool = Field(
         default=False,
@@ -116,7 +115,9 @@ class Settings(BaseSettings):
         10_000, ge=1, description="Likewise of a classifier that is saved: labels times templates."
     )
     max_label_chars: int = Field(1000, ge=1, description="Characters of a label or template, before tokenizing.")
-    text_cache_mib: int = Field(64, ge=1, description="Memory of each process for text vectors, MiB.")
+    text_cache_mib: int = Field(
+        64, ge=1, description="Memory of each process for text vectors, MiB, and of several for those they share."
+    )
 
     max_image_bytes: int = Field(10 * MIB, ge=1024, description="Bytes of one picture.")
     max_image_pixels: int = Field(50_000_000, ge=1024, description="Pixels of one picture or frame.")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import psutil
 import pytest
 
@@ -27,6 +28,7 @@ from gateway.limits import Admission, BodyLimits
 from gateway.member import Member, Tallies, member
 from gateway.settings import Settings
 from gateway.telemetry import FOLDER_PREFIX, clear_leftovers
+from gateway.text_shelf import TextShelf
 from tests.conftest import ROOT, Stack
 from tests.drawings import encoded, shape
 from tests.gateways import more_gateways
@@ -141,6 +143,22 @@ def test_what_one_process_saved_another_reads_at_once(many: Gateway) -> None:
         with httpx2.Client(base_url=many.address, timeout=WAIT_S) as client:
             got = client.post("/v1/classify", files={"file": picture}, data={"classifier": "shared"})
         assert got.json()["results"][0]["scores"][0]["label"] == "a red circle"
+
+
+def test_what_one_process_computed_another_takes_over(many: Gateway) -> None:
+    missed, hit = (f'gateway_text_cache_lookups_total\\{{outcome="{outcome}"' for outcome in ("miss", "hit"))
+    before = many.metric(missed), many.metric(hit)
+    body = json.dumps({"input": ["a text that nobody has sent before"]})
+    with contextlib.ExitStack() as held:
+        found = set()
+        for _ in range(COUNT):
+            connection = held.enter_context(contextlib.closing(many.connection()))
+            connection.request("POST", "/v1/embeddings", body, {"Content-Type": "application/json"})
+            status, said = answer(connection)
+            assert status == 200
+            found.add(str(json.loads(said)["data"][0]["embedding"]))
+    assert len(found) == 1
+    assert (many.metric(missed), many.metric(hit)) == (before[0] + 1, before[1] + COUNT - 1)
 
 
 def test_one_that_dies_is_replaced_and_takes_only_its_own_along(many: Gateway) -> None:
@@ -275,6 +293,33 @@ def test_shares_add_up(places: list[Member]) -> None:
     assert sum(part.view_memory_mib for part in parts) == 256
     assert [part.fetch_concurrency for part in parts] == [1, 1, 1]  # none can do without
     assert [part.decision_retention_days for part in parts] == [90, 0, 0]  # done once for all
+
+
+def test_a_vector_is_found_by_its_prompt_and_model_alone() -> None:
+    shelf = TextShelf(1, most_dim=4)  # one place
+    one, other = shelf.of("model a"), shelf.of("model b")
+    vector = np.arange(4, dtype=np.float32)
+    one.put("a cat", vector)
+    found = one.get("a cat")
+    assert found is not None
+    np.testing.assert_array_equal(found, vector)
+    assert one.get("a dog") is None
+    assert other.get("a cat") is None
+    one.put("a dog", np.zeros(5, np.float32))  # too long: not kept
+    assert one.get("a dog") is None
+    other.put("a cat", vector + 1)  # the place is another's now
+    assert one.get("a cat") is None
+
+
+def test_a_vector_that_is_being_written_is_not_there() -> None:
+    shelf = TextShelf(1, most_dim=4)
+    shelf.put("a cat", np.ones(4, np.float32))
+    memory = memoryview(shelf._memory)
+    memory[-1] ^= 1
+    assert shelf.get("a cat") is None
+    memory[-1] ^= 1
+    assert shelf.get("a cat") is not None
+    memory.release()
 
 
 def test_a_process_that_ended_counts_no_more() -> None:
