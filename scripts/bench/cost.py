@@ -1,29 +1,31 @@
-"""What a million pictures cost: arithmetic over what other sections measured, beside closed services' list prices.
+"""What a million pictures cost: throughput at saturation and a price an hour, beside closed services' list prices.
 
-Nothing is measured here. ``PRICE_PER_HOUR`` is what the machine costs; list prices stand with their source and date.
+``PRICE_PER_HOUR`` is what the machine costs; list prices stand with their source and date.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.views import tile_boxes
-from scripts.bench.machine import cores, machine
-from scripts.bench.pictures import COMMON_SIZE
+from scripts.bench.alternate import alternate, medians
+from scripts.bench.client import closed_loop, upload
+from scripts.bench.machine import cores
+from scripts.bench.pictures import COMMON_SIZE, photographs
 from scripts.bench.plan import Plan
-from scripts.bench.report import KEPT, Kept, Section, Table, Target, load
+from scripts.bench.report import Section, Table, load
+from scripts.bench.stack import Stack, stack
 
 MILLION = 1_000_000
 SECONDS_PER_HOUR = 3600
 BUSY = (1.0, 0.4)
 """Shares of the hour in which there is work: all of it, which no service reaches, and a usual one."""
 
-THROUGHPUT = {
-    "REST, fp32": ("rest fp32", "peers rest this, fp32 64"),
-    "REST, int8": ("rest int8", "peers rest this, int8 64"),
-}
-"""Rows and the figures they are taken from, in any section that was kept; the first that is there counts."""
+IN_FLIGHT = 32
+PRECISIONS = ("fp32", "int8")
+LABELS = ("a cat", "a dog", "a car", "a house", "something else")
 
 GPU_FIGURE, GPU_PRICE = "rest cuda fp16", "rest cuda price per hour"
 
@@ -90,29 +92,69 @@ def per_million(pictures_per_s: float, price_per_hour: float, busy: float) -> fl
 
 
 def measure(plan: Plan) -> Section:
-    """Compute the table from what was kept on this machine."""
-    kept = [one for path in sorted(KEPT.glob("*.json")) if (one := load(path.stem)) is not None]
-    rates, sources = throughput(kept)
-    if not rates:
-        target = Target("a million pictures, REST", "its price", "REST was not measured on this machine", met=None)
-        return Section("Cost", (target,), (_closed(None),), (FORMULA,))
+    """Measure both routes at both precisions, and compute; on a GPU only compute, from what its section kept."""
+    kept = load("gpu")
+    figures = kept.section.figures if kept is not None else {}
+    rates = {} if plan.device == "cuda" else throughput(plan)
+    return computed(rates, figures, plan.price_per_hour)
+
+
+def throughput(plan: Plan) -> dict[tuple[str, str], float]:
+    """Return pictures a second by route and precision, uploads of JPEG at saturation."""
+    pictures = photographs()
+    labels = [("labels", label) for label in LABELS]
+    requests = {
+        "classify": [upload("/v1/classify", [picture], labels) for picture in pictures],
+        "moderate": [upload("/v1/moderate", [picture], []) for picture in pictures],
+    }
+    found: dict[tuple[str, str], float] = {}
+    for precision in PRECISIONS:
+        with stack(plan.model, precision, "cpu") as running:
+            sides = {name: _load_of(running, each, plan.seconds) for name, each in requests.items()}
+            for name, rate in medians(alternate(sides, plan.rounds)).items():
+                found[name, precision] = rate
+    return found
+
+
+def _load_of(running: Stack, requests: list[bytes], seconds: float) -> Callable[[], float]:
+    def run() -> float:
+        load = asyncio.run(closed_loop((running.host, running.port), requests, IN_FLIGHT, seconds, warm=IN_FLIGHT))
+        if set(load.statuses) != {200}:
+            raise RuntimeError(f"not every picture was answered: {load.statuses}")
+        return load.rate
+
+    return run
+
+
+def computed(rates: Mapping[tuple[str, str], float], gpu: Mapping[str, float], price_per_hour: float) -> Section:
+    """Return the section.
+
+    Args:
+        rates: pictures a second by route and precision on this machine.
+        gpu: figures of the section on a GPU, where one was measured and its price given.
+        price_per_hour: of this machine.
+    """
+    prices = (price_per_hour, 2 * price_per_hour)
+    rows = [_row(f"{name}, {kind}", rate, price) for (name, kind), rate in rates.items() for price in prices]
+    if GPU_FIGURE in gpu and GPU_PRICE in gpu:
+        rows.append(_row("classify, fp16 on a GPU", gpu[GPU_FIGURE], gpu[GPU_PRICE]))
+    moderated = [rate for (name, _), rate in rates.items() if name == "moderate"]
+    cheapest = min((per_million(rate, price_per_hour, BUSY[-1]) for rate in moderated), default=None)
+    header = (
+        "uploads of JPEG, 640 x 480",
+        "pictures/s",
+        "$ an hour",
+        *(f"$ a million, {busy:.0%} busy" for busy in BUSY),
+    )
     squares = 1 + len(tile_boxes(*COMMON_SIZE))
-    prices = (plan.price_per_hour, 2 * plan.price_per_hour)
-    rows = [_row(name, rate, price, squares) for name, rate in rates.items() for price in prices]
-    rows += _gpu(kept, squares)
-    moderated = min(per_million(rate, plan.price_per_hour, BUSY[-1]) * squares for rate in rates.values())
-    header = ("", "pictures/s", "$ an hour", *(f"$ a million, {busy:.0%} busy" for busy in BUSY))
-    from_where = (
-        f"Throughput is that of this machine ({cores()} cores), from {', '.join(sorted(sources))}. "
-        f"{DEFAULT_PRICE} The second price is for those whose vCPU is half a core, as on most x86 instances."
+    what = (
+        f"{IN_FLIGHT} in flight, {cores()} cores. `classify` looks at one square of a picture, `moderate` with the "
+        f"shipped policy at {squares} of one of 4:3. {DEFAULT_PRICE} The second price is for a vCPU that is half a "
+        "core, as on most x86 instances. In none of these: people, storage, and the traffic, which closed services add "
+        "to as well."
     )
-    not_in = (
-        f"`classify` looks at one square of a picture, `moderate` at {squares} of one of 4:3 (`views: tiles`): its "
-        f"column is the one before it times {squares}, computed, not measured, and a little much: a picture is decoded "
-        "once. In none of these: people, storage, and the traffic, which closed services add to as well."
-    )
-    table = Table((*header, f"`moderate`, {BUSY[-1]:.0%} busy"), tuple(rows))
-    return Section("Cost", (), (table, _closed(moderated)), (FORMULA, from_where, not_in))
+    notes = (FORMULA, what) if rates else (FORMULA,)
+    return Section("Cost", (), (Table(header, tuple(rows)), _closed(cheapest)), notes)
 
 
 DEFAULT_PRICE = (
@@ -126,28 +168,9 @@ FORMULA = (
 )
 
 
-def _row(name: str, rate: float, price: float, squares: int) -> tuple[str, ...]:
+def _row(name: str, rate: float, price: float) -> tuple[str, ...]:
     costs = [per_million(rate, price, busy) for busy in BUSY]
-    return name, f"{rate:.1f}", f"{price:.2f}", *map(_dollars, costs), _dollars(costs[-1] * squares)
-
-
-def throughput(kept: list[Kept]) -> tuple[dict[str, float], set[str]]:
-    """Return pictures a second by row, and the titles of the sections they come from: of this machine alone."""
-    found, sources = {}, set()
-    for row, names in THROUGHPUT.items():
-        for name in names:
-            one = next((k for k in kept if name in k.section.figures and k.machine == machine()), None)
-            if one is not None:
-                found[row] = one.section.figures[name]
-                sources.add(one.section.title)
-                break
-    return found, sources
-
-
-def _gpu(kept: list[Kept], squares: int) -> list[tuple[str, ...]]:
-    """Return the row of a GPU, where one was measured and its price was given."""
-    figures: Mapping[str, float] = next((k.section.figures for k in kept if GPU_PRICE in k.section.figures), {})
-    return [_row("REST, GPU, fp16", figures[GPU_FIGURE], figures[GPU_PRICE], squares)] if GPU_FIGURE in figures else []
+    return name, f"{rate:.1f}", f"{price:.2f}", *map(_dollars, costs)
 
 
 def _closed(moderated: float | None) -> Table:

@@ -35,7 +35,8 @@ of a cat" have in CLIP's own. Longer words would cost a peer that encodes labels
 OURS = ("this, fp32", "this, int8")
 PLAIN = ("plain service", "plain service, label vectors kept")
 INFINITY, VLLM = "infinity", "vLLM"
-MOST_DIFFERENCE, LEAST_COSINE = 0.05, 0.99
+MOST_APART = 0.01
+"""Of probabilities, and of cosines from 1: resizing is not the same in all of them to the last bit."""
 
 Started = AbstractContextManager[tuple[int, int]]
 """A running service; entering it gives its port and its process."""
@@ -102,35 +103,53 @@ def sides(plan: Plan) -> dict[str, Side]:
     return found
 
 
-def agreement(found: Mapping[str, Side]) -> str:
-    """Ask each service about one picture and compare the answers; return it in words.
+class NotStarted(RuntimeError):
+    """A service ended, or does not answer, before it was ever asked anything."""
+
+
+def agreement(found: Mapping[str, Side]) -> tuple[dict[str, Side], str]:
+    """Ask each service about one picture and compare the answers.
+
+    Returns:
+        The services that could be started, and in words how alike they answer and which are missing: vLLM, for one,
+        does not run on every processor.
 
     Raises:
         RuntimeError: they do not see the same picture with the same weights.
     """
-    files, labels = {"file": ("p.jpg", photographs(1)[0])}, list(LABELS)
+    picture, labels = photographs(1)[0], list(LABELS)
+    files = {"file": ("p.jpg", picture)}
     with found[OURS[0]].start() as (port, _):
         fields = {"labels": labels, "templates": "{}", "include": "embedding"}
         ours = _asked(port, "/v1/classify", files=files, data=fields)["results"][0]
     scores = {score["label"]: score["score"] for score in ours["scores"]}
-    differences = []
-    for name in PLAIN:
-        with found[name].start() as (port, _):
-            theirs = _asked(port, "/classify", files=files, data={"labels": labels})["scores"]
-        differences.append(max(abs(scores[label] - theirs[label]) for label in labels))
-    vector, cosines = np.array(ours["embedding"]), {}
-    for name, path, asked in ((INFINITY, "/embeddings", _for_infinity), (VLLM, "/v1/embeddings", _for_vllm)):
-        with found[name].start() as (port, _):
-            other = np.array(_asked(port, path, json=asked(photographs(1)[0]))["data"][0]["embedding"])
-        cosines[name] = float(vector @ other / np.linalg.norm(other))
-    each = " and ".join(f"{name}'s {cosine:.5f}" for name, cosine in cosines.items())
-    words = (
-        f"the plain service's probabilities differ from this gateway's by at most {max(differences):.4f}, "
-        f"the cosine to this gateway's vector is {each}"
-    )
-    if max(differences) > MOST_DIFFERENCE or min(cosines.values()) < LEAST_COSINE:
-        raise RuntimeError(f"the peers do not see the same picture with the same weights: {words}")
-    return words
+    vector = np.array(ours["embedding"])
+
+    def difference(port: int) -> float:
+        theirs = _asked(port, "/classify", files=files, data={"labels": labels})["scores"]
+        return float(max(abs(scores[label] - theirs[label]) for label in labels))
+
+    def distance(port: int, path: str, body: dict[str, Any]) -> float:
+        other = np.array(_asked(port, path, json=body)["data"][0]["embedding"])
+        return 1 - float(vector @ other / np.linalg.norm(other))
+
+    compared: dict[str, Callable[[int], float]] = dict.fromkeys(PLAIN, difference)
+    compared[INFINITY] = lambda port: distance(port, "/embeddings", _for_infinity(picture))
+    compared[VLLM] = lambda port: distance(port, "/v1/embeddings", _for_vllm(picture))
+    apart, missing = {}, []
+    for name, compare in compared.items():
+        try:
+            with found[name].start() as (port, _):
+                apart[name] = compare(port)
+        except NotStarted:
+            missing.append(name)
+    words = "The answers agree: largest difference of a probability, or of a vector's cosine from 1, "
+    words += ", ".join(f"{name} {value:.5f}" for name, value in apart.items()) + "."
+    if max(apart.values(), default=0.0) > MOST_APART:
+        raise RuntimeError(f"the peers do not see the same picture with the same weights: {apart}")
+    if missing:
+        words += f" Could not be started on this machine: {', '.join(missing)}."
+    return {name: side for name, side in found.items() if name not in missing}, words
 
 
 def _asked(port: int, path: str, **given: Any) -> Any:  # noqa: ANN401 - as httpx2 takes it and JSON comes
@@ -175,7 +194,7 @@ def _service(command: Sequence[str], settings: Mapping[str, str]) -> Callable[[]
                     if process.poll() is not None or time.monotonic() > end:
                         log.seek(0)
                         sys.stderr.write(log.read().decode(errors="replace"))
-                        raise RuntimeError(f"{command[0]} does not answer; its output is above")
+                        raise NotStarted(f"{command[0]} does not answer; its output is above")
                     time.sleep(0.5)
                 yield PORT, process.pid
             finally:

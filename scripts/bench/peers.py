@@ -57,8 +57,7 @@ class Turn:
 
 def measure(plan: Plan) -> Section:
     """Measure services in turns by requests in flight, then encoders in process by batch."""
-    found = sides(plan)
-    agree = agreement(found)
+    found, agree = agreement(sides(plan))
     rounds = min(plan.rounds, MOST_ROUNDS)
     turns = alternate({name: _turn_of(side, plan.seconds) for name, side in found.items()}, rounds)
     rates = {f"{name} {n}": [turn.rate(n) for turn in turns[name]] for name in turns for n in CONCURRENCY}
@@ -166,8 +165,7 @@ def _notes(agree: str, model: str) -> tuple[str, ...]:
     how = (
         f"All on the same {cores()} cores, the load generator too; each service is started for its turn, warmed for "
         f"{WARM_S:g} s and stopped, at most {MOST_ROUNDS} times. {len(LABELS)} labels; the same JPEGs of 640 x 480, "
-        "sent as they are (to infinity and vLLM as data URIs, which their routes ask for). The answers agree: "
-        f"{agree}."
+        f"sent as they are (to infinity and vLLM as data URIs, which their routes ask for). {agree}"
     )
     less = (
         "infinity and vLLM do less: their routes for embeddings give a vector. Whoever wants labels asks for their "
@@ -180,4 +178,9 @@ def _notes(agree: str, model: str) -> tuple[str, ...]:
         f"`peer_services/onnx_export.py`; lowest cosine to eager on noise {cosine['fp32']:.6f}, {cosine['int8']:.4f}). "
         "One inference at a time on all cores, for both; normalised pixels in there, uint8 here."
     )
-    return how, less, runtime
+    others = (
+        "Not here: clip-server (clip-as-service) 0.8.3, for which pip finds no versions that go together; "
+        "clip-api-service 0.1.3, which knows a list of hub models alone; embed-anything, a library without a service; "
+        "frameworks such as LitServe and BentoML, which serve what one writes in them."
+    )
+    return how, less, runtime, others
