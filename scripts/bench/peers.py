@@ -179,8 +179,8 @@ def _notes(agree: str, model: str) -> tuple[str, ...]:
         "One inference at a time on all cores, for both; normalised pixels in there, uint8 here."
     )
     others = (
-        "Not here: clip-server (clip-as-service) 0.8.3, for which pip finds no versions that go together; "
-        "clip-api-service 0.1.3, which knows a list of hub models alone; embed-anything, a library without a service; "
-        "frameworks such as LitServe and BentoML, which serve what one writes in them."
+        "Not here: clip-as-service (clip-server 0.8.3), for which pip found no versions that go together in seven "
+        "minutes; clip-api-service 0.1.3, which knows a list of hub models alone; embed-anything, a library without a "
+        "service; frameworks such as LitServe and BentoML, which serve what one writes in them."
     )
     return how, less, runtime, others
