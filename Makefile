@@ -13,7 +13,7 @@ PRECISION ?= fp32
 DEVICE ?= auto
 export MODEL PRECISION DEVICE
 
-.PHONY: serve test faults fuzz fuzz-api flood lint format bench loadtest soak lock audit sbom train-demo evaluate clean
+.PHONY: serve test faults fuzz fuzz-api flood lint format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -74,7 +74,10 @@ format: $(VENV)/.dev-installed
 bench: $(VENV)/.dev-installed ## Measure everything and write BENCHMARKS.md; BENCH='text intake --rounds 3', PEERS=1, BENCH_MODEL, PRICE_PER_HOUR
 	$(BIN)/python -m scripts.bench --write $(BENCH)
 
-loadtest: $(VENV)/.dev-installed ## Locust, headless, report in reports/
+loadtest: $(VENV)/.dev-installed ## Locust up to saturation, by REST and gRPC; URL=http://…, LOADTEST_…; the curve in reports/
+	LOADTEST_URL=$(URL) $(BIN)/python -m loadtests.ramp
+
+loadtest-mix: $(VENV)/.dev-installed ## Locust with all kinds of users at a time; every answer checked; report in reports/
 	$(BIN)/python -m loadtests.run
 
 soak: $(VENV)/.dev-installed ## 60,000 mixed requests, faults and disconnects too; the memory's curve in reports/

@@ -132,7 +132,7 @@ class Prepared:
 @events.init.add_listener
 def prepare(environment: Any, **_: object) -> None:  # noqa: ANN401
     """Prepare what the gRPC users send, if there are any."""
-    if GrpcUser not in environment.user_classes:
+    if not any(issubclass(kind, GrpcUser) for kind in environment.user_classes):
         return
     options = environment.parsed_options
     with triton.InferenceServerClient(options.grpc_address) as client:

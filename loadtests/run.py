@@ -24,7 +24,7 @@ from pathlib import Path
 
 from loadtests.picture_server import serving
 from loadtests.pictures import DRAWINGS, pictures_in
-from loadtests.target import ROOT, NoStack, Target, accepts_connections, ask, described, is_running, started
+from loadtests.target import ROOT, NoStack, Target, ask, described, is_running, started, without_grpc
 
 CLASSES = {"upload": "UploadUser", "url": "UrlUser", "batch": "BatchUser", "grpc": "GrpcUser"}
 REPORT = "loadtest"
@@ -95,10 +95,8 @@ def usable(asked: Sequence[str] | None, target: Target, picture_url: str) -> lis
     if status == 422 and answer["code"].startswith("source_"):
         address = picture_url.removeprefix("http://")
         obstacles["url"] = f"the gateway may not fetch from {address}: start it with FETCH_TEST_ALLOWED_HOSTS={address}"
-    if not accepts_connections(target.grpc_address):
-        obstacles["grpc"] = f"no Triton listens at {target.grpc_address}: set TRITON_HOST and TRITON_GRPC_PORT"
-    elif not target.tokenizer.is_file():
-        obstacles["grpc"] = f"{target.tokenizer} is missing: set MODEL_REPOSITORY"
+    if missing := without_grpc(target):
+        obstacles["grpc"] = missing
     for kind, obstacle in obstacles.items():
         if asked and kind in asked:
             raise NoStack(f"no {kind} users: {obstacle}")

@@ -42,11 +42,12 @@ class Target:
 
 
 def described(environment: Mapping[str, str]) -> Target:
-    """Return the stack that the environment describes, running or not."""
+    """Return the stack that the environment describes, running or not; LOADTEST_URL says where its gateway is."""
     host = environment.get("GATEWAY_HOST", "127.0.0.1")
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - where it listens, not where we do
     return Target(
-        gateway_url=f"http://{host}:{environment.get('GATEWAY_PORT', '8000')}",
+        gateway_url=environment.get("LOADTEST_URL", "").rstrip("/")
+        or f"http://{host}:{environment.get('GATEWAY_PORT', '8000')}",
         grpc_address=f"{environment.get('TRITON_HOST', '127.0.0.1')}:{environment.get('TRITON_GRPC_PORT', '8101')}",
         tokenizer=Path(environment.get("MODEL_REPOSITORY", "model_repository")) / "tokenizer.json",
     )
@@ -58,7 +59,8 @@ def ask(gateway_url: str, path: str, body: object = None, timeout_s: float = 30.
     With the API key of CLIP_API_KEY, if there is one.
     """
     parts = urlsplit(gateway_url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
         if body is None:
             connection.request("GET", path, headers=key_headers())
@@ -106,13 +108,22 @@ def accepts_connections(address: str) -> bool:
     return True
 
 
+def without_grpc(target: Target) -> str | None:
+    """Return why Triton cannot be loaded directly, or None."""
+    if not accepts_connections(target.grpc_address):
+        return f"no Triton listens at {target.grpc_address}: set TRITON_HOST and TRITON_GRPC_PORT"
+    if not target.tokenizer.is_file():
+        return f"{target.tokenizer} is missing: set MODEL_REPOSITORY"
+    return None
+
+
 @contextmanager
 def started(environment: Mapping[str, str], picture_address: str) -> Iterator[Target]:
     """Run ``python -m scripts.serve`` on free ports and with a data folder of its own; stop it at the end.
 
     Args:
         environment: as for ``make serve``: MODEL, PRECISION, DEVICE, MODEL_REPOSITORY, DATA_DIR.
-        picture_address: ``host:port`` that the gateway may fetch from although it is not public.
+        picture_address: ``host:port`` that the gateway may fetch from although it is not public; empty for none.
 
     Raises:
         NoStack: it did not come up.
@@ -124,6 +135,7 @@ def started(environment: Mapping[str, str], picture_address: str) -> Iterator[Ta
     own = {
         **environment,
         **dict(zip(names, map(str, free_ports(len(names))), strict=True)),
+        "LOADTEST_URL": "",
         "GATEWAY_HOST": "127.0.0.1",
         "TRITON_HOST": "127.0.0.1",
         "MODEL_REPOSITORY": str(Path(environment.get("MODEL_REPOSITORY", "model_repository")).resolve()),

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import httpx2
 import pytest
@@ -25,11 +26,27 @@ from gateway.settings import Settings
 from loadtests.answers import WrongAnswer, check_classification, check_scores
 from loadtests.picture_server import serving
 from loadtests.pictures import DRAWINGS, Drawing, Picture, draw, pictures_in
+from loadtests.ramp.curve import svg
+from loadtests.ramp.steps import Ramp, Rule, Step, read, saturation, why_ended
 from loadtests.run import CLASSES, faults_of
 from tests.conftest import ROOT, Stack
 
 LABELS = ["a cat", "a dog"]
 PICTURE = Picture(Drawing("x.jpg", 40, 30, "image/jpeg"), b"", "ab" * 32)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The picture set, drawn once: that takes longer than most load here."""
+    folder = tmp_path_factory.mktemp("pictures")
+    pictures_in(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, drawn: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cache").symlink_to(drawn)
 
 
 def run_loadtest(tmp_path: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -61,7 +78,7 @@ def counts(tmp_path: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.timeout(300)
 def test_all_users_pass_against_the_stack(stack: Stack, tmp_path: Path) -> None:
-    done = run_loadtest(tmp_path, "--users", "4", "--run-time", "10s", **place_of(stack))
+    done = run_loadtest(tmp_path, "--users", "8", "--spawn-rate", "8", "--run-time", "3s", **place_of(stack))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "using the stack" in done.stdout
     assert "without" not in done.stdout
@@ -72,17 +89,97 @@ def test_all_users_pass_against_the_stack(stack: Stack, tmp_path: Path) -> None:
     assert "<html" in (tmp_path / "reports" / "loadtest.html").read_text().lower()
 
 
+def run_ramp(tmp_path: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    quick = ("--step", "1", "--settle", "0", "--reports", str(tmp_path / "reports"))
+    return subprocess.run(
+        [sys.executable, "-m", "loadtests.ramp", *quick, *words],
+        cwd=ROOT,
+        env={**os.environ, "DATA_DIR": str(tmp_path / "data"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
 @pytest.mark.timeout(300)
-def test_without_a_stack_it_starts_one_and_stops_it(bundle: Path, stack: Stack, tmp_path: Path) -> None:
+def test_the_ramp_starts_a_stack_draws_its_curve_and_stops_it(bundle: Path, stack: Stack, tmp_path: Path) -> None:
     place = {**place_of(stack), "GATEWAY_PORT": "9", "MODEL": "demo", "MODEL_REPOSITORY": str(bundle)}
-    done = run_loadtest(tmp_path, "--users", "4", "--run-time", "3s", "--classes", "upload", "url", "grpc", **place)
+    done = run_ramp(tmp_path, "--most-users", "2", **place)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "starting one" in done.stdout
+    reports = tmp_path / "reports"
+    for kind in ("rest", "grpc"):
+        ramp = read(reports / f"loadtest-{kind}.json")
+        assert [step.users for step in ramp.steps] == [1, 2]
+        assert all(step.answers and not step.wrong for step in ramp.steps)
+        assert all(0 < step.p50_ms <= step.p95_ms <= step.p99_ms for step in ramp.steps)
+        assert "2 users" in ramp.ended
+    ET.parse(reports / "loadtest.svg")  # noqa: S314 - our own
+    page = (reports / "loadtest.html").read_text()
+    assert page.count("<iframe srcdoc=") == 2  # Locust's own reports, within the one file
+    assert "saturation: " in page
     log = (tmp_path / "data" / "loadtest" / "serve.log").read_text()
     address = re.search(r"gateway +(http://\S+)", log)
     assert address is not None
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{address[1]}/livez")
+
+
+def test_the_ramp_ends_where_requests_are_refused_and_fails_on_wrong_answers(tmp_path: Path) -> None:
+    with fake_gateway(200, 503, dict) as port:
+        done = run_ramp(tmp_path, LOADTEST_URL=f"http://127.0.0.1:{port}", TRITON_GRPC_PORT="9")
+    assert "without gRPC" in done.stdout
+    assert read(tmp_path / "reports" / "loadtest-rest.json").ended == "100% of requests were refused"
+    assert done.returncode == 0
+    with fake_gateway(200, 200, good) as port:
+        done = run_ramp(tmp_path, "--protocols", "rest", LOADTEST_URL=f"http://127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert "wrong answers" in done.stderr
+
+
+def test_a_stack_that_is_named_and_does_not_answer_is_not_replaced_by_another(tmp_path: Path) -> None:
+    done = run_ramp(tmp_path, LOADTEST_URL="http://127.0.0.1:9")
+    assert done.returncode == 2
+    assert "nothing answers" in done.stderr
+
+
+def steps(*rates: float, refused: int = 0) -> list[Step]:
+    rule = Rule()
+    return [
+        Step(rule.users(number), 10.0, int(10 * rate), refused, 0, 10.0, 20.0, 30.0, 0.1)
+        for number, rate in enumerate(rates)
+    ]
+
+
+def test_the_ramp_climbs_until_throughput_no_longer_grows() -> None:
+    rule = Rule()
+    assert [rule.users(number) for number in range(10)] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 256]
+    assert [Rule(factor=1.1).users(number) for number in range(4)] == [1, 2, 3, 4]
+    assert why_ended(steps(10, 20, 30), rule) is None
+    assert why_ended(steps(10, 20, 20.5), rule) is None  # one step without growth may be chance
+    assert why_ended(steps(10, 20, 20.5, 20.9), rule) == "2 steps without growth"
+    assert why_ended(steps(10, 20, 20.5, 25), rule) is None
+    assert why_ended(steps(10, 20, refused=30), rule) == "13% of requests were refused"
+    assert why_ended(steps(0), rule) == "no request was answered"
+    assert why_ended(steps(*range(10, 100, 10)), rule) == "256 users, the most allowed: throughput may still grow"
+
+
+def test_the_saturation_point_is_the_first_step_near_the_highest_throughput() -> None:
+    found = saturation(steps(10, 20, 39, 40, 38))
+    assert found is not None
+    assert (found.users, found.rate) == (4, 39.0)
+    assert saturation(steps(0, 0)) is None
+
+
+@pytest.mark.parametrize("rates", [(10,), (0, 0), (0.4, 0.5), (900, 1700, 1650)])
+def test_the_curve_stays_within_its_frame(rates: tuple[float, ...]) -> None:
+    ramp = Ramp("REST", "an upload & more", tuple(steps(*rates)), "it ended")
+    drawn = ET.fromstring(svg([ramp, ramp], "a title", "a caption"))  # noqa: S314 - our own
+    width, height = (float(value) for value in drawn.attrib["viewBox"].split()[2:])
+    for circle in drawn.iter("{http://www.w3.org/2000/svg}circle"):
+        assert 0 <= float(circle.attrib["cx"]) <= width
+        assert 0 <= float(circle.attrib["cy"]) <= height
 
 
 @contextmanager
@@ -121,7 +218,7 @@ def fake_gateway(readiness: int, status: int, answer: Callable[[], Any]) -> Iter
 
 def test_wrong_answers_are_failures(tmp_path: Path) -> None:
     with fake_gateway(200, 200, good) as port:
-        done = run_loadtest(tmp_path, "--classes", "upload", "--users", "1", "--run-time", "2s", GATEWAY_PORT=port)
+        done = run_loadtest(tmp_path, "--classes", "upload", "--users", "1", "--run-time", "1s", GATEWAY_PORT=port)
     assert done.returncode == 1
     assert "failures" in done.stderr
     assert "FAILED" in done.stdout
@@ -196,8 +293,8 @@ def test_scores_outside_zero_to_one_are_no_probabilities() -> None:
         check_scores({"a cat": 1.5, "a dog": -0.5}, LABELS)
 
 
-def test_the_pictures_are_what_they_say_and_stay_the_same(tmp_path: Path) -> None:
-    pictures = pictures_in(tmp_path)
+def test_the_pictures_are_what_they_say_and_stay_the_same(drawn: Path) -> None:
+    pictures = pictures_in(drawn)
     assert {min(drawing.width, drawing.height) for drawing in DRAWINGS} >= {224, 3000}
     assert {drawing.mime for drawing in DRAWINGS} == {"image/jpeg", "image/png", "image/webp"}
     for number, picture in enumerate(pictures):
@@ -206,11 +303,11 @@ def test_the_pictures_are_what_they_say_and_stay_the_same(tmp_path: Path) -> Non
             assert opened.size == (picture.drawing.width, picture.drawing.height)
         assert len(picture.data) <= Settings.model_fields["max_image_bytes"].default
         assert draw(picture.drawing, seed=number) == picture.data
-    assert pictures_in(tmp_path) == pictures
+    assert pictures_in(drawn) == pictures
 
 
-def test_the_pictures_are_served(tmp_path: Path) -> None:
-    pictures = pictures_in(tmp_path)
+def test_the_pictures_are_served(drawn: Path) -> None:
+    pictures = pictures_in(drawn)
     with serving("127.0.0.1", 0, pictures) as port:
         for picture in pictures:
             answer = httpx2.get(f"http://127.0.0.1:{port}/{picture.drawing.file}")
