@@ -16,7 +16,10 @@ from scripts.bench.machine import machine
 from scripts.bench.plan import Plan
 from scripts.bench.report import ROOT, compose, keep, load
 
-SECTIONS = ("gateway", "latency", "wire", "encoder", "text", "moderation", "memory", "scale", "peers", "gpu", "cost")
+SECTIONS = (
+    "gateway", "latency", "encoder", "precision", "text", "wire", "memory", "scale", "moderation", "peers", "gpu",
+    "cost",
+)  # fmt: skip
 """Modules of this package with a function ``measure(plan) -> Section``, in the order of BENCHMARKS.md."""
 
 

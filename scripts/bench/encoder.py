@@ -76,8 +76,10 @@ def _in_this_process(model: str, device: str, seconds: float, rounds: int) -> di
     eager = load(parse_source(model)).eager.to(where)
     scripts: dict[str, Any] = {}
     for precision in ("fp32", "int8"):
-        path = repository_of(model, precision, device) / "clip_image" / "1" / "model.pt"
-        scripts[precision] = load_script(str(path), where)
+        repository = repository_of(model, precision, device)
+        if engine := read_manifest(repository).exported_with.get("quantized_engine"):
+            torch.backends.quantized.engine = engine
+        scripts[precision] = load_script(str(repository / "clip_image" / "1" / "model.pt"), where)
     side = read_manifest(repository_of(model, "fp32", device)).image.size_px
     pixels = torch.randint(0, 255, (max(BATCHES), side, side, 3), dtype=torch.uint8, device=where)
     plain = torch.randn(max(EAGER_BATCHES), 3, side, side, device=where)
