@@ -17,8 +17,8 @@ from scripts.bench.plan import Plan
 from scripts.bench.report import ROOT, compose, keep, load
 
 SECTIONS = (
-    "gateway", "latency", "encoder", "precision", "text", "wire", "memory", "scale", "moderation", "peers", "gpu",
-    "cost",
+    "gateway", "latency", "encoder", "intake", "precision", "text", "wire", "memory", "scale", "moderation", "peers",
+    "gpu", "cost",
 )  # fmt: skip
 """Modules of this package with a function ``measure(plan) -> Section``, in the order of BENCHMARKS.md."""
 

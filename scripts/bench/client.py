@@ -44,12 +44,11 @@ class Load:
 
 
 def upload(path: str, pictures: Sequence[bytes], fields: Sequence[tuple[str, str]]) -> bytes:
-    """Return one HTTP request with pictures and form fields, one picture as ``file``, several as ``images``."""
+    """Return one HTTP request with pictures and form fields, each picture in a part named ``file``."""
     boundary = uuid.uuid4().hex
     parts = [f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode() for name, value in fields]
-    name = "file" if len(pictures) == 1 else "images"
     for picture in pictures:
-        head = f'Content-Disposition: form-data; name="{name}"; filename="p.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+        head = 'Content-Disposition: form-data; name="file"; filename="p.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
         parts.append(head.encode() + picture)
     body = b"".join(b"--" + boundary.encode() + b"\r\n" + part + b"\r\n" for part in parts)
     body += b"--" + boundary.encode() + b"--\r\n"
