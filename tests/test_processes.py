@@ -194,12 +194,12 @@ def test_a_stop_is_announced_and_leaves_nothing(stack: Stack, tmp_path: Path) ->
     with running(stack, tmp_path, 2, SHUTDOWN_DELAY_S="60", TMPDIR=str(tmp_path)) as gateway:
         assert len(list(tmp_path.glob(f"{FOLDER_PREFIX}*/*.db"))) == 2 * 4
         below = gateway.process.children(recursive=True)
-        kept = gateway.connection()
-        assert ask(kept)[0] == 200
-        gateway.process.send_signal(signal.SIGTERM)
-        until(lambda: httpx2.get(f"{gateway.address}/readyz").json()["failing"] == ["draining"])
-        assert ask(kept)[0] == 200  # the door is open until the delay is over
-        gateway.process.send_signal(signal.SIGTERM)  # or until somebody is in a hurry
+        with contextlib.closing(gateway.connection()) as kept:
+            assert ask(kept)[0] == 200
+            gateway.process.send_signal(signal.SIGTERM)
+            until(lambda: httpx2.get(f"{gateway.address}/readyz").json()["failing"] == ["draining"])
+            assert ask(kept)[0] == 200  # the door is open until the delay is over
+            gateway.process.send_signal(signal.SIGTERM)  # or until somebody is in a hurry
         _, left = psutil.wait_procs([gateway.process, *below], timeout=WAIT_S)
         assert not left
         assert gateway.process.wait() == 0

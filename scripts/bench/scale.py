@@ -40,7 +40,7 @@ from scripts.bench.stack import FIRST_PORT, START_TIMEOUT_S, Stack, is_ready, st
 
 PROCESSES = (1, 2, 4)
 INSTANCES = (1, 2)
-IN_FLIGHT = 64
+IN_FLIGHT = 32
 SIZES = {"640 x 480": (640, 480), "160 x 120": (160, 120)}
 LABELS = [("labels", "a cat"), ("labels", "a dog")]
 SAMPLED_EVERY_S = 0.2
