@@ -40,14 +40,14 @@ def through_rest(running: Stack, requests: list[bytes], in_flight: int, seconds:
 
 
 def measure(plan: Plan) -> Section:
-    """Measure all sides in turns; the figures at saturation for three times as long, since answers come in batches."""
+    """Measure all sides in turns; the figures at saturation for five times as long, since answers come in batches."""
     requests = [classification(picture) for picture in photographs()]
     own = cores()
     with stack(plan.model, plan.precision, plan.device, {"LOG_LEVEL": "info"}) as running:
         side = read_manifest(running.repository).image.size_px
         sent = bare.message(side)
         address = f"{running.host}:{running.grpc_port}"
-        long = 3 * plan.seconds
+        long = 5 * plan.seconds  # the last answers come while fewer are asked for
         costs: dict[str, list[dict[str, float]]] = {"grpc": [], "rest": []}
 
         def counted(name: str, ask: Callable[[], client.Load]) -> client.Load:
