@@ -94,8 +94,11 @@ def sides(plan: Plan) -> dict[str, Side]:
     # The pictures repeat: with its caches on, most of them would not be computed at all.
     command += ["--mm-processor-cache-gb", "0", "--no-enable-prefix-caching", "--uvicorn-log-level", "warning"]
     command += ["--host", "127.0.0.1", "--port", str(PORT)]
+    # Left to itself it keeps one core free.
+    settings = {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0))))}
+    settings |= {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
     found[VLLM] = Side(
-        _service(command, {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}),
+        _service(command, settings),
         vllm,
         "data URI to a vector, no labels; its batches, its caches of pictures off",
         f"vllm-cpu {version('vllm', 'vllm-cpu')}, torch {version('vllm', 'torch')}",
