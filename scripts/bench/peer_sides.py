@@ -24,6 +24,8 @@ from scripts.bench.peer_setup import OFFLINE, SERVICES, environment, version, we
 from scripts.bench.pictures import photographs
 from scripts.bench.plan import Plan
 from scripts.bench.stack import FIRST_PORT, stack
+from scripts.triton.ports import require_free
+from scripts.triton.server import end_with_parent
 
 PORT = FIRST_PORT + 20
 START_TIMEOUT_S = 300.0
@@ -189,8 +191,16 @@ def _service(command: Sequence[str], settings: Mapping[str, str]) -> Callable[[]
     @contextmanager
     def started() -> Iterator[tuple[int, int]]:
         environment = {**os.environ, **OFFLINE, **settings}
+        require_free({"BENCH_PORT + 20": ("127.0.0.1", PORT)})  # or another's answers would be measured
         with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=end_with_parent(),  # noqa: PLW1509 - one system call
+            )
             try:
                 end = time.monotonic() + START_TIMEOUT_S
                 while not _answers():
