@@ -20,6 +20,8 @@ from gateway.errors import GatewayError, ModelInvalidOutput, ModelUnavailable, O
 from gateway.retries import RetryBudget
 
 OUTPUT_NAME = "embedding__0"
+AT_MOST_PARAMETER = "inferences_at_most"
+AT_MOST = 128  # of a bundle that does not say
 RETRY_AFTER_S = 1
 RETRY_PAUSE_S = 0.05  # a call fails a moment before its channel knows that the connection is gone
 SERVICE = "/inference.GRPCInferenceService/"
@@ -85,7 +87,10 @@ class TritonEncoder:
 
     Nothing is asked twice but what was under way on a connection that broke: the answer is lost, an inference changes
     nothing, and behind the address another server may stand already. Once, within the deadline, within a budget. What
-    Triton itself refused (a full queue, a model that is not there) is never asked again: that would add to the load.
+    Triton itself refused (a model that is not there) is never asked again: that would add to the load.
+
+    As many inferences of a model are under way at a time as its config's ``inferences_at_most`` says; the next is
+    refused at once. Triton's own bound on its queue makes it sleep beside work (``scripts.export.triton_config``).
 
     Args:
         address: ``host:port`` of Triton's gRPC endpoint.
@@ -99,6 +104,7 @@ class TritonEncoder:
         self._model_infer = self._channel.unary_unary(SERVICE + "ModelInfer")
         self._model_config = self._channel.unary_unary(SERVICE + "ModelConfig")
         self._configs: dict[str, tuple[bytes, Mapping[str, str]]] = {}  # by model: the latest answer, and what it says
+        self._under_way = {IMAGE_MODEL: 0, TEXT_MODEL: 0}
         self._manifest = manifest
         self._observe_batch = observe_batch
         self._budget = RetryBudget()
@@ -138,11 +144,21 @@ class TritonEncoder:
         return np.concatenate(await all_of(self._infer(model, name, chunk, deadline) for chunk in chunks))
 
     async def _infer(self, model: str, name: str, rows: npt.NDArray[Any], deadline: Deadline) -> Vectors:
+        if self._under_way[model] >= self._at_most(model):
+            raise Overloaded("The model's queue is full; nothing was decided.", retry_after_s=RETRY_AFTER_S)
         self._observe_batch(model, len(rows))
-        answer = await self._ask(
-            lambda left_s: self._model_infer(inference(model, name, rows, left_s), timeout=left_s), deadline
-        )
+        self._under_way[model] += 1
+        try:
+            answer = await self._ask(
+                lambda left_s: self._model_infer(inference(model, name, rows, left_s), timeout=left_s), deadline
+            )
+        finally:
+            self._under_way[model] -= 1
         return checked(tensor_of(answer), len(rows), self._manifest.embedding_dim)
+
+    def _at_most(self, model: str) -> int:
+        said_so = self._configs.get(model, (b"", {}))[1].get(AT_MOST_PARAMETER, "")
+        return int(said_so) if said_so.isdecimal() else AT_MOST
 
     async def _ask(self, call: Callable[[float], Awaitable[bytes]], deadline: Deadline) -> bytes:
         """Return what a call returns; it is handed the seconds left, once or, where that is safe, twice.

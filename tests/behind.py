@@ -229,7 +229,9 @@ class Behind:
     def _tricked(self) -> Any:
         def good(model: str) -> Any:
             config = self.repository / model / "config.pbtxt"
-            text = re.sub(r"max_queue_size: \d+", f"max_queue_size: {QUEUE}", config.read_text())
+            said = r'(key: "inferences_at_most"\s+value \{\s+string_value: )"\d+"'
+            text, found = re.subn(said, rf'\1"{QUEUE}"', config.read_text())
+            assert found == 1
             text = re.sub(r"(?<=count: )\d+", "2", text, count=1)  # one may sleep while the other works
             config.write_text(text[: text.index("model_warmup")] + 'backend: "pytorch"\n')  # quicker to load
             with warnings.catch_warnings():

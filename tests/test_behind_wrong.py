@@ -83,7 +83,7 @@ def test_96_the_queue_of_a_model_is_full(ready: Rig, faults: FaultLog) -> None:
     assert refused
     assert len(refused) < count
     for answer in answers:
-        faults.expect(96, f"{count} requests at once, Triton queues {QUEUE}", answer, "200", "503 overloaded")
+        faults.expect(96, f"{count} requests at once, the model takes {QUEUE}", answer, "200", "503 overloaded")
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
     assert ready.gateway.status() == 200
     assert classify(ready.client).status_code == 200

@@ -153,11 +153,9 @@ def test_configs_are_valid_and_tell_a_bare_client_what_it_needs(repository: Path
     image, text = config_of(repository, "clip_image"), config_of(repository, "clip_text")
     for config in (image, text):
         assert (config.backend, config.platform) == ("pytorch", "pytorch_libtorch")
-        policy = config.dynamic_batching.default_queue_policy
-        assert policy.max_queue_size >= 128
-        assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
-        assert policy.allow_timeout_override
-        assert policy.default_timeout_microseconds > 0
+        assert config.HasField("dynamic_batching")
+        assert not config.dynamic_batching.HasField("default_queue_policy")  # Triton would sleep beside work
+        assert int(config.parameters["inferences_at_most"].string_value) > 128
         assert [(entry.name, list(entry.dims)) for entry in config.output] == [("embedding__0", [24])]
         assert config.parameters["bundle_id"].string_value == manifest.bundle_id
         assert config.parameters["ENABLE_JIT_PROFILING"].string_value == "false"
