@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -57,6 +58,7 @@ def main() -> int:
         given.model, given.precision, given.device, given.seconds, given.rounds, given.requests, given.peers,
         given.price_per_hour,
     )  # fmt: skip
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     failed = []
     print(machine(), flush=True)
     chosen = sections_of(given.sections, device=given.device, peers=given.peers)
