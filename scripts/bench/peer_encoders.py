@@ -54,8 +54,11 @@ def _ours(path: Path, seconds: float, batches: Sequence[int]) -> dict[int, float
 
     torch.set_num_threads(cores())
     torch._C._jit_set_profiling_mode(False)  # noqa: SLF001, FBT003 - as Triton runs it
+    manifest = read_manifest(path.parents[2])
+    if engine := manifest.exported_with.get("quantized_engine"):
+        torch.backends.quantized.engine = engine  # as Triton's backend does
     model = load(str(path), torch.device("cpu"))
-    side = read_manifest(path.parents[2]).image.size_px
+    side = manifest.image.size_px
     rates = {}
     with torch.inference_mode():
         for batch in batches:

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from scripts.bench.report import ROOT
+from scripts.export.record import LAYOUT
 
 SERVICES = Path(__file__).parent / "peer_services"
 FOLDER = ROOT / ".cache" / "peers"
@@ -53,7 +54,8 @@ def version(name: str, package: str) -> str:
 
 def weights(model: str) -> Path:
     """Return a folder with a model's weights, tokenizer and transform as all versions of transformers read them."""
-    folder = FOLDER / ("weights-" + re.sub(r"[^A-Za-z0-9]+", "-", model).strip("-").lower())
+    name = re.sub(r"[^A-Za-z0-9]+", "-", model).strip("-").lower()
+    folder = FOLDER / f"weights-{name}-{LAYOUT}"  # another tokenizer would be another model
     if not (folder / "whole").is_file():
         subprocess.run([sys.executable, "-m", "scripts.bench.peer_setup", model, folder], cwd=ROOT, check=True)
     return folder
