@@ -186,7 +186,8 @@ def inference(model: str, name: str, rows: npt.NDArray[Any], left_s: float) -> b
         model: asked.
         name: of its input.
         rows: uint8 or int64, the first axis is the batch.
-        left_s: until nobody waits any more: then Triton takes it from its queue.
+        left_s: until nobody waits any more. It ends a wait in Triton's queue where an operator's own policy
+            lets it; gRPC's deadline, which cancels, does everywhere.
     """
     request = messages.ModelInferRequest(model_name=model)
     request.inputs.add(name=name, datatype=DATA_TYPES[rows.dtype], shape=rows.shape)
@@ -250,7 +251,8 @@ def checked(output: npt.NDArray[Any] | None, rows: int, dim: int) -> Vectors:
 def translated(error: Exception, deadline: Deadline) -> GatewayError:
     """Return our error for one of gRPC's.
 
-    Queue full, queue timeout and a dead server all come as UNAVAILABLE and differ in the message alone.
+    A dead server, and where an operator gave Triton a queue policy a full queue and a timeout in it, all come as
+    UNAVAILABLE and differ in the message alone.
     """
     status, message = said(error)
     if "Exceeds maximum queue size" in message:

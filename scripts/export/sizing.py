@@ -27,7 +27,7 @@ class Sizing:
         instances: copies of the model that run at the same time.
         threads: of PyTorch in each copy.
         max_batch: most rows that are computed at once.
-        queue: requests that may wait; the next is refused.
+        queue: requests that may wait beside those that are computed; the gateway refuses the next.
         rows_per_s: of all instances together, from what one did in the export.
     """
 
