@@ -19,6 +19,7 @@ from gateway.errors import GatewayError
 
 DIM = 8
 BUNDLE_ID = "feedfacecafebeef"
+PROBE_GREY = 128
 
 
 def unit_rows(rows: npt.NDArray[np.generic]) -> Vectors:
@@ -32,18 +33,27 @@ def unit_rows(rows: npt.NDArray[np.generic]) -> Vectors:
 
 
 class FakeEncoder:
-    """Deterministic vectors, a settable delay, and a settable failure."""
+    """Deterministic vectors, a settable delay, and a settable failure.
+
+    Attributes:
+        image_calls: what requests asked; the gateway's own probes, which are all grey, come when they like and are
+            counted in ``probes``.
+    """
 
     def __init__(self) -> None:
         self.delay_s = 0.0
         self.failure: GatewayError | None = None
         self.bundle_id = BUNDLE_ID
         self.image_calls = 0
+        self.probes = 0
         self.text_calls: list[int] = []
         self.cancelled = 0
 
     async def encode_images(self, pixels: npt.NDArray[np.uint8], deadline: Deadline) -> Vectors:
-        self.image_calls += 1
+        if (pixels == PROBE_GREY).all():
+            self.probes += 1
+        else:
+            self.image_calls += 1
         await self._act()
         return unit_rows(pixels)
 

@@ -34,7 +34,7 @@ from gateway.errors import GatewayError
 from gateway.settings import Settings
 from tests.conftest import Stack, free_ports
 from tests.drawings import encoded, shape
-from tests.fakes import FakeEncoder, unit_rows, write_bundle
+from tests.fakes import PROBE_GREY, FakeEncoder, unit_rows, write_bundle
 from tests.faults import FaultLog
 from tests.raw_http import connection, head
 
@@ -63,7 +63,7 @@ class Patient(FakeEncoder):
     """Answers the gateway's own probes, which are all grey, at once; only requests wait, count and are cancelled."""
 
     async def encode_images(self, pixels: npt.NDArray[np.uint8], deadline: Deadline) -> Vectors:
-        return unit_rows(pixels) if (pixels == 128).all() else await super().encode_images(pixels, deadline)
+        return unit_rows(pixels) if (pixels == PROBE_GREY).all() else await super().encode_images(pixels, deadline)
 
     async def encode_texts(self, input_ids: npt.NDArray[np.int64], deadline: Deadline) -> Vectors:
         return unit_rows(input_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import pytest
 
 UNTIL_S = 90.0
 POLL_S = 0.02
+CANCELLED_S = 20.0  # far below UNTIL_S, for which what was forgotten may go on
 
 
 def until(condition: Callable[[], bool], explain: Callable[[], str] = str, seconds: float = UNTIL_S) -> None:
@@ -18,3 +20,10 @@ def until(condition: Callable[[], bool], explain: Callable[[], str] = str, secon
         if time.monotonic() > end:
             pytest.fail(f"waited {seconds:g} s in vain\n{explain()}")
         time.sleep(POLL_S)
+
+
+async def only(tasks: set[asyncio.Task[object]]) -> None:
+    """See that no tasks but these are left in the loop, once those that were cancelled have had their turn to end."""
+    if left := asyncio.all_tasks() - tasks:
+        await asyncio.wait(left, timeout=CANCELLED_S)
+    assert asyncio.all_tasks() <= tasks
