@@ -120,6 +120,17 @@ def parts(pictures: Sequence[Picture]) -> list[tuple[str, tuple[str, bytes, str]
     return [("file", (picture.drawing.file, picture.data, picture.drawing.mime)) for picture in pictures]
 
 
+class TritonClient(triton.InferenceServerClient):
+    """A client that is closed once, by whoever made it.
+
+    Triton's own closes itself again when it is collected. gRPC under gevent counts closings, of closed channels too,
+    and one that comes while the interpreter ends may wait for ever for a thread that has gone.
+    """
+
+    def __del__(self) -> None:
+        """Leave it as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What the gRPC users send, made once: decoding in a user would stop all the others meanwhile."""
@@ -135,7 +146,7 @@ def prepare(environment: Any, **_: object) -> None:  # noqa: ANN401
     if not any(issubclass(kind, GrpcUser) for kind in environment.user_classes):
         return
     options = environment.parsed_options
-    with triton.InferenceServerClient(options.grpc_address) as client:
+    with TritonClient(options.grpc_address) as client:
         model = Model.of(*(client.get_model_config(name, client_timeout=TIMEOUT_S) for name in MODELS))
     folder = Path(options.pictures) / SET_NAME
     files = [folder / picture.drawing.file for picture in pictures_in(Path(options.pictures))]
@@ -155,7 +166,7 @@ class GrpcUser(User):
 
     def on_start(self) -> None:
         """Open a channel of its own."""
-        self.client = triton.InferenceServerClient(self.environment.parsed_options.grpc_address)
+        self.client = TritonClient(self.environment.parsed_options.grpc_address)
         self.dice = random.Random()
 
     def on_stop(self) -> None:
