@@ -43,27 +43,46 @@ QUEUE = 8
 # Top left pixels; what comes of each stands in Bad and SLEEPY.
 NAN, SHORT, RAISES = (7, 1, 1), (7, 1, 2), (7, 1, 3)
 
+# A tenth of a second times the blue, and as long as the test wants.
+SLOW, HELD = (7, 2), (7, 3, 1)
+HELD_AT_MOST_S = 60
+
 SLEEPY = '''
 
 class TritonPythonModel(TritonPythonModel):
-    """As above, and takes a tenth of a second times the blue of a picture that begins with (7, 2, blue)."""
+    """As above, and takes its time for pictures that begin with certain colours; says so in files."""
+
+    FOLDER = {folder!r}
 
     def _run(self, requests):
-        import time
+        import os, time
 
         for request in requests:
             found = pb_utils.get_input_tensor_by_name(request, "pixels")
-            if found is not None:
-                red, green, blue = torch.utils.dlpack.from_dlpack(found)[0, 0, 0].tolist()
-                if (red, green) == (7, 2):
-                    time.sleep(blue / 10)
+            if found is None:
+                continue
+            red, green, blue = torch.utils.dlpack.from_dlpack(found)[0, 0, 0].tolist()
+            if (red, green) == {slow!r}:
+                self._note("begun")
+                time.sleep(blue / 10)
+                self._note("ended")
+            elif (red, green, blue) == {held!r}:
+                self._note("begun")
+                end = time.monotonic() + {held_at_most_s}
+                while os.path.exists(self.FOLDER + "/held") and time.monotonic() < end:
+                    time.sleep(0.01)
+                self._note("ended")
         return super()._run(requests)
+
+    def _note(self, what):
+        with open(self.FOLDER + "/" + what, "a") as file:
+            file.write(what + "\\n")
 '''
 
 
 def slow(tenths: int) -> tuple[int, int, int]:
     """Return the colour that an inference takes tenths of a second for."""
-    return (7, 2, tenths)
+    return (*SLOW, tenths)
 
 
 def solid(colour: tuple[int, int, int]) -> bytes:
@@ -138,11 +157,14 @@ class Behind:
         self.settings = Settings(self.repository, folder / "triton", http, grpc, metrics)
         self.settings.data_dir.mkdir()
         self._log = folder / "triton.log"
+        self._notes = folder / "notes"
+        self._notes.mkdir()
         self._process: subprocess.Popen[bytes] | None = None
         server = find_server()
         backends = lay_out_backends(server, folder)
         with (backends / "pytorch" / "model.py").open("a") as backend:
-            backend.write(SLEEPY)
+            notes = {"folder": str(self._notes), "slow": SLOW, "held": HELD, "held_at_most_s": HELD_AT_MOST_S}
+            backend.write(SLEEPY.format(**notes))
         words = [word for word in command(server, backends, self.settings) if "model-control-mode" not in word]
         self._command = [*words, "--model-control-mode=explicit", "--load-model=*"]
         self._environment = environment(server)
@@ -178,6 +200,26 @@ class Behind:
             self._process.wait()
             self._process = None
         leftovers.clear(self.settings.prefix)
+        for note in self._notes.iterdir():
+            note.unlink()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, inferences of the colour HELD do not end."""
+        mark = self._notes / "held"
+        mark.touch()
+        try:
+            yield
+        finally:
+            mark.unlink()
+
+    def begun(self) -> int:
+        """Return how many inferences that take their time have been begun."""
+        return self._noted("begun")
+
+    def idle(self) -> bool:
+        """Return whether all of them have ended."""
+        return self._noted("begun") == self._noted("ended")
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -225,6 +267,12 @@ class Behind:
             self._write(IMAGE_MODEL, BadImage(self._good))
             config.write_text(usual)
             self.load()
+
+    def _noted(self, what: str) -> int:
+        try:
+            return len((self._notes / what).read_text().splitlines())
+        except FileNotFoundError:
+            return 0
 
     def _tricked(self) -> Any:
         def good(model: str) -> Any:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
 from tests.behind import Behind, Gateway, Line
 from tests.drawings import encoded, shape
 from tests.faults import FaultLog
+from tests.waiting import until
 
 DEADLINE_S = 3.0
 STORE_TIMEOUT_S = 1.0
@@ -31,9 +33,10 @@ class Rig:
     mounted: bool
 
     def ready(self) -> None:
-        """Have everything run."""
+        """Have everything run, and nothing of what went before."""
         self.triton.start()
         self.gateway.wait()
+        until(self.triton.idle)
 
     @property
     def database(self) -> Path:
@@ -64,6 +67,16 @@ ENDPOINTS: dict[str, Callable[[httpx2.Client, bytes], httpx2.Response]] = {
     "embeddings": embed,
     "moderations": moderations,
 }
+
+
+def under_way(
+    rig: Rig, pool: ThreadPoolExecutor, ask: Callable[..., httpx2.Response], *arguments: Any
+) -> Future[httpx2.Response]:
+    """Ask about a picture that takes its time, and return once its inference runs: nothing meets it in its batch."""
+    before = rig.triton.begun()
+    asked = pool.submit(ask, *arguments)
+    until(lambda: asked.done() or rig.triton.begun() > before)
+    return asked
 
 
 def everywhere(rig: Rig, picture: bytes = GOOD) -> dict[str, httpx2.Response]:

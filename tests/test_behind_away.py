@@ -18,7 +18,7 @@ from gateway.bundle import MANIFEST_NAME
 from tests.behind import Gateway, slow, solid
 from tests.conftest import free_ports
 from tests.faults import FaultLog
-from tests.rig import DEADLINE_S, ENDPOINTS, GOOD, Rig, classify, expect_everywhere, expect_recovery
+from tests.rig import DEADLINE_S, ENDPOINTS, GOOD, Rig, classify, expect_everywhere, expect_recovery, under_way
 from tests.waiting import until
 
 pytest_plugins = ["tests.rig_fixtures"]
@@ -58,18 +58,13 @@ def test_92_an_inference_whose_connection_breaks_is_asked_again(ready: Rig, faul
     classify(ready.client)
     before = ready.line.connections
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(classify, ready.client, solid(slow(8)))
-        time.sleep(0.4)
+        answer = under_way(ready, pool, classify, ready.client, solid(slow(8)))
         ready.line.cut()
         faults.expect(92, "the connection to Triton breaks under an inference", answer.result(), "200")
     assert ready.line.connections > before
 
 
 def test_92_a_line_that_keeps_breaking_is_not_hammered(ready: Rig) -> None:
-    def runs() -> int:
-        found = httpx2.get(f"{ready.triton.url}/v2/models/clip_image/stats", timeout=5).json()["model_stats"][0]
-        return int(found["inference_stats"]["success"]["count"] + found["inference_stats"]["fail"]["count"])
-
     ready.gateway.wait()
     over = threading.Event()
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import sqlite3
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import pytest
 from tests.behind import Gateway, slow, solid
 from tests.conftest import Stack, free_ports
 from tests.faults import FaultLog
-from tests.rig import Rig, moderate
+from tests.rig import Rig, moderate, under_way
 from tests.waiting import until
 
 pytest_plugins = ["tests.rig_fixtures"]
@@ -72,8 +71,7 @@ def test_102_sigterm_under_load(ready: Rig, tmp_path: Path, faults: FaultLog) ->
         until(lambda: len(load.decided) > 20)
         upload = Upload(gateway, solid((0, 0, 0)))
         with ThreadPoolExecutor(2) as pool, httpx2.Client(base_url=gateway.url, timeout=30) as client:
-            late = [pool.submit(moderate, client, solid(slow(12))) for _ in range(2)]
-            time.sleep(0.3)
+            late = [under_way(ready, pool, moderate, client, solid(slow(12))) for _ in range(2)]
             gateway.process.send_signal(signal.SIGTERM)
             until(lambda: gateway.status() != 200)
             said = gateway.get("/readyz")

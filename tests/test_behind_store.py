@@ -14,11 +14,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.behind import Gateway, slow, solid
+from tests.behind import HELD, Gateway, solid
 from tests.conftest import Stack, free_ports
 from tests.faults import FaultLog
 from tests.postgres import Server
-from tests.rig import GOOD, STORE_TIMEOUT_S, Rig, classify, moderate
+from tests.rig import GOOD, STORE_TIMEOUT_S, Rig, classify, moderate, under_way
 from tests.stores import locked
 from tests.waiting import until
 
@@ -138,11 +138,11 @@ def test_100_a_policy_is_edited_in_flight(ready: Rig, faults: FaultLog) -> None:
 
     old = put(0.4)
     with ThreadPoolExecutor(1) as pool:
-        started = pool.submit(moderate, ready.client, solid(slow(15)), "edited")
-        time.sleep(0.5)
-        new = put(0.6)
-        meanwhile = moderate(ready.client, GOOD, "edited").json()["results"][0]
-        assert not started.done()
+        with ready.triton.held():
+            started = under_way(ready, pool, moderate, ready.client, solid(HELD), "edited")
+            new = put(0.6)
+            meanwhile = moderate(ready.client, GOOD, "edited").json()["results"][0]
+            assert not started.done()
         assert meanwhile["policy"]["version"] == new == old + 1
         answer = started.result()
     faults.expect(100, "a policy is edited while a request is in flight", answer, "200")

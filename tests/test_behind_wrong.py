@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
 
-from tests.behind import BAD_WORD, NAN, QUEUE, RAISES, SHORT, slow, solid
+from tests.behind import BAD_WORD, HELD, NAN, QUEUE, RAISES, SHORT, slow, solid
 from tests.faults import FaultLog
 from tests.rig import (
     DEADLINE_S,
@@ -20,15 +20,16 @@ from tests.rig import (
     expect_recovery,
     moderate,
     no_verdict,
+    under_way,
 )
+from tests.waiting import until
 
 pytest_plugins = ["tests.rig_fixtures"]
 
 
 def test_94_one_slow_inference_among_others(ready: Rig, faults: FaultLog) -> None:
     with ThreadPoolExecutor(1) as pool:
-        late = pool.submit(moderate, ready.client, solid(slow(35)))
-        time.sleep(0.4)  # it runs: nothing meets it in its batch
+        late = under_way(ready, pool, moderate, ready.client, solid(slow(35)))
         answers = []
         while not late.done():
             answers.append(classify(ready.client).status_code)
@@ -38,7 +39,7 @@ def test_94_one_slow_inference_among_others(ready: Rig, faults: FaultLog) -> Non
     )
     assert no_verdict(late.result())
     assert set(answers) == {200}
-    time.sleep(0.6)  # the instance sleeps on
+    until(ready.triton.idle)  # the instance sleeps on
 
 
 @pytest.mark.timeout(240)
@@ -78,7 +79,10 @@ def test_95_outputs_that_cannot_be_right(ready: Rig, faults: FaultLog) -> None:
 def test_96_the_queue_of_a_model_is_full(ready: Rig, faults: FaultLog) -> None:
     count = 6 * QUEUE
     with ThreadPoolExecutor(count) as pool:
-        answers = list(pool.map(lambda _: classify(ready.client, solid(slow(2))), range(count)))
+        with ready.triton.held():  # until somebody has found the queue full
+            asked = [pool.submit(classify, ready.client, solid(HELD)) for _ in range(count)]
+            wait(asked, return_when=FIRST_COMPLETED)
+        answers = [one.result() for one in asked]
     refused = [answer for answer in answers if answer.status_code != 200]
     assert refused
     assert len(refused) < count

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from tests.breaking_stages import Does
 from tests.conftest import ROOT
 from tests.fakes import FakeEncoder, write_bundle
 from tests.faults import FaultLog
+from tests.waiting import UNTIL_S, eventually, until
 from tests.web import Web, ask, is_problem, wait_ready
 
 LIMITS = DecodeLimits(timeout_s=3, formats=accepted_formats(heic=True))
@@ -87,12 +89,6 @@ def is_confined(pid: int) -> None:
     assert list(found.values()) == [["0", "0"], ["0", "0"], ["3", "3"]]
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     assert (status["CapEff"].strip(), status["NoNewPrivs"].strip()) == ("0" * 16, "1")
-
-
-async def eventually(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110 - about other processes
-            await asyncio.sleep(0.02)
 
 
 async def test_processes_answer_as_threads_do() -> None:
@@ -153,7 +149,7 @@ def test_a_worker_that_others_kept_from_its_work_does_not_hang(
 def test_progress_is_what_the_kernel_says() -> None:
     working = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + UNTIL_S
         while (seen := progress_of(working.pid)) is None or seen.cpu_s < 0.2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -192,9 +188,13 @@ async def test_the_process_that_forks_comes_back() -> None:
 async def test_a_client_that_leaves_frees_its_decoder() -> None:
     async with processes(count=1) as (pool, ended):
         before = await pool.prepare(job(), Stopwatch())
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await pool.prepare(job(does=Does.HANG), Stopwatch())
+        (worker,) = workers()
+        begun_s = sum(worker.cpu_times()[:2])
+        hanging = asyncio.create_task(pool.prepare(job(does=Does.HANG), Stopwatch()))
+        await eventually(lambda: sum(worker.cpu_times()[:2]) > begun_s + 0.05)
+        hanging.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hanging
         assert ended == ["abandoned"]
         after = await pool.prepare(job(), Stopwatch())
         assert np.array_equal(before.pixels, after.pixels)
@@ -272,8 +272,7 @@ def test_the_gateway_says_that_it_cannot_decode(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with TestClient(create_app(settings, lambda *_: FakeEncoder())) as client:
         web = Web(client, FakeEncoder())
-        while client.get("/readyz").json()["failing"] != ["decoders"]:
-            time.sleep(0.05)
+        until(lambda: client.get("/readyz").json()["failing"] == ["decoders"])
         is_problem(ask(web), 503, "decoders_unavailable")
         monkeypatch.setattr(sys, "executable", good)
         wait_ready(web)
@@ -295,8 +294,9 @@ def test_a_gateway_that_is_killed_leaves_no_decoder() -> None:
         "    pool = DecodePool(2, forker, 64, print)\n"
         "    await pool.prepare(job(), Stopwatch())\n"
         "    hanging = asyncio.create_task(pool.prepare(job(does=Does.HANG), Stopwatch()))\n"
-        "    await asyncio.sleep(0.3)\n"
-        "    print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)\n"
+        "    while len(children := psutil.Process().children(recursive=True)) < 3:\n"
+        "        await asyncio.sleep(0.02)\n"
+        "    print(*[child.pid for child in children], flush=True)\n"
         "    await hanging\n"
         "asyncio.run(main())\n"
     )
@@ -311,7 +311,11 @@ def test_a_gateway_that_is_killed_leaves_no_decoder() -> None:
             if len(children) == 3:
                 break
         process.kill()
-    end = time.monotonic() + 20
-    while any(psutil.pid_exists(child) and psutil.Process(child).status() != "zombie" for child in children):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    assert len(children) == 3
+    until(lambda: not any(psutil.pid_exists(child) and is_alive(child) for child in children))
+
+
+def is_alive(child: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(child).status() != "zombie"
+    return False

@@ -20,11 +20,10 @@ from tests.conftest import Stack
 from tests.drawings import encoded, shape
 from tests.faults import FaultLog
 from tests.memory import gateway_process
-from tests.waiting import until
+from tests.waiting import UNTIL_S, until
 
 LABELS = ["a red circle", "a blue square"]
 DEADLINE_S = Settings.model_fields["request_timeout_s"].default
-PATIENCE_S = 20.0
 
 
 def decoders(stack: Stack) -> list[psutil.Process]:
@@ -33,12 +32,12 @@ def decoders(stack: Stack) -> list[psutil.Process]:
 
 
 def wait_for_decoders(stack: Stack, count: int) -> None:
-    until(lambda: len(decoders(stack)) == count, lambda: "the decoders did not come back", PATIENCE_S)
+    until(lambda: len(decoders(stack)) == count, "the decoders did not come back")
 
 
-def busy(stack: Stack, before: dict[int, float], work_s: float = 0.15) -> psutil.Process:
+def busy(stack: Stack, before: dict[int, float], work_s: float = 0.05) -> psutil.Process:
     """Wait until one of the processes has computed for a while, and return it: it holds the slow picture."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + UNTIL_S
     while time.monotonic() < end:
         for worker in decoders(stack):
             if worker.cpu_times().user - before.get(worker.pid, 0.0) > work_s:
@@ -65,7 +64,7 @@ def seen(result: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def slow() -> bytes:
     """A picture that is decoded for a second or so, and is nothing but slow."""
-    return make.gif(30, 2400, 2400)
+    return make.gif(60, 2800, 2800)
 
 
 @pytest.mark.parametrize(

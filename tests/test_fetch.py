@@ -17,11 +17,12 @@ from gateway.fetch import Fetcher, FetchLimits
 from gateway.fetch_network import Proxy
 from tests import pictures as make
 from tests.internet import PUBLIC, Handler, ProxyServer, answer, closing, silence
+from tests.waiting import UNTIL_S
 
 PICTURE = make.plain("PNG")
 URL = "http://pictures.example.org/a.png"
 OK = answer("200 OK", PICTURE, "Content-Type: image/png")
-LIMITS = FetchLimits(max_bytes=200_000, timeout_s=1.0, dns_timeout_s=0.3)
+LIMITS = FetchLimits(max_bytes=200_000, timeout_s=UNTIL_S, dns_timeout_s=UNTIL_S, header_timeout_s=UNTIL_S)
 
 
 @dataclass
@@ -137,7 +138,7 @@ async def test_62_63_64_one_deadline_holds_look_ups_dead_addresses_and_all_hops(
             await asyncio.sleep(0.2)
             return ["93.184.216.1", PUBLIC]
 
-    limits = replace(LIMITS, timeout_s=1.2, header_timeout_s=1.1)
+    limits = replace(LIMITS, timeout_s=1.6, header_timeout_s=1.1, dns_timeout_s=1.0)
     async with serve(replies(*(answer("302 Found", b"", f"Location: /{hop}") for hop in range(4)))) as port:
         start_s = time.monotonic()
         network = OneServer(port, dead=["93.184.216.1"])
@@ -194,19 +195,21 @@ async def test_when_all_places_stay_taken_the_service_is_overloaded() -> None:
 
 
 async def test_cancelling_a_fetch_closes_its_connection() -> None:
-    closed = asyncio.Event()
+    connected, closed = asyncio.Event(), asyncio.Event()
 
     async def watch(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        connected.set()
         await reader.read()
         closed.set()
 
     async with serve(watch) as port:
         task = asyncio.ensure_future(Fetcher(LIMITS, resolver=Answers(), network=OneServer(port)).fetch(URL))
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(connected.wait(), UNTIL_S)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(closed.wait(), 1)
+        await asyncio.wait_for(closed.wait(), UNTIL_S / 2)
 
 
 # --- The outbound proxy ---
@@ -284,6 +287,8 @@ async def test_a_proxy_that_is_away(bad: str) -> None:
         pass
     async with serve(silence) as silent:
         limits = replace(LIMITS, proxy=Proxy("127.0.0.1", silent if bad == "silent" else port))
+        if bad == "silent":
+            limits = replace(limits, timeout_s=0.5)
         found = await code_of(Fetcher(limits, resolver=Answers(), network=OneServer(9)))
     assert found == ("source_timeout" if bad == "silent" else "source_unreachable")
 

@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import httpx2
-import psutil
 
 from gateway.settings import MIB, Settings
 from scripts.flood import ceiling_mib, family, flood, listener, noise_png, resident_mib, settings_of
 from tests.conftest import Stack
 from tests.faults import FaultLog
 from tests.gateways import more_gateways
+from tests.waiting import until
 
 COUNT = 60
 LIMITS = {
@@ -54,17 +53,10 @@ def test_103_uploads_over_the_limits_are_refused_at_once_and_memory_stays_bounde
         metrics = httpx2.get(f"{address}/metrics").text
         assert "gateway_requests_in_flight 0.0" in metrics
         # What was refused was not read, what was read has been given back.
-        assert drained(process, memory.before + 200), f"{resident_mib(family(process)):.0f} MiB stay resident"
-
-
-def drained(process: psutil.Process, below_mib: float) -> bool:
-    """Wait for a process's memory to fall below a figure."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        if resident_mib(family(process)) < below_mib:
-            return True
-        time.sleep(0.1)
-    return False
+        until(
+            lambda: resident_mib(family(process)) < memory.before + 200,
+            lambda: f"{resident_mib(family(process)):.0f} MiB stay resident",
+        )
 
 
 def test_the_ceiling_fits_the_container() -> None:

@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from tests.conftest import ROOT, Stack, free_ports
 from tests.drawings import encoded, shape
 from tests.faults import FaultLog
 from tests.gateways import more_gateways
+from tests.waiting import until
 
 LABEL = "a red circle"
 QUOTA = 3
@@ -170,17 +170,12 @@ def test_keys_are_added_and_withdrawn_without_a_restart(kept: Kept) -> None:
     )
     late = run.stdout.strip()
 
-    def answers(status: int) -> bool:
-        end = time.monotonic() + 15
-        while time.monotonic() < end:
-            if httpx2.get(f"{kept.url}/v1/models", headers=auth(late)).status_code == status:
-                return True
-            time.sleep(0.1)
-        return False
+    def status() -> int:
+        return httpx2.get(f"{kept.url}/v1/models", headers=auth(late)).status_code
 
-    assert answers(200)
+    until(lambda: status() == 200)
     kept.file.write_text(before)
-    assert answers(401)
+    until(lambda: status() == 401)
 
 
 def test_the_tools_send_the_key_of_the_environment(kept: Kept, tmp_path: Path) -> None:
@@ -213,6 +208,11 @@ def test_the_load_test_sends_the_key_and_says_when_it_lacks_one(kept: Kept, monk
         usable(["upload"], target, "http://127.0.0.1:1")
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def redis_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     program = shutil.which("redis-server")
@@ -222,12 +222,8 @@ def redis_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
-            for _ in range(200):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert process.poll() is None, "redis-server ended"
-                time.sleep(0.05)
+            until(lambda: process.poll() is not None or listens(port))
+            assert process.poll() is None, "redis-server ended"
             yield f"redis://127.0.0.1:{port}/0", process
         finally:
             process.terminate()

@@ -9,7 +9,6 @@ import sqlite3
 import struct
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from gateway.traces import LINES, as_trace, trace
 from tests.conftest import ROOT, Stack, free_ports
 from tests.gateways import more_gateways
 from tests.pictures import chunk, png_with
+from tests.waiting import until
 from tests.web import b64
 
 SECRET = "Zwiebelkuchen"  # stands in everything that is sent below
@@ -60,7 +60,7 @@ def test_the_log_of_a_gateway_names_every_request_and_keeps_no_secret(stack: Sta
         answers.append(client.get("/v1/decisions", params={"external_id": SECRET}))
         moderate = {"images": [b64(PICTURE)], "external_id": SECRET}
         answers.append(client.post("/v1/moderate", json=moderate))
-        time.sleep(0.3)
+        until(lambda: '"status": 499' in (tmp_path / "gateway-0.log").read_text(encoding="utf-8"))
     assert garbage.startswith(b"HTTP/1.1 400")
     assert {answer.status_code for answer in answers} >= {200, 400, 404, 405, 413, 415, 422}
     log = (tmp_path / "gateway-0.log").read_text(encoding="utf-8")
@@ -141,8 +141,8 @@ def leave_while_sending(address: str) -> None:
         f"POST /v1/classify?{SECRET} HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\nContent-Type: application/json\r\n"
     )
     with socket.create_connection((str(parts.hostname), int(parts.port or 0))) as leaver:
-        leaver.sendall(f'{head}\r\n{{"{SECRET}'.encode())
-        time.sleep(0.2)
+        leaver.sendall(f'{head}Expect: 100-continue\r\n\r\n{{"{SECRET}'.encode())
+        assert leaver.recv(4096).startswith(b"HTTP/1.1 100 ")  # somebody reads
         leaver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no good-bye
 
 

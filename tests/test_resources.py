@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from gateway.errors import ModelUnavailable
 from gateway.settings import Settings
 from gateway.store.sql import SqlStore
 from tests.fakes import BUNDLE_ID, FakeEncoder, write_bundle
+from tests.waiting import until
 from tests.web import Web, b64, is_problem, png, wait_ready
 
 CLASSIFIER: dict[str, Any] = {
@@ -352,10 +352,7 @@ def test_a_decision_that_cannot_be_logged(made: Web, request: pytest.FixtureRequ
         assert "decision_not_logged" in result["warnings"]
         assert flagged.json()["results"][0]["flagged"] is True
     is_problem(unreadable, 415, "unsupported_image")  # there is no decision to log
-    for _ in range(300):  # the store takes writes again, and the log notices by itself
-        if not made.client.get("/readyz").json()["degraded"]:
-            break
-        time.sleep(0.02)
+    until(lambda: not made.client.get("/readyz").json()["degraded"])  # the log notices by itself
     assert moderate(made).json()["results"][0]["decision_id"]
     assert len(made.client.get("/v1/decisions").json()["data"]) == 1, "nothing of what failed was written"
 
@@ -499,10 +496,7 @@ def test_until_the_lists_are_read_nothing_is_decided(tmp_path: Path, monkeypatch
     encoder = FakeEncoder()
     with TestClient(create_app(settings, lambda *_: encoder)) as client:
         web = Web(client, encoder)
-        for _ in range(300):
-            if client.get("/readyz").json()["failing"] == ["lists"]:
-                break
-            time.sleep(0.02)
+        until(lambda: client.get("/readyz").json()["failing"] == ["lists"])
         assert client.get("/readyz").status_code == 503
         put(web, "/v1/classifiers/scene", CLASSIFIER)
         put(web, "/v1/policies/strict", ALWAYS)

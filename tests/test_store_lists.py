@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -203,11 +204,20 @@ async def test_imports_at_once_count_each_hash_once(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("in_parts")
-async def test_a_list_deleted_during_an_import(store: SqlStore) -> None:
+async def test_a_list_deleted_during_an_import(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, begun, deleted = list_import._step, asyncio.Event(), asyncio.Event()
+
+    async def step_by_step(*arguments: Any) -> None:
+        await step(*arguments)
+        begun.set()
+        await deleted.wait()
+
+    monkeypatch.setattr(list_import, "_step", step_by_step)
     await store.put_list(BAD, actor=Actor("me"))
     importing = asyncio.create_task(store.add_entries("bad", numbers(0, 200), actor=Actor("me")))
-    await asyncio.sleep(0.05)
+    await begun.wait()
     assert await store.delete_list("bad", actor=Actor("me"))
+    deleted.set()
     assert await importing is None
     assert await rows(store, "list_entries") == await rows(store, "list_parts") == 0
 

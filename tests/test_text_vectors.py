@@ -6,22 +6,25 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from gateway.deadline import Deadline
+from gateway.encoder import Vectors
 from gateway.errors import DeadlineExceeded, InvalidLabels, LabelTooLong, ModelUnavailable
 from gateway.labels import LabelRequest, LabelRules
 from gateway.text_vectors import TextLimits, TextVectors
 from gateway.tokenizer import Tokenizer
 from tests.fakes import FakeEncoder, write_bundle
+from tests.waiting import UNTIL_S, eventually
 
 
 class Parts:
     """A text side on a fake encoder, and what it looked up."""
 
-    def __init__(self, folder: Path, cache_bytes: int = 1 << 20) -> None:
+    def __init__(self, folder: Path, cache_bytes: int = 1 << 20, encoder: FakeEncoder | None = None) -> None:
         manifest = write_bundle(folder)
-        self.encoder = FakeEncoder()
+        self.encoder = encoder or FakeEncoder()
         self.lookups: list[tuple[int, int]] = []
         self.text = TextVectors(
             Tokenizer(folder / "tokenizer.json", manifest.text),
@@ -31,6 +34,11 @@ class Parts:
             lambda hits, misses: self.lookups.append((hits, misses)),
         )
 
+    def waiters(self, prompt: str) -> int:
+        """Return how many requests wait for the inference of a prompt."""
+        inference = self.text._pending.get(prompt)
+        return inference.waiters if inference else 0
+
 
 @pytest.fixture
 def parts(tmp_path: Path) -> Parts:
@@ -38,7 +46,7 @@ def parts(tmp_path: Path) -> Parts:
 
 
 def soon() -> Deadline:
-    return Deadline.after(5)
+    return Deadline.after(UNTIL_S)
 
 
 async def test_known_prompts_cost_no_inference(parts: Parts) -> None:
@@ -57,48 +65,59 @@ async def test_concurrent_misses_are_joined(parts: Parts) -> None:
 
 
 async def test_the_last_who_leaves_cancels_the_inference(parts: Parts) -> None:
-    parts.encoder.delay_s = 5
+    parts.encoder.delay_s = UNTIL_S
     waiting = [asyncio.create_task(parts.text.prompts(["cat"], soon())) for _ in range(2)]
-    await asyncio.sleep(0.05)
+    await eventually(lambda: parts.waiters("cat") == 2)
     waiting[0].cancel()
-    await asyncio.sleep(0.02)
+    await asyncio.gather(waiting[0], return_exceptions=True)
     assert parts.encoder.cancelled == 0
     waiting[1].cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    await asyncio.sleep(0.02)
-    assert parts.encoder.cancelled == 1
+    await eventually(lambda: parts.encoder.cancelled == 1)
 
 
 async def test_one_who_joins_is_not_hurt_by_the_starter_leaving(parts: Parts) -> None:
-    parts.encoder.delay_s = 0.1
+    parts.encoder.delay_s = UNTIL_S
     starter = asyncio.create_task(parts.text.prompts(["cat"], soon()))
-    await asyncio.sleep(0.02)
+    await eventually(lambda: parts.waiters("cat") == 1)
     joined = asyncio.create_task(parts.text.prompts(["cat", "dog"], soon()))
-    await asyncio.sleep(0.02)
+    await eventually(lambda: parts.waiters("cat") == 2)
     starter.cancel()
+    parts.encoder.delay_s = 0
     assert set(await joined) == {"cat", "dog"}
 
 
 async def test_one_with_more_time_outlives_the_deadline_of_the_starter(parts: Parts) -> None:
-    parts.encoder.delay_s = 0.2
-    starter = asyncio.create_task(parts.text.prompts(["cat"], Deadline.after(0.1)))
-    await asyncio.sleep(0.05)
+    parts.encoder.delay_s = UNTIL_S
+    starter = asyncio.create_task(parts.text.prompts(["cat"], Deadline.after(0.3)))
+    await eventually(lambda: starter.done() or parts.waiters("cat") == 1)
     joined = asyncio.create_task(parts.text.prompts(["cat"], soon()))
+    await eventually(lambda: starter.done() or parts.waiters("cat") == 2)
     with pytest.raises(DeadlineExceeded):
         await starter
+    parts.encoder.delay_s = 0
     assert "cat" in await joined
 
 
-async def test_finished_vectors_are_kept_when_the_request_runs_out_of_time(parts: Parts) -> None:
-    parts.encoder.delay_s = 0.06
+async def test_finished_vectors_are_kept_when_the_request_runs_out_of_time(tmp_path: Path) -> None:
+    class Stalling(FakeEncoder):
+        """Answers once, and then nothing for as long as it stalls."""
+
+        stalls = True
+
+        async def encode_texts(self, input_ids: npt.NDArray[np.int64], deadline: Deadline) -> Vectors:
+            if self.stalls and self.text_calls:
+                await asyncio.sleep(deadline.remaining_s())
+            return await super().encode_texts(input_ids, deadline)
+
+    parts = Parts(tmp_path, encoder=(encoder := Stalling()))
     prompts = [f"p{number:02}" for number in range(60)]  # 15 inferences, 4 at a time
     with pytest.raises(DeadlineExceeded):
-        await parts.text.prompts(prompts, Deadline.after(0.15))
-    await asyncio.sleep(0.02)
-    parts.encoder.delay_s = 0
+        await parts.text.prompts(prompts, Deadline.after(0.5))
+    encoder.stalls = False
     parts.lookups.clear()
     await parts.text.prompts(prompts, soon())
-    assert parts.lookups[0][0] > 0
+    assert parts.lookups == [(4, 56)]
 
 
 async def test_a_failure_reaches_all_who_wait_and_is_not_cached(parts: Parts) -> None:
@@ -120,12 +139,13 @@ async def test_too_many_new_prompts_are_refused_but_known_ones_do_not_count(tmp_
 
 
 async def test_a_request_with_few_new_prompts_does_not_wait_for_one_with_many(parts: Parts) -> None:
-    parts.encoder.delay_s = 0.05
+    parts.encoder.delay_s = UNTIL_S
     many = asyncio.create_task(parts.text.prompts([f"p{number:02}" for number in range(80)], soon()))
-    await asyncio.sleep(0.02)  # 20 inferences have begun, and all but 4 of them wait
-    await parts.text.prompts(["cat", "dog"], soon())
-    assert not many.done()
-    assert len(parts.encoder.text_calls) < 20
+    await eventually(lambda: parts.encoder.text_calls == [4] * 4)  # 20 inferences have begun, all but 4 of them wait
+    few = asyncio.create_task(parts.text.prompts(["cat", "dog"], soon()))
+    await eventually(lambda: parts.encoder.text_calls == [4] * 4 + [2])
+    parts.encoder.delay_s = 0
+    assert len(await few) == 2
     assert len(await many) == 80
 
 

@@ -16,6 +16,7 @@ from tests.drawings import COLOURS, LABELS, encoded, shape
 from tests.faults import FaultLog
 from tests.gateways import more_gateways
 from tests.postgres import Server
+from tests.waiting import until
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -113,10 +114,7 @@ def test_98_without_the_database_what_is_in_force_goes_on_serving(
             return answer.json()["results"][0]
 
         def degraded(wanted: list[str]) -> None:
-            end = time.monotonic() + 15
-            while client.get("/readyz").json()["degraded"] != wanted:
-                assert time.monotonic() < end
-                time.sleep(0.05)
+            until(lambda: client.get("/readyz").json()["degraded"] == wanted)
 
         assert moderate()["decision_id"] is not None
         postgres.stop()

@@ -19,7 +19,8 @@ from gateway.routes.body import BodyRules, read_plain
 from scripts.flood import noise_png
 from tests.fakes import FakeEncoder
 from tests.raw_http import connection, field, form, head, read_answer
-from tests.test_leaving import Patient, metric, serving, until
+from tests.test_leaving import Patient, metric, serving
+from tests.waiting import until
 
 MIB = 1 << 20
 RULES = BodyRules(max_body_bytes=8 * MIB, max_json_bytes=MIB, max_images=32, timeout_s=5.0)
@@ -161,5 +162,5 @@ def test_a_pictures_bytes_are_given_back_once_it_is_decoded(tmp_path: Path) -> N
             for made in (first, second):
                 calls = encoder.image_calls
                 made.sendall(head(FORM, f"Content-Length: {len(UPLOAD)}") + UPLOAD)
-                until("it is with the model", lambda calls=calls: encoder.image_calls > calls)
+                until(lambda calls=calls: encoder.image_calls > calls, "it is with the model")
             assert metric(address, "gateway_requests_in_flight ") == 2

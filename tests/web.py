@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-import time
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.fakes import FakeEncoder
+from tests.waiting import until
 
 
 @dataclass
@@ -24,11 +23,7 @@ class Web:
 
 
 def wait_ready(web: Web, status: int = 200) -> None:
-    for _ in range(300):
-        if web.client.get("/readyz").status_code == status:
-            return
-        time.sleep(0.02)
-    pytest.fail(f"/readyz never answered {status}")
+    until(lambda: web.client.get("/readyz").status_code == status, lambda: f"/readyz never answered {status}")
 
 
 def png(color: str = "red", size: int = 64, **save: Any) -> bytes:
