@@ -31,11 +31,11 @@ def export_into(repository: Path, order: Order, *, force: bool = False) -> None:
     """
     with exclusive(repository):
         found = None if force else order.found_in(repository)
-        if found is None or found.measured is None:
+        if found is None:
             _export_models(repository, order)
             found = order.found_in(repository)
         request = order.request()
-        if found and found.measured and request and found.wish != order.wish:
+        if found and request and found.wish != order.wish:
             resize(repository, request, found.measured, order.wish)
             print(f"export: {repository} has instances and threads as asked for now", flush=True)
 

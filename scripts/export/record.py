@@ -53,11 +53,11 @@ class Held:
 
     Attributes:
         wish: of the operator, as its configs are written.
-        measured: None in a repository of before this was noted.
+        measured: what they are written from where there is no wish.
     """
 
     wish: Wish
-    measured: Measured | None
+    measured: Measured
 
 
 def write_record(repository: Path, request: Request, measured: Measured, wish: Wish) -> None:
@@ -85,9 +85,8 @@ def held(repository: Path, request: Request) -> Held | None:
             path = repository / name
             if _stamp(path) != record["files"].get(name) and file_sha256(path) != digest:
                 return None
-        noted = record.get("measured")
-        measured = Measured(Sizing(**noted["image"]), Sizing(**noted["text"])) if noted else None
-        return Held(Wish(**record.get("wish", {})), measured)
+        noted = record["measured"]
+        return Held(Wish(**record["wish"]), Measured(Sizing(**noted["image"]), Sizing(**noted["text"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BundleError):
         return None
 
