@@ -203,7 +203,7 @@ async def test_closing_ends_what_is_under_way(database_url: str) -> None:
 
 
 async def test_postgresql_stops_and_comes_back(postgres: Server) -> None:
-    async with opened(postgres.new_database(), SHORT_S) as store:
+    async with opened(postgres.new_database()) as store:
         await asyncio.gather(*(store.revision() for _ in range(5)))
         postgres.stop()
         try:
