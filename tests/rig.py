@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx2
 
-from tests.behind import Behind, Gateway, Line
+from tests.behind import Behind, Gateway
 from tests.drawings import encoded, shape
 from tests.faults import FaultLog
+from tests.line import Line
 from tests.waiting import until
 
 DEADLINE_S = 3.0

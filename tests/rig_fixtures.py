@@ -9,8 +9,9 @@ from contextlib import ExitStack
 import httpx2
 import pytest
 
-from tests.behind import Behind, Gateway, Line
+from tests.behind import Behind, Gateway
 from tests.conftest import Stack, free_ports
+from tests.line import Line
 from tests.rig import DEADLINE_S, STORE_TIMEOUT_S, Rig
 
 

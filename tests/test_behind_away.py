@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from gateway.bundle import MANIFEST_NAME
-from tests.behind import Gateway, slow, solid
+from tests.bad_models import slow, solid
+from tests.behind import Gateway
 from tests.conftest import free_ports
 from tests.faults import FaultLog
 from tests.rig import DEADLINE_S, ENDPOINTS, GOOD, Rig, classify, expect_everywhere, expect_recovery, under_way
@@ -55,7 +56,8 @@ def test_92_triton_killed_and_started_again(ready: Rig, faults: FaultLog) -> Non
 
 
 def test_92_an_inference_whose_connection_breaks_is_asked_again(ready: Rig, faults: FaultLog) -> None:
-    classify(ready.client)
+    for _ in range(20):  # a tenth of all calls is asked again: Triton's absence may have cost what was saved up
+        classify(ready.client)
     before = ready.line.connections
     with ThreadPoolExecutor(1) as pool:
         answer = under_way(ready, pool, classify, ready.client, solid(slow(8)))

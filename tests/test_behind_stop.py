@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.behind import Gateway, slow, solid
+from tests.bad_models import slow, solid
+from tests.behind import Gateway
 from tests.conftest import Stack, free_ports
 from tests.faults import FaultLog
 from tests.rig import Rig, moderate, under_way

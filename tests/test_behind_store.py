@@ -14,7 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.behind import HELD, Gateway, solid
+from tests.bad_models import HELD, solid
+from tests.behind import Gateway
 from tests.conftest import Stack, free_ports
 from tests.faults import FaultLog
 from tests.postgres import Server

@@ -7,7 +7,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
 
-from tests.behind import BAD_WORD, HELD, NAN, QUEUE, RAISES, SHORT, slow, solid
+from tests.bad_models import BAD_WORD, HELD, NAN, RAISES, SHORT, slow, solid
+from tests.behind import QUEUE
 from tests.faults import FaultLog
 from tests.rig import (
     DEADLINE_S,
