@@ -58,6 +58,7 @@ from gateway.routes import (
 )
 from gateway.routes.access import Authentication, authorise
 from gateway.routes.body import BodyRules
+from gateway.routes.direct import Direct
 from gateway.routes.examples import examples
 from gateway.routes.middleware import RequestContext
 from gateway.routes.problems import install_handlers
@@ -146,17 +147,12 @@ def create_app(
         redirect_slashes=False,  # it would send clients to whatever host they named
     )
     app.state.draining = draining
-    app.include_router(classify.router)
-    app.include_router(embeddings.router)
-    app.include_router(moderate.router)
-    app.include_router(moderations.router)
-    app.include_router(dry_run.router)
-    app.include_router(resources.router)
-    app.include_router(lists.router)
-    app.include_router(decisions.router)
-    app.include_router(audit.router)
-    app.include_router(service.router)
+    of_pictures = (classify.router, embeddings.router, moderate.router, moderations.router)
+    stored = (dry_run.router, resources.router, lists.router, decisions.router, audit.router)
+    for router in (*of_pictures, *stored, service.router):
+        app.include_router(router)
     install_handlers(app, metrics)
+    app.add_middleware(Direct, routes=[route for router in of_pictures for route in router.routes], metrics=metrics)
     app.add_middleware(Authentication, keys=keys, quotas=quotas, metrics=metrics)
     app.add_middleware(RequestContext, metrics=metrics)
     openapi.install_docs(app)

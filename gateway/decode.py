@@ -34,13 +34,15 @@ from gateway.errors import (
 from gateway.image_exif import read_orientation
 from gateway.image_formats import plugin_of, read_header
 from gateway.image_guard import DecodeDeadline, TimedReader, decoder_faults
-from gateway.image_header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHeader, accepted_words
+from gateway.image_header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHeader, accepted_words, sniff
 from gateway.image_png import load_all_rows
 from gateway.image_rgb import Colour, to_rgb, turn_upright
 from gateway.image_scale import Scale, scale_of
 
 LATEST_MS = 2**31 - 1
 """24 days. A file may let one frame last for longer; what is later is said to be then."""
+
+QUICK_BYTES = 256 * 1024
 
 _DISAGREE = "The picture's parts disagree about its size; save it again with a common program."
 
@@ -146,6 +148,14 @@ def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
             f"The animation has more than {limits.max_frames} frames; at most {limits.max_frames} are accepted."
         )
     return header
+
+
+def is_inspected_quickly(data: bytes) -> bool:
+    """Return whether ``inspect`` takes a fraction of a millisecond, and a few at worst: less than asking a thread.
+
+    So it is with a JPEG of common size: its markers are found by a regular expression, and there may be only so many.
+    """
+    return len(data) <= QUICK_BYTES and sniff(data) == "jpeg"
 
 
 def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:

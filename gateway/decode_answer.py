@@ -123,7 +123,7 @@ def _prepared(job: Job, said: _Facts, pixels: bytearray) -> Prepared:
     if not fits:
         raise AnswerRefused("its answer does not fit the picture's header")
     return Prepared(
-        ImageInfo(**info.model_dump()),
+        ImageInfo(info.sha256, info.format, info.width, info.height, info.frames, info.frames_analyzed),
         tuple(Place(place.view, place.box, place.frame_ms) for place in said.places),
         np.frombuffer(pixels, np.uint8).reshape(rows, size, size, 3),
         tuple(PerceptualHash(found.hex, found.quality) for found in said.fingerprints),

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ START_TIMEOUT_S: Final = 30.0
 """For loading the libraries, which takes a quarter of a second, on a machine that is very busy."""
 
 STAGE: Final = "gateway.prepare:prepare"
+_SCHEDULED: Final = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: time on a processor, of all threads
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _CODE: Final = Path(__file__).resolve().parent.parent
 
@@ -99,9 +101,12 @@ class Worker:
         self._parent = parent
         self._connection = connection
         self._connection.settimeout(0)
+        self._exchange: Exchange | None = None
+        self._unheard = False
+        self._clock = ~pid << 3 | _SCHEDULED  # as clock_getcpuclockid(3) makes it
 
     def watch(self) -> None:
-        """Set ``gone`` when the process ends; called in the loop, once."""
+        """Set ``gone`` when the process ends, and hear what it says; called in the loop, once."""
         loop = asyncio.get_running_loop()
 
         def ended() -> None:
@@ -109,27 +114,61 @@ class Worker:
             self.gone.set()
 
         loop.add_reader(self._handle, ended)
+        loop.add_reader(self._connection, self._hear)  # for good: to begin and to end it takes two system calls
 
-    async def ask(self, order: bytes, data: bytes, most_pixel_bytes: int, taken: Taken) -> tuple[bytes, bytearray]:
+    async def ask(
+        self, order: bytes, data: bytes, most_pixel_bytes: int, taken: Taken, timeout_s: float
+    ) -> tuple[bytes, bytearray]:
         """Give it a job; return its facts and pixels.
 
         Args:
-            order: the pickled job.
+            order: the job.
             data: the picture.
             most_pixel_bytes: more is not read.
-            taken: called when it has the picture.
+            taken: called when the picture has been sent.
+            timeout_s: for the answer.
 
         Raises:
             WorkerLost: it ended or said what it must not.
+            TimeoutError: there was no answer in time.
         """
+        if self._unheard:
+            raise WorkerLost(blamed=False)
         self.served += 1
-        exchange = Exchange(self._connection, order, data, most_pixel_bytes, taken)
+        exchange = self._exchange = Exchange(self._connection, order, data, most_pixel_bytes, taken)
         try:
-            return await exchange.answer()
+            return await exchange.answer(timeout_s)
         except RulesBroken:
             raise WorkerLost(blamed=True) from None
+        except TimeoutError:
+            raise
         except OSError:
-            raise WorkerLost(blamed=exchange.accepted and self._parent.poll() is None) from None
+            raise WorkerLost(blamed=exchange.begun and self._parent.poll() is None) from None
+        finally:
+            self._exchange = None
+
+    def cpu_s(self) -> float:
+        """Return the processor seconds it has used; 0.0 once it has gone. Costs next to nothing."""
+        try:
+            return time.clock_gettime(self._clock)
+        except OSError:
+            return 0.0
+
+    def _hear(self) -> None:
+        """Read what it says. What has ended, or speaks without being asked, is heard no more."""
+        fault: Exception = RulesBroken()
+        try:
+            if self._exchange is not None:
+                self._exchange.receive()
+                return
+        except (OSError, RulesBroken) as found:
+            fault = found
+        self._unheard = True
+        asyncio.get_running_loop().remove_reader(self._connection)
+        if self._exchange is not None:
+            self._exchange.fail(fault)
+        else:
+            self.kill()
 
     def kill(self) -> None:
         """End the process at once."""
@@ -137,7 +176,8 @@ class Worker:
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of a process that has gone, or was never watched."""
+        """Let go of a process that has gone."""
+        asyncio.get_running_loop().remove_reader(self._connection)
         self._connection.close()
         os.close(self._handle)
 

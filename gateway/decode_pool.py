@@ -8,16 +8,15 @@ never used again. Memory is bounded before, by ``limits.MemoryBudget``, and by t
 from __future__ import annotations
 
 import asyncio
-import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Final, Literal
 
 import structlog
 
 from gateway.decode_answer import AnswerRefused, DecoderBug, read_answer
 from gateway.decode_forker import Forker, Progress, Worker, WorkerLost, WorkerNotStarted, progress_of
+from gateway.decode_order import order_of
 from gateway.errors import DecodersUnavailable, GatewayError, ImageUndecodable, InternalError, Overloaded
 from gateway.image_guard import too_slow
 from gateway.prepare import Job, Prepared, Taken, untold
@@ -79,7 +78,7 @@ class DecodePool:
             DecodersUnavailable: there is no worker.
             InternalError: a bug.
         """
-        order = pickle.dumps(replace(job, data=b""))
+        order = order_of(job)
         for _ in range(self._attempts):
             try:
                 outcome = await self._ask(job, order, watch, taken)
@@ -113,9 +112,8 @@ class DecodePool:
         worker = await self._borrow()
         ending: Ending | None = "abandoned"  # when the client leaves or the deadline passes, we are cancelled
         try:
-            begun = progress_of(worker.pid)
-            async with asyncio.timeout(job.limits.timeout_s + GRACE_S):
-                facts, pixels = await worker.ask(order, job.data, most_pixel_bytes, taken)
+            begun = Progress(worker.cpu_s(), runs=True)
+            facts, pixels = await worker.ask(order, job.data, most_pixel_bytes, taken, job.limits.timeout_s + GRACE_S)
             outcome, elapsed_s = read_answer(job, facts, pixels)
             watch.add(elapsed_s)
             ending = "recycled" if worker.served >= RECYCLED_AFTER else None

@@ -5,8 +5,8 @@ that shares their memory with it: that takes some milliseconds, so that a pictur
 A worker confines itself, then takes one job after another from its socket. What comes in is the gateway's and is
 unpickled; what goes out is JSON and raw bytes, since whatever a picture has taken over must not own the gateway.
 
-What is said: the gateway sends ``JOB_HEAD``, a pickled job without its bytes, and the bytes. The worker answers
-``ACCEPTED`` before it touches the bytes, then ``ANSWER_HEAD``, facts as JSON, and pixels.
+What is said: the gateway sends ``JOB_HEAD``, an order (``decode_order.py``) and the picture's bytes. The worker answers
+``ANSWER_HEAD``, facts as JSON, and pixels.
 """
 
 from __future__ import annotations
@@ -18,36 +18,39 @@ import gc
 import importlib
 import json
 import os
-import pickle
 import signal
 import socket
 import struct
 import sys
 import traceback
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields
+from operator import attrgetter
 from typing import Any, Final, NoReturn, cast
 
 from PIL import AvifImagePlugin
 
 from gateway.confinement import Confinement, address_space, allow_memory
+from gateway.decode import ImageInfo
+from gateway.decode_order import job_of
 from gateway.errors import GatewayError, ImageUndecodable
 from gateway.image_formats import plugin_of
 from gateway.perceptual import PerceptualHasher, load_hasher
-from gateway.prepare import Job, Prepared, Stage
+from gateway.prepare import Prepared, Stage
 from gateway.stopwatch import Stopwatch
 from gateway.traces import trace
 
 READY: Final = b"R"
 READY_WITH_LANDLOCK: Final = b"L"
-ACCEPTED: Final = b"A"
 JOB_HEAD: Final = struct.Struct(">II")
-"""Bytes of the job, bytes of the picture."""
+"""Bytes of the order, bytes of the picture."""
 ANSWER_HEAD: Final = struct.Struct(">II")
 """Bytes of the facts, bytes of the pixels."""
 
 _MEMORY_SLACK: Final = 128 << 20
 """Beside twice the estimate of a picture: the views of all frames, and what the allocator keeps."""
 _MOST_TRACE_CHARS: Final = 4000
+_INFO_NAMES: Final = tuple(field.name for field in fields(ImageInfo))
+_INFO_VALUES: Final = attrgetter(*_INFO_NAMES)
 _ENCODINGS: Final = ("ascii", "latin-1", "utf-8", "utf-16", "cp1252")
 """Python loads them when they are first asked for, which a confined process cannot."""
 
@@ -150,9 +153,8 @@ def work(connection: socket.socket, floor: int, stage: Stage, hasher: Perceptual
     order, data = _receive(connection, order_bytes), _receive(connection, data_bytes)
     if order is None or data is None:
         return False
-    job = replace(cast("Job", pickle.loads(order)), data=data)  # noqa: S301 - from the gateway; never the other way
+    job = job_of(order, data)
     del data
-    connection.sendall(ACCEPTED)
     allow_memory(floor + 2 * job.decode_bytes + _MEMORY_SLACK)
     watch = Stopwatch()
     pixels = memoryview(b"")
@@ -174,8 +176,8 @@ def work(connection: socket.socket, floor: int, stage: Stage, hasher: Perceptual
 def facts_of(prepared: Prepared) -> dict[str, Any]:
     """Return all of a prepared picture but its pixels."""
     return {
-        "info": asdict(prepared.info),
-        "places": [asdict(place) for place in prepared.places],
+        "info": dict(zip(_INFO_NAMES, _INFO_VALUES(prepared.info), strict=True)),
+        "places": [{"view": place.view, "box": place.box, "frame_ms": place.frame_ms} for place in prepared.places],
         "fingerprints": [asdict(found) for found in prepared.fingerprints],
     }
 

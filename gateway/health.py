@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ PROBE_TIMEOUT_S = 5.0  # for inferences, which wait in the same queues as those 
 PROBE_AGE_S = 2.0  # an inference more recent than this is as good as a probe
 HUNG_S = 2.0  # nobody's inference came back while one waited this long and ran out of time: hung, not busy
 RETRY_AFTER_S = 2
+
+Rows = TypeVar("Rows")
 
 
 class HealthGate:
@@ -59,13 +61,11 @@ class HealthGate:
 
     async def encode_images(self, pixels: npt.NDArray[np.uint8], deadline: Deadline) -> Vectors:
         """See ``Encoder.encode_images``."""
-        async with self._judged(deadline):
-            return await self._encoder.encode_images(pixels, deadline)
+        return await self._judged(self._encoder.encode_images, pixels, deadline)
 
     async def encode_texts(self, input_ids: npt.NDArray[np.int64], deadline: Deadline) -> Vectors:
         """See ``Encoder.encode_texts``."""
-        async with self._judged(deadline):
-            return await self._encoder.encode_texts(input_ids, deadline)
+        return await self._judged(self._encoder.encode_texts, input_ids, deadline)
 
     async def served_parameters(self, deadline: Deadline) -> Mapping[str, Mapping[str, str]]:
         """See ``Encoder.served_parameters``."""
@@ -97,14 +97,15 @@ class HealthGate:
             except TimeoutError:
                 pass
 
-    @asynccontextmanager
-    async def _judged(self, deadline: Deadline) -> AsyncIterator[None]:
+    async def _judged(
+        self, encode: Callable[[Rows, Deadline], Awaitable[Vectors]], rows: Rows, deadline: Deadline
+    ) -> Vectors:
         """Let a request's inference through, and draw the conclusion from how it ends."""
         if self._shut_because is not None:
             raise type(self._shut_because)(self._shut_because.detail, retry_after_s=self._shut_because.retry_after_s)
         start_s = time.monotonic()
         try:
-            yield
+            vectors = await encode(rows, deadline)
         except ModelUnavailable as error:
             self._shut(error)
             raise
@@ -116,6 +117,7 @@ class HealthGate:
                 self._ran_out(start_s)
             raise
         self._last_good_s = time.monotonic()
+        return vectors
 
     def _ran_out(self, start_s: float) -> None:
         if self._last_good_s < start_s and time.monotonic() - start_s >= HUNG_S:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from gateway.errors import ImageTooLarge, InvalidRequest
@@ -78,6 +78,21 @@ class ImageRequest:
     id: str | None = None
 
 
+class _Held:
+    """Bytes that came with the request, while they are held."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: Upload | Base64) -> None:
+        self._source = source
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        self._source.drop()
+
+
 class Intake:
     """Gets the bytes of a picture, whatever its source.
 
@@ -97,18 +112,13 @@ class Intake:
         self._fetch_room = fetch_room
         self._max_image_bytes = max_image_bytes
 
-    @asynccontextmanager
-    async def room(self, source: Source) -> AsyncIterator[None]:
+    def room(self, source: Source) -> AbstractAsyncContextManager[None]:
         """Hold the place that a picture's bytes take, from before ``read`` until they are done with.
 
         Raises:
             Overloaded: too many pictures of URLs are being worked on.
         """
-        async with self._fetch_room() if isinstance(source, Url) else nullcontext():
-            try:
-                yield
-            finally:
-                self.drop(source)
+        return self._fetch_room() if isinstance(source, Url) else _Held(source)
 
     def drop(self, source: Source) -> None:
         """Let go of what came with the request: the picture has been taken over by who decodes it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from gateway.deadline import Deadline
@@ -187,35 +188,48 @@ class Reservation:
 
 
 class Pace:
-    """Watches a body that is being read, and shows it out of the room once its client proves slow.
+    """Watches a body that is being read: shows it out of the room once its client proves slow, and ends one too late.
 
-    To be shown out costs the client nothing; it lets another one in. Looks are counted rather than time, since a
-    server that is late has read nothing meanwhile.
+    To be shown out costs the client nothing; it lets another one in. For that, looks are counted rather than time,
+    since a server that is late has read nothing meanwhile.
 
     Args:
         reservation: the body's account.
+        due_s: says by when, seconds after the beginning, there must be more than so many bytes.
+        end: called once the client is later than that.
 
     Attributes:
         received_bytes: told by whoever reads.
     """
 
-    def __init__(self, reservation: Reservation) -> None:
+    def __init__(self, reservation: Reservation, due_s: Callable[[int], float], end: Callable[[], None]) -> None:
         self.received_bytes = 0
         self._due_bytes = 0
         self._reservation = reservation
+        self._due_s = due_s
+        self._end = end
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(PACE_CHECK_S, self._check)
+        self._begun_s = self._loop.time()
+        self._next_look_s = PACE_CHECK_S
+        self._timer = self._loop.call_later(min(PACE_CHECK_S, due_s(0)), self._check)
 
     def end(self) -> None:
         """Stop watching."""
         self._timer.cancel()
 
     def _check(self) -> None:
-        self._due_bytes += PROMPT_BYTES
-        if self.received_bytes < self._due_bytes:
-            self._reservation.leave_room()
-        else:
-            self._timer = self._loop.call_later(PACE_CHECK_S, self._check)
+        elapsed_s = self._loop.time() - self._begun_s
+        due_s = self._due_s(self.received_bytes)
+        if elapsed_s >= due_s:
+            self._end()
+            return
+        if elapsed_s >= self._next_look_s:
+            self._next_look_s = elapsed_s + PACE_CHECK_S
+            self._due_bytes += PROMPT_BYTES
+            if self.received_bytes < self._due_bytes:
+                self._reservation.leave_room()
+                self._next_look_s = math.inf
+        self._timer = self._loop.call_later(min(self._next_look_s, due_s) - elapsed_s, self._check)
 
 
 class MemoryBudget:
@@ -237,12 +251,22 @@ class MemoryBudget:
         Raises:
             DeadlineExceeded: there was no room in time.
         """
-        async with deadline.enforced() if self._is_taken(count) else nullcontext():
-            count = await self.take(count)
+        count = await self.take_by(deadline, count)
         try:
             yield
         finally:
             self.give(count)
+
+    async def take_by(self, deadline: Deadline, count: int) -> int:
+        """Take ``count`` bytes when there is room; return how many they are to be given back as.
+
+        Raises:
+            DeadlineExceeded: there was no room in time.
+        """
+        if self._is_taken(count):
+            async with deadline.enforced():
+                return await self.take(count)
+        return await self.take(count)
 
     async def take(self, count: int) -> int:
         """Take ``count`` bytes when there is room; return how many they are to be given back as."""

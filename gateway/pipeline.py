@@ -10,7 +10,6 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,7 +18,7 @@ import structlog
 
 from gateway.concurrency import all_of
 from gateway.deadline import Deadline
-from gateway.decode import DecodeLimits, inspect
+from gateway.decode import DecodeLimits, inspect, is_inspected_quickly
 from gateway.encoder import Encoder, Vectors
 from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidRequest, Overloaded
 from gateway.intake import ImageRequest, Intake
@@ -196,10 +195,17 @@ class Pipeline:
         vectors: Vectors | None = None
         prepared: Prepared | None = None
         matches: tuple[Match, ...] = ()
+        view_bytes = 0
         try:
-            async with deadline.enforced(), AsyncExitStack() as held:
+            async with deadline.enforced():
                 async with self._intake.room(image.source):
-                    prepared = await self._prepare(image, wanted, watch, deadline, held)
+                    job = await self._opened(image, wanted, watch)
+                    squares = most_views(wanted.rules) * min(job.header.frames, wanted.frames)
+                    most_bytes = squares * job.size_px**2 * VIEW_BYTES
+                    view_bytes = await self._budgets.views.take_by(deadline, most_bytes)  # kept until they are seen
+                    async with self._budgets.decode.hold(job.decode_bytes, deadline):
+                        taken = partial(self._intake.drop, image.source)
+                        prepared = await self._preparer.prepare(job, watch, taken)
                 if recognise is not None:
                     matches = await asyncio.get_running_loop().run_in_executor(self._threads, recognise, prepared)
                 if not matches:
@@ -214,45 +220,37 @@ class Pipeline:
             self._log.exception("unexpected failure", index=index)
             bug = InternalError("The service failed on this image; nothing was decided.")
             return Look(index, image.id, None, None, bug, watch.elapsed_s)
+        finally:
+            self._budgets.views.give(view_bytes)
         self._metrics.observe_stages(watch.elapsed_s)
         self._metrics.images.labels(prepared.info.format).inc()
         return Look(index, image.id, prepared, vectors, None, watch.elapsed_s, matches)
 
-    async def _prepare(
-        self,
-        image: ImageRequest,
-        wanted: _Wanted,
-        watch: Stopwatch,
-        deadline: Deadline,
-        held: AsyncExitStack,
-    ) -> Prepared:
-        """Intake, decode, views and fingerprint, within the memory budgets.
+    async def _opened(self, image: ImageRequest, wanted: _Wanted, watch: Stopwatch) -> Job:
+        """Return what is to be done with a picture, once its header has been read.
 
-        ``held`` keeps the room for the views after this returns. Every picture takes the budgets in the same order, so
-        that no two can wait for each other. The header is read in this process: it has to be known before memory is
-        granted, and its readers are bounded Python that call into no image library. What does runs where ``preparer``
-        puts it.
+        That is done in this process: the header has to be known before memory is granted, and its readers are bounded
+        Python that call into no image library. What does runs where ``preparer`` puts it. Every picture takes the
+        memory budgets in the same order, so that no two can wait for each other.
         """
         with watch.stage("intake"):
             data = await self._intake.read(image.source)
+        limits = self._limits.decode
         with watch.stage("decode"):
-            loop = asyncio.get_running_loop()
-            header = await loop.run_in_executor(self._threads, inspect, data, self._limits.decode)
-        job = Job(
+            if is_inspected_quickly(data):
+                header = inspect(data, limits)
+            else:
+                header = await asyncio.get_running_loop().run_in_executor(self._threads, inspect, data, limits)
+        return Job(
             data=data,
             header=header,
-            limits=replace(self._limits.decode, sampled_frames=wanted.frames),
+            limits=limits if wanted.frames == limits.sampled_frames else replace(limits, sampled_frames=wanted.frames),
             rules=wanted.rules,
             size_px=self._limits.image_size_px,
             resize_px=self._limits.image_resize_px,
             seed=secrets.randbits(32),
             fingerprint=wanted.fingerprint and self._preparer.fingerprints,
         )
-        squares = most_views(wanted.rules) * min(header.frames, wanted.frames)
-        view_bytes = squares * self._limits.image_size_px**2 * VIEW_BYTES
-        await held.enter_async_context(self._budgets.views.hold(view_bytes, deadline))
-        async with self._budgets.decode.hold(job.decode_bytes, deadline):
-            return await self._preparer.prepare(job, watch, partial(self._intake.drop, image.source))
 
     def _frames_each(self, images: int, rules: frozenset[ViewRule]) -> int:
         """Return how many frames of each picture are looked at.

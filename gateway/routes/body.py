@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from python_multipart.multipart import parse_options_header
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from gateway.classifiers import REFERENCE_PATTERN
 from gateway.errors import (
@@ -128,19 +128,28 @@ async def _receive(
         raise _too_large(rules)
     await reservation.enter_room(declared or min(UNDECLARED_BYTES, rules.max_body_bytes))
     reservation.grow_to(declared * weight)
-    total, begun_s = 0, asyncio.get_running_loop().time()
-    pace = Pace(reservation)
+    total = 0
+
+    def due_s(received: int) -> float:
+        return rules.timeout_s * (min(1.0, GRACE + received / declared) if declared else 1)
+
+    scope = asyncio.timeout(None)  # ended by whoever watches the pace: a timer a piece would cost more than its reading
+    pace = Pace(reservation, due_s, lambda: scope.reschedule(0.0))
     try:
-        async with asyncio.timeout(rules.timeout_s * (GRACE if declared else 1)) as scope:
-            async for chunk in request.stream():
+        async with scope:
+            more = True
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk, more = message.get("body", b""), message.get("more_body", False)
                 total += len(chunk)
                 if total > rules.max_body_bytes:
                     raise _too_large(rules)
                 reservation.grow_to(total * weight)
                 pace.received_bytes = total
-                take(chunk)
-                if declared:
-                    scope.reschedule(begun_s + rules.timeout_s * min(1.0, GRACE + total / declared))
+                if chunk:
+                    take(chunk)
     except TimeoutError:
         raise RequestTimeout(f"The body was not all sent within {rules.timeout_s:g} s, nor in time for that.") from None
     finally:

@@ -18,20 +18,32 @@ class ClientLeft(Exception):
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return what the work returns; cancel it when the client disconnects. The body must have been read.
 
+    The work runs in the request's own task, as it does without this; one more task waits for the client to leave.
+
     Raises:
         ClientLeft: the client disconnected.
     """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnect(request))
+    working = asyncio.current_task()
+    left = False
+
+    def cancel(leaving: asyncio.Task[None]) -> None:
+        nonlocal left
+        if working is not None and not leaving.cancelled():
+            leaving.exception()  # looked at, so that it is not reported as forgotten
+            left = True
+            working.cancel()
+
+    leaving = asyncio.create_task(_disconnect(request))
+    leaving.add_done_callback(cancel)
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientLeft
+        return await work
+    except asyncio.CancelledError:
+        if left and working is not None and working.uncancel() == 0:
+            raise ClientLeft from None
+        raise
     finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        leaving.remove_done_callback(cancel)
+        leaving.cancel()
 
 
 async def _disconnect(request: Request) -> None:

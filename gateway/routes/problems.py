@@ -97,14 +97,19 @@ def openai_error(error: GatewayError) -> dict[str, Any]:
     return {"error": {"message": error.detail, "type": kind, "param": param, "code": error.code}}
 
 
+def answered(request: Request, error: GatewayError, metrics: Metrics) -> Response:
+    """Return a request's error as its response; it is counted, and noted for the request's log line."""
+    metrics.errors.labels(error.code).inc()
+    request.state.code = error.code
+    return error_response(error, request.url.path, request.scope["state"]["request_id"])
+
+
 def install_handlers(app: FastAPI, metrics: Metrics) -> None:
     """Register the handlers that turn every error, ours or the framework's, into a problem document."""
 
     async def ours(request: Request, error: Exception) -> Response:
         known = error if isinstance(error, GatewayError) else InternalError("The service failed.")
-        metrics.errors.labels(known.code).inc()
-        request.state.code = known.code
-        return error_response(known, request.url.path, request.scope["state"]["request_id"])
+        return answered(request, known, metrics)
 
     async def frameworks(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
