@@ -83,11 +83,8 @@ async def read_body(request: Request, rules: BodyRules, reservation: Reservation
         body = RawBody(await _read_json(request, rules, reservation), (), reservation.give_back)
     else:
         reader = MultipartReader(options.get(b"boundary"))
-        try:
-            await _receive(request, rules, reservation, reader.feed)
-            body = RawBody(None, tuple(reader.parts()), reservation.give_back)
-        finally:
-            reader.close()
+        await _receive(request, rules, reservation, reader.feed)
+        body = RawBody(None, tuple(reader.parts()), reservation.give_back)
     reservation.begin()
     return body
 
