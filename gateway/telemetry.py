@@ -114,7 +114,18 @@ class Metrics:
         self.decode_workers_ended = Counter(
             "gateway_decode_workers_ended", "Decoding processes that ended, by reason.", ["reason"], registry=registry
         )
+        self._requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # likewise
         self._stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}  # found once, not at every use
+
+    def observe_request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
+        """Count one request and its seconds; method and route are of few kinds."""
+        found = self._requests.get((method, route, status))
+        if found is None:
+            found = self.requests.labels(method, route, str(status)), self.request_seconds.labels(route)
+            self._requests[method, route, status] = found
+        count, seconds = found
+        count.inc()
+        seconds.observe(elapsed_s)
 
     def observe_stages(self, elapsed_s: Mapping[str, float]) -> None:
         """Count the seconds of each stage of one picture or request."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 T = TypeVar("T")
+TELLS = "tells_of_leaving"  # in the request's state: what the server calls when the connection has ended
 
 
 class ClientLeft(Exception):
@@ -18,7 +19,8 @@ class ClientLeft(Exception):
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return what the work returns; cancel it when the client disconnects. The body must have been read.
 
-    The work runs in the request's own task, as it does without this; one more task waits for the client to leave.
+    The work runs in the request's own task. Our server calls back when a connection has ended; where another serves, a
+    second task waits for that.
 
     Raises:
         ClientLeft: the client disconnected.
@@ -26,15 +28,19 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
     working = asyncio.current_task()
     left = False
 
-    def cancel(leaving: asyncio.Task[None]) -> None:
+    def cancel(*_: object) -> None:
         nonlocal left
-        if working is not None and not leaving.cancelled():
-            leaving.exception()  # looked at, so that it is not reported as forgotten
+        if working is not None:
             left = True
             working.cancel()
 
-    leaving = asyncio.create_task(_disconnect(request))
-    leaving.add_done_callback(cancel)
+    tells: set[Callable[[], None]] | None = request.scope["state"].get(TELLS)
+    leaving = None
+    if tells is not None:
+        tells.add(cancel)
+    else:
+        leaving = asyncio.create_task(_disconnect(request))
+        leaving.add_done_callback(cancel)
     try:
         return await work
     except asyncio.CancelledError:
@@ -42,8 +48,11 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
             raise ClientLeft from None
         raise
     finally:
-        leaving.remove_done_callback(cancel)
-        leaving.cancel()
+        if tells is not None:
+            tells.discard(cancel)
+        if leaving is not None:
+            leaving.remove_done_callback(cancel)
+            leaving.cancel()
 
 
 async def _disconnect(request: Request) -> None:

@@ -8,7 +8,7 @@ import time
 import uuid
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,6 +23,8 @@ HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+,;=-]{1,255})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})  # RFC 9110, 5789
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds: seen at the level debug
 NOTED = ("images", "code")  # what routes and handlers put into the request's state for its log line
+REQUEST_ID_NAME = b"x-request-id"
+ALWAYS = tuple((name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items())
 CLIENT_CLOSED = 499  # nginx's code for a client that left before its answer; seen in metrics and logs alone
 
 
@@ -72,8 +74,7 @@ class RequestContext:
         """Count and log a request."""
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in METHODS else "other"  # a client's own word is not kept
-        self._metrics.requests.labels(method, route, str(exchange.status)).inc()
-        self._metrics.request_seconds.labels(route).observe(elapsed_s)
+        self._metrics.observe_request(method, route, exchange.status, elapsed_s)
         self._log.log(
             logging.DEBUG if route in PROBES else logging.INFO,
             "request",
@@ -113,12 +114,13 @@ class _Exchange:
         """Pass on a piece of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self.request_id
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
-            if self._unread:
-                headers["Connection"] = "close"  # what follows is the rest of a body that nobody reads
+            given = [pair for pair in message.get("headers", ()) if pair[0] != REQUEST_ID_NAME]
+            names = {name for name, _ in given}
+            given.append((REQUEST_ID_NAME, self.request_id.encode()))
+            given += [pair for pair in ALWAYS if pair[0] not in names]
+            if self._unread:  # what follows is the rest of a body that nobody reads
+                given = [pair for pair in given if pair[0] != b"connection"] + [(b"connection", b"close")]
+            message["headers"] = given
         self.bytes_out += len(message.get("body", b"")) if self.scope["method"] != "HEAD" else 0
         await self._send(message)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import http
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,11 +28,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.errors import GatewayError, HeadersTooLarge, HttpMalformed, Overloaded, RequestTimeout
 from gateway.member import Tally
 from gateway.routes.body import BODY_CUT
+from gateway.routes.leaving import TELLS
 from gateway.routes.problems import SECURITY_HEADERS, problem_response
 
 MAX_HEAD_BYTES = 32 * 1024
 HEAD_READ_BYTES = 64 * 1024  # a common small upload comes whole; one that has to wait holds no more
 BODY_READ_BYTES = 256 * 1024
+JOINED_BYTES = 64 * 1024  # of a body that is copied to go out with its head
 LINGER_S = 60.0
 LINGER_BYTES = 256 * 1024 * 1024
 RETRY_AFTER_S = 1
@@ -73,6 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._lingering = False
         self._discarded_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._tells: set[Callable[[], None]] = set()  # called when the connection has ended
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or say that there are too many."""
@@ -91,6 +95,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().connection_lost(exc)
         self._count_connections()
+        for tell in tuple(self._tells):
+            tell()
 
     def data_received(self, data: bytes) -> None:
         """Read on, or throw away what comes after an early answer."""
@@ -143,6 +149,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
         self.cycle.transport = _Outgoing(self)
+        self.cycle.scope["state"][TELLS] = self._tells
         if any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers):
             self.flow.pause_reading()
 
@@ -280,15 +287,27 @@ class _Incoming(asyncio.BufferedProtocol):
 
 
 class _Outgoing(asyncio.Transport):
-    """The transport as uvicorn's request sees it; to close it is to close gently."""
+    """The transport as uvicorn's request sees it; to close it is to close gently.
+
+    Head and body of an answer are written together, as they come within one turn of the loop: each write by itself is a
+    packet, and wakes the client.
+    """
 
     def __init__(self, protocol: GuardedProtocol) -> None:
         super().__init__()
         self._protocol = protocol
+        self._held: bytes | bytearray | memoryview | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send."""
-        self._protocol.transport.write(data)
+        """Send, at the end of this turn of the loop at the latest."""
+        if self._held is None:
+            self._held = data
+            self._protocol.loop.call_soon(self._flush)
+            return
+        held, self._held = self._held, b""
+        self._protocol.transport.write(b"".join((held, data)) if len(data) <= JOINED_BYTES else held)
+        if len(data) > JOINED_BYTES:
+            self._protocol.transport.write(data)
 
     def is_closing(self) -> bool:
         """Tell whether nothing can be sent any more."""
@@ -296,7 +315,13 @@ class _Outgoing(asyncio.Transport):
 
     def close(self) -> None:
         """End the connection once the answer has been read."""
+        self._flush()
         self._protocol.close_gently()
+
+    def _flush(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            self._protocol.transport.write(held)
 
 
 def _head_too_large() -> HeadersTooLarge:
