@@ -17,7 +17,7 @@ import psutil
 
 INSTALLED = Path("/usr/lib/postgresql")  # where Debian puts it, out of PATH
 USER = "postgres"  # the server refuses to run as root
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 QUICK = {
     "listen_addresses": "",
     "fsync": "off",

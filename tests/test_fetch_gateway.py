@@ -38,9 +38,9 @@ FORBIDDEN = "422 source_url_forbidden"
 MOST_BYTES = 200_000
 GATEWAY = {
     "MAX_IMAGE_BYTES": str(MOST_BYTES),
-    "FETCH_TIMEOUT_S": "2.5",
-    "FETCH_DNS_TIMEOUT_S": "1.2",
-    "FETCH_HEADER_TIMEOUT_S": "1.5",
+    "FETCH_TIMEOUT_S": "5",
+    "FETCH_DNS_TIMEOUT_S": "2.5",
+    "FETCH_HEADER_TIMEOUT_S": "3",
     "FETCH_FORBIDDEN_HOSTS": f"{OWN_NAME}, {OWN_ADDRESS}",
     "LOG_LEVEL": "debug",
     "LOG_FORMAT": "json",

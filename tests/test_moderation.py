@@ -72,7 +72,7 @@ def test_the_log_can_be_switched_off(made: Web) -> None:
 
 @pytest.mark.parametrize(
     "web",
-    [{"store_timeout_s": 0.3}, {"store_timeout_s": 0.3, "decision_log_required": True}],
+    [{"store_timeout_s": 1.0}, {"store_timeout_s": 1.0, "decision_log_required": True}],
     indirect=True,
     ids=["optional", "required"],
 )
