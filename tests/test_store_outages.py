@@ -172,10 +172,10 @@ async def test_work_in_steps_has_the_timeout_for_each(database_url: str) -> None
     async def steps(tx: Transaction) -> str:
         for _ in range(4):
             tx.renew()
-            await asyncio.sleep(SHORT_S / 2)
+            await asyncio.sleep(0.5)
         return "done"
 
-    async with opened(database_url, SHORT_S) as store:
+    async with opened(database_url, 1.5) as store:
         assert await store._database.write(steps) == "done"
 
 
