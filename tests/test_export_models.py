@@ -97,7 +97,7 @@ def test_configs_are_valid_and_tell_a_bare_client_what_it_needs(repository: Path
     image, text = config_of(repository, "clip_image"), config_of(repository, "clip_text")
     for config in (image, text):
         assert (config.backend, config.platform) == ("pytorch", "pytorch_libtorch")
-        assert config.HasField("dynamic_batching")
+        assert 0 < config.dynamic_batching.max_queue_delay_microseconds <= 2000
         assert not config.dynamic_batching.HasField("default_queue_policy")  # Triton would sleep beside work
         assert int(config.parameters["inferences_at_most"].string_value) > 128
         assert [(entry.name, list(entry.dims)) for entry in config.output] == [("embedding__0", [24])]
@@ -261,4 +261,13 @@ def test_small_models_get_fewer_instances_and_slow_ones_smaller_batches() -> Non
     assert sizing.instances_needed(4, 9000.0) == 1
     assert sizing.largest_batch(12.0, 32) == 16
     assert sizing.largest_batch(0.5, 32) == 4
+    assert sizing.batches_worth_trying(16.0) == (4, 6, 8, 12, 16)
+    assert sizing.batches_worth_trying(0.5) == (4,)
     assert (sizing.queue_places(10.0), sizing.queue_places(500.0)) == (128, 1000)
+    assert (sizing.queue_delay_us(16.0), sizing.queue_delay_us(1000.0), sizing.queue_delay_us(1.0)) == (625, 10, 2000)
+
+
+def test_a_batch_is_as_large_as_throughput_is_worth() -> None:
+    assert sizing.best_batch({4: 19.2, 8: 19.6, 12: 20.9, 16: 20.8, 24: 21.0}) == 12, "ViT-B/32 on one thread"
+    assert sizing.best_batch({8: 1500.0, 12: 1590.0, 16: 1600.0, 32: 1610.0}) == 32, "each batch costs the server, too"
+    assert sizing.best_batch({4: 0.5}) == 4

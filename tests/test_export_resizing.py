@@ -18,7 +18,7 @@ from scripts.export.sizing import Sizing, Wish
 from scripts.serve import StackFailed, read_stack
 from tests.fakes import write_bundle
 
-MEASURED = Measured(Sizing(4, 1, 16, 128, 50.0), Sizing(2, 1, 64, 1000, 500.0))
+MEASURED = Measured(Sizing(4, 1, 16, 128, 50.0, 800), Sizing(2, 1, 64, 1000, 500.0, 150))
 MODELS = ("clip_image", "clip_text")
 
 

@@ -38,16 +38,19 @@ async def closed_loop(address: str, sent: bytes, in_flight: int, seconds: float,
     opened = [grpc.aio.insecure_channel(address, options=own) for _ in range(channels)]
     calls = [channel.unary_unary(SERVICE + "ModelInfer") for channel in opened]
     latencies: list[float] = []
+    ended: list[float] = []
     await asyncio.gather(*(calls[number % channels](sent) for number in range(min(8, in_flight))))
     start, used = time.perf_counter(), time.process_time()
 
     async def worker(number: int) -> None:
         while (now := time.perf_counter()) < start + seconds:
             await calls[number % channels](sent)
-            latencies.append(time.perf_counter() - now)
+            ended.append(time.perf_counter() - start)
+            latencies.append(start + ended[-1] - now)
 
     await asyncio.gather(*(worker(number) for number in range(in_flight)))
-    load = Load(latencies, time.perf_counter() - start, time.process_time() - used, {200: len(latencies)})
+    elapsed, cost = time.perf_counter() - start, time.process_time() - used
+    load = Load(latencies, ended, elapsed, seconds, cost, {200: len(latencies)})
     for channel in opened:
         await channel.close()
     return load

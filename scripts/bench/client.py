@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+LEAD = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -22,20 +24,34 @@ class Load:
     Attributes:
         latencies_s: of each answer, in the order they came; with arrivals by the clock from the time the request was
             due, so that a client that falls behind does not hide it.
+        ended_s: when each of them came, counted from the first request.
         elapsed_s: from the first request to the last answer.
+        asked_s: from the first request to when no further one was sent.
         client_s: processor seconds that the client itself took.
         statuses: how many answers had which status.
     """
 
     latencies_s: list[float]
+    ended_s: list[float]
     elapsed_s: float
+    asked_s: float
     client_s: float
     statuses: dict[int, int]
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
-        return len(self.latencies_s) / self.elapsed_s
+        """Answers a second, from a fifth of the way until no further request was sent.
+
+        At the beginning all requests come at once and no batch is full, at the end fewer and fewer are in flight: what
+        a server answers then is not what it can.
+        """
+        begin = LEAD * self.asked_s
+        return sum(begin < end <= self.asked_s for end in self.ended_s) / (self.asked_s - begin)
+
+    @property
+    def served(self) -> float:
+        """Of these the ones with status 200."""
+        return self.rate * self.statuses.get(200, 0) / max(1, len(self.latencies_s))
 
     def percentile(self, share: float) -> float:
         """Return the latency in seconds that a share (0 to 1) of the answers stayed below."""
@@ -137,6 +153,7 @@ class _Pool:
         self._address = (host, port)
         self._idle: list[Connection] = []
         self.latencies: list[float] = []
+        self.ended: list[float] = []
         self.statuses: dict[int, int] = {}
 
     async def ask(self, request: bytes, due: float) -> None:
@@ -145,10 +162,22 @@ class _Pool:
         if not connection.open:
             await asyncio.get_running_loop().create_connection(lambda: connection, *self._address)
         status = await connection.ask(request)
-        self.latencies.append(time.perf_counter() - due)
+        self.ended.append(time.perf_counter())
+        self.latencies.append(self.ended[-1] - due)
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if connection.open:
             self._idle.append(connection)
+
+    def begin(self) -> None:
+        """Forget what was measured."""
+        self.latencies.clear()
+        self.ended.clear()
+        self.statuses.clear()
+
+    def load(self, start: float, used: float, asked_s: float) -> Load:
+        """Return what was measured since a moment at which the process had used some processor time."""
+        elapsed, cost = time.perf_counter() - start, time.process_time() - used
+        return Load(self.latencies, [end - start for end in self.ended], elapsed, asked_s, cost, self.statuses)
 
     def close(self) -> None:
         for connection in self._idle:
@@ -169,8 +198,7 @@ async def closed_loop(
     """
     pool = _Pool(*address)
     await asyncio.gather(*(pool.ask(requests[n % len(requests)], 0.0) for n in range(min(warm, in_flight))))
-    pool.latencies.clear()
-    pool.statuses.clear()
+    pool.begin()
     start, used = time.perf_counter(), time.process_time()
 
     async def worker(number: int) -> None:
@@ -179,7 +207,7 @@ async def closed_loop(
             number += in_flight
 
     await asyncio.gather(*(worker(number) for number in range(in_flight)))
-    load = Load(pool.latencies, time.perf_counter() - start, time.process_time() - used, pool.statuses)
+    load = pool.load(start, used, seconds)
     pool.close()
     return load
 
@@ -203,14 +231,13 @@ async def open_loop(
         when += dice.expovariate(per_second) if poisson else 1 / per_second
     pool = _Pool(*address)
     await pool.ask(requests[0], 0.0)
-    pool.latencies.clear()
-    pool.statuses.clear()
+    pool.begin()
     start, used = time.perf_counter(), time.process_time()
     asked = []
     for number, moment in enumerate(due):
         await asyncio.sleep(start + moment - time.perf_counter())
         asked.append(asyncio.create_task(pool.ask(requests[number % len(requests)], start + moment)))
     await asyncio.gather(*asked)
-    load = Load(pool.latencies, time.perf_counter() - start, time.process_time() - used, pool.statuses)
+    load = pool.load(start, used, seconds)
     pool.close()
     return load

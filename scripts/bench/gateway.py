@@ -47,7 +47,7 @@ def measure(plan: Plan) -> Section:
         side = read_manifest(running.repository).image.size_px
         sent = bare.message(side)
         address = f"{running.host}:{running.grpc_port}"
-        long = 5 * plan.seconds  # the last answers come while fewer are asked for
+        long = 5 * plan.seconds  # answers come in batches
         costs: dict[str, list[dict[str, float]]] = {"grpc": [], "rest": []}
 
         def counted(name: str, ask: Callable[[], client.Load]) -> client.Load:

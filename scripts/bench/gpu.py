@@ -166,7 +166,7 @@ def _rest(running: Stack, in_flight: int, seconds: float) -> Callable[[], float]
 
     def run() -> float:
         load = asyncio.run(closed_loop((running.host, running.port), requests, in_flight, seconds, warm=in_flight))
-        return load.statuses.get(200, 0) / load.elapsed_s
+        return load.served
 
     return run
 

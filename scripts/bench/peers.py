@@ -48,7 +48,7 @@ class Turn:
     def rate(self, in_flight: int) -> float:
         """Return pictures a second that were answered."""
         load = self.loads[in_flight]
-        return load.statuses.get(200, 0) / load.elapsed_s
+        return load.served
 
     def refused(self) -> int:
         """Return how many answers were no 200."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from scripts.export.towers import ImageTower, TextTower
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-IMAGE_BATCH = {"cpu": 32, "cuda": 64}
+IMAGE_BATCH = 64  # on a GPU; a CPU is measured
 TEXT_BATCH = {"cpu": 64, "cuda": 128}
 GPU_INSTANCES = 2
 
@@ -149,22 +150,27 @@ def measured(
     pixels = parity.example_pixels(8, model.transform.size_px, seed=1).to(device)
     ids = parity.example_ids(model.words, 16, buckets[min(1, len(buckets) - 1)], seed=1).to(device)
     model_bytes = 4 * sum(parameter.numel() for parameter in model.eager.parameters())
-    room, threads = GPU_INSTANCES, 1
-    if request.device == "cpu":
-        room, threads = sizing.instances_and_threads(request.cores, model_bytes)
+    on_cpu = request.device == "cpu"
+    room, threads = sizing.instances_and_threads(request.cores, model_bytes) if on_cpu else (GPU_INSTANCES, 1)
     torch.set_num_threads(threads)
 
-    def size(module: torch.jit.ScriptModule, batch: torch.Tensor, room: int, most: int) -> sizing.Sizing:
-        rate = measuring.rows_per_second(module, batch)
+    def size(rates: Mapping[int, float], room: int, largest: int) -> sizing.Sizing:
+        rate = max(rates.values())
         count = sizing.instances_needed(room, rate)
-        together = rate * count if request.device == "cpu" else rate
-        largest = sizing.largest_batch(rate, most)
-        return sizing.Sizing(count, threads, largest, sizing.queue_places(together), together)
+        together = rate * count if on_cpu else rate
+        return sizing.Sizing(
+            count, threads, largest, sizing.queue_places(together), together, sizing.queue_delay_us(rates[1])
+        )
 
+    one = measuring.rows_per_second(image, pixels, [1], seconds=0.3)
+    tried = sizing.batches_worth_trying(one[1]) if on_cpu else (len(pixels),)
+    several = measuring.rows_per_second(image, pixels, tried)
+    largest = sizing.best_batch(several) if on_cpu else IMAGE_BATCH
+    texts = measuring.rows_per_second(text, ids, [1, len(ids)])
     # Texts are few: the gateway keeps the vectors of those it has seen.
     return (
-        size(image, pixels, room, IMAGE_BATCH[request.device]),
-        size(text, ids, max(1, room // 2), TEXT_BATCH[request.device]),
+        size(one | several, room, largest),
+        size(texts, max(1, room // 2), sizing.largest_batch(texts[len(ids)], TEXT_BATCH[request.device])),
     )
 
 

@@ -8,12 +8,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 QUEUE_FLOOR = 128
 QUEUE_SECONDS = 2.0
 BATCH_SECONDS = 2.0
+BATCHES = (4, 6, 8, 12, 16, 24, 32)
+WORTH_SECONDS = 1.0
+WORTH = 0.02  # of throughput: less is no reason to let more requests wait for each other
+BATCH_COST_S = 0.001  # of Triton and its stub, whatever is in the batch: the demo model, 12 rows against 32
+DELAY_SHARE = 0.01
+MOST_DELAY_US = 2000
 MOST_INSTANCES = 8
 ENOUGH_ROWS_PER_S = 1500
 INSTANCE_BYTES = 250_000_000
@@ -29,6 +36,7 @@ class Sizing:
         max_batch: most rows that are computed at once.
         queue: requests that may wait beside those that are computed; the gateway refuses the next.
         rows_per_s: of all instances together, from what one did in the export.
+        delay_us: microseconds that a request waits for others to be computed with.
     """
 
     instances: int
@@ -36,6 +44,7 @@ class Sizing:
     max_batch: int
     queue: int
     rows_per_s: float
+    delay_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +106,49 @@ def instances_needed(most: int, rows_per_s: float) -> int:
 
 
 def largest_batch(rows_per_s: float, most: int) -> int:
-    """Return the largest power of two, 4 to ``most``, that is computed within about two seconds.
-
-    A larger one would only make requests wait for each other: on a CPU throughput hardly grows beyond eight rows.
-    """
+    """Return the largest power of two, 4 to ``most``, that is computed within about two seconds."""
     batch = most
     while batch > 4 and batch > BATCH_SECONDS * rows_per_s:
         batch //= 2
     return batch
+
+
+def batches_worth_trying(rows_per_s: float) -> tuple[int, ...]:
+    """Return the batches from 4 to 32 rows that one instance on a CPU computes within about a second, 4 in any case.
+
+    A larger one would only make requests wait for each other.
+
+    Args:
+        rows_per_s: of one instance, a row at a time.
+    """
+    return tuple(batch for batch in BATCHES if batch <= max(BATCHES[0], WORTH_SECONDS * rows_per_s))
+
+
+def best_batch(rows_per_s: Mapping[int, float]) -> int:
+    """Return the smallest batch whose throughput is within 2 % of the best.
+
+    Throughput hardly grows beyond some rows (ViT-B/32 in fp32: 12), while the largest batch decides how long a request
+    waits for others, and how unevenly a queue falls to the instances: with batches of 32 one of four took half of 64
+    requests at once, and the others ran single ones meanwhile.
+
+    Args:
+        rows_per_s: of one instance that nobody has to hand batches to, by batch.
+    """
+    served = {batch: 1 / (1 / rate + BATCH_COST_S / batch) for batch, rate in rows_per_s.items()}
+    enough = (1 - WORTH) * max(served.values())
+    return min(batch for batch, rate in served.items() if rate >= enough)
+
+
+def queue_delay_us(rows_per_s: float) -> int:
+    """Return how long a request waits for others: a hundredth of the time that it takes alone, 2 ms at most.
+
+    The answers of a batch leave one after the other, and the next requests of their clients come so too. Without a
+    delay an idle instance takes the first of them by itself, and the others wait for it.
+
+    Args:
+        rows_per_s: of one instance, a row at a time.
+    """
+    return min(MOST_DELAY_US, round(DELAY_SHARE / rows_per_s * 1e6))
 
 
 def queue_places(rows_per_s: float) -> int:
