@@ -50,7 +50,7 @@ test: $(VENV)/.dev-installed ## The whole suite, against a real Triton
 	$(BIN)/python -m pytest $(PARALLEL)
 
 faults: $(VENV)/.dev-installed ## Stage every fault of the list and write what each got to FAULTS.md
-	$(BIN)/python -m pytest $(PARALLEL) -m fault --fault-table FAULTS.md
+	$(BIN)/python -m pytest $(PARALLEL) -m fault --fault-table=FAULTS.md
 
 fuzz: $(VENV)/.dev-installed ## Damaged pictures to a running gateway; FUZZ='--url http://127.0.0.1:8000 --count 100000'
 	$(BIN)/python -m scripts.fuzz $(FUZZ)

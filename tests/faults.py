@@ -1,7 +1,8 @@
 """The list of 103 faults: each test that stages one says what it sent, what is allowed, and what it saw.
 
-``pytest --fault-table FILE`` writes what was seen as a Markdown table; ``make faults`` runs the tests that stage faults
-and nothing else, and fails if a number is missing.
+``pytest --fault-table=FILE`` (with the sign: a word of its own that is a file is taken for tests to run) writes what
+was seen as a Markdown table; ``make faults`` runs the tests that stage faults and nothing else, and fails if a number
+is missing.
 """
 
 from __future__ import annotations
