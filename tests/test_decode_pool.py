@@ -174,6 +174,21 @@ async def test_one_that_dies_idle_is_not_noticed() -> None:
         assert set(ended) <= {"idle", "died"}  # died: in the moment between being lent and its first word
 
 
+async def test_one_that_dies_before_it_reads_is_not_the_pictures_fault() -> None:
+    async with processes() as (pool, ended):
+        await pool.prepare(job(), Stopwatch())
+        await eventually(lambda: len(workers()) == 2)
+        first = workers()
+        for worker in first:
+            worker.suspend()
+        asked = [asyncio.create_task(pool.prepare(job(), Stopwatch())) for _ in range(2)]
+        await asyncio.sleep(0.1)  # both pictures lie in the sockets
+        for worker in first:
+            worker.kill()
+        assert len(await asyncio.gather(*asked)) == 2
+        assert ended == ["died", "died"]
+
+
 async def test_the_process_that_forks_comes_back() -> None:
     async with processes() as (pool, _):
         await pool.prepare(job(), Stopwatch())

@@ -91,6 +91,34 @@ def test_what_is_sent_is_what_is_read(parts: list[tuple[str, bool, bytes]], cuts
     assert outcome_of_form(apart(body, cuts)) == [Part(*part) for part in parts]
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param("--B\r\n{head}\r\n\r\nx\r\n--B \t\r\n{head}\r\n\r\ny\r\n--B--", ["x", "y"], id="padding"),
+        pytest.param("--B\r\n{head}\r\n\r\nx\r\n--B" + " " * 300 + "\r\n", None, id="too much padding"),
+        pytest.param("--B\r\n{head}\r\n\r\nx\r\n--Bx\r\n--B--", ["x\r\n--Bx"], id="begins like the boundary"),
+        pytest.param("--B\r\n{head}\r\n\r\n\r\n--B--", [""], id="empty"),
+        pytest.param("\r\n\r\n--B\r\n{head}\r\n\r\nx\r\n--B--\r\nanything", ["x"], id="line ends and epilogue"),
+        pytest.param("--B--", [], id="no parts"),
+        pytest.param("--B\r\nX: a\nb\r\n{head}\r\n\r\nx\r\n--B--", None, id="a line end in a header"),
+        pytest.param("--B\r\n\r\nx\r\n--B--", None, id="no headers"),
+        pytest.param("--B\r\n{head}\r\nX: " + "x" * 5000 + "\r\n\r\nx\r\n--B--", None, id="a long header"),
+        pytest.param("--B\r\n: a\r\n{head}\r\n\r\nx\r\n--B--", None, id="a header without a name"),
+    ],
+)
+def test_what_is_a_form(body: str, expected: list[str] | None) -> None:
+    whole = body.replace("{head}", 'Content-Disposition: form-data; name="a"').encode()
+    for step in (1, 2, 7, len(whole)):
+        reader = MultipartReader(b"B")
+        try:
+            for start in range(0, len(whole), step):
+                reader.feed(whole[start : start + step])
+            got = [part.content.decode() for part in reader.parts()]
+        except MultipartMalformed:
+            got = None
+        assert got == expected, step
+
+
 @BOUNDED
 @given(st.binary(max_size=300))
 def test_a_boundary_of_any_bytes(boundary: bytes) -> None:

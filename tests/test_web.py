@@ -43,6 +43,19 @@ def test_a_fault_of_the_service_has_its_status_and_never_a_verdict(
             assert response.headers["retry-after"].isdecimal()
 
 
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/embeddings", "/v1/moderate", "/v1/moderations"])
+def test_the_routes_of_pictures_answer_alike_with_and_without_the_framework_between(web: Web, path: str) -> None:
+    picture = {"images": [{"base64": b64(png())}], "labels": ["a", "b"]}
+    text = {"input": ["a"]}
+    for body in (picture, text, {"labels": 1}, {"images": [{"base64": "!"}], "labels": ["a", "b"]}):
+        answers = [web.client.post(path + query, json=body) for query in ("", "?by=the-framework")]
+        direct, framed = ((answer.status_code, sorted(answer.headers), sorted(answer.json())) for answer in answers)
+        assert direct == framed
+        codes = [answer.json().get("code", answer.json().get("error")) for answer in answers]
+        assert codes[0] == codes[1]
+    assert web.client.get(path).status_code == 405
+
+
 def test_readiness_follows_the_encoder_and_recovers(web: Web) -> None:
     web.encoder.failure = ModelUnavailable("down")
     is_problem(ask(web), 503, "model_unavailable")
