@@ -14,7 +14,7 @@ MODULES = {
     "gateway." + ".".join(path.relative_to(GATEWAY).with_suffix("").parts): path for path in GATEWAY.rglob("*.py")
 }
 STAGES = {"gateway.intake", "gateway.fetch", "gateway.decode", "gateway.views", "gateway.scoring", "gateway.tokenizer"}
-WEB = ("fastapi", "starlette", "uvicorn", "python_multipart")
+WEB = ("fastapi", "starlette", "uvicorn", "multipart")
 LONGEST_LINES = 350
 
 

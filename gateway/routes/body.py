@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from multipart import parse_options_header
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.classifiers import REFERENCE_PATTERN
@@ -77,12 +77,12 @@ async def read_body(request: Request, rules: BodyRules, reservation: Reservation
         RequestTimeout: the client took too long to send it.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
-    if kind not in {b"application/json", b"multipart/form-data"}:
+    if kind not in {"application/json", "multipart/form-data"}:
         raise UnsupportedMediaType("Send application/json or multipart/form-data.")
-    if kind == b"application/json":
+    if kind == "application/json":
         body = RawBody(await _read_json(request, rules, reservation), (), reservation.give_back)
     else:
-        reader = MultipartReader(options.get(b"boundary"))
+        reader = MultipartReader(options.get("boundary", "").encode("latin-1"))
         await _receive(request, rules, reservation, reader.feed)
         body = RawBody(None, tuple(reader.parts()), reservation.give_back)
     reservation.begin()
@@ -102,7 +102,7 @@ async def read_plain(request: Request, rules: BodyRules, reservation: Reservatio
     if _is_cut(request):
         raise HttpMalformed("The connection ended before the body did.")
     reservation.begin()
-    return kind.decode("latin-1").lower(), bytes(body)
+    return kind, bytes(body)
 
 
 async def _receive(
