@@ -165,9 +165,10 @@ def failures(stack: Stack, reason: str) -> float:
 @contextmanager
 def busy_triton(stack: Stack) -> Iterator[None]:
     """Within, Triton's queue holds work by gRPC, however fast it is: whoever is answered asks again."""
-    side = read_manifest(stack.model_repository).image.size_px
-    pixels = grpcclient.InferInput("pixels", [32, side, side, 3], "UINT8")
-    pixels.set_data_from_numpy(np.zeros((32, side, side, 3), np.uint8))
+    manifest = read_manifest(stack.model_repository)
+    sizes = [manifest.image_max_batch, manifest.image.size_px, manifest.image.size_px, 3]
+    pixels = grpcclient.InferInput("pixels", sizes, "UINT8")
+    pixels.set_data_from_numpy(np.zeros(sizes, np.uint8))
     over, answered = threading.Event(), threading.Semaphore(0)
 
     def keep_asking() -> None:

@@ -52,7 +52,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert export(tiny_clip(folder.parent / "tiny-clip"), folder) == 0
     # One instance, so that requests that come together wait for each other and are batched.
     config = folder / "clip_image" / "config.pbtxt"
-    config.write_text(re.sub(r"count: \d+", "count: 1", config.read_text()))
+    words = re.sub(r"count: \d+", "count: 1", config.read_text())
+    config.write_text(re.sub(r"max_batch_size: \d+", f"max_batch_size: {LARGE}", words))
     return folder
 
 
