@@ -15,7 +15,7 @@ from scripts.export.sizing import Sizing, Wish
 
 RECORD_NAME = "export.json"
 # Raised when the same model would be exported to other files.
-LAYOUT = 9
+LAYOUT = 10
 
 
 @dataclass(frozen=True, slots=True)
