@@ -79,7 +79,7 @@ class ImageInfo:
     """What is said about a picture in an answer.
 
     Attributes:
-        sha256: hexadecimal digest of the file's bytes.
+        sha256: hexadecimal digest of the file's bytes; empty where it was not asked for.
         format: by content.
         width: pixels, after the EXIF orientation.
         height: pixels, after the EXIF orientation.
@@ -269,8 +269,19 @@ class DecodedImage:
         return rgb
 
 
+def sha256_of(data: bytes) -> str:
+    """Return the hexadecimal digest of a file's bytes; other threads run meanwhile."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def open_image(
-    data: bytes, limits: DecodeLimits, *, seed: int, header: ImageHeader | None = None, jpeg_factor: int = 1
+    data: bytes,
+    limits: DecodeLimits,
+    *,
+    seed: int,
+    header: ImageHeader | None = None,
+    jpeg_factor: int = 1,
+    hashed: bool = True,
 ) -> DecodedImage:
     """Open a picture for decoding; use the result as a context manager.
 
@@ -280,6 +291,7 @@ def open_image(
         seed: of the choice of frames, see :func:`sample_frames`.
         header: what :func:`inspect` gave for the same ``data`` and ``limits``, to save reading it twice.
         jpeg_factor: 2, 4 or 8 decodes a JPEG at that fraction of its size, sides rounded up; others come whole.
+        hashed: whether the file's digest is made.
 
     Raises:
         ImageError: as :func:`inspect`, or because the decoder refuses the file.
@@ -310,7 +322,7 @@ def open_image(
         width, height = height, width
     wanted = sample_frames(frames, limits.sampled_frames, seed)
     info = ImageInfo(
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256_of(data) if hashed else "",
         format=header.format,
         width=width,
         height=height,

@@ -42,7 +42,7 @@ class _Strict(BaseModel):
 
 
 class _Info(_Strict):
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str = Field(pattern=r"^([0-9a-f]{64})?$")
     format: ImageFormat
     width: Count
     height: Count
@@ -112,6 +112,7 @@ def _prepared(job: Job, said: _Facts, pixels: bytearray) -> Prepared:
     rows = len(said.places)
     fits = (
         info.format == header.format
+        and bool(info.sha256) == job.hashed
         and sorted((info.width, info.height)) == sorted((header.width, header.height))
         and info.frames_analyzed <= min(info.frames, job.limits.sampled_frames)
         and info.frames <= header.frames

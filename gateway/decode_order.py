@@ -32,6 +32,7 @@ def order_of(job: Job) -> bytes:
             job.resize_px,
             job.seed,
             job.fingerprint,
+            job.hashed,
         )
     )
 

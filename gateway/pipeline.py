@@ -18,7 +18,7 @@ import structlog
 
 from gateway.concurrency import all_of
 from gateway.deadline import Deadline
-from gateway.decode import DecodeLimits, inspect, is_inspected_quickly
+from gateway.decode import QUICK_BYTES, DecodeLimits, inspect, is_inspected_quickly, sha256_of
 from gateway.encoder import Encoder, Vectors
 from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidRequest, Overloaded
 from gateway.intake import ImageRequest, Intake
@@ -199,13 +199,16 @@ class Pipeline:
         try:
             async with deadline.enforced():
                 async with self._intake.room(image.source):
-                    job = await self._opened(image, wanted, watch)
+                    job, digest = await self._opened(image, wanted, watch)
                     squares = most_views(wanted.rules) * min(job.header.frames, wanted.frames)
                     most_bytes = squares * job.size_px**2 * VIEW_BYTES
                     view_bytes = await self._budgets.views.take_by(deadline, most_bytes)  # kept until they are seen
                     async with self._budgets.decode.hold(job.decode_bytes, deadline):
                         taken = partial(self._intake.drop, image.source)
                         prepared = await self._preparer.prepare(job, watch, taken)
+                    if digest is not None:
+                        prepared = replace(prepared, info=replace(prepared.info, sha256=await digest))
+                    del job  # and with it the file: the model may be busy for long
                 if recognise is not None:
                     matches = await asyncio.get_running_loop().run_in_executor(self._threads, recognise, prepared)
                 if not matches:
@@ -226,8 +229,13 @@ class Pipeline:
         self._metrics.images.labels(prepared.info.format).inc()
         return Look(index, image.id, prepared, vectors, None, watch.elapsed_s, matches)
 
-    async def _opened(self, image: ImageRequest, wanted: _Wanted, watch: Stopwatch) -> Job:
-        """Return what is to be done with a picture, once its header has been read.
+    async def _opened(
+        self, image: ImageRequest, wanted: _Wanted, watch: Stopwatch
+    ) -> tuple[Job, asyncio.Future[str] | None]:
+        """Return what is to be done with a picture, once its header has been read, and its digest on the way.
+
+        Of a large picture that is: it is hashed in a thread while it is read and decoded. A small one is hashed with
+        its decoding, and None is returned: to ask a thread would take longer.
 
         That is done in this process: the header has to be known before memory is granted, and its readers are bounded
         Python that call into no image library. What does runs where ``preparer`` puts it. Every picture takes the
@@ -237,11 +245,16 @@ class Pipeline:
             data = await self._intake.read(image.source)
         limits = self._limits.decode
         with watch.stage("decode"):
+            digest = None
             if is_inspected_quickly(data):
                 header = inspect(data, limits)
             else:
-                header = await asyncio.get_running_loop().run_in_executor(self._threads, inspect, data, limits)
-        return Job(
+                loop = asyncio.get_running_loop()
+                reading = loop.run_in_executor(self._threads, inspect, data, limits)
+                if len(data) > QUICK_BYTES:
+                    digest = loop.run_in_executor(self._threads, sha256_of, data)
+                header = await reading
+        job = Job(
             data=data,
             header=header,
             limits=limits if wanted.frames == limits.sampled_frames else replace(limits, sampled_frames=wanted.frames),
@@ -250,7 +263,9 @@ class Pipeline:
             resize_px=self._limits.image_resize_px,
             seed=secrets.randbits(32),
             fingerprint=wanted.fingerprint and self._preparer.fingerprints,
+            hashed=digest is None,
         )
+        return job, digest
 
     def _frames_each(self, images: int, rules: frozenset[ViewRule]) -> int:
         """Return how many frames of each picture are looked at.

@@ -37,6 +37,7 @@ class Job:
         resize_px: what the short side is brought to before the centre crop.
         seed: of the choice of frames.
         fingerprint: hash the frames too, which needs all their pixels.
+        hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, for whoever asks to fill in.
     """
 
     data: bytes
@@ -47,6 +48,7 @@ class Job:
     resize_px: int
     seed: int
     fingerprint: bool = False
+    hashed: bool = True
 
     @property
     def jpeg_factor(self) -> int:
@@ -130,7 +132,14 @@ def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) ->
     fingerprints: list[PerceptualHash] = []
     pixels: list[npt.NDArray[np.uint8]] = []
     with watch.stage("decode"):
-        picture = open_image(job.data, job.limits, seed=job.seed, header=job.header, jpeg_factor=job.jpeg_factor)
+        picture = open_image(
+            job.data,
+            job.limits,
+            seed=job.seed,
+            header=job.header,
+            jpeg_factor=job.jpeg_factor,
+            hashed=job.hashed,
+        )
     with picture:
         if picture.info.frames_analyzed < min(picture.info.frames, FEWEST_FRAMES):
             raise InvalidRequest(

@@ -101,6 +101,7 @@ async def test_processes_answer_as_threads_do() -> None:
             assert (got.info, got.places, got.fingerprints) == (expected.info, expected.places, ()), name
             assert np.array_equal(got.pixels, expected.pixels), name
             assert set(watch.elapsed_s) == {"decode", "views"}
+        assert (await pool.prepare(replace(job(), hashed=False), Stopwatch())).info.sha256 == ""
         cut = job()
         assert isinstance(await fails(pool, replace(cut, data=cut.data[:200])), ImageCorrupt)
         assert ended == []
@@ -251,12 +252,14 @@ def test_an_answer_that_fits_is_read() -> None:
     outcome, elapsed_s = read_answer(job(), orjson.dumps(said), pixels)
     assert not isinstance(outcome, GatewayError)
     assert (outcome.info, outcome.places, elapsed_s) == (expected.info, expected.places, {"decode": 0.5})
-    for wrong in ({"frames": 2}, {"format": "png"}, {"frames_analyzed": 0}, {"sha256": "x"}):
+    for wrong in ({"frames": 2}, {"format": "png"}, {"frames_analyzed": 0}, {"sha256": "x"}, {"sha256": ""}):
         lie = {**said, "info": {**said["info"], **wrong}}
         with pytest.raises(AnswerRefused):
             read_answer(job(), orjson.dumps(lie), pixels)
     with pytest.raises(AnswerRefused):
         read_answer(job(), orjson.dumps(said), pixels[:-1])
+    with pytest.raises(AnswerRefused):  # nobody asked it which file this is
+        read_answer(replace(job(), hashed=False), orjson.dumps(said), pixels)
     outside = {**said, "places": [{**said["places"][0], "box": [0, 0, 9999, 9]}, *said["places"][1:]]}
     with pytest.raises(AnswerRefused):
         read_answer(job(), orjson.dumps(outside), pixels)

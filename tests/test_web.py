@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -13,10 +14,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from gateway.app import create_app
+from gateway.decode import QUICK_BYTES
 from gateway.errors import DeadlineExceeded, GatewayError, ModelInvalidOutput, ModelUnavailable, Overloaded
 from gateway.prepare import Prepared, prepare
 from gateway.settings import Settings
 from tests.fakes import BUNDLE_ID, FakeEncoder, write_bundle
+from tests.pictures import plain
 from tests.waiting import UNTIL_S, until
 from tests.web import Web, ask, b64, is_problem, png, wait_ready
 
@@ -130,6 +133,17 @@ def test_96_one_request_over_the_limit_is_refused_at_once(web: Web) -> None:
     first.join()
     is_problem(response, 503, "overloaded")
     assert int(response.headers["retry-after"]) >= 1
+
+
+def test_every_picture_is_named_by_the_digest_of_its_bytes(web: Web) -> None:
+    """Large ones are hashed beside their decoding, small ones with it."""
+    files = [plain("JPEG"), plain("JPEG", 1200, 900), plain("PNG"), plain("PNG", 400, 300)]
+    assert [len(data) > QUICK_BYTES for data in files] == [False, True, False, True]
+    broken = files[1][: QUICK_BYTES + 1]
+    results = ask(web, files[0], broken, *files[1:]).json()["results"]
+    assert results[1]["error"]["code"] == "image_corrupt"
+    del results[1]
+    assert [result["image"]["sha256"] for result in results] == [hashlib.sha256(data).hexdigest() for data in files]
 
 
 def test_each_picture_fails_alone(web: Web) -> None:

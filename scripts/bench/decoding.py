@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ import psutil
 import uvloop
 from PIL import Image
 
-from gateway.decode import DecodeLimits, inspect
+from gateway.decode import DecodeLimits, inspect, is_inspected_quickly, sha256_of
 from gateway.decode_forker import Forker
 from gateway.decode_pool import DecodePool
 from gateway.decode_threads import DecodeThreads
@@ -76,10 +76,19 @@ def decode_core_seconds(pictures: Sequence[bytes], *rules: ViewRule, size_px: in
 
 
 async def as_the_gateway(preparer: Preparer, threads: Executor, data: bytes, rule: ViewRule) -> float:
-    """Return the seconds of one picture as a request has it: header in a thread, the rest where ``preparer`` is."""
+    """Return the seconds of one picture as a request has it.
+
+    Of a large one the header is read, and the file hashed, in threads; the rest happens where ``preparer`` is.
+    """
     start = time.perf_counter()
-    asked = await asyncio.get_running_loop().run_in_executor(threads, job, data, rule)
-    await preparer.prepare(asked, Stopwatch())
+    if is_inspected_quickly(data):
+        await preparer.prepare(job(data, rule), Stopwatch())
+    else:
+        loop = asyncio.get_running_loop()
+        reading = loop.run_in_executor(threads, job, data, rule)
+        digest = loop.run_in_executor(threads, sha256_of, data)
+        await preparer.prepare(replace(await reading, hashed=False), Stopwatch())
+        await digest
     return time.perf_counter() - start
 
 
