@@ -14,6 +14,7 @@ from typing import Any
 from scripts.bench.machine import cores
 from scripts.bench.pictures import photographs
 from scripts.bench.report import ROOT
+from scripts.export.record import image_sizing
 from scripts.triton.server import STUBS
 
 
@@ -44,11 +45,12 @@ class Alone:
     core_s: float
 
 
-def settings() -> list[Setting]:
-    """Return the ways of using all cores that are tried."""
-    own = cores()
-    shapes = {(1, own), (own, 1)} | ({(own // 2, 2)} if own >= 4 else set())
-    return [Setting(processes, threads, batch) for processes, threads in sorted(shapes) for batch in (1, 8, 16, 32)]
+def settings(repository: Path) -> list[Setting]:
+    """Return the ways of using all cores that are tried: the one that a repository is served with is among them."""
+    own, served = cores(), image_sizing(repository)
+    shapes = {(1, own), (own, 1), (served.instances, served.threads)} | ({(own // 2, 2)} if own >= 4 else set())
+    batches = sorted({1, 8, 16, 32, served.max_batch})
+    return [Setting(processes, threads, batch) for processes, threads in sorted(shapes) for batch in batches]
 
 
 def encoder(repository: Path, setting: Setting, seconds: float) -> Alone:
@@ -98,6 +100,8 @@ def _encoding(repository: Path, threads: int, batch: int) -> tuple[Callable[[], 
 
     torch.set_num_threads(threads)
     torch._C._jit_set_profiling_mode(False)  # noqa: SLF001, FBT003 - as Triton runs it
+    if engine := read_manifest(repository).exported_with.get("quantized_engine"):
+        torch.backends.quantized.engine = engine  # likewise
     module = torch.jit.load(str(repository / "clip_image" / "1" / "model.pt")).eval()  # type: ignore[no-untyped-call]
     side = read_manifest(repository).image.size_px
     pixels = torch.randint(0, 255, (batch, side, side, 3), dtype=torch.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 
 from gateway.bundle import IMAGE_MODEL
 from gateway.encoder import CHANNEL_OPTIONS, SERVICE, inference
-from scripts.bench.client import Load
+from scripts.bench.client import OK, Load, Steady
 
 DEADLINE_S = 600.0
 
@@ -31,7 +31,7 @@ async def closed_loop(address: str, sent: bytes, in_flight: int, seconds: float,
         address: of Triton's gRPC endpoint.
         sent: the message.
         in_flight: at a time.
-        seconds: after which none is sent any more.
+        seconds: after which none is sent any more, if there are answers enough.
         channels: connections that they are spread over.
     """
     own = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]  # or equal channels share one connection
@@ -40,17 +40,18 @@ async def closed_loop(address: str, sent: bytes, in_flight: int, seconds: float,
     latencies: list[float] = []
     ended: list[float] = []
     await asyncio.gather(*(calls[number % channels](sent) for number in range(min(8, in_flight))))
-    start, used = time.perf_counter(), time.process_time()
+    steady, used = Steady(in_flight, seconds), time.process_time()
+    start = steady.start
 
     async def worker(number: int) -> None:
-        while (now := time.perf_counter()) < start + seconds:
+        while steady.goes_on(now := time.perf_counter(), len(ended)):
             await calls[number % channels](sent)
             ended.append(time.perf_counter() - start)
             latencies.append(start + ended[-1] - now)
 
     await asyncio.gather(*(worker(number) for number in range(in_flight)))
     elapsed, cost = time.perf_counter() - start, time.process_time() - used
-    load = Load(latencies, ended, elapsed, seconds, cost, {200: len(latencies)})
+    load = Load(latencies, ended, elapsed, steady.asked_s, cost, [OK] * len(latencies))
     for channel in opened:
         await channel.close()
     return load

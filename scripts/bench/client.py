@@ -10,11 +10,16 @@ import asyncio
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+OK = 200
 LEAD = 0.2
+GENERATIONS, LONGEST = 3, 10
+"""A load ends when each place has had so many answers on average, be it later, but within so many times its seconds: a
+server that answers 64 requests together after 7 s would otherwise have answered none within 3 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +31,10 @@ class Load:
             due, so that a client that falls behind does not hide it.
         ended_s: when each of them came, counted from the first request.
         elapsed_s: from the first request to the last answer.
-        asked_s: from the first request to when no further one was sent.
+        asked_s: from the first request to when fewer than wanted were in flight, because one was not followed by
+            another.
         client_s: processor seconds that the client itself took.
-        statuses: how many answers had which status.
+        status_of: of each answer.
     """
 
     latencies_s: list[float]
@@ -36,27 +42,59 @@ class Load:
     elapsed_s: float
     asked_s: float
     client_s: float
-    statuses: dict[int, int]
+    status_of: list[int]
+
+    @property
+    def statuses(self) -> dict[int, int]:
+        """How many answers had which status."""
+        return dict(Counter(self.status_of))
 
     @property
     def rate(self) -> float:
-        """Answers a second, from a fifth of the way until no further request was sent.
+        """Answers a second, from a fifth of the way until fewer were in flight.
 
         At the beginning all requests come at once and no batch is full, at the end fewer and fewer are in flight: what
         a server answers then is not what it can.
         """
-        begin = LEAD * self.asked_s
-        return sum(begin < end <= self.asked_s for end in self.ended_s) / (self.asked_s - begin)
+        return len(self._in_the_middle()) / ((1 - LEAD) * self.asked_s)
 
     @property
     def served(self) -> float:
         """Of these the ones with status 200."""
-        return self.rate * self.statuses.get(200, 0) / max(1, len(self.latencies_s))
+        return self._in_the_middle().count(OK) / ((1 - LEAD) * self.asked_s)
+
+    def _in_the_middle(self) -> list[int]:
+        begin = LEAD * self.asked_s
+        both = zip(self.ended_s, self.status_of, strict=True)
+        return [status for ended, status in both if begin < ended <= self.asked_s]
 
     def percentile(self, share: float) -> float:
         """Return the latency in seconds that a share (0 to 1) of the answers stayed below."""
         ordered = sorted(self.latencies_s)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class Steady:
+    """How long a closed loop goes on; made as it begins.
+
+    Args:
+        in_flight: requests.
+        seconds: at least.
+    """
+
+    def __init__(self, in_flight: int, seconds: float) -> None:
+        self._answers = GENERATIONS * in_flight
+        self._seconds = seconds
+        self.start = time.perf_counter()
+        self.asked_s = 0.0
+
+    def goes_on(self, now: float, answers: int) -> bool:
+        """Return whether another request follows, with so many answers there; when none did at first is kept."""
+        passed = now - self.start
+        if passed < self._seconds or (answers < self._answers and passed < LONGEST * self._seconds):
+            return True
+        self.asked_s = self.asked_s or passed
+        return False
 
 
 def upload(path: str, pictures: Sequence[bytes], fields: Sequence[tuple[str, str]]) -> bytes:
@@ -154,7 +192,7 @@ class _Pool:
         self._idle: list[Connection] = []
         self.latencies: list[float] = []
         self.ended: list[float] = []
-        self.statuses: dict[int, int] = {}
+        self.statuses: list[int] = []
 
     async def ask(self, request: bytes, due: float) -> None:
         """Send one request over an idle connection or a new one; its latency counts from ``due``."""
@@ -164,7 +202,7 @@ class _Pool:
         status = await connection.ask(request)
         self.ended.append(time.perf_counter())
         self.latencies.append(self.ended[-1] - due)
-        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.statuses.append(status)
         if connection.open:
             self._idle.append(connection)
 
@@ -193,21 +231,21 @@ async def closed_loop(
         address: host and port.
         requests: sent in turn.
         in_flight: at a time.
-        seconds: after which no further request is sent; the answers still due are waited for and counted.
+        seconds: after which no further request is sent, if there are answers enough; those due are waited for.
         warm: requests sent beforehand and not counted.
     """
     pool = _Pool(*address)
     await asyncio.gather(*(pool.ask(requests[n % len(requests)], 0.0) for n in range(min(warm, in_flight))))
     pool.begin()
-    start, used = time.perf_counter(), time.process_time()
+    steady, used = Steady(in_flight, seconds), time.process_time()
 
     async def worker(number: int) -> None:
-        while (now := time.perf_counter()) < start + seconds:
+        while steady.goes_on(now := time.perf_counter(), len(pool.ended)):
             await pool.ask(requests[number % len(requests)], now)
             number += in_flight
 
     await asyncio.gather(*(worker(number) for number in range(in_flight)))
-    load = pool.load(start, used, seconds)
+    load = pool.load(steady.start, used, steady.asked_s)
     pool.close()
     return load
 

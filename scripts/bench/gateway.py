@@ -73,7 +73,8 @@ def measure(plan: Plan) -> Section:
             **{f"rest {n}": rest(n) for n in LIGHT},
         }
         # Once each, to know which ways of running the encoder may be the best; these in turns with the loads.
-        once = {setting: alone.encoder(running.repository, setting, plan.seconds / 3) for setting in alone.settings()}
+        ways = alone.settings(running.repository)
+        once = {setting: alone.encoder(running.repository, setting, plan.seconds / 3) for setting in ways}
         tried = sorted(once, key=lambda setting: once[setting].rate)[-FINALISTS:]
         by_itself: dict[str, Callable[[], alone.Alone]] = {
             setting.words(): partial(alone.encoder, running.repository, setting, plan.seconds) for setting in tried
@@ -125,7 +126,8 @@ def measure(plan: Plan) -> Section:
     notes = (
         (
             f"JPEG 640 x 480, five labels, {own} cores shared by client, gateway and Triton. The encoder alone is the "
-            "best of all batches and ways of dividing the cores, in the same environment as Triton's processes. With "
+            "best of the batches and ways of dividing the cores above, the served one among them, in the same "
+            "environment as Triton's processes. With "
             f"the client's processor time taken from what the cores could do, REST reaches {net:.1%}."
         ),
         "Processor time is that of whole processes, so it holds what they do when nobody asks, too.",

@@ -34,6 +34,8 @@ def encoded(repository: Path, rows: Pixels) -> npt.NDArray[np.float32]:
     """Return the unit vectors [N, D] that a bundle's image model gives."""
     import torch
 
+    if engine := read_manifest(repository).exported_with.get("quantized_engine"):
+        torch.backends.quantized.engine = engine
     path = repository / "clip_image" / "1" / "model.pt"
     model = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     with torch.inference_mode():

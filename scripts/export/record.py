@@ -91,6 +91,17 @@ def held(repository: Path, request: Request) -> Held | None:
         return None
 
 
+def image_sizing(repository: Path) -> Sizing:
+    """Return what the image model of a repository was given of its machine.
+
+    Raises:
+        OSError, ValueError, KeyError: the repository has no record of this layout.
+    """
+    record = json.loads((repository / RECORD_NAME).read_text(encoding="utf-8"))
+    wish = Wish(**record["wish"])
+    return wish.applied(Sizing(**record["measured"]["image"]), wish.instances)
+
+
 def _stamp(path: Path) -> list[int]:
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns]
