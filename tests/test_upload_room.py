@@ -154,7 +154,7 @@ def test_fast_clients_are_served_beside_slow_ones(crowded: str) -> None:
 
 def test_a_pictures_bytes_are_given_back_once_it_is_decoded(tmp_path: Path) -> None:
     encoder = Patient()
-    limits = {"max_bytes_in_flight": 2 * len(UPLOAD) - 1, "request_timeout_s": NEVER_S}
+    limits: dict[str, Any] = {"max_bytes_in_flight": 2 * len(UPLOAD) - 1, "request_timeout_s": NEVER_S}
     with serving(tmp_path, encoder, **limits) as address:
         assert upload(address) == 200
         encoder.delay_s = NEVER_S

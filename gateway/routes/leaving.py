@@ -9,11 +9,37 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 T = TypeVar("T")
-TELLS = "tells_of_leaving"  # in the request's state: what the server calls when the connection has ended
+DEPARTURE = "departure"  # in the request's state: the connection's, where our own server reads it
 
 
 class ClientLeft(Exception):
     """The client closed the connection before its answer; nobody is there to be told."""
+
+
+class Departure:
+    """A connection's end, and who is to be told of it.
+
+    Attributes:
+        gone: it has ended; whoever asks to be told from then on is not.
+    """
+
+    def __init__(self) -> None:
+        self.gone = False
+        self._told: set[Callable[[], None]] = set()
+
+    def tell(self, call: Callable[[], None]) -> None:
+        """Call this when the connection ends."""
+        self._told.add(call)
+
+    def forget(self, call: Callable[[], None]) -> None:
+        """Call it no more."""
+        self._told.discard(call)
+
+    def happen(self) -> None:
+        """Note that the connection has ended, and tell."""
+        self.gone = True
+        for call in tuple(self._told):
+            call()
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -23,8 +49,12 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
     second task waits for that.
 
     Raises:
-        ClientLeft: the client disconnected.
+        ClientLeft: the client disconnected, or had done so before the work could begin.
     """
+    departure: Departure | None = request.scope["state"].get(DEPARTURE)
+    if departure is not None and departure.gone:
+        work.close()
+        raise ClientLeft
     working = asyncio.current_task()
     left = False
 
@@ -34,10 +64,9 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
             left = True
             working.cancel()
 
-    tells: set[Callable[[], None]] | None = request.scope["state"].get(TELLS)
     leaving = None
-    if tells is not None:
-        tells.add(cancel)
+    if departure is not None:
+        departure.tell(cancel)
     else:
         leaving = asyncio.create_task(_disconnect(request))
         leaving.add_done_callback(cancel)
@@ -48,8 +77,8 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
             raise ClientLeft from None
         raise
     finally:
-        if tells is not None:
-            tells.discard(cancel)
+        if departure is not None:
+            departure.forget(cancel)
         if leaving is not None:
             leaving.remove_done_callback(cancel)
             leaving.cancel()

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import http
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.errors import GatewayError, HeadersTooLarge, HttpMalformed, Overloaded, RequestTimeout
 from gateway.member import Tally
 from gateway.routes.body import BODY_CUT
-from gateway.routes.leaving import TELLS
+from gateway.routes.leaving import DEPARTURE, Departure
 from gateway.routes.problems import SECURITY_HEADERS, problem_response
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -76,7 +75,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._lingering = False
         self._discarded_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._tells: set[Callable[[], None]] = set()  # called when the connection has ended
+        self._departure = Departure()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or say that there are too many."""
@@ -95,8 +94,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().connection_lost(exc)
         self._count_connections()
-        for tell in tuple(self._tells):
-            tell()
+        self._departure.happen()
 
     def data_received(self, data: bytes) -> None:
         """Read on, or throw away what comes after an early answer."""
@@ -149,16 +147,21 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
         self.cycle.transport = _Outgoing(self)
-        self.cycle.scope["state"][TELLS] = self._tells
+        self.cycle.scope["state"][DEPARTURE] = self._departure
         if any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers):
             self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
-        """Note the end of a message."""
+        """Note the end of a message, and read on: an end of the connection is not seen otherwise.
+
+        What comes instead is the head of another request, with which reading pauses until this one has been answered.
+        """
         super().on_message_complete()
         self._message_open = False
         self._in_head = True
         self._fed_bytes = 0
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     def on_response_complete(self) -> None:
         """Go on to the next request, unless the connection ends here."""
@@ -305,9 +308,9 @@ class _Outgoing(asyncio.Transport):
             self._protocol.loop.call_soon(self._flush)
             return
         held, self._held = self._held, b""
-        self._protocol.transport.write(b"".join((held, data)) if len(data) <= JOINED_BYTES else held)
+        self._send(b"".join((held, data)) if len(data) <= JOINED_BYTES else held)
         if len(data) > JOINED_BYTES:
-            self._protocol.transport.write(data)
+            self._send(data)
 
     def is_closing(self) -> bool:
         """Tell whether nothing can be sent any more."""
@@ -321,7 +324,11 @@ class _Outgoing(asyncio.Transport):
     def _flush(self) -> None:
         held, self._held = self._held, None
         if held:
-            self._protocol.transport.write(held)
+            self._send(held)
+
+    def _send(self, data: bytes | bytearray | memoryview) -> None:
+        if not self.is_closing():  # the client may have left since: uvloop raises then
+            self._protocol.transport.write(data)
 
 
 def _head_too_large() -> HeadersTooLarge:
