@@ -9,7 +9,8 @@ from gateway.errors import error_classes
 from gateway.settings import configuration_table
 
 README = Path(__file__).parent.parent / "README.md"
-SETTINGS = re.compile(r"\| variable \| default \| meaning \|\n(\|.*\n)+")
+# The load tests' variables stand in a table of the same head.
+SETTINGS = re.compile(r"\| variable \| default \| meaning \|\n\|---\|---\|---\|\n\| `GATEWAY_HOST` (\|.*\n)+")
 ERRORS = re.compile(r"(\| status \| codes \|\n\|---\|---\|\n)(?:\|.*\n|ERRORS\n)+")
 
 
@@ -21,11 +22,15 @@ def error_rows() -> str:
     return "".join(f"| {status} | {', '.join(sorted(codes))} |\n" for status, codes in sorted(by_status.items()))
 
 
+def written(text: str) -> str:
+    """Return the README's text with both tables as the code has them."""
+    text = SETTINGS.sub(lambda _: configuration_table() + "\n", text, count=1)
+    return ERRORS.sub(lambda found: found[1] + error_rows(), text, count=1)
+
+
 def main() -> None:
     """Replace the tables in place."""
-    text = README.read_text(encoding="utf-8")
-    text = SETTINGS.sub(lambda _: configuration_table() + "\n", text, count=1)
-    README.write_text(ERRORS.sub(lambda found: found[1] + error_rows(), text, count=1), encoding="utf-8")
+    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.errors import error_classes
 from gateway.settings import Settings, configuration_table
+from scripts.readme_settings import written
 from tests.conftest import ROOT, Stack
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,6 +22,10 @@ RUN = [(language, code) for mark, language, code in BLOCKS if not mark]
 def test_every_setting_is_documented_with_its_default() -> None:
     assert configuration_table() in README, "run: python -m scripts.readme_settings"
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_writing_the_tables_anew_touches_no_other_table() -> None:
+    assert written(README) == README
 
 
 def test_every_error_code_is_documented() -> None:
