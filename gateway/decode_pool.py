@@ -112,7 +112,7 @@ class DecodePool:
         worker = await self._borrow()
         ending: Ending | None = "abandoned"  # when the client leaves or the deadline passes, we are cancelled
         try:
-            begun = Progress(worker.cpu_s(), runs=True)
+            begun = worker.begun()
             facts, pixels = await worker.ask(order, job.data, most_pixel_bytes, taken, job.limits.timeout_s + GRACE_S)
             outcome, elapsed_s = read_answer(job, facts, pixels)
             watch.add(elapsed_s)

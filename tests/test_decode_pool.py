@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -162,6 +163,34 @@ def test_progress_is_what_the_kernel_says() -> None:
         working.kill()
         working.wait()
     assert progress_of(working.pid) is None
+
+
+async def test_a_worker_is_compared_with_itself_where_its_clock_is_not_to_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its life before this picture is not time that the picture got."""
+
+    def none(_: int) -> float:
+        raise OSError(errno.EINVAL, "no such clock")
+
+    async with processes(count=1) as (pool, _):
+        await pool.prepare(job(), Stopwatch())
+        (worker,) = pool._workers
+        for failing in (False, True):
+            before = progress_of(worker.pid)
+            assert before is not None
+            if failing:
+                monkeypatch.setattr(time, "clock_gettime", none)
+            begun = worker.begun()
+            assert begun is not None
+            assert begun.cpu_s >= before.cpu_s - 0.01  # it is told in hundredths
+            assert starved(begun, Progress(begun.cpu_s + 0.5, runs=True), 5.0)
+        own = progress_of(os.getpid())
+        assert own is not None
+        monkeypatch.setattr(worker, "pid", os.getpid())  # one that has lived for long
+        begun = worker.begun()
+        assert begun is not None
+        assert begun.cpu_s >= own.cpu_s > 0
 
 
 async def test_one_that_dies_idle_is_not_noticed() -> None:
