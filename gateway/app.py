@@ -98,13 +98,13 @@ BODIES = (
 )
 
 
-MakeEncoder = Callable[[Settings, Manifest, Metrics], Encoder]
+MakeEncoder = Callable[[Settings, Manifest, Metrics, Member], Encoder]
 MakeFetcher = Callable[[Settings], Fetcher]
 
 
-def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> Encoder:
+def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics, place: Member) -> Encoder:
     """Return the encoder that asks Triton."""
-    return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch)
+    return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch, place)
 
 
 def create_app(
@@ -191,7 +191,7 @@ async def lifespan(
     """
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
     encoder = HealthGate(
-        make_encoder(settings, manifest, metrics),
+        make_encoder(settings, manifest, metrics, door.place),
         manifest,
         settings.readiness_window_s,
         lambda ready: metrics.ready.set(int(ready)),

@@ -1,9 +1,9 @@
 """One process among those of a gateway: its part of what the settings allow, and what all of them count together.
 
-A limit on what is refused at once (requests, bytes, connections) is compared with the sum over all processes: each adds
-to its own cell of memory that they have inherited from the process that started them, and reads the others'. Nothing is
-locked, so two that look at the same moment may both let one more in. What is waited for (memory for decoding) is
-divided beforehand instead, as a place that is given up in one process would wake nobody in another.
+A limit on what is refused at once (requests, bytes, connections, inferences) is compared with the sum over all
+processes: each adds to its own cell of memory that they have inherited from the process that started them, and reads
+the others'. Nothing is locked, so two that look at the same moment may both let one more in. What is waited for (memory
+for decoding) is divided beforehand instead, as a place that is given up in one process would wake nobody in another.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.text_shelf import TextShelf
 
-ROWS: Final = ("requests", "body_bytes", "connections", "taken", "unready")
+ROWS: Final = ("requests", "body_bytes", "connections", "taken", "unready", "image_inferences", "text_inferences")
 _CELL_BYTES: Final = 8
 
 
@@ -89,6 +89,8 @@ class Member:
         taken: of connections that were handed over by the supervisor, since the process started.
         unready: 1 while this process cannot answer requests: from the gateway's start until it can, and later while it
             takes them nevertheless.
+        image_inferences: under way in the image model.
+        text_inferences: likewise in the text model.
         metrics_folder: where all processes keep their metrics; None in a gateway of one, which has them in memory.
         shelf: where they leave texts' vectors for each other; likewise.
     """
@@ -100,6 +102,8 @@ class Member:
     connections: Tally
     taken: Tally
     unready: Tally
+    image_inferences: Tally
+    text_inferences: Tally
     metrics_folder: Path | None = None
     shelf: TextShelf | None = None
 
@@ -121,8 +125,8 @@ def member(
     tallies: Tallies, index: int, count: int, metrics_folder: Path | None, shelf: TextShelf | None = None
 ) -> Member:
     """Return the place of one process."""
-    requests, body_bytes, connections, taken, unready = (tallies.row(name, index) for name in ROWS)
-    return Member(index, count, requests, body_bytes, connections, taken, unready, metrics_folder, shelf)
+    rows = {name: tallies.row(name, index) for name in ROWS}
+    return Member(index, count, metrics_folder=metrics_folder, shelf=shelf, **rows)
 
 
 def alone() -> Member:

@@ -34,8 +34,9 @@ class Settings(BaseSettings):
         1,
         ge=1,
         le=64,
-        description="Processes that serve on that port. Limits of requests, bytes, connections, decoders and memory "
-        "hold for all together; known pictures and, without redis, the rates of keys are each process's own.",
+        description="Processes that serve on that port. Limits of requests, bytes, connections, inferences, decoders "
+        "and memory hold for all together; known pictures and, without redis, the rates of keys are each process's "
+        "own.",
     )
     gateway_allow_open: bool = Field(
         default=False,
