@@ -110,7 +110,7 @@ class Pipeline:
         intake: source → bytes.
         encoder: pixels → vectors.
         limits: caps and the model's numbers.
-        threads: where headers are read, and known pictures recognised.
+        threads: where headers are read that are not read quickly, large files hashed, and known pictures recognised.
         preparer: bytes → squares, in processes or threads.
         budgets: memory that pictures may take.
         metrics: where times and counts go.

@@ -104,7 +104,8 @@ class Preparer(Protocol):
     async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
         """Return the picture ready for the model; the watch gets the time of each stage.
 
-        ``taken`` is called when a decoder has the picture's bytes, so that they need not be counted any more.
+        ``taken`` is called when the picture's bytes have been sent to a decoder: the kernel's socket has taken them.
+        What came with the request is dropped then and counted no more; ``job`` keeps the bytes, for another try.
 
         Raises:
             GatewayError: the picture's fault, or the service's.
