@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from multipart import parse_options_header
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect, Request
@@ -25,6 +24,7 @@ from gateway.errors import (
 )
 from gateway.intake import GiveBack
 from gateway.limits import Pace, Reservation
+from gateway.routes.header_options import read_options
 from gateway.routes.multipart import MultipartReader, Part
 from gateway.routes.strict_json import parse_object
 
@@ -76,7 +76,7 @@ async def read_body(request: Request, rules: BodyRules, reservation: Reservation
         Overloaded: the service holds as many bytes, or works on as many requests, as it takes.
         RequestTimeout: the client took too long to send it.
     """
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    kind, options = read_options(request.headers.get("content-type", ""))
     if kind not in {"application/json", "multipart/form-data"}:
         raise UnsupportedMediaType("Send application/json or multipart/form-data.")
     if kind == "application/json":
@@ -96,7 +96,7 @@ async def read_plain(request: Request, rules: BodyRules, reservation: Reservatio
         PayloadTooLarge, Overloaded, RequestTimeout: as ``read_body``.
         HttpMalformed: the connection ended before the body did.
     """
-    kind, _ = parse_options_header(request.headers.get("content-type", ""))
+    kind, _ = read_options(request.headers.get("content-type", ""))
     body = bytearray()
     await _receive(request, rules, reservation, body.extend)
     if _is_cut(request):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
-from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
 
 from gateway.errors import InvalidRequest, MultipartMalformed
+from gateway.routes.header_options import read_options
 
 MAX_PARTS = 1000
 MAX_BOUNDARY_BYTES = 256
 MAX_PREAMBLE_BYTES = 64 * 1024
 MAX_HEADERS = 8  # of a part, and bytes of one
 MAX_HEADER_BYTES = 4224
-_MALFORMED = "The body is no valid multipart/form-data of its boundary."
+MAX_FOLDED_LINES = MAX_HEADERS * MAX_PARTS  # of a form: each is joined to all of its header that came before
+_MALFORMED: Final = "The body is no valid multipart/form-data of its boundary."
+_OTHER_HEADER: Final = re.compile(rb"(?!content-disposition[ \t]*:)[!#$%&'*+.^_`|~0-9a-z-]+(?=[ \t]*:)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,28 @@ class Part:
     name: str
     is_file: bool
     content: bytes
+
+
+class _Parser(PushMultipartParser):  # type: ignore[misc]  # it has no types
+    """The library's parser, for which a part has no headers but its Content-Disposition (RFC 7578, 4.8).
+
+    It would refuse a part over a wrong Content-Length, and has no option for that.
+    """
+
+    folded_lines = 0
+
+    def _on_segment_headerline(self, line: bytes) -> None:
+        if len(line) > MAX_HEADER_BYTES:
+            raise ParserLimitReached
+        if b"\n" in line:  # which the library finds in some chunks only
+            raise ParserError
+        if line.startswith((b" ", b"\t")):
+            self.folded_lines += 1
+            if self.folded_lines > MAX_FOLDED_LINES:
+                raise ParserLimitReached
+        elif other := _OTHER_HEADER.match(line):
+            line = b"X" * other.end() + line[other.end() :]
+        super()._on_segment_headerline(line)
 
 
 class MultipartReader:
@@ -41,14 +68,19 @@ class MultipartReader:
         if len(boundary) > MAX_BOUNDARY_BYTES:
             raise MultipartMalformed(f"The boundary is over {MAX_BOUNDARY_BYTES} bytes.")
         try:
-            self._parser = PushMultipartParser(
-                boundary, max_header_size=MAX_HEADER_BYTES, max_header_count=MAX_HEADERS, max_segment_count=MAX_PARTS
+            self._parser = _Parser(
+                boundary,
+                max_header_size=MAX_HEADER_BYTES + 1,  # with half of its line end, where a chunk ends there
+                max_header_count=MAX_HEADERS,
+                max_segment_count=MAX_PARTS,
+                header_charset="latin-1",  # every byte is a character: a file's name may be in any charset
             )
         except MultipartError:
             raise MultipartMalformed("The boundary is none that RFC 2046 allows.") from None
         self._parts: list[Part] = []
-        self._segment: MultipartSegment | None = None
-        self._pieces: list[bytes] = []  # of the content of the present part
+        self._part = ("", False)  # the present one's name, and whether it is a file
+        self._known: dict[str, tuple[str, bool]] = {}  # the same by Content-Disposition: all parts of a list have one
+        self._pieces: list[bytes] = []  # of the present part's content
         self._first = b"--" + boundary
         self._before: bytearray | None = bytearray()  # what has come so far; None once the first boundary has
         self._skipped = 0
@@ -67,9 +99,10 @@ class MultipartReader:
         try:
             for event in self._parser.parse(chunk):
                 if event is None:
-                    self._end_part()
+                    self._parts.append(Part(*self._part, b"".join(self._pieces)))
+                    self._pieces = []
                 elif isinstance(event, MultipartSegment):
-                    self._segment = event
+                    self._begin_part(event.header("Content-Disposition", ""))
                 else:
                     self._pieces.append(bytes(event))
         except ParserLimitReached:
@@ -77,7 +110,9 @@ class MultipartReader:
                 raise InvalidRequest(
                     f"More than {MAX_PARTS} parts; put long lists into one “options” field as JSON."
                 ) from None
-            raise MultipartMalformed(f"A part has over {MAX_HEADERS} headers, or one too long.") from None
+            raise MultipartMalformed(
+                f"A part has over {MAX_HEADERS} headers, or one too long or too often folded."
+            ) from None
         except MultipartError:
             raise MultipartMalformed(_MALFORMED) from None
 
@@ -111,14 +146,23 @@ class MultipartReader:
         self._before = None
         return bytes(before)
 
-    def _end_part(self) -> None:
-        segment = self._segment
-        assert segment is not None  # noqa: S101 - the parser ends none that it has not begun
-        disposition = segment.header("Content-Disposition", "")
-        if not segment.name and "name=" not in disposition:
-            raise MultipartMalformed("A part has no Content-Disposition of form-data with a name.")
-        if any("\n" in value for _, value in segment.headerlist):  # which the parser finds in some chunks only
-            raise MultipartMalformed(_MALFORMED)
-        is_file = segment.filename is not None or "filename*" in disposition  # RFC 5987's form, which RFC 7578 forbids
-        self._parts.append(Part(segment.name or "", is_file, b"".join(self._pieces)))
-        self._pieces = []
+    def _begin_part(self, disposition: str) -> None:
+        known = self._known.get(disposition)
+        if known is None:
+            known = self._known[disposition] = _read_disposition(disposition)
+        self._part = known
+
+
+def _read_disposition(value: str) -> tuple[str, bool]:
+    """Return a part's name, and whether it is a file, from its Content-Disposition, a character a byte.
+
+    Raises:
+        MultipartMalformed: it is not of form-data, or has no name.
+    """
+    kind, options = read_options(value)
+    name = options.get("name")
+    if kind != "form-data" or name is None:
+        raise MultipartMalformed("A part has no Content-Disposition of form-data with a name.")
+    # filename*, filename*0 and the like are of RFC 2231 and RFC 5987; RFC 7578 forbids them, and they are sent.
+    is_file = any(option.partition("*")[0] == "filename" for option in options)
+    return name.encode("latin-1").decode("utf-8", "replace"), is_file
