@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -184,6 +185,29 @@ def test_a_header_is_not_folded_without_end() -> None:
     assert len(read([form(b"b", *[(many, b"x")] * (parts - 1))])) == parts - 1
     with pytest.raises(MultipartMalformed, match="folded"):
         read([form(b"b", *[(many, b"x")] * parts)])
+
+
+def test_content_in_tiny_pieces_is_held_once() -> None:
+    reader = MultipartReader(b"b")
+    reader.feed(b"--b\r\n" + NAMED + b"\r\n\r\n")
+    tracemalloc.start()
+    try:
+        for number in range(50_000):
+            reader.feed(b"%02d" % (number % 100))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * 100_000
+    reader.feed(b"\r\n--b--")
+    assert reader.parts()[0].content == b"".join(b"%02d" % number for number in range(100)) * 500
+
+
+def test_content_in_pieces_of_any_size_is_whole_and_large_ones_are_not_copied() -> None:
+    pieces = [bytes((size % 251,)) * size for size in (1, 2, 5000, 3, 4, 4095, 4096, 4097, 1, 200_000, 7)]
+    head = b"--b\r\n" + NAMED + b"\r\n\r\n"
+    assert read([head, *pieces, b"\r\n--b--"])[0].content == b"".join(pieces)
+    large = b"x" * 100_000
+    assert read([head, large, b"\r\n--b--"])[0].content is large
 
 
 @pytest.mark.parametrize(

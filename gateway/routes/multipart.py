@@ -17,6 +17,7 @@ MAX_PREAMBLE_BYTES = 64 * 1024
 MAX_HEADERS = 8  # of a part, and bytes of one
 MAX_HEADER_BYTES = 4224
 MAX_FOLDED_LINES = MAX_HEADERS * MAX_PARTS  # of a form: each is joined to all of its header that came before
+SMALL_BYTES = 4096  # pieces of content under this are joined as they come: as an object each, two bytes hold forty
 _MALFORMED: Final = "The body is no valid multipart/form-data of its boundary."
 _OTHER_HEADER: Final = re.compile(rb"(?!content-disposition[ \t]*:)[!#$%&'*+.^_`|~0-9a-z-]+(?=[ \t]*:)", re.IGNORECASE)
 
@@ -80,7 +81,7 @@ class MultipartReader:
         self._parts: list[Part] = []
         self._part = ("", False)  # the present one's name, and whether it is a file
         self._known: dict[str, tuple[str, bool]] = {}  # the same by Content-Disposition: all parts of a list have one
-        self._pieces: list[bytes] = []  # of the present part's content
+        self._pieces: list[bytes | bytearray] = []  # of the present part's content
         self._first = b"--" + boundary
         self._before: bytearray | None = bytearray()  # what has come so far; None once the first boundary has
         self._skipped = 0
@@ -104,7 +105,7 @@ class MultipartReader:
                 elif isinstance(event, MultipartSegment):
                     self._begin_part(event.header("Content-Disposition", ""))
                 else:
-                    self._pieces.append(bytes(event))
+                    self._keep(event)
         except ParserLimitReached:
             if len(self._parts) >= MAX_PARTS:
                 raise InvalidRequest(
@@ -151,6 +152,16 @@ class MultipartReader:
         if known is None:
             known = self._known[disposition] = _read_disposition(disposition)
         self._part = known
+
+    def _keep(self, piece: bytes) -> None:
+        """Keep a piece of content: a large one, or the only one, as it is; small ones behind another in one block."""
+        pieces = self._pieces
+        if not pieces or len(piece) >= SMALL_BYTES:
+            pieces.append(piece)
+        elif isinstance(last := pieces[-1], bytearray):
+            last += piece
+        else:
+            pieces.append(bytearray(piece))
 
 
 def _read_disposition(value: str) -> tuple[str, bool]:
