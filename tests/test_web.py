@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import hashlib
 import json
 import threading
@@ -11,17 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
 from gateway.app import create_app
 from gateway.decode import QUICK_BYTES
+from gateway.encoder import Vectors
 from gateway.errors import DeadlineExceeded, GatewayError, ModelInvalidOutput, ModelUnavailable, Overloaded
-from gateway.prepare import Prepared, prepare
+from gateway.prepare import Job, Prepared, prepare
 from gateway.settings import Settings
 from tests.fakes import BUNDLE_ID, FakeEncoder, write_bundle
 from tests.pictures import plain
 from tests.waiting import UNTIL_S, until
 from tests.web import Web, ask, b64, is_problem, png, wait_ready
+
+pytest_plugins = ["tests.saved_fixtures"]
+
+HELD_BYTES = 10_000  # smaller ones are not looked at
+LOOKS, LOOK_S = 100, 0.05
 
 
 @pytest.mark.parametrize(
@@ -46,17 +55,70 @@ def test_a_fault_of_the_service_has_its_status_and_never_a_verdict(
             assert response.headers["retry-after"].isdecimal()
 
 
-@pytest.mark.parametrize("path", ["/v1/classify", "/v1/embeddings", "/v1/moderate", "/v1/moderations"])
-def test_the_routes_of_pictures_answer_alike_with_and_without_the_framework_between(web: Web, path: str) -> None:
-    picture = {"images": [{"base64": b64(png())}], "labels": ["a", "b"]}
-    text = {"input": ["a"]}
-    for body in (picture, text, {"labels": 1}, {"images": [{"base64": "!"}], "labels": ["a", "b"]}):
-        answers = [web.client.post(path + query, json=body) for query in ("", "?by=the-framework")]
-        direct, framed = ((answer.status_code, sorted(answer.headers), sorted(answer.json())) for answer in answers)
-        assert direct == framed
-        codes = [answer.json().get("code", answer.json().get("error")) for answer in answers]
-        assert codes[0] == codes[1]
-    assert web.client.get(path).status_code == 405
+def told(answer: Any) -> tuple[int, dict[str, str], Any]:
+    """Return all that an answer says, without what is another one's each time: ids, timings, and their lengths."""
+    own = {"x-request-id", "content-length"}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            passing = {"id", "request_id", "decision_id", "timings_ms"} - ({"id"} if "bundle_id" in value else set())
+            return {name: plain(inner) for name, inner in value.items() if name not in passing}
+        return [plain(inner) for inner in value] if isinstance(value, list) else value
+
+    return answer.status_code, {k: v for k, v in answer.headers.items() if k not in own}, plain(answer.json())
+
+
+IMAGE = b64(png())
+IMAGE_URL = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{IMAGE['base64']}"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "good", "seen"),
+    [
+        ("/v1/classify", {"images": [IMAGE], "labels": ["a", "b"]}, "results.0.scores.0.label"),
+        ("/v1/embeddings", {"input": ["a", {"image": IMAGE}]}, "data.1.embedding.7"),
+        ("/v1/moderate", {"images": [IMAGE], "policy": "strict"}, "results.0.decision"),
+        ("/v1/moderations", {"input": [IMAGE_URL], "model": "strict"}, "results.0.category_scores.violence"),
+    ],
+)
+def test_the_routes_of_pictures_answer_alike_with_and_without_the_framework_between(
+    made: Web, path: str, good: dict[str, Any], seen: str
+) -> None:
+    def with_picture(text: str) -> Any:
+        return json.loads(json.dumps(good).replace(IMAGE["base64"], text))
+
+    for what, body, status in [
+        ("good", good, 200),
+        ("a field too many, which OpenAI's clients may send", {**good, "more": 1}, 200 if "input" in good else 422),
+        ("another route's field", {"labels": 1}, 422),
+        ("no base64", with_picture("!"), 422),
+        ("a picture that is cut", with_picture(IMAGE["base64"][:80]), 422),
+    ]:
+        direct, framed = (told(made.client.post(path + query, json=body)) for query in ("", "?by=the-framework"))
+        assert direct == framed, what
+        assert direct[0] == status, what
+        value = direct[2]
+        for step in seen.split(".") if status == 200 else ():
+            value = value[int(step) if step.isdecimal() else step]
+        assert value is not None
+    assert made.client.get(path).status_code == 405
+
+
+def test_the_direct_way_is_taken(made: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the test above compares the framework with itself."""
+    asked: list[str] = []
+    way = APIRoute.handle
+
+    async def handled(route: APIRoute, *call: Any) -> None:
+        asked.append(route.path)
+        await way(route, *call)
+
+    monkeypatch.setattr(APIRoute, "handle", handled)
+    body = {"images": [IMAGE], "policy": "strict"}
+    assert made.client.post("/v1/moderate", json=body).status_code == 200
+    assert asked == []
+    assert made.client.post("/v1/moderate?by=the-framework", json=body).status_code == 200
+    assert asked == ["/v1/moderate"]
 
 
 def test_readiness_follows_the_encoder_and_recovers(web: Web) -> None:
@@ -144,6 +206,54 @@ def test_every_picture_is_named_by_the_digest_of_its_bytes(web: Web) -> None:
     assert results[1]["error"]["code"] == "image_corrupt"
     del results[1]
     assert [result["image"]["sha256"] for result in results] == [hashlib.sha256(data).hexdigest() for data in files]
+
+
+def holders(digest: str) -> set[str]:
+    """Return the types of all that holds a file of this SHA-256: objects, and coroutines by their local variables."""
+    return {
+        type(holder).__qualname__
+        for holder in gc.get_objects()
+        for held in gc.get_referents(holder)
+        if type(held) is bytes and len(held) > HELD_BYTES and hashlib.sha256(held).hexdigest() == digest
+    }
+
+
+@pytest.mark.parametrize(
+    "web",
+    [pytest.param({"decode_isolation": isolated}, id=f"isolated-{isolated}") for isolated in (True, False)],
+    indirect=True,
+)
+@pytest.mark.parametrize("size", [pytest.param((100, 80), id="small"), pytest.param((400, 300), id="large")])
+def test_a_pictures_file_is_let_go_of_before_the_model_is_asked(
+    web: Web, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    """The model may be busy for long, with as many pictures as requests are let in."""
+    picture = plain("PNG", *size)
+    assert len(picture) > HELD_BYTES
+    assert (len(picture) > QUICK_BYTES) == (size == (400, 300))
+    digest, image = hashlib.sha256(picture).hexdigest(), b64(picture)
+    del picture
+    kept: list[set[str]] = []
+    during: list[set[str]] = []
+    encode, take = web.encoder.encode_images, Job.__init__
+
+    def seen(*job: Any, **fields: Any) -> None:
+        take(*job, **fields)
+        during.append(holders(digest))
+
+    async def asked(*question: Any) -> Vectors:
+        for _ in range(LOOKS):
+            if not (found := holders(digest)):
+                break
+            await asyncio.sleep(LOOK_S)  # a thread of the decoders' may be putting it down
+        kept.append(found)
+        return await encode(*question)
+
+    monkeypatch.setattr(web.encoder, "encode_images", asked)
+    monkeypatch.setattr(Job, "__init__", seen)
+    assert web.client.post("/v1/classify", json={"images": [image], "labels": ["cat", "dog"]}).status_code == 200
+    assert "Job" in during[0], "what looks for holders finds none"
+    assert kept[-1] == set()
 
 
 def test_each_picture_fails_alone(web: Web) -> None:
