@@ -11,15 +11,19 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
 
+from gateway.app import create_app, triton_encoder
 from gateway.bundle import read_manifest
 from gateway.deadline import Deadline
-from gateway.encoder import TritonEncoder, Vectors
+from gateway.encoder import Encoder, Vectors
 from gateway.errors import Overloaded
 from gateway.member import Member, Tallies, member
-from tests.fakes import DIM, write_bundle
+from gateway.settings import Settings
+from gateway.telemetry import Metrics
+from tests.fakes import DIM, FakeEncoder, write_bundle
 from tests.waiting import UNTIL_S, eventually
 
 AT_MOST = 3
@@ -53,18 +57,19 @@ class Slow(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
 
 
 @asynccontextmanager
-async def encoders(folder: Path, slow: Slow, places: list[Member]) -> AsyncIterator[list[TritonEncoder]]:
+async def encoders(folder: Path, slow: Slow, places: list[Member]) -> AsyncIterator[list[Encoder]]:
     """The encoder of each process, in front of one server."""
     write_bundle(folder)
     server = grpc.aio.server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(slow, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    settings = Settings(triton_host="127.0.0.1", triton_grpc_port=port, model_repository=folder)
     async with AsyncExitStack() as exits:
         exits.push_async_callback(server.stop, 0)
-        made = []
+        made: list[Encoder] = []
         for place in places:
-            made.append(TritonEncoder(f"127.0.0.1:{port}", read_manifest(folder), lambda *_: None, place))
+            made.append(triton_encoder(settings, read_manifest(folder), Metrics(), place))
             exits.push_async_callback(made[-1].close)
             await made[-1].served_parameters(soon())
         yield made
@@ -74,7 +79,7 @@ def soon() -> Deadline:
     return Deadline.after(UNTIL_S)
 
 
-def picture(encoder: TritonEncoder) -> asyncio.Task[Vectors]:
+def picture(encoder: Encoder) -> asyncio.Task[Vectors]:
     return asyncio.create_task(encoder.encode_images(np.zeros((1, 32, 32, 3), np.uint8), soon()))
 
 
@@ -126,3 +131,19 @@ async def test_gateways_that_know_nothing_of_each_other_add_up(tmp_path: Path) -
         await eventually(lambda: len(slow.asked) == 2 * AT_MOST)
         slow.may.set()
         await asyncio.gather(*under_way)
+
+
+def test_the_application_counts_where_its_process_does(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    place = member(Tallies(1), 0, 1, None)
+    told: list[Any] = []
+
+    def make(*parts: Any) -> Encoder:
+        told.extend(parts)
+        return FakeEncoder()
+
+    settings = Settings(
+        model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error", decode_isolation=False
+    )
+    with TestClient(create_app(settings, make, place=place)):
+        assert told[-1] is place
