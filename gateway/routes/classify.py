@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -188,14 +189,23 @@ def image_out(info: ImageInfo) -> dict[str, Any]:
 
 def ranked(
     labels: tuple[str, ...], scores: Floats, similarities: Floats, top_k: int | None, *, with_similarity: bool
-) -> list[dict[str, Any]]:
-    """Return labels with scores [L] and similarities [L], best first; ties keep the order in which they were given."""
-    order = np.argsort(-scores, kind="stable")[:top_k].tolist()
-    values = scores.tolist()
-    if not with_similarity:
-        return [{"label": labels[position], "score": values[position]} for position in order]
-    near = similarities.tolist()
-    return [{"label": labels[position], "score": values[position], "similarity": near[position]} for position in order]
+) -> orjson.Fragment:
+    """Return labels with scores [L] and similarities [L], best first; ties keep the order in which they were given.
+
+    It is JSON already: of 1,000 labels the objects would take longer to make than their logits.
+    """
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    # Within a string of JSON a quote has a backslash before it, so that only the ends of strings are found.
+    words = orjson.dumps([labels[position] for position in order.tolist()])[2:-2].split(b'","')
+    columns = [repeat(b'{"label":"'), words, repeat(b'","score":'), _numbers(scores[order])]
+    if with_similarity:
+        columns += [repeat(b',"similarity":'), _numbers(similarities[order])]
+    rows = zip(*columns, repeat(b"},"))
+    return orjson.Fragment(b"[" + b"".join(chain.from_iterable(rows))[:-1] + b"]")
+
+
+def _numbers(values: Floats) -> list[bytes]:
+    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
 
 
 def failure(error: GatewayError | None, request_id: str) -> dict[str, Any] | None:
