@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from scripts.bench.machine import machine
+from scripts.bench.machine import Stolen, machine
 from scripts.bench.plan import Plan
 from scripts.bench.report import ROOT, compose, keep, load
 
@@ -64,13 +64,14 @@ def main() -> int:
     chosen = sections_of(given.sections, device=given.device, peers=given.peers)
     for name in () if given.write_only else chosen:
         print(f"\n# {name}", file=sys.stderr, flush=True)
+        stolen = Stolen()
         try:
             section = importlib.import_module(f"scripts.bench.{name}").measure(plan)
         except Exception as error:  # noqa: BLE001 - the other sections are measured all the same
             print(f"bench: {name} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             failed.append(name)
             continue
-        keep(name, section, plan)
+        keep(name, section, plan, stolen.share())
         print(f"\n## {section.title}\n\n{section.markdown()}", flush=True)
     if given.write or given.write_only:
         kept = [one for name in SECTIONS if (one := load(name))]

@@ -16,6 +16,7 @@ from gateway.encoder import CHANNEL_OPTIONS, SERVICE, inference
 from scripts.bench.client import OK, Load, Steady
 
 DEADLINE_S = 600.0
+WARM = 8
 
 
 def message(side_px: int, rows: int = 1) -> bytes:
@@ -39,7 +40,8 @@ async def closed_loop(address: str, sent: bytes, in_flight: int, seconds: float,
     calls = [channel.unary_unary(SERVICE + "ModelInfer") for channel in opened]
     latencies: list[float] = []
     ended: list[float] = []
-    await asyncio.gather(*(calls[number % channels](sent) for number in range(min(8, in_flight))))
+    warm = min(WARM, in_flight)
+    await asyncio.gather(*(calls[number % channels](sent) for number in range(warm)))
     steady, used = Steady(in_flight, seconds), time.process_time()
     start = steady.start
 
@@ -51,7 +53,7 @@ async def closed_loop(address: str, sent: bytes, in_flight: int, seconds: float,
 
     await asyncio.gather(*(worker(number) for number in range(in_flight)))
     elapsed, cost = time.perf_counter() - start, time.process_time() - used
-    load = Load(latencies, ended, elapsed, steady.asked_s, cost, [OK] * len(latencies))
+    load = Load(latencies, ended, elapsed, steady.asked_s, cost, [OK] * len(latencies), warm)
     for channel in opened:
         await channel.close()
     return load

@@ -35,6 +35,8 @@ class Load:
             another.
         client_s: processor seconds that the client itself took.
         status_of: of each answer.
+        warm: answers beforehand, which are in none of these figures; for who compares what servers spent before and
+            after.
     """
 
     latencies_s: list[float]
@@ -43,6 +45,7 @@ class Load:
     asked_s: float
     client_s: float
     status_of: list[int]
+    warm: int = 0
 
     @property
     def statuses(self) -> dict[int, int]:
@@ -212,10 +215,10 @@ class _Pool:
         self.ended.clear()
         self.statuses.clear()
 
-    def load(self, start: float, used: float, asked_s: float) -> Load:
+    def load(self, start: float, used: float, asked_s: float, warm: int) -> Load:
         """Return what was measured since a moment at which the process had used some processor time."""
         elapsed, cost = time.perf_counter() - start, time.process_time() - used
-        return Load(self.latencies, [end - start for end in self.ended], elapsed, asked_s, cost, self.statuses)
+        return Load(self.latencies, [end - start for end in self.ended], elapsed, asked_s, cost, self.statuses, warm)
 
     def close(self) -> None:
         for connection in self._idle:
@@ -235,7 +238,8 @@ async def closed_loop(
         warm: requests sent beforehand and not counted.
     """
     pool = _Pool(*address)
-    await asyncio.gather(*(pool.ask(requests[n % len(requests)], 0.0) for n in range(min(warm, in_flight))))
+    warm = min(warm, in_flight)
+    await asyncio.gather(*(pool.ask(requests[n % len(requests)], 0.0) for n in range(warm)))
     pool.begin()
     steady, used = Steady(in_flight, seconds), time.process_time()
 
@@ -245,7 +249,7 @@ async def closed_loop(
             number += in_flight
 
     await asyncio.gather(*(worker(number) for number in range(in_flight)))
-    load = pool.load(steady.start, used, steady.asked_s)
+    load = pool.load(steady.start, used, steady.asked_s, warm)
     pool.close()
     return load
 
@@ -276,6 +280,6 @@ async def open_loop(
         await asyncio.sleep(start + moment - time.perf_counter())
         asked.append(asyncio.create_task(pool.ask(requests[number % len(requests)], start + moment)))
     await asyncio.gather(*asked)
-    load = pool.load(start, used, seconds)
+    load = pool.load(start, used, seconds, 1)
     pool.close()
     return load

@@ -56,7 +56,8 @@ def measure(plan: Plan) -> Section:
             before = spent(running.pid)
             load = ask()
             after = spent(running.pid)
-            cost = {kind: (after[kind] - before.get(kind, 0.0)) / len(load.latencies_s) for kind in after}
+            pictures = len(load.latencies_s) + load.warm
+            cost = {kind: (after[kind] - before.get(kind, 0.0)) / pictures for kind in after}
             costs[name].append(cost | {"client": load.client_s / len(load.latencies_s)})
             return load
 

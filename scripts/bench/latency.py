@@ -9,6 +9,7 @@ from functools import partial
 from scripts.bench import client
 from scripts.bench.alternate import alternate
 from scripts.bench.gateway import SATURATION, classification, through_rest
+from scripts.bench.machine import Stolen
 from scripts.bench.pictures import photographs
 from scripts.bench.plan import Plan
 from scripts.bench.report import Section, Table, Target
@@ -30,13 +31,18 @@ def measure(plan: Plan) -> Section:
         address = (running.host, running.port)
         through_rest(running, requests, SATURATION, plan.seconds)
         rates: list[float] = []
+        turns: list[tuple[str, ...]] = []
 
         def arriving(share: float, *, poisson: bool) -> client.Load:
             rates.append(through_rest(running, requests, SATURATION, 2 * plan.seconds).rate)
             long = plan.seconds if share < LOAD else 3 * plan.seconds
+            stolen = Stolen()
             load = asyncio.run(client.open_loop(address, requests, share * rates[-1], long, poisson=poisson))
             if set(load.statuses) != {200}:
                 raise RuntimeError(f"answers other than 200: {load.statuses}")
+            if share == LOAD and not poisson:
+                late = load.percentile(0.99) / load.percentile(0.5)
+                turns.append((str(len(turns) + 1), f"{rates[-1]:.1f}", f"{late:.2f}", f"{stolen.share():.1%}"))
             return load
 
         sides = {f"{share:.0%}, even": partial(arriving, share, poisson=False) for share in LOADS}
@@ -55,7 +61,13 @@ def measure(plan: Plan) -> Section:
                 f"p99 of the median at {LOAD:.0%} load, even arrivals", f"at most {MOST}", f"{even:.2f}", even <= MOST
             ),
         ),
-        (Table(("load, arrivals", "median, ms", "p90, ms", "p99, ms", "p99 / median"), tuple(rows)),),
+        (
+            Table(("load, arrivals", "median, ms", "p90, ms", "p99, ms", "p99 / median"), tuple(rows)),
+            Table(
+                (f"turn of {LOAD:.0%}, even", "full load before, pictures/s", "p99 / median", "taken by the host"),
+                tuple(turns),
+            ),
+        ),
         (
             (
                 f"REST uploads, JPEG 640 x 480, five labels. Full load ({SATURATION} in flight), measured before each "

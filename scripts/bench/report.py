@@ -94,10 +94,18 @@ class Kept:
     plan: str
 
 
-def keep(name: str, section: Section, plan: Plan) -> Kept:
-    """Keep what was measured now, in ``reports/bench/<name>.json``."""
+def keep(name: str, section: Section, plan: Plan, stolen: float) -> Kept:
+    """Keep what was measured now, in ``reports/bench/<name>.json``.
+
+    Args:
+        name: of the section.
+        section: what was measured.
+        plan: how.
+        stolen: part of the processors' time that the machine's host took meanwhile.
+    """
     today = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    kept = Kept(name, section, today, machine(), plan.words())
+    on = f"{machine()}, of whose time the host took {stolen:.1%}" if stolen else machine()
+    kept = Kept(name, section, today, on, plan.words())
     KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / f"{name}.json").write_text(json.dumps(dataclasses.asdict(kept), indent=1) + "\n", encoding="utf-8")
     return kept

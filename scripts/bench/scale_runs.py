@@ -216,7 +216,7 @@ def _one(triton: Stack, above: psutil.Process, port: int, size: str, seconds: fl
         load = asyncio.run(closed_loop(address, requests, IN_FLIGHT, seconds))
     if set(load.statuses) != {200}:
         raise RuntimeError(f"answers: {load.statuses}")
-    count = len(load.latencies_s)
+    count = len(load.latencies_s) + load.warm
     servers = usage.seconds("server")
     members = [process for process in (above, *above.children()) if usage.kind.get(process.pid) == "server"]
     return Sample(
@@ -224,7 +224,7 @@ def _one(triton: Stack, above: psutil.Process, port: int, size: str, seconds: fl
         server_ms=1e3 * sum(servers) / count,
         decode_ms=1e3 * sum(usage.seconds("decoder")) / count,
         triton_ms=1e3 * sum(usage.seconds("triton")) / count,
-        client_ms=1e3 * load.client_s / count,
+        client_ms=1e3 * load.client_s / len(load.latencies_s),
         busiest=max(servers) / load.elapsed_s,
         memory_mib=sum(process.memory_full_info().pss for process in members) / 2**20,
     )
