@@ -28,8 +28,9 @@ STAGE: Final = "gateway.prepare:prepare"
 _SCHEDULED: Final = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: time on a processor, of all threads
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _KEPT_BYTES: Final = 16 << 20
-"""Of freed memory, that a worker keeps for its next picture (mallopt(3)): asked anew of the kernel, each 4 KiB are a page
-fault. Where pictures of 12 megapixels and common ones came in turns, those were 1,656 and a tenth of a common one's time.
+"""Of freed memory, that a worker keeps for its next picture (mallopt(3)): asked anew of the kernel, each 4 KiB are a
+page fault. With large pictures (12 megapixels) and common ones in turns, those were 1,656 and a tenth of a common
+one's time.
 """
 _CODE: Final = Path(__file__).resolve().parent.parent
 
