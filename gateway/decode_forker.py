@@ -32,6 +32,8 @@ _KEPT_BYTES: Final = 16 << 20
 page fault. With large pictures (12 megapixels) and common ones in turns, those were 1,656 and a tenth of a common
 one's time.
 """
+_LARGEST_KEPT_BYTES: Final = 32 << 20
+"""Of one block that is kept like this; a larger one goes back at once. Some versions of glibc take no larger number."""
 _CODE: Final = Path(__file__).resolve().parent.parent
 
 
@@ -246,7 +248,7 @@ class Forker:
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         # One thread each, also while numpy loads: a process with threads cannot be forked safely.
         environment |= {"PYTHONPATH": str(_CODE), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        environment |= {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
+        environment |= {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(_LARGEST_KEPT_BYTES)}
         environment |= {"MALLOC_TRIM_THRESHOLD_": str(_KEPT_BYTES)}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
