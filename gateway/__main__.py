@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from gateway.app import check_database, connection_protocol, create_app
+from gateway.app import connection_protocol, create_app
 from gateway.bundle import BundleError, read_manifest
 from gateway.image_formats import DecoderMissing
 from gateway.keys import KeysInvalid
@@ -27,7 +27,8 @@ from gateway.quotas import QuotaStoreInvalid
 from gateway.reception import listening
 from gateway.routes.server import DrainingServer, MemberServer
 from gateway.settings import MIB, Settings
-from gateway.store.records import DatabaseUnusable
+from gateway.store.migrate import check_database
+from gateway.store.outages import DatabaseUnusable
 from gateway.supervisor import Ending, Supervisor
 from gateway.telemetry import forget_gauges, keep_in, metrics_folder
 from gateway.text_shelf import TextShelf
@@ -166,7 +167,7 @@ def check(settings: Settings, make_app: MakeApp) -> FastAPI:
     """
     try:
         app = make_app(settings)
-        asyncio.run(check_database(settings))
+        asyncio.run(check_database(settings.effective_database_url, timeout_s=settings.store_timeout_s))
     except (BundleError, DecoderMissing) as error:
         raise CannotStart(str(error)) from None
     except KeysInvalid as error:

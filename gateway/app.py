@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +69,11 @@ from gateway.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody,
 from gateway.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
 from gateway.seeding import seed
 from gateway.settings import MIB, Settings
-from gateway.store.records import StoreUnavailable
-from gateway.store.sql import late_store, open_store
+from gateway.store.audit import Audit
+from gateway.store.decisions import Decisions
+from gateway.store.lists import Lists
+from gateway.store.migrate import late_database
+from gateway.store.versions import Versions
 from gateway.telemetry import Metrics
 from gateway.text_vectors import TextLimits, TextVectors
 from gateway.tokenizer import Tokenizer
@@ -203,12 +206,14 @@ async def lifespan(
     shelf = door.place.shelf_of(f"{manifest.bundle_id} {manifest.precision} {manifest.device}")
     text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup, shelf)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
-    store = late_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
-    catalogue = Catalogue(store, text, manifest, rules)
-    saver = Saver(store, catalogue, text, manifest, rules, settings.save_timeout_s)
-    known = KnownWatch(store)
-    decision_log = DecisionLog(store, lambda: catalogue.store_lost)
-    retention = Retention(store, settings.decision_retention_days)
+    database = late_database(settings.effective_database_url, timeout_s=settings.store_timeout_s)
+    versions = Versions(database, manifest.bundle_id, manifest.text_checksum)
+    stored, hashes = Decisions(database), Lists(database)
+    catalogue = Catalogue(versions, text, manifest, rules)
+    saver = Saver(versions, catalogue, text, manifest, rules, settings.save_timeout_s)
+    known = KnownWatch(hashes)
+    decision_log = DecisionLog(stored, lambda: catalogue.store_lost)
+    retention = Retention(stored, settings.decision_retention_days)
     decoders = preparer(settings, threads, metrics)
     readiness = Readiness(encoder, catalogue, known, decoders, door.draining, door.place)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, known, decision_log, retention, door.keys)]
@@ -244,7 +249,10 @@ async def lifespan(
             label_rules=rules,
             request_timeout_s=settings.request_timeout_s,
             saver=saver,
-            store=store,
+            versions=versions,
+            decisions=stored,
+            lists=hashes,
+            audit=Audit(database),
             catalogue=catalogue,
             moderator=Moderator(pipeline, known, decision_log, log_rules, manifest.bundle_id, manifest.logit_scale),
             known=known,
@@ -265,20 +273,9 @@ async def lifespan(
         await asyncio.gather(*watches, return_exceptions=True)
         await decoders.close()
         threads.shutdown(wait=False, cancel_futures=True)
-        await store.close()
+        await database.close()
         await door.quotas.close()
         await encoder.close()
-
-
-async def check_database(settings: Settings) -> None:
-    """Find out whether the database is one that this gateway can use; one that is away is waited for while serving.
-
-    Raises:
-        ValueError: the address is wrong, or the tables are those of a newer gateway.
-    """
-    with suppress(StoreUnavailable):
-        store = await open_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
-        await store.close()
 
 
 def pipeline_limits(settings: Settings, manifest: Manifest) -> PipelineLimits:

@@ -13,7 +13,7 @@ from gateway.classifiers import Calibration, Classifier, split_reference
 from gateway.errors import InvalidRequest, PolicyModelMismatch
 from gateway.policy import BoundRule, Policy
 from gateway.scoring import TextMatrix
-from gateway.store.records import Version
+from gateway.store.versions import Version
 from gateway.views import ViewRule
 
 

@@ -113,6 +113,18 @@ class Manifest:
     exported_with: dict[str, str]
     format: int = FORMAT
 
+    @property
+    def text_checksum(self) -> str:
+        """Hex sha256 of what makes vectors of texts: the text tower, without its config, and the tokenizer.
+
+        Towers of two precisions differ. A manifest without checksums stands for its bundle id, precision and device.
+        """
+        towers = {name: digest for name, digest in self.checksums.items() if name.startswith(f"{TEXT_MODEL}/")}
+        towers.pop(f"{TEXT_MODEL}/config.pbtxt", None)
+        unnamed = [self.bundle_id, self.precision, self.device]
+        parts = [sorted(towers.items()) or unnamed, self.text.tokenizer_sha256]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
     def to_json(self) -> str:
         """Return the text of ``manifest.json``."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"

@@ -1,14 +1,15 @@
 """The classifiers and policies in force: an immutable snapshot in memory, kept up to date from the store.
 
 A request takes what it needs from the snapshot once and keeps it: a change in flight does not touch it. A new snapshot
-becomes current only when the text vectors of everything in it are computed, so no request pays for them. When the store
-is away the last snapshot goes on serving.
+becomes current only when the text vectors of everything in it are there, so no request pays for them: they are read
+from the store, or computed and kept there. When the store is away the last snapshot goes on serving.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -27,9 +28,12 @@ from gateway.errors import (
     ServiceError,
     StorageUnavailable,
 )
-from gateway.labels import LabelRules
+from gateway.label_matrix import packed, unpacked
+from gateway.labels import LabelRules, LabelSet
 from gateway.policy import Policy
-from gateway.store.records import Kind, Store, StoreUnavailable, Version
+from gateway.scoring import TextMatrix
+from gateway.store.outages import StoreUnavailable
+from gateway.store.versions import Kind, Version, Versions
 from gateway.text_vectors import TextVectors
 
 POLL_S = 0.5  # half of what a change may take to be live everywhere is two seconds
@@ -52,14 +56,14 @@ class Catalogue:
     """Reads from the store, binds to the bundle, serves from memory.
 
     Args:
-        store: where versions are kept.
+        versions: where they are kept, as the bundle sees them.
         text: computes what words mean to the model.
         manifest: the bundle being served.
         rules: caps on words.
     """
 
-    def __init__(self, store: Store, text: TextVectors, manifest: Manifest, rules: LabelRules) -> None:
-        self._store = store
+    def __init__(self, versions: Versions, text: TextVectors, manifest: Manifest, rules: LabelRules) -> None:
+        self._versions = versions
         self._text = text
         self._manifest = manifest
         self._rules = rules
@@ -90,7 +94,7 @@ class Catalogue:
             await asyncio.sleep(POLL_S)
 
     async def _follow(self) -> None:
-        if await self._store.revision() != self._current.revision:
+        if await self._versions.revision() != self._current.revision:
             await self.refresh()
         self.store_lost = False
 
@@ -116,7 +120,7 @@ class Catalogue:
             ServiceError: text vectors could not be computed.
         """
         async with self._refreshing:
-            snapshot = await self._store.snapshot()
+            snapshot = await self._versions.snapshot()
             deadline = Deadline.after(BIND_TIMEOUT_S)
             by_key = {(row.kind, row.name, row.number): row for row in snapshot.versions}
             classifiers, policies, mismatched = {}, {}, {}
@@ -124,9 +128,9 @@ class Catalogue:
                 try:
                     if row.kind == "classifier" and row.active:
                         classifiers[row.name] = await self.bind_classifier(row, deadline)
-                    elif row.kind == "policy" and row.active and row.bundle_id != self._manifest.bundle_id:
+                    elif row.kind == "policy" and not row.active:  # active for another bundle
                         mismatched[row.name] = row
-                    elif row.kind == "policy" and row.active:
+                    elif row.kind == "policy":
                         pinned = {name: by_key["classifier", name, number] for name, number in row.pins.items()}
                         policies[row.name] = await self._bind_policy(row, pinned, deadline)
                 except RequestError as error:  # words that this model cannot take: that one is not served, others are
@@ -142,7 +146,7 @@ class Catalogue:
         Raises:
             StoreUnavailable, ServiceError: as ``refresh``.
         """
-        if await self._store.revision() != self._current.revision:
+        if await self._versions.revision() != self._current.revision:
             await self.refresh()
 
     async def classifier(self, reference: str, deadline: Deadline) -> BoundClassifier:
@@ -178,8 +182,6 @@ class Catalogue:
         if old is not None:
             return old
         row = await self._row("policy", name, number)
-        if row.bundle_id != self._manifest.bundle_id:
-            raise mismatch(row, self._manifest)
         pinned = {
             classifier: await self._row("classifier", classifier, version) for classifier, version in row.pins.items()
         }
@@ -188,7 +190,7 @@ class Catalogue:
         return bound
 
     async def bind_classifier(self, row: Version, deadline: Deadline) -> BoundClassifier:
-        """Return a classifier version with its text vectors, computed unless they are known.
+        """Return a classifier version with its text vectors: known, kept with it, or computed and then kept.
 
         Raises:
             InvalidLabels, LabelTooLong: words that this model cannot take.
@@ -199,7 +201,7 @@ class Catalogue:
             return known
         body = read_classifier(row.body)
         labels = await asyncio.to_thread(body.label_set, self._rules)
-        matrix = await self._text.assemble(labels, deadline)
+        matrix = await self._matrix(row, labels, deadline)
         made = BoundClassifier(
             key=f"{row.name}@{row.number}",
             name=row.name,
@@ -208,8 +210,7 @@ class Catalogue:
             matrix=matrix,
             calibrations=tuple(entry.calibration for entry in body.labels),
         )
-        if row.number:  # 0 is a candidate that is not saved
-            self._bound[row.etag] = made
+        self._bound[row.etag] = made
         return made
 
     async def bind_candidate(self, name: str, body: Policy, deadline: Deadline) -> tuple[BoundPolicy, dict[str, int]]:
@@ -240,9 +241,25 @@ class Catalogue:
         classifiers = {name: await self.bind_classifier(version, deadline) for name, version in pinned.items()}
         return bind(row.name, row.number, row.bundle_id or "", read_policy(row.body), classifiers)
 
+    async def _matrix(self, row: Version, labels: LabelSet, deadline: Deadline) -> TextMatrix:
+        kept_vectors, dim = self._versions.label_vectors, self._manifest.embedding_dim
+        try:
+            kept = await kept_vectors.read(row.name, row.number)
+        except StoreUnavailable:
+            return await self._text.assemble(labels, deadline)
+        if kept is not None:
+            if (matrix := await asyncio.to_thread(unpacked, labels, kept, dim)) is not None:
+                return matrix
+            self._log.warning("label vectors are damaged; computed anew", classifier=row.name, version=row.number)
+        matrix = await self._text.assemble(labels, deadline)
+        data = await asyncio.to_thread(packed, labels, matrix)
+        with suppress(StoreUnavailable):  # these serve all the same, and are computed again after the next start
+            data = await kept_vectors.keep(row.name, row.number, data, seen=kept)
+        return await asyncio.to_thread(unpacked, labels, data, dim) or matrix  # another gateway's, if it was faster
+
     async def _row(self, kind: Kind, name: str, number: int | None) -> Version:
         try:
-            row = await self._store.read(kind, name, number)
+            row = await self._versions.read(kind, name, number)
         except StoreUnavailable:
             self._note_lost()
             raise StorageUnavailable("The store cannot be reached; only what is in force is served.") from None
@@ -252,6 +269,8 @@ class Catalogue:
                 raise self._why_not_loaded()
             shown = name if number is None else f"{name}@{number}"
             raise NotFound(f"There is no {kind} “{shown}”.")
+        if kind == "policy" and row.bundle_id != self._manifest.bundle_id:
+            raise mismatch(row, self._manifest)
         if number is None and not row.active:
             raise NotFound(f"Of the {kind} “{name}” there are drafts only; name one as {name}@{row.number}.")
         return row

@@ -9,7 +9,8 @@ import structlog
 
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded
-from gateway.store.records import DecisionRecord, Store, StoreUnavailable
+from gateway.store.decisions import DecisionRecord, Decisions
+from gateway.store.outages import StoreUnavailable
 
 PAUSE_S = 1.0
 
@@ -20,12 +21,12 @@ class DecisionLog:
     A database that is locked or whose disk is full can be read all the while, so that reading tells nothing of it.
 
     Args:
-        store: where decisions are kept.
+        decisions: where they are kept.
         store_lost: says that the store cannot even be read.
     """
 
-    def __init__(self, store: Store, store_lost: Callable[[], bool]) -> None:
-        self._store = store
+    def __init__(self, decisions: Decisions, store_lost: Callable[[], bool]) -> None:
+        self._decisions = decisions
         self._store_lost = store_lost
         self._log = structlog.get_logger("decision_log")
         self.lost = False
@@ -36,7 +37,7 @@ class DecisionLog:
             return False
         try:
             async with deadline.enforced():
-                await self._store.log(records)
+                await self._decisions.append(records)
         except (StoreUnavailable, DeadlineExceeded):
             if not self.lost:
                 self._log.warning("decisions cannot be logged: the store takes no writes")
@@ -50,7 +51,7 @@ class DecisionLog:
             await asyncio.sleep(PAUSE_S)
             if self.lost:
                 try:
-                    await self._store.check_writable()
+                    await self._decisions.check_writable()
                 except StoreUnavailable:
                     continue
                 except Exception:  # noqa: BLE001 - nothing may end the watch

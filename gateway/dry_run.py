@@ -11,7 +11,7 @@ import numpy as np
 from gateway.binding import BoundPolicy
 from gateway.encoder import Vectors
 from gateway.policy import Decision
-from gateway.store.records import DecisionRecord
+from gateway.store.decisions import DecisionRecord
 from gateway.verdicts import Verdict, uses, verdict_of
 from gateway.views import Place
 

@@ -23,7 +23,7 @@ import orjson
 from gateway.errors import InvalidRequest
 from gateway.hash_index import HEX_DIGITS
 from gateway.perceptual import MIN_QUALITY
-from gateway.store.records import ListKind
+from gateway.store.lists import ListKind
 
 MAX_ENTRIES: Final = 1_000_000
 

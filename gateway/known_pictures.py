@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from gateway.hash_index import MAX_DISTANCE, ExactIndex, HashIndex, NearIndex, Words, words_of
 from gateway.perceptual import MIN_QUALITY
-from gateway.store.records import ListAction, ListKind, PictureList
+from gateway.store.lists import ListAction, ListKind, PictureList
 
 Hashes = Sequence[str] | npt.NDArray[np.uint8]
 """64 hexadecimal digits each, or uint8 [N, 32]."""

@@ -8,7 +8,8 @@ import structlog
 
 from gateway.errors import InvalidRequest
 from gateway.known_pictures import KnownPictures
-from gateway.store.records import ListChanges, PictureList, Store, StoreUnavailable
+from gateway.store.lists import ListChanges, Lists, PictureList
+from gateway.store.outages import StoreUnavailable
 
 POLL_S = 0.5
 PAGE = 50_000
@@ -18,11 +19,11 @@ class KnownWatch:
     """Holds the index in force; replaced in one step, built in a thread.
 
     Args:
-        store: where the lists are kept.
+        lists: where they are kept.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, lists: Lists) -> None:
+        self._lists = lists
         self._revision = -1
         self._read: dict[str, int] = {}  # of each list the revision that it was read at
         self._building = asyncio.Lock()
@@ -52,10 +53,10 @@ class KnownWatch:
             StoreUnavailable: the store is away.
         """
         async with self._building:
-            revision = await self._store.lists_revision()
+            revision = await self._lists.revision()
             if revision == self._revision:
                 return
-            lists = {made.name: made for made in await self._store.lists()}
+            lists = {made.name: made for made in await self._lists.every()}
             index = self.current
             for name in [held.name for held in index.lists if held.name not in lists]:
                 index = index.without(name)
@@ -75,7 +76,7 @@ class KnownWatch:
             made: the list.
             read: at which revision the index has it; None if it does not.
         """
-        changes = None if read is None else await self._store.list_changes(made.name, since=read)
+        changes = None if read is None else await self._lists.changes_since(made.name, since=read)
         if changes is None:
             return await asyncio.to_thread(index.with_list, made, await self._entries(made)), made.revision
         return await asyncio.to_thread(changed, index, made, changes), changes.revision
@@ -83,7 +84,7 @@ class KnownWatch:
     async def _entries(self, made: PictureList) -> list[str]:
         found: list[str] = []
         after: str | None = None
-        while page := await self._store.entries(made.name, after=after, limit=PAGE):
+        while page := await self._lists.read(made.name, after=after, limit=PAGE):
             found += page
             after = page[-1]
         return found

@@ -25,7 +25,7 @@ from gateway.known_watch import KnownWatch
 from gateway.pipeline import Look, Pipeline
 from gateway.prepare import Prepared
 from gateway.stopwatch import Stopwatch
-from gateway.store.records import DecisionRecord
+from gateway.store.decisions import DecisionRecord
 from gateway.verdicts import Verdict, from_lists, place_out, shadow_out, verdict_of, verdict_out
 
 NOT_LOGGED = "decision_not_logged"

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from gateway.store.records import Store, StoreUnavailable
+from gateway.store.decisions import Decisions
+from gateway.store.outages import StoreUnavailable
 
 PAUSE_S = 3600.0
 
@@ -16,12 +17,12 @@ class Retention:
     """Looks once an hour.
 
     Args:
-        store: where decisions are kept.
+        decisions: where they are kept.
         days: how long; 0 means for ever.
     """
 
-    def __init__(self, store: Store, days: int) -> None:
-        self._store = store
+    def __init__(self, decisions: Decisions, days: int) -> None:
+        self._decisions = decisions
         self._days = days
         self._log = structlog.get_logger("retention")
 
@@ -29,7 +30,7 @@ class Retention:
         """Delete what is due, for ever; runs as a task of the application's lifespan."""
         while self._days:
             try:
-                deleted = await self._store.expire(datetime.now(UTC) - timedelta(days=self._days))
+                deleted = await self._decisions.expire(datetime.now(UTC) - timedelta(days=self._days))
                 if deleted:
                     self._log.info("decisions expired", count=deleted)
             except StoreUnavailable:

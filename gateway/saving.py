@@ -12,10 +12,11 @@ from gateway.bundle import Manifest
 from gateway.catalogue import Catalogue
 from gateway.classifiers import Classifier
 from gateway.deadline import Deadline
+from gateway.label_matrix import packed
 from gateway.labels import LabelRules
 from gateway.policy import Policy
-from gateway.store.audit_records import Actor
-from gateway.store.records import Kind, Saved, Store
+from gateway.store.audit import Actor
+from gateway.store.versions import Kind, Saved, Versions
 from gateway.text_vectors import TextVectors
 
 
@@ -24,7 +25,7 @@ class Saver:
     """Saves bodies as versions for the bundle being served.
 
     Attributes:
-        store: where versions are kept.
+        versions: where they are kept, as the bundle sees them.
         catalogue: binds a policy to the classifiers in force.
         text: computes what words mean to the model.
         manifest: the bundle being served.
@@ -32,7 +33,7 @@ class Saver:
         timeout_s: deadline of one save, seconds.
     """
 
-    store: Store
+    versions: Versions
     catalogue: Catalogue
     text: TextVectors
     manifest: Manifest
@@ -54,25 +55,25 @@ class Saver:
         deadline = Deadline.after(self.timeout_s)
         kind: Kind = "policy"
         pins: dict[str, int] = {}
-        bundle_id = None
+        vectors = None
         if isinstance(body, Classifier):
             kind = "classifier"
             body = self.normal(body)
             labels = await asyncio.to_thread(body.label_set, self.rules)
-            await self.text.assemble(labels, deadline, self.text.limits.max_saved_prompts)
+            matrix = await self.text.assemble(labels, deadline, self.text.limits.max_saved_prompts)
+            vectors = await asyncio.to_thread(packed, labels, matrix)
         else:
             await self.catalogue.catch_up()  # another gateway may just have saved what this is to pin
             _, pins = await self.catalogue.bind_candidate(name, body, deadline)
-            bundle_id = self.manifest.bundle_id
-        return await self.store.save(
+        return await self.versions.save(
             kind,
             name,
             body.model_dump(mode="json"),
             pins=pins,
-            bundle_id=bundle_id,
             if_match=if_match,
             activate=activate,
             actor=actor,
+            vectors=vectors,
         )
 
     def normal(self, body: Classifier) -> Classifier:

@@ -1,8 +1,10 @@
 """Puts the shipped scenarios into the store at start: those that fit the bundle, without touching what a team has made.
 
-A resource is ours while the version in force has a body that this program ships or once shipped; it is then brought up
-to date. Anything else was written by somebody and is left alone, also when it no longer fits the model: a policy for
-another bundle answers 409 until somebody looks at it and saves it again. What somebody deleted stays deleted.
+A resource is ours while the version in force, or else that of another bundle, has a body that this program ships or
+once shipped; it is then brought up to date and activated for this bundle. What is in force for another bundle stays so:
+gateways with two models may seed one database. Anything else was written by somebody and is left alone, also when it
+does not fit the model: a policy for another bundle answers 409 until somebody looks at it and saves it again. What
+somebody deleted stays deleted.
 
 Several gateways may start at once: each save names the version that it replaces, so the second finds the work done.
 """
@@ -20,8 +22,8 @@ from gateway.errors import RequestError
 from gateway.policy import Policy
 from gateway.saving import Saver
 from gateway.shipped import SETS, Shipped, fingerprint, former, set_for, shipped
-from gateway.store.audit_records import Actor
-from gateway.store.records import Kind, PinMissing, StaleWrite, Version
+from gateway.store.audit import Actor
+from gateway.store.versions import Kind, PinMissing, StaleWrite, Version
 
 ACTOR = Actor("seed")
 ATTEMPTS = 3  # another gateway, or a person, was faster: look again
@@ -29,7 +31,7 @@ ATTEMPTS = 3  # another gateway, or a person, was faster: look again
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A resource as it stands: the version in force, the newest one, which a write must name; or it was deleted."""
+    """A resource as it stands: the version in force, else the foreign one; the newest, which a write must name."""
 
     active: Version | None
     latest: Version | None
@@ -96,11 +98,11 @@ async def _settle(saver: Saver, kind: Kind, name: str, body: Classifier | Policy
 
 
 async def _standing(saver: Saver, kind: Kind, name: str) -> Standing:
-    versions = await saver.store.versions(kind, name)
-    active = next((version for version in versions if version.active), None)
+    versions = await saver.versions.history(kind, name)
+    active = next((version for version in versions if version.active or version.foreign), None)
     if versions:
         return Standing(active, versions[0], deleted=False)
-    return Standing(None, None, deleted=await saver.store.was_deleted(kind, name))
+    return Standing(None, None, deleted=await saver.versions.was_deleted(kind, name))
 
 
 async def _due(saver: Saver, standing: Standing, body: Classifier | Policy, ours: frozenset[str]) -> bool:
@@ -112,7 +114,7 @@ async def _due(saver: Saver, standing: Standing, body: Classifier | Policy, ours
     if print_ not in ours:
         return False
     if isinstance(body, Classifier):
-        return print_ != fingerprint(saver.normal(body))
+        return version.foreign or print_ != fingerprint(saver.normal(body))
     if not await _pins_ours(saver, body, ours):
         return False
     current = print_ == fingerprint(body) and version.bundle_id == saver.manifest.bundle_id

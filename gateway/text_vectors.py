@@ -8,18 +8,18 @@ Requests with many new prompts take turns among themselves and leave room for th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from cachetools import LRUCache
 
 from gateway.concurrency import all_of
 from gateway.deadline import Deadline
 from gateway.encoder import Encoder, Vectors
 from gateway.errors import DeadlineExceeded, InvalidLabels
+from gateway.label_matrix import computed, prompts_of
 from gateway.labels import LabelRequest, LabelRules, LabelSet, label_set
-from gateway.scoring import TextMatrix, mean_units
+from gateway.scoring import TextMatrix
 from gateway.text_shelf import TextShelf
 from gateway.tokenizer import TokenBatch, Tokenizer
 
@@ -126,11 +126,8 @@ class TextVectors:
             LabelTooLong: a prompt over the model's context.
             ServiceError: the vectors could not be computed in time.
         """
-        groups = _groups(labels)
-        wanted = [prompt for entry in labels.labels for prompt in entry.prompts]
-        wanted += [prompt for group in groups for prompt in group]
-        vectors = await self.prompts(wanted, deadline, most_new)
-        return await asyncio.to_thread(_matrix, labels, groups, vectors)
+        vectors = await self.prompts(prompts_of(labels), deadline, most_new)
+        return await asyncio.to_thread(computed, labels, vectors)
 
     async def count_tokens(self, texts: Sequence[str]) -> int:
         """Return how many tokens the texts have together, start and end tokens included.
@@ -235,30 +232,6 @@ def _from_shelf(shelf: TextShelf, prompts: Sequence[str]) -> dict[str, Vectors]:
     """Return the vectors that other processes have left; for a thread."""
     found = {prompt: shelf.get(prompt) for prompt in prompts}
     return {prompt: vector for prompt, vector in found.items() if vector is not None}
-
-
-def _groups(labels: LabelSet) -> list[tuple[str, ...]]:
-    """Return the distinct groups of negatives that labels are weighed against; none in softmax mode."""
-    return list(dict.fromkeys(entry.negatives for entry in labels.labels)) if labels.mode == "independent" else []
-
-
-def _matrix(labels: LabelSet, groups: Sequence[tuple[str, ...]], vectors: Mapping[str, Vectors]) -> TextMatrix:
-    """Return the matrix of a label set whose prompts' vectors are all there."""
-    rows = mean_units(
-        np.stack([vectors[prompt] for entry in labels.labels for prompt in entry.prompts]),
-        [len(entry.prompts) for entry in labels.labels],
-    )
-    negatives = [vectors[prompt] for group in groups for prompt in group]
-    starts = np.cumsum([0, *(len(group) for group in groups[:-1])]) if groups else np.zeros(0)
-    where = {group: number for number, group in enumerate(groups)}
-    return TextMatrix(
-        mode=labels.mode,
-        labels=tuple(entry.label for entry in labels.labels),
-        vectors=rows,
-        negatives=np.stack(negatives) if negatives else np.zeros((0, rows.shape[1]), np.float32),
-        group_starts=starts.astype(np.intp),
-        group_of=np.array([where.get(entry.negatives, 0) for entry in labels.labels], np.intp),
-    )
 
 
 def _retrieve(task: asyncio.Task[dict[str, Vectors]]) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from gateway.hash_index import HASH_BYTES
 from gateway.known_pictures import KnownPictures
-from gateway.store.records import ListKind, PictureList
+from gateway.store.lists import ListKind, PictureList
 from scripts.bench.machine import machine
 
 Octets = npt.NDArray[np.uint8]

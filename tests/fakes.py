@@ -20,6 +20,7 @@ from gateway.errors import GatewayError
 DIM = 8
 BUNDLE_ID = "feedfacecafebeef"
 PROBE_GREY = 128
+BOS_ID, EOS_ID = 200, 201
 LOOK_S = 0.02
 
 
@@ -38,8 +39,9 @@ class FakeEncoder:
 
     Attributes:
         delay_s: of every answer; set lower, it is over sooner for those that wait already.
-        image_calls: what requests asked; the gateway's own probes, which are all grey, come when they like and are
-            counted in ``probes``.
+        image_calls: what requests asked; the gateway's own probes, which are all grey or without a word, come when
+            they like and are counted in ``probes``.
+        text_calls: likewise, of each call the number of rows.
     """
 
     def __init__(self) -> None:
@@ -60,7 +62,10 @@ class FakeEncoder:
         return unit_rows(pixels)
 
     async def encode_texts(self, input_ids: npt.NDArray[np.int64], deadline: Deadline) -> Vectors:
-        self.text_calls.append(len(input_ids))
+        if np.isin(input_ids, (BOS_ID, EOS_ID)).all():
+            self.probes += 1
+        else:
+            self.text_calls.append(len(input_ids))
         await self._act()
         return unit_rows(input_ids)
 
@@ -88,11 +93,11 @@ class FakeEncoder:
 def write_bundle(folder: Path, *, context_length: int = 16) -> Manifest:
     """Write a tokenizer (one id a character) and a manifest into the folder; return the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = {chr(code): code for code in range(32, 127)} | {"<start>": 200, "<end>": 201, "<unk>": 202}
+    vocabulary = {chr(code): code for code in range(32, 127)} | {"<start>": BOS_ID, "<end>": EOS_ID, "<unk>": 202}
     tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<start> $A <end>", special_tokens=[("<start>", 200), ("<end>", 201)]
+        single="<start> $A <end>", special_tokens=[("<start>", BOS_ID), ("<end>", EOS_ID)]
     )
     path = folder / "tokenizer.json"
     tokenizer.save(str(path))
@@ -104,7 +109,7 @@ def write_bundle(folder: Path, *, context_length: int = 16) -> Manifest:
         embedding_dim=DIM,
         logit_scale=5.0,  # low, so that no score of random vectors is exactly 0 or 1
         image=ImageTransform(32, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        text=TextTransform(context_length, (8, context_length), 200, 201, 201, file_sha256(path)),
+        text=TextTransform(context_length, (8, context_length), BOS_ID, EOS_ID, EOS_ID, file_sha256(path)),
         image_max_batch=4,
         text_max_batch=4,
         templates=("{}",),

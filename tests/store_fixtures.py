@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store.sql import SqlStore
 from tests.postgres import NoServer, Server, running_server
-from tests.stores import opened
+from tests.stores import Store, opened
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +31,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[SqlStore]:
+async def store(database_url: str) -> AsyncIterator[Store]:
     """A store on an empty database, of either kind."""
     async with opened(database_url) as made:
         yield made

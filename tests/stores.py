@@ -6,15 +6,20 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from gateway.store.audit_records import Actor
-from gateway.store.records import DecisionRecord, Saved, Store
-from gateway.store.sql import SqlStore, open_store
+from gateway.store.audit import Actor, Audit
+from gateway.store.database import Database
+from gateway.store.decisions import DecisionRecord, Decisions
+from gateway.store.lists import Lists
+from gateway.store.migrate import open_database
+from gateway.store.versions import Saved, Versions
 
 TIMEOUT_S = 10.0
+BUNDLE_ID = "bundle"
 ROOT = Path(__file__).parent.parent
 
 LOCK = """
@@ -30,27 +35,42 @@ connection.close()
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A database and what is kept in it, as a gateway with the bundle ``BUNDLE_ID`` sees it."""
+
+    database: Database
+    versions: Versions
+    decisions: Decisions
+    lists: Lists
+    audit: Audit
+
+    def seen_by(self, bundle_id: str, text_checksum: str = "text") -> Versions:
+        """Return the versions as a gateway with another bundle sees them."""
+        return Versions(self.database, bundle_id, text_checksum)
+
+
 @asynccontextmanager
-async def opened(database_url: str, timeout_s: float = TIMEOUT_S, pool_size: int = 5) -> AsyncIterator[SqlStore]:
+async def opened(database_url: str, timeout_s: float = TIMEOUT_S, pool_size: int = 5) -> AsyncIterator[Store]:
     """Open a store and close it in the end."""
-    made = await open_store(database_url, timeout_s=timeout_s, pool_size=pool_size)
+    made = await open_database(database_url, timeout_s=timeout_s, pool_size=pool_size)
     try:
-        yield made
+        yield Store(made, Versions(made, BUNDLE_ID, "text"), Decisions(made), Lists(made), Audit(made))
     finally:
         await made.close()
 
 
-async def save(store: Store, name: str, body: dict[str, Any], **changed: Any) -> Saved:
+async def save(store: Store | Versions, name: str, body: dict[str, Any], **changed: Any) -> Saved:
     """Save a classifier, activated, unless ``changed`` says otherwise."""
+    versions = store.versions if isinstance(store, Store) else store
     given: dict[str, Any] = {
         "kind": "classifier",
         "pins": {},
-        "bundle_id": None,
         "if_match": None,
         "activate": True,
         "actor": Actor("me"),
     }
-    return await store.save(name=name, body=body, **{**given, **changed})
+    return await versions.save(name=name, body=body, **{**given, **changed})
 
 
 def decision(number: int, **changed: Any) -> DecisionRecord:

@@ -45,7 +45,6 @@ def test_only_one_module_knows_triton() -> None:
 def test_only_the_store_knows_sql() -> None:
     drivers = ("sqlalchemy", "alembic", "asyncpg", "aiosqlite", "sqlite3")
     assert {name for name in importers(*drivers) if not name.startswith("gateway.store.")} == set()
-    assert not importers(*drivers) & {"gateway.store.records", "gateway.store.__init__"}
 
 
 def test_only_the_web_layer_knows_http() -> None:

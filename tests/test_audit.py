@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from gateway.store.audit_records import Actor, AuditFilter
+from gateway.store.audit import Actor, AuditFilter
 from gateway.store.database import Transaction
-from gateway.store.records import Feedback, PictureList, StoreUnavailable
-from gateway.store.sql import SqlStore
-from tests.stores import NOON, decision, save
+from gateway.store.decisions import Feedback
+from gateway.store.lists import PictureList
+from gateway.store.outages import StoreUnavailable
+from tests.stores import NOON, Store, decision, save
 from tests.test_keys import ENTRIES, bearer
 from tests.web import Web, is_problem, png
 
@@ -24,21 +25,21 @@ POLICY = {"rules": [{"category": "stars", "classifier": "stars", "labels": ["sta
 VERDICT = Feedback(decision(1).id, NOON, "block", ("gore",), "blood")
 
 
-async def test_every_kind_of_change_leaves_a_row(store: SqlStore) -> None:
-    await store.log([decision(1, external_id="user-42"), decision(2, external_id="user-42")])
+async def test_every_kind_of_change_leaves_a_row(store: Store) -> None:
+    await store.decisions.append([decision(1, external_id="user-42"), decision(2, external_id="user-42")])
     await save(store, "cats", {}, actor=ME)
     await save(store, "cats", {"v": 2}, actor=ME, activate=False)
-    await store.activate("classifier", "cats", 2, actor=ME)
-    await store.put_list(PictureList("bad", "block", "sha256", 0), actor=ME)
-    await store.add_entries("bad", ["00" * 32], actor=ME)
-    await store.remove_entries("bad", ["00" * 32], actor=ME)
-    await store.delete_list("bad", actor=ME)
-    await store.delete("classifier", "cats", actor=ME)
-    revision = await store.revision()
-    await store.add_feedback(VERDICT, actor=ME)
-    await store.forget("user-42", actor=ME)
-    assert await store.revision() == revision, "nothing in force has changed"
-    rows = await store.audit(99)
+    await store.versions.activate("classifier", "cats", 2, actor=ME)
+    await store.lists.put(PictureList("bad", "block", "sha256", 0), actor=ME)
+    await store.lists.add("bad", ["00" * 32], actor=ME)
+    await store.lists.remove("bad", ["00" * 32], actor=ME)
+    await store.lists.drop("bad", actor=ME)
+    await store.versions.remove("classifier", "cats", actor=ME)
+    revision = await store.versions.revision()
+    await store.decisions.add_feedback(VERDICT, actor=ME)
+    await store.decisions.forget("user-42", actor=ME)
+    assert await store.versions.revision() == revision, "nothing in force has changed"
+    rows = await store.audit.latest(99)
     digest = hashlib.sha256(b"user-42").hexdigest()
     assert [(row.action, row.kind, row.name, row.version) for row in reversed(rows)] == [
         ("save", "classifier", "cats", 1),
@@ -57,46 +58,46 @@ async def test_every_kind_of_change_leaves_a_row(store: SqlStore) -> None:
     assert [row.number for row in rows] == sorted((row.number for row in rows), reverse=True)
 
 
-async def test_what_changes_nothing_leaves_none(store: SqlStore) -> None:
-    assert not await store.add_feedback(VERDICT, actor=ME)
-    assert await store.forget("nobody", actor=ME) == 0
-    assert not await store.delete("classifier", "none", actor=ME)
-    assert await store.audit(9) == ()
+async def test_what_changes_nothing_leaves_none(store: Store) -> None:
+    assert not await store.decisions.add_feedback(VERDICT, actor=ME)
+    assert await store.decisions.forget("nobody", actor=ME) == 0
+    assert not await store.versions.remove("classifier", "none", actor=ME)
+    assert await store.audit.latest(9) == ()
 
 
-async def test_no_change_without_a_row(store: SqlStore) -> None:
+async def test_no_change_without_a_row(store: Store) -> None:
     """The audit cannot be written to: neither is anything else."""
 
     async def spoil(tx: Transaction) -> None:
         await tx.execute(text("ALTER TABLE audit RENAME TO elsewhere"))
 
-    await store.log([decision(1, external_id="me")])
-    await store._database.write(spoil)
+    await store.decisions.append([decision(1, external_id="me")])
+    await store.database.write(spoil)
     for change in (
-        lambda: store.add_feedback(VERDICT, actor=ME),
-        lambda: store.forget("me", actor=ME),
+        lambda: store.decisions.add_feedback(VERDICT, actor=ME),
+        lambda: store.decisions.forget("me", actor=ME),
         lambda: save(store, "cats", {}),
-        lambda: store.put_list(PictureList("bad", "block", "sha256", 0), actor=ME),
+        lambda: store.lists.put(PictureList("bad", "block", "sha256", 0), actor=ME),
     ):
         with pytest.raises(StoreUnavailable):
             await change()
-    assert await store.decision(decision(1).id) == (decision(1, external_id="me"), ())
-    assert await store.names("classifier") == ()
-    assert await store.lists() == ()
+    assert await store.decisions.read(decision(1).id) == (decision(1, external_id="me"), ())
+    assert await store.versions.shown("classifier") == ()
+    assert await store.lists.every() == ()
 
 
-async def test_filters_and_pages(store: SqlStore) -> None:
+async def test_filters_and_pages(store: Store) -> None:
     for number in range(5):
         await save(store, f"c{number % 2}", {"v": number}, actor=Actor(f"a{number}"))
-    rows = await store.audit(9)
-    assert [row.name for row in await store.audit(9, AuditFilter(name="c0"))] == ["c0"] * 3
-    assert [row.actor for row in await store.audit(9, AuditFilter(actor="a3"))] == ["a3"]
-    assert await store.audit(9, AuditFilter(action="delete")) == ()
-    assert await store.audit(9, AuditFilter(kind="classifier")) == rows
-    assert await store.audit(9, AuditFilter(since=rows[1].at)) == rows[:2]
-    assert await store.audit(9, AuditFilter(until=rows[1].at)) == rows[2:]
-    assert await store.audit(9, AuditFilter(since=rows[0].at + timedelta(days=1))) == ()
-    assert await store.audit(2, before=rows[1].number) == rows[2:4]
+    rows = await store.audit.latest(9)
+    assert [row.name for row in await store.audit.latest(9, AuditFilter(name="c0"))] == ["c0"] * 3
+    assert [row.actor for row in await store.audit.latest(9, AuditFilter(actor="a3"))] == ["a3"]
+    assert await store.audit.latest(9, AuditFilter(action="delete")) == ()
+    assert await store.audit.latest(9, AuditFilter(kind="classifier")) == rows
+    assert await store.audit.latest(9, AuditFilter(since=rows[1].at)) == rows[:2]
+    assert await store.audit.latest(9, AuditFilter(until=rows[1].at)) == rows[2:]
+    assert await store.audit.latest(9, AuditFilter(since=rows[0].at + timedelta(days=1))) == ()
+    assert await store.audit.latest(2, before=rows[1].number) == rows[2:4]
 
 
 @pytest.mark.parametrize("web", [{"gateway_api_keys": ENTRIES}], indirect=True)

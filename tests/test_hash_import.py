@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
 from gateway.hash_import import ImportedHashes, read_hashes
-from gateway.store.records import ListKind
+from gateway.store.lists import ListKind
 
 A, B, C = "a1" * 32, "b2" * 32, "c3" * 32
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway import hash_index, known_pictures
 from gateway.hash_index import MAX_DISTANCE, ExactIndex, NearIndex, words_of
 from gateway.known_pictures import KnownPictures, Match, verdict
-from gateway.store.records import ListAction, ListKind, PictureList
+from gateway.store.lists import ListAction, ListKind, PictureList
 
 Octets = npt.NDArray[np.uint8]
 OTHER = "0f" * 32

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from gateway.app import create_app
 from gateway.errors import ModelUnavailable
 from gateway.settings import Settings
-from gateway.store.sql import SqlStore
+from gateway.store.lists import Lists
 from tests.fakes import FakeEncoder, write_bundle
 from tests.saved import ALWAYS, CLASSIFIER, NEVER, moderate, put
 from tests.waiting import until
@@ -230,13 +230,13 @@ def test_text_can_be_read_past_and_review_need_not_flag(made: Web) -> None:
 def test_until_the_lists_are_read_nothing_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture that is on a list must not pass because its gateway has just started."""
     may_read = asyncio.Event()
-    read = SqlStore.lists
+    read = Lists.every
 
-    async def slow(self: SqlStore) -> Any:
+    async def slow(self: Lists) -> Any:
         await may_read.wait()
         return await read(self)
 
-    monkeypatch.setattr(SqlStore, "lists", slow)
+    monkeypatch.setattr(Lists, "every", slow)
     write_bundle(tmp_path)
     settings = Settings(model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error")
     encoder = FakeEncoder()

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from gateway.store.audit_records import Actor
-from gateway.store.records import DecisionFilter, DecisionRecord, Feedback, Store
-from gateway.store.sql import SqlStore
-from tests.stores import NOON, decision, fired, opened
+from gateway.store.audit import Actor
+from gateway.store.decisions import DecisionFilter, DecisionRecord, Feedback
+from tests.stores import NOON, Store, decision, fired, opened
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -27,7 +26,7 @@ async def pages(store: Store, wanted: DecisionFilter, limit: int) -> list[tuple[
     found = []
     cursor: str | None = None
     while True:
-        page = await store.decisions(wanted, cursor=cursor, limit=limit)
+        page = await store.decisions.page(wanted, cursor=cursor, limit=limit)
         found.append(page.records)
         if page.next_cursor is None:
             return found
@@ -50,40 +49,40 @@ async def test_a_decision_comes_back_as_it_was(store: Store) -> None:
         detail={"z": 1, **fired(gore="block"), "a": ["\u0000", None, 0.1]},
         vectors=bytes(range(256)) * 8,
     )
-    await store.log([record])
-    found = await store.decision(record.id)
+    await store.decisions.append([record])
+    found = await store.decisions.read(record.id)
     assert found == (record, ())
     assert found[0].at.utcoffset() == timedelta(0)
     assert list(found[0].detail) == ["z", "categories", "a"]
-    assert await store.decision("0") is None
+    assert await store.decisions.read("0") is None
 
 
 async def test_the_log_is_all_or_none_and_may_be_repeated(store: Store) -> None:
     good = [decision(number, detail=fired(gore="review")) for number in range(3)]
     with pytest.raises(ValueError, match="zone"):
-        await store.log([*good, decision(3, at=NOON.replace(tzinfo=None))])
+        await store.decisions.append([*good, decision(3, at=NOON.replace(tzinfo=None))])
     assert await numbers(store) == []
-    await store.log([])
-    await store.log(good)
-    await store.log([*good, decision(3)])
+    await store.decisions.append([])
+    await store.decisions.append(good)
+    await store.decisions.append([*good, decision(3)])
     assert await numbers(store) == [3, 2, 1, 0]
     assert await numbers(store, category="gore") == [2, 1, 0]
 
 
 async def test_pages_stay_as_they_are_while_decisions_come_in(store: Store) -> None:
     same_time = [decision(number, at=NOON) for number in range(10)]
-    await store.log([*same_time, decision(100), decision(101)])
-    first = await store.decisions(ANY, cursor=None, limit=5)
+    await store.decisions.append([*same_time, decision(100), decision(101)])
+    first = await store.decisions.page(ANY, cursor=None, limit=5)
     assert [int(record.id, 16) for record in first.records] == [101, 100, 9, 8, 7]
-    await store.log([decision(200), decision(50)])
-    second = await store.decisions(ANY, cursor=first.next_cursor, limit=5)
+    await store.decisions.append([decision(200), decision(50)])
+    second = await store.decisions.page(ANY, cursor=first.next_cursor, limit=5)
     assert [int(record.id, 16) for record in second.records] == [6, 5, 4, 3, 2]
-    third = await store.decisions(ANY, cursor=second.next_cursor, limit=5)
+    third = await store.decisions.page(ANY, cursor=second.next_cursor, limit=5)
     assert ([int(record.id, 16) for record in third.records], third.next_cursor) == ([1, 0], None)
 
 
 async def test_the_last_page_says_so(store: Store) -> None:
-    await store.log([decision(number) for number in range(4)])
+    await store.decisions.append([decision(number) for number in range(4)])
     for limit, sizes in ((1, [1, 1, 1, 1]), (2, [2, 2]), (3, [3, 1]), (4, [4]), (9, [4])):
         assert [len(page) for page in await pages(store, ANY, limit)] == sizes
 
@@ -91,11 +90,11 @@ async def test_the_last_page_says_so(store: Store) -> None:
 async def test_a_cursor_that_no_page_gave(store: Store) -> None:
     for cursor in ("", "!", "AAAA", "MTIz", "Og", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OmE", "MQ:a", "ü"):
         with pytest.raises(ValueError, match="cursor"):
-            await store.decisions(ANY, cursor=cursor, limit=5)
+            await store.decisions.page(ANY, cursor=cursor, limit=5)
 
 
 async def test_filters(store: Store) -> None:
-    await store.log(
+    await store.decisions.append(
         [
             decision(0),
             decision(1, policy="strict", external_id="a"),
@@ -120,17 +119,17 @@ async def test_filters(store: Store) -> None:
 
 
 async def test_vectors_are_read_only_when_wanted(store: Store) -> None:
-    await store.log([decision(1, vectors=b"abcd"), decision(2)])
-    without = await store.decisions(ANY, cursor=None, limit=9)
+    await store.decisions.append([decision(1, vectors=b"abcd"), decision(2)])
+    without = await store.decisions.page(ANY, cursor=None, limit=9)
     assert [record.vectors for record in without.records] == [None, None]
-    having = await store.decisions(DecisionFilter(with_vectors=True), cursor=None, limit=9)
+    having = await store.decisions.page(DecisionFilter(with_vectors=True), cursor=None, limit=9)
     assert [record.vectors for record in having.records] == [b"abcd"]
 
 
 async def test_every_filter_reads_one_index_in_order(tmp_path: Path) -> None:
     async with opened(str(tmp_path / "db")) as store:
-        await store.log([decision(1), decision(2)])
-        cursor = (await store.decisions(ANY, cursor=None, limit=1)).next_cursor
+        await store.decisions.append([decision(1), decision(2)])
+        cursor = (await store.decisions.page(ANY, cursor=None, limit=1)).next_cursor
         for wanted, index in (
             (ANY, "decisions_by_time"),
             (DecisionFilter(since=NOON), "decisions_by_time"),
@@ -145,7 +144,7 @@ async def test_every_filter_reads_one_index_in_order(tmp_path: Path) -> None:
             assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
-async def plan_of(store: SqlStore, wanted: DecisionFilter, cursor: str | None) -> list[str]:
+async def plan_of(store: Store, wanted: DecisionFilter, cursor: str | None) -> list[str]:
     """Return how SQLite goes about a page."""
     plan: list[str] = []
 
@@ -155,37 +154,37 @@ async def plan_of(store: SqlStore, wanted: DecisionFilter, cursor: str | None) -
             asked.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
             plan.extend(row[3] for row in asked.fetchall())
 
-    engine = store._database._engine.sync_engine
+    engine = store.database._engine.sync_engine
     event.listen(engine, "after_cursor_execute", explain)
-    await store.decisions(wanted, cursor=cursor, limit=10)
+    await store.decisions.page(wanted, cursor=cursor, limit=10)
     event.remove(engine, "after_cursor_execute", explain)
     return plan
 
 
 async def test_feedback_is_kept_in_order(store: Store) -> None:
-    await store.log([decision(1), decision(2)])
+    await store.decisions.append([decision(1), decision(2)])
     key = decision(1).id
     late = Feedback(key, NOON + timedelta(hours=2), "allow", (), "")
     early = Feedback(key, NOON + timedelta(hours=1), "block", ("gore", "nudity"), "blood, ü")
     for verdict in (late, early, late):
-        assert await store.add_feedback(verdict, actor=ME)
-    assert not await store.add_feedback(dataclasses.replace(late, decision_id="nothing"), actor=ME)
-    assert await store.decision(key) == (decision(1), (early, late, late))
-    assert await store.decision(decision(2).id) == (decision(2), ())
+        assert await store.decisions.add_feedback(verdict, actor=ME)
+    assert not await store.decisions.add_feedback(dataclasses.replace(late, decision_id="nothing"), actor=ME)
+    assert await store.decisions.read(key) == (decision(1), (early, late, late))
+    assert await store.decisions.read(decision(2).id) == (decision(2), ())
 
 
 async def test_an_external_id_is_forgotten_with_all_about_it(store: Store) -> None:
     mine = [decision(number, external_id="me", detail=fired(gore="block")) for number in range(1205)]
-    await store.log([*mine, decision(2000, external_id="you", detail=fired(gore="block"))])
-    await store.add_feedback(Feedback(mine[0].id, NOON, "allow", (), "mistaken"), actor=ME)
-    assert await store.forget("me", actor=ME) == 1205
-    assert await store.forget("me", actor=ME) == 0
+    await store.decisions.append([*mine, decision(2000, external_id="you", detail=fired(gore="block"))])
+    await store.decisions.add_feedback(Feedback(mine[0].id, NOON, "allow", (), "mistaken"), actor=ME)
+    assert await store.decisions.forget("me", actor=ME) == 1205
+    assert await store.decisions.forget("me", actor=ME) == 0
     assert await numbers(store, category="gore") == [2000]
-    await store.log([mine[0]])
-    assert await store.decision(mine[0].id) == (mine[0], ())
+    await store.decisions.append([mine[0]])
+    assert await store.decisions.read(mine[0].id) == (mine[0], ())
 
 
 async def test_old_decisions_expire(store: Store) -> None:
-    await store.log([decision(number, detail=fired(gore="block")) for number in range(10)])
-    assert await store.expire(NOON + timedelta(seconds=7)) == 7
+    await store.decisions.append([decision(number, detail=fired(gore="block")) for number in range(10)])
+    assert await store.decisions.expire(NOON + timedelta(seconds=7)) == 7
     assert await numbers(store) == await numbers(store, category="gore") == [9, 8, 7]

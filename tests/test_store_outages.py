@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from gateway.store.audit_records import Actor
+from gateway.store.audit import Actor
 from gateway.store.database import Transaction
-from gateway.store.records import DecisionFilter, PictureList, StoreUnavailable
-from gateway.store.sql import SqlStore, open_store
+from gateway.store.decisions import DecisionFilter
+from gateway.store.lists import PictureList
+from gateway.store.migrate import open_database
+from gateway.store.outages import StoreUnavailable
+from gateway.store.versions import Versions
 from tests.postgres import Server
-from tests.stores import decision, locked, opened, save
+from tests.stores import Store, decision, locked, opened, save
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -43,7 +46,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def pragma(path: Path, **pragmas: str) -> AsyncIterator[SqlStore]:
+async def pragma(path: Path, **pragmas: str) -> AsyncIterator[Store]:
     """Yield a store whose connections have these pragmas."""
     async with opened(str(path), SHORT_S) as store:
 
@@ -53,8 +56,8 @@ async def pragma(path: Path, **pragmas: str) -> AsyncIterator[SqlStore]:
                 cursor.execute(f"PRAGMA {name} = {value}")
             cursor.close()
 
-        await store._database._engine.dispose()
-        event.listen(store._database._engine.sync_engine, "connect", set_up)
+        await store.database._engine.dispose()
+        event.listen(store.database._engine.sync_engine, "connect", set_up)
         yield store
 
 
@@ -65,8 +68,8 @@ async def test_sqlite_locked_by_another_process(path: Path) -> None:
             with unavailable():
                 await save(store, "cats", {"v": 2})
             with unavailable():
-                await store.log([decision(1)])
-            snapshot = await store.snapshot()  # reading goes on
+                await store.decisions.append([decision(1)])
+            snapshot = await store.versions.snapshot()  # reading goes on
             assert len(snapshot.versions) == 1
         assert (await save(store, "cats", {"v": 2})).version.number == 2
 
@@ -82,9 +85,9 @@ async def test_sqlite_locked_for_a_moment_is_waited_for(path: Path) -> None:
 
 async def test_sqlite_locked_before_it_has_any_tables(path: Path) -> None:
     with locked(path), unavailable():
-        await open_store(str(path), timeout_s=SHORT_S)
+        await open_database(str(path), timeout_s=SHORT_S)
     with locked(path):
-        opening = asyncio.create_task(open_store(str(path), timeout_s=10))
+        opening = asyncio.create_task(open_database(str(path), timeout_s=10))
         await asyncio.sleep(0.3)
         assert not opening.done()
     await (await opening).close()
@@ -95,27 +98,27 @@ async def test_a_gateway_starts_on_a_database_that_is_locked(path: Path) -> None
         await save(store, "cats", {})
     with locked(path):
         async with opened(str(path), SHORT_S) as store:
-            assert len((await store.snapshot()).versions) == 1
+            assert len((await store.versions.snapshot()).versions) == 1
 
 
 async def test_a_disk_that_is_full(path: Path) -> None:
     async with pragma(path, max_page_count="60") as store:
         with unavailable():
-            await store.log([decision(number, vectors=bytes(4000)) for number in range(100)])
-        await store.log([decision(1)])
-        assert len((await store.decisions(DecisionFilter(), cursor=None, limit=9)).records) == 1
-        await store.put_list(PictureList("bad", "block", "sha256", 0), actor=Actor("me"))
+            await store.decisions.append([decision(number, vectors=bytes(4000)) for number in range(100)])
+        await store.decisions.append([decision(1)])
+        assert len((await store.decisions.page(DecisionFilter(), cursor=None, limit=9)).records) == 1
+        await store.lists.put(PictureList("bad", "block", "sha256", 0), actor=Actor("me"))
         with unavailable():
-            await store.add_entries("bad", [f"{number:064x}" for number in range(20_000)], actor=Actor("me"))
-        assert (await store.lists())[0].entries == 0
-        assert await store.entries("bad", after=None, limit=9) == ()
+            await store.lists.add("bad", [f"{number:064x}" for number in range(20_000)], actor=Actor("me"))
+        assert (await store.lists.every())[0].entries == 0
+        assert await store.lists.read("bad", after=None, limit=9) == ()
 
 
 async def test_a_file_that_is_read_only(path: Path) -> None:
     async with opened(str(path)) as store:
         await save(store, "cats", {})
     async with pragma(path, query_only="ON") as store:
-        assert len((await store.snapshot()).versions) == 1
+        assert len((await store.versions.snapshot()).versions) == 1
         with unavailable():
             await save(store, "dogs", {})
 
@@ -124,7 +127,7 @@ async def test_no_file_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for place in ("file/below.sqlite", "."):
         with unavailable():
-            await open_store(str(tmp_path / place), timeout_s=SHORT_S)
+            await open_database(str(tmp_path / place), timeout_s=SHORT_S)
 
 
 @pytest.fixture
@@ -135,7 +138,7 @@ def other_file(path: Path) -> Path:
 
 async def test_a_file_that_is_something_else(other_file: Path) -> None:
     with unavailable():
-        await open_store(str(other_file), timeout_s=SHORT_S)
+        await open_database(str(other_file), timeout_s=SHORT_S)
 
 
 async def test_tables_that_are_gone(path: Path) -> None:
@@ -149,8 +152,8 @@ async def test_tables_that_are_gone(path: Path) -> None:
 
 async def test_more_callers_than_connections(database_url: str) -> None:
     async with opened(database_url, pool_size=2) as store:
-        await asyncio.gather(*(store.log([decision(number)]) for number in range(40)))
-        everything = await asyncio.gather(*(store.decision(decision(number).id) for number in range(40)))
+        await asyncio.gather(*(store.decisions.append([decision(number)]) for number in range(40)))
+        everything = await asyncio.gather(*(store.decisions.read(decision(number).id) for number in range(40)))
     assert all(everything)
 
 
@@ -163,9 +166,9 @@ async def test_work_that_is_late_is_abandoned(database_url: str) -> None:
 
     async with opened(database_url, SHORT_S) as store:
         with unavailable():
-            await store._database.write(slow)
+            await store.database.write(slow)
         assert (await save(store, "cats", {})).new
-        assert await store.revision() == 1
+        assert await store.versions.revision() == 1
 
 
 async def test_work_in_steps_has_the_timeout_for_each(database_url: str) -> None:
@@ -176,7 +179,7 @@ async def test_work_in_steps_has_the_timeout_for_each(database_url: str) -> None
         return "done"
 
     async with opened(database_url, 1.5) as store:
-        assert await store._database.write(steps) == "done"
+        assert await store.database.write(steps) == "done"
 
 
 async def test_a_caller_that_is_cancelled_leaves_nothing_behind(database_url: str) -> None:
@@ -186,34 +189,34 @@ async def test_a_caller_that_is_cancelled_leaves_nothing_behind(database_url: st
 
     async with opened(database_url, pool_size=1) as store:
         for _ in range(3):
-            call = asyncio.create_task(store._database.write(slow))
+            call = asyncio.create_task(store.database.write(slow))
             await asyncio.sleep(0.05)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
         assert (await save(store, "cats", {})).new
-        assert await store.revision() == 1
+        assert await store.versions.revision() == 1
 
 
 async def test_closing_ends_what_is_under_way(database_url: str) -> None:
-    store = await open_store(database_url, timeout_s=SHORT_S)
-    await store.revision()
-    await store.close()
-    await store.close()
+    database = await open_database(database_url, timeout_s=SHORT_S)
+    await Versions(database, "bundle", "text").revision()
+    await database.close()
+    await database.close()
 
 
 async def test_postgresql_stops_and_comes_back(postgres: Server) -> None:
     async with opened(postgres.new_database()) as store:
-        await asyncio.gather(*(store.revision() for _ in range(5)))
+        await asyncio.gather(*(store.versions.revision() for _ in range(5)))
         postgres.stop()
         try:
             for _ in range(2):
                 with unavailable():
                     await save(store, "cats", {})
                 with unavailable():
-                    await store.revision()
+                    await store.versions.revision()
             with unavailable():
-                await open_store(postgres.url(), timeout_s=SHORT_S)
+                await open_database(postgres.url(), timeout_s=SHORT_S)
         finally:
             postgres.start()
         for number in range(6):  # the first call already, on every connection of the pool
@@ -228,7 +231,7 @@ async def test_postgresql_that_does_not_answer(postgres: Server) -> None:
                 with unavailable():
                     await save(store, "dogs", {})
             with unavailable():
-                await open_store(postgres.url(), timeout_s=SHORT_S)
+                await open_database(postgres.url(), timeout_s=SHORT_S)
         assert (await save(store, "birds", {})).new
 
 
@@ -242,11 +245,11 @@ async def test_a_row_that_another_gateway_holds(postgres: Server) -> None:
             held.set()
             await release.wait()
 
-        holding = asyncio.create_task(other._database.write(hold))
+        holding = asyncio.create_task(other.database.write(hold))
         await held.wait()
         with unavailable():
             await save(store, "cats", {})
-        await store.log([decision(1)])  # decisions do not wait for it
+        await store.decisions.append([decision(1)])  # decisions do not wait for it
         release.set()
         await holding
         assert (await save(store, "cats", {})).new
@@ -263,9 +266,9 @@ async def test_what_postgresql_says_of_itself(postgres: Server, state: str, what
             CREATE TRIGGER refuse BEFORE INSERT ON decisions EXECUTE FUNCTION refuse();""",
         )
         with pytest.raises(StoreUnavailable, match=what):
-            await store.log([decision(1)])
+            await store.decisions.append([decision(1)])
         postgres.sql(url, "DROP TRIGGER refuse ON decisions")
-        await store.log([decision(1)])
+        await store.decisions.append([decision(1)])
 
 
 @pytest.mark.parametrize(
@@ -274,14 +277,14 @@ async def test_what_postgresql_says_of_itself(postgres: Server, state: str, what
 )
 async def test_nobody_listens(address: str) -> None:
     with unavailable():
-        await open_store(address, timeout_s=SHORT_S)
+        await open_database(address, timeout_s=SHORT_S)
 
 
 async def test_a_database_that_is_not_there(postgres: Server) -> None:
     with unavailable():
-        await open_store(postgres.url("missing"), timeout_s=SHORT_S)
+        await open_database(postgres.url("missing"), timeout_s=SHORT_S)
 
 
 async def test_an_address_that_is_wrong() -> None:
     with pytest.raises(ValueError, match="sslmode"):
-        await open_store("postgresql://host/db?sslmode=sometimes", timeout_s=SHORT_S)
+        await open_database("postgresql://host/db?sslmode=sometimes", timeout_s=SHORT_S)

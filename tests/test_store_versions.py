@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.store.audit_records import Actor
-from gateway.store.records import InUse, PinMissing, StaleWrite, Store
-from tests.stores import another_process, opened, save
+from gateway.store.audit import Actor
+from gateway.store.versions import InUse, PinMissing, StaleWrite
+from tests.stores import Store, another_process, opened, save
 
 pytest_plugins = ["tests.store_fixtures"]
 
@@ -27,26 +27,26 @@ async def test_the_first_version_is_in_force(store: Store) -> None:
         True,
     )
     assert before - timedelta(seconds=1) < version.created_at < before + timedelta(seconds=60)
-    assert await store.read("classifier", "cats", None) == version
-    assert await store.read("classifier", "cats", 1) == version
-    assert await store.names("classifier") == (version,)
-    assert await store.names("policy") == ()
+    assert await store.versions.read("classifier", "cats", None) == version
+    assert await store.versions.read("classifier", "cats", 1) == version
+    assert await store.versions.shown("classifier") == (version,)
+    assert await store.versions.shown("policy") == ()
 
 
 async def test_the_same_body_makes_no_version(store: Store) -> None:
     first = await save(store, "cats", {"a": 1, "b": [1.5, None, "ü"]})
-    revision = await store.revision()
+    revision = await store.versions.revision()
     again = await save(store, "cats", {"b": [1.5, None, "ü"], "a": 1})
     assert (again.new, again.version) == (False, first.version)
-    assert await store.revision() == revision
-    assert len(await store.audit(10)) == 1
+    assert await store.versions.revision() == revision
+    assert len(await store.audit.latest(10)) == 1
     assert (await save(store, "cats", {"a": 1, "b": [1.5, None, "u"]})).version.number == 2
 
 
 async def test_a_body_comes_back_as_it_was_written(store: Store) -> None:
     body = {"z": 1, "a": {"ß": [0.1, 1e-300, -0.0, 2**60, True, None, "\u0000"]}, "m": "😀"}
     await save(store, "cats", body)
-    found = await store.read("classifier", "cats", 1)
+    found = await store.versions.read("classifier", "cats", 1)
     assert found is not None
     assert json.dumps(found.body) == json.dumps(body)
 
@@ -55,7 +55,7 @@ async def test_other_pins_or_another_bundle_are_another_version(store: Store) ->
     await save(store, "cats", {"v": 1})
     await save(store, "cats", {"v": 2})
     versions = [
-        (await save(store, "p", {"r": 1}, kind="policy", pins={"cats": pin}, bundle_id=bundle)).version
+        (await save(store.seen_by(bundle), "p", {"r": 1}, kind="policy", pins={"cats": pin})).version
         for pin, bundle in ((1, "x"), (2, "x"), (2, "y"), (2, "y"))
     ]
     assert [version.number for version in versions] == [1, 2, 3, 3]
@@ -67,15 +67,18 @@ async def test_a_draft_waits_and_a_version_can_be_rolled_back(store: Store) -> N
     first = (await save(store, "cats", {"v": 1})).version
     draft = (await save(store, "cats", {"v": 2}, activate=False)).version
     assert not draft.active
-    assert await store.read("classifier", "cats", None) == first
-    promoted = await store.activate("classifier", "cats", 2, actor=Actor("me"))
+    assert await store.versions.read("classifier", "cats", None) == first
+    promoted = await store.versions.activate("classifier", "cats", 2, actor=Actor("me"))
     assert promoted is not None
     assert (promoted.active, promoted.etag) == (True, draft.etag)
-    assert [(one.number, one.active) for one in await store.versions("classifier", "cats")] == [(2, True), (1, False)]
-    revision = await store.revision()
-    assert await store.activate("classifier", "cats", 2, actor=Actor("me")) == promoted
-    assert await store.revision() == revision
-    back = await store.activate("classifier", "cats", 1, actor=Actor("me"))
+    assert [(one.number, one.active) for one in await store.versions.history("classifier", "cats")] == [
+        (2, True),
+        (1, False),
+    ]
+    revision = await store.versions.revision()
+    assert await store.versions.activate("classifier", "cats", 2, actor=Actor("me")) == promoted
+    assert await store.versions.revision() == revision
+    back = await store.versions.activate("classifier", "cats", 1, actor=Actor("me"))
     assert back == first
     same = await save(store, "cats", {"v": 2})
     assert (same.new, same.version.number, same.version.active) == (False, 2, True)
@@ -84,26 +87,31 @@ async def test_a_draft_waits_and_a_version_can_be_rolled_back(store: Store) -> N
 async def test_the_first_version_may_be_a_draft(store: Store) -> None:
     draft = (await save(store, "cats", {"v": 1}, activate=False)).version
     assert (draft.number, draft.active) == (1, False)
-    assert (await store.snapshot()).versions == ()
-    assert await store.read("classifier", "cats", None) == draft, "the latest where none is in force"
-    assert await store.names("classifier") == (draft,)
+    assert (await store.versions.snapshot()).versions == ()
+    assert await store.versions.read("classifier", "cats", None) == draft, "the latest where none is in force"
+    assert await store.versions.shown("classifier") == (draft,)
     second = (await save(store, "cats", {"v": 2}, activate=False, if_match=draft.etag)).version
     assert (second.number, second.active) == (2, False)
-    await save(store, "p", {}, kind="policy", pins={"cats": 1}, bundle_id="b", activate=False)
-    promoted = await store.activate("classifier", "cats", 1, actor=Actor("me"))
+    await save(store, "p", {}, kind="policy", pins={"cats": 1}, activate=False)
+    promoted = await store.versions.activate("classifier", "cats", 1, actor=Actor("me"))
     assert promoted is not None
-    assert [(one.number, one.active) for one in await store.versions("classifier", "cats")] == [(2, False), (1, True)]
-    assert await store.delete("classifier", "cats", actor=Actor("me")), "a draft of a policy keeps no classifier"
-    assert await store.delete("policy", "p", actor=Actor("me"))
+    assert [(one.number, one.active) for one in await store.versions.history("classifier", "cats")] == [
+        (2, False),
+        (1, True),
+    ]
+    assert await store.versions.remove("classifier", "cats", actor=Actor("me")), (
+        "a draft of a policy keeps no classifier"
+    )
+    assert await store.versions.remove("policy", "p", actor=Actor("me"))
 
 
 async def test_a_version_that_is_not_there(store: Store) -> None:
     await save(store, "cats", {"v": 1})
     for number in (0, -1, 2, 2**31, 10**30):
-        assert await store.read("classifier", "cats", number) is None
-        assert await store.activate("classifier", "cats", number, actor=Actor("me")) is None
-    assert await store.read("classifier", "dogs", None) is None
-    assert await store.versions("policy", "cats") == ()
+        assert await store.versions.read("classifier", "cats", number) is None
+        assert await store.versions.activate("classifier", "cats", number, actor=Actor("me")) is None
+    assert await store.versions.read("classifier", "dogs", None) is None
+    assert await store.versions.history("policy", "cats") == ()
 
 
 async def test_if_match(store: Store) -> None:
@@ -118,11 +126,11 @@ async def test_if_match(store: Store) -> None:
     with pytest.raises(StaleWrite) as stale:
         await save(store, "cats", {"v": 5}, if_match=f'"x", {first.etag}')
     assert stale.value.latest == 3
-    third = await store.read("classifier", "cats", 3)
+    third = await store.versions.read("classifier", "cats", 3)
     assert third is not None
     assert not (await save(store, "cats", {"v": 3}, if_match=f'"x" , {third.etag}')).new
     assert (await save(store, "cats", {"v": 4})).version.number == 4
-    etags = {version.etag for version in await store.versions("classifier", "cats")}
+    etags = {version.etag for version in await store.versions.history("classifier", "cats")}
     assert {first.etag, second.etag} < etags
     assert len(etags) == 4
     assert all(etag.startswith('"') and etag.endswith('"') for etag in etags)
@@ -134,42 +142,42 @@ async def test_one_body_under_two_names_has_two_etags(store: Store) -> None:
 
 async def test_a_classifier_in_use_stays(store: Store) -> None:
     await save(store, "cats", {"v": 1})
-    await save(store, "p", {"r": 1}, kind="policy", pins={"cats": 1}, bundle_id="b")
+    await save(store, "p", {"r": 1}, kind="policy", pins={"cats": 1})
     with pytest.raises(InUse) as caught:
-        await store.delete("classifier", "cats", actor=Actor("me"))
+        await store.versions.remove("classifier", "cats", actor=Actor("me"))
     assert caught.value.users == ("p",)
-    await save(store, "p", {"r": 2}, kind="policy", bundle_id="b")
-    assert await store.delete("classifier", "cats", actor=Actor("me"))
-    assert not await store.delete("classifier", "cats", actor=Actor("me"))
+    await save(store, "p", {"r": 2}, kind="policy")
+    assert await store.versions.remove("classifier", "cats", actor=Actor("me"))
+    assert not await store.versions.remove("classifier", "cats", actor=Actor("me"))
     with pytest.raises(PinMissing) as gone:
-        await store.activate("policy", "p", 1, actor=Actor("me"))
+        await store.versions.activate("policy", "p", 1, actor=Actor("me"))
     assert gone.value.missing == ("cats@1",)
     with pytest.raises(PinMissing):
-        await save(store, "p", {"r": 3}, kind="policy", pins={"cats": 1}, bundle_id="b")
+        await save(store, "p", {"r": 3}, kind="policy", pins={"cats": 1})
 
 
 async def test_a_number_never_means_something_else(store: Store) -> None:
     old = (await save(store, "cats", {"v": 1})).version
-    assert await store.delete("classifier", "cats", actor=Actor("me"))
-    assert await store.names("classifier") == ()
-    assert (await store.snapshot()).versions == ()
-    assert await store.was_deleted("classifier", "cats")
-    assert not await store.was_deleted("classifier", "dogs")
+    assert await store.versions.remove("classifier", "cats", actor=Actor("me"))
+    assert await store.versions.shown("classifier") == ()
+    assert (await store.versions.snapshot()).versions == ()
+    assert await store.versions.was_deleted("classifier", "cats")
+    assert not await store.versions.was_deleted("classifier", "dogs")
     new = await save(store, "cats", {"v": 1})
-    assert not await store.was_deleted("classifier", "cats")
+    assert not await store.versions.was_deleted("classifier", "cats")
     assert (new.new, new.version.number, new.version.active) == (True, 2, True)
     assert new.version.etag != old.etag
-    assert await store.read("classifier", "cats", 1) is None
+    assert await store.versions.read("classifier", "cats", 1) is None
 
 
 async def test_the_snapshot_holds_what_is_in_force_and_what_that_pins(store: Store) -> None:
     for body in ({"v": 1}, {"v": 2}, {"v": 3}):
         await save(store, "cats", body)
     await save(store, "dogs", {})
-    await save(store, "p", {}, kind="policy", pins={"cats": 1, "dogs": 1}, bundle_id="b")
-    await save(store, "p", {"draft": 1}, kind="policy", pins={"cats": 2}, bundle_id="b", activate=False)
-    snapshot = await store.snapshot()
-    assert snapshot.revision == await store.revision() == 6
+    await save(store, "p", {}, kind="policy", pins={"cats": 1, "dogs": 1})
+    await save(store, "p", {"draft": 1}, kind="policy", pins={"cats": 2}, activate=False)
+    snapshot = await store.versions.snapshot()
+    assert snapshot.revision == await store.versions.revision() == 6
     assert [(one.kind, one.name, one.number, one.active) for one in snapshot.versions] == [
         ("classifier", "cats", 1, False),
         ("classifier", "cats", 3, True),
@@ -181,15 +189,15 @@ async def test_the_snapshot_holds_what_is_in_force_and_what_that_pins(store: Sto
 async def test_names_sort_by_code_point(store: Store) -> None:
     for name in ("b", "é", "B", "a-b", "ab", "a_b"):
         await save(store, name, {})
-    assert [version.name for version in await store.names("classifier")] == ["B", "a-b", "a_b", "ab", "b", "é"]
+    assert [version.name for version in await store.versions.shown("classifier")] == ["B", "a-b", "a_b", "ab", "b", "é"]
 
 
 async def test_every_change_is_audited(store: Store) -> None:
     await save(store, "cats", {"v": 1}, actor=Actor("ann"))
     await save(store, "cats", {"v": 2}, actor=Actor("bob"), activate=False)
-    await store.activate("classifier", "cats", 2, actor=Actor("cyd"))
-    await store.delete("classifier", "cats", actor=Actor("dan"))
-    rows = await store.audit(3)
+    await store.versions.activate("classifier", "cats", 2, actor=Actor("cyd"))
+    await store.versions.remove("classifier", "cats", actor=Actor("dan"))
+    rows = await store.audit.latest(3)
     assert [(row.actor, row.action, row.kind, row.name, row.version) for row in rows] == [
         ("dan", "delete", "classifier", "cats", None),
         ("cyd", "activate", "classifier", "cats", 2),
@@ -197,7 +205,7 @@ async def test_every_change_is_audited(store: Store) -> None:
     ]
     assert rows[2].detail == {"active": False}
     assert all(row.at.tzinfo == UTC for row in rows)
-    assert await store.revision() == 4
+    assert await store.versions.revision() == 4
 
 
 async def test_what_no_database_keeps_is_a_value_error(store: Store) -> None:
@@ -207,27 +215,24 @@ async def test_what_no_database_keeps_is_a_value_error(store: Store) -> None:
         await save(store, "cats", {"v": float("nan")})
     with pytest.raises(ValueError, match="surrogates"):
         await save(store, "\ud800", {})
-    assert await store.names("classifier") == ()
-    assert await store.revision() == 0
+    assert await store.versions.shown("classifier") == ()
+    assert await store.versions.revision() == 0
 
 
 WRITER = """
 import asyncio, sys
-from gateway.store.audit_records import Actor
-from gateway.store.sql import open_store
+from tests.stores import opened, save
 
 async def write(store, writer):
     for turn in range(5):
-        saved = await store.save("classifier", "shared", {"writer": writer, "turn": turn}, pins={}, bundle_id=None,
-                                 if_match=None, activate=True, actor=Actor(writer))
+        saved = await save(store, "shared", {"writer": writer, "turn": turn})
         print(writer, turn, saved.version.number, saved.new, flush=True)
 
 async def main(url, process):
-    store = await open_store(url, timeout_s=20)
-    print("open", flush=True)
-    sys.stdin.readline()
-    await asyncio.gather(*(write(store, f"{process}.{number}") for number in range(5)))
-    await store.close()
+    async with opened(url, timeout_s=20) as store:
+        print("open", flush=True)
+        sys.stdin.readline()
+        await asyncio.gather(*(write(store, f"{process}.{number}") for number in range(5)))
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -245,10 +250,10 @@ async def test_ten_writers_in_two_processes_lose_no_version(database_url: str) -
     assert {new for *_, new in rows} == {"True"}
     assert sorted(told) == list(range(1, 51))
     async with opened(database_url) as store:
-        kept = await store.versions("classifier", "shared")
+        kept = await store.versions.history("classifier", "shared")
         assert {version.number: (version.body["writer"], version.body["turn"]) for version in kept} == told
         assert [version.number for version in kept if version.active] == [50]
-        assert await store.revision() == 50
+        assert await store.versions.revision() == 50
 
 
 async def test_the_same_body_from_many_at_once_is_one_version(store: Store) -> None:

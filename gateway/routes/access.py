@@ -18,7 +18,7 @@ from gateway.key_watch import KeyWatch
 from gateway.keys import ApiKey, Keyring, Role
 from gateway.quotas import Quota, Quotas
 from gateway.routes.problems import error_response
-from gateway.store.audit_records import Actor
+from gateway.store.audit import Actor
 from gateway.telemetry import Metrics
 
 ANONYMOUS = "anonymous"  # in the audit, while no keys are configured

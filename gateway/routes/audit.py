@@ -13,7 +13,7 @@ from gateway.routes.resources import away
 from gateway.routes.services import Services
 from gateway.schemas.stored_answers import AuditEntry, AuditOut
 from gateway.schemas.stored_requests import Moment
-from gateway.store.audit_records import AuditFilter
+from gateway.store.audit import AuditFilter
 
 MAX_NUMBER = 2**63 - 1
 
@@ -43,7 +43,7 @@ async def audit(
     """
     services: Services = request.state.services
     wanted = AuditFilter(aware(since), aware(until), actor, action, kind, name)
-    rows = await away(services.store.audit(limit + 1, wanted, before=cursor))
+    rows = await away(services.audit.latest(limit + 1, wanted, before=cursor))
     page = [
         AuditEntry(
             at=row.at.isoformat(),

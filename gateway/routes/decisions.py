@@ -21,7 +21,7 @@ from gateway.routes.resources import away, json_body
 from gateway.routes.services import Services
 from gateway.schemas.stored_answers import DecisionOut, DecisionsOut, Deleted, FeedbackOut
 from gateway.schemas.stored_requests import FeedbackIn, Moment
-from gateway.store.records import DecisionFilter, DecisionRecord, Feedback, Page, Store
+from gateway.store.decisions import DecisionFilter, DecisionRecord, Decisions, Feedback, Page
 
 EXPORT_PAGE = 500
 
@@ -53,9 +53,9 @@ async def decisions(
     services: Services = request.state.services
     name, number = split_reference(policy) if policy else (None, None)
     wanted = DecisionFilter(aware(since), aware(until), name, number, decision, category, external_id)
-    first = await away(page(services.store, wanted, cursor, EXPORT_PAGE if format == "jsonl" else limit))
+    first = await away(page(services.decisions, wanted, cursor, EXPORT_PAGE if format == "jsonl" else limit))
     if format == "jsonl":
-        return StreamingResponse(export(services.store, wanted, first), media_type="application/x-ndjson")
+        return StreamingResponse(export(services.decisions, wanted, first), media_type="application/x-ndjson")
     answer = {"data": [out(record) for record in first.records], "next_cursor": first.next_cursor}
     return Response(orjson.dumps(answer), media_type="application/json")
 
@@ -64,7 +64,7 @@ async def decisions(
 async def decision_of(request: Request, decision_id: str) -> Response:
     """Return one decision and what reviewers said of it."""
     services: Services = request.state.services
-    found = await away(services.store.decision(decision_id))
+    found = await away(services.decisions.read(decision_id))
     if found is None:
         raise NotFound("There is no such decision.")
     record, feedback = found
@@ -84,7 +84,7 @@ async def give_feedback(request: Request, decision_id: str) -> Response:
     services: Services = request.state.services
     given = validated(FeedbackIn, await json_body(request))
     made = Feedback(decision_id, datetime.now(UTC), given.decision, tuple(given.categories), given.note)
-    if not await away(services.store.add_feedback(made, actor=actor_of(request))):
+    if not await away(services.decisions.add_feedback(made, actor=actor_of(request))):
         raise NotFound("There is no such decision.")
     return Response(orjson.dumps(feedback_out(made)), 201, media_type="application/json")
 
@@ -93,17 +93,17 @@ async def give_feedback(request: Request, decision_id: str) -> Response:
 async def forget(request: Request, external_id: Annotated[str, Query(min_length=1, max_length=256)]) -> Deleted:
     """Delete every decision of an external id, and its feedback."""
     services: Services = request.state.services
-    return Deleted(deleted=await away(services.store.forget(external_id, actor=actor_of(request))))
+    return Deleted(deleted=await away(services.decisions.forget(external_id, actor=actor_of(request))))
 
 
-async def page(store: Store, wanted: DecisionFilter, cursor: str | None, limit: int) -> Page:
+async def page(log: Decisions, wanted: DecisionFilter, cursor: str | None, limit: int) -> Page:
     """Return a page.
 
     Raises:
         InvalidRequest: a cursor that was not given out here, or a filter that no database takes.
     """
     try:
-        return await store.decisions(wanted, cursor=cursor, limit=limit)
+        return await log.page(wanted, cursor=cursor, limit=limit)
     except ValueError:
         said = "A filter holds what cannot be kept" + (
             ", or the cursor is not one given out here." if cursor is not None else "."
@@ -111,14 +111,14 @@ async def page(store: Store, wanted: DecisionFilter, cursor: str | None, limit: 
         raise InvalidRequest(said) from None
 
 
-async def export(store: Store, wanted: DecisionFilter, first: Page) -> AsyncIterator[bytes]:
+async def export(log: Decisions, wanted: DecisionFilter, first: Page) -> AsyncIterator[bytes]:
     """Yield every decision as a JSON line, page after page."""
     current = first
     while True:
         yield b"".join(orjson.dumps(out(record)) + b"\n" for record in current.records)
         if current.next_cursor is None:
             return
-        current = await store.decisions(wanted, cursor=current.next_cursor, limit=EXPORT_PAGE)
+        current = await log.page(wanted, cursor=current.next_cursor, limit=EXPORT_PAGE)
 
 
 def aware(moment: datetime | None) -> datetime | None:

@@ -24,7 +24,7 @@ from gateway.routes.resources import admitted, away
 from gateway.routes.services import Services
 from gateway.schemas.stored_answers import DryRunOut
 from gateway.schemas.stored_requests import DryRunBody
-from gateway.store.records import DecisionFilter
+from gateway.store.decisions import DecisionFilter
 from gateway.verdicts import policy_out, verdict_out
 
 PAGE = 200
@@ -99,7 +99,7 @@ async def of_log(
     samples: list[Sample | None] = []
     cursor: str | None = None
     while len(samples) < asked.limit:
-        page = await away(services.store.decisions(wanted, cursor=cursor, limit=min(PAGE, asked.limit - len(samples))))
+        page = await away(services.decisions.page(wanted, cursor=cursor, limit=min(PAGE, asked.limit - len(samples))))
         dim = services.manifest.embedding_dim
         samples += [sample_of(record, dim, services.manifest.bundle_id) for record in page.records]
         cursor = page.next_cursor

@@ -25,8 +25,9 @@ from gateway.routes.services import Services
 from gateway.routes.strict_json import parse_object
 from gateway.schemas.stored_answers import Added, Deleted, EntriesOut, ListOut, ListsOut
 from gateway.schemas.stored_requests import ListIn
-from gateway.store.audit_records import Actor
-from gateway.store.records import ListKind, PictureList, StoreUnavailable
+from gateway.store.audit import Actor
+from gateway.store.lists import ListKind, PictureList
+from gateway.store.outages import StoreUnavailable
 
 CURSOR = re.compile("[0-9a-f]{64}")
 
@@ -55,7 +56,7 @@ async def put_list(request: Request, response: Response, name: str) -> ListOut:
 async def lists(request: Request) -> ListsOut:
     """Return all lists with their numbers of entries."""
     services: Services = request.state.services
-    return ListsOut(data=[out(made) for made in await away(services.store.lists())])
+    return ListsOut(data=[out(made) for made in await away(services.lists.every())])
 
 
 @router.get("/{name}", summary="One list", response_model=ListOut)
@@ -68,7 +69,7 @@ async def read_list(request: Request, name: str) -> ListOut:
 async def delete_list(request: Request, name: str) -> Response:
     """Delete a list."""
     services: Services = request.state.services
-    if not await away(services.store.delete_list(check_name(name), actor=actor_of(request))):
+    if not await away(services.lists.drop(check_name(name), actor=actor_of(request))):
         raise NotFound("There is no such list.")
     await refreshed(services.known)
     return Response(status_code=204)
@@ -80,7 +81,7 @@ async def add_entries(request: Request, name: str) -> Added:
     services: Services = request.state.services
     made = await found(services, check_name(name))
     hashes = await read_entries(request, made.kind)
-    added = await away(services.store.add_entries(name, hashes, actor=actor_of(request)))
+    added = await away(services.lists.add(name, hashes, actor=actor_of(request)))
     if added is None:
         raise NotFound("There is no such list.")
     await refreshed(services.known)
@@ -93,7 +94,7 @@ async def remove_entries(request: Request, name: str) -> Deleted:
     services: Services = request.state.services
     made = await found(services, check_name(name))
     hashes = await read_entries(request, made.kind)
-    removed = await away(services.store.remove_entries(name, hashes, actor=actor_of(request)))
+    removed = await away(services.lists.remove(name, hashes, actor=actor_of(request)))
     await refreshed(services.known)
     return Deleted(deleted=removed)
 
@@ -110,7 +111,7 @@ async def entries(
     await found(services, check_name(name))
     if cursor is not None and not CURSOR.fullmatch(cursor):
         raise InvalidRequest("The cursor is not one that this service gave out.")
-    page = await away(services.store.entries(name, after=cursor, limit=limit))
+    page = await away(services.lists.read(name, after=cursor, limit=limit))
     return EntriesOut(data=list(page), next_cursor=page[-1] if len(page) == limit else None)
 
 
@@ -129,7 +130,7 @@ async def put(services: Services, made: PictureList, actor: Actor) -> bool:
         InvalidRequest: it is there and of the other kind.
     """
     try:
-        return await services.store.put_list(made, actor=actor)
+        return await services.lists.put(made, actor=actor)
     except ValueError:
         raise InvalidRequest("The kind of a list cannot change; make another list.") from None
 
@@ -164,7 +165,7 @@ async def found(services: Services, name: str) -> ListOut:
     Raises:
         NotFound: there is none.
     """
-    for made in await away(services.store.lists()):
+    for made in await away(services.lists.every()):
         if made.name == name:
             return out(made)
     raise NotFound("There is no such list.")

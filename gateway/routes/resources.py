@@ -33,8 +33,9 @@ from gateway.routes.parameters import known_parameters
 from gateway.routes.services import Services
 from gateway.schemas.stored_answers import ResourceOut, ResourcesOut
 from gateway.schemas.stored_requests import Activation
-from gateway.store.audit_records import Actor
-from gateway.store.records import InUse, Kind, PinMissing, StaleWrite, StoreUnavailable, Version
+from gateway.store.audit import Actor
+from gateway.store.outages import StoreUnavailable
+from gateway.store.versions import InUse, Kind, PinMissing, StaleWrite, Version
 
 T = TypeVar("T")
 KINDS: dict[str, Kind] = {"classifiers": "classifier", "policies": "policy"}
@@ -135,26 +136,26 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
         async with admitted(request) as given:
             body = validated(body_model, written(check_name(name), given))
             # Numbers are never given out again, so the number does not tell whether there was anything before.
-            created = await away(services.store.read(kind, name, None)) is None
+            created = await away(services.versions.read(kind, name, None)) is None
             if_match = request.headers.get("if-match")
             version, _ = await save_version(services, name, body, if_match, actor_of(request), activate=activate)
         return answer(version, 201 if created else 200)
 
     async def names(request: Request) -> Response:
         services: Services = request.state.services
-        rows = await away(services.store.names(kind))
+        rows = await away(services.versions.shown(kind))
         return Response(orjson.dumps({"data": [out(row) for row in rows]}), media_type="application/json")
 
     async def read(request: Request, name: str, version: int | None = None) -> Response:
         services: Services = request.state.services
-        row = await away(services.store.read(kind, check_name(name), version))
+        row = await away(services.versions.read(kind, check_name(name), version))
         if row is None:
             raise NotFound(f"There is no such {kind} or version.")
         return answer(row)
 
     async def versions(request: Request, name: str) -> Response:
         services: Services = request.state.services
-        rows = await away(services.store.versions(kind, check_name(name)))
+        rows = await away(services.versions.history(kind, check_name(name)))
         if not rows:
             raise NotFound(f"There is no such {kind}.")
         return Response(orjson.dumps({"data": [out(row) for row in rows]}), media_type="application/json")
@@ -168,7 +169,7 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
     async def delete(request: Request, name: str) -> Response:
         services: Services = request.state.services
         try:
-            found = await away(services.store.delete(kind, check_name(name), actor=actor_of(request)))
+            found = await away(services.versions.remove(kind, check_name(name), actor=actor_of(request)))
         except InUse as use:
             users = ", ".join(use.users)
             raise ResourceInUse(f"“{name}” is used by the policies {users}; change or delete those first.") from None
@@ -240,7 +241,7 @@ async def activate_version(services: Services, kind: Kind, name: str, number: in
         PolicyModelMismatch: a policy's version was saved for another bundle.
         StorageUnavailable: the store is away.
     """
-    row = await away(services.store.read(kind, name, number))
+    row = await away(services.versions.read(kind, name, number))
     if row is None:
         raise NotFound(f"There is no version {number} of “{name}”.")
     if kind == "policy" and row.bundle_id != services.manifest.bundle_id:
@@ -250,7 +251,7 @@ async def activate_version(services: Services, kind: Kind, name: str, number: in
     if kind == "classifier":
         await services.catalogue.bind_classifier(row, Deadline.after(services.saver.timeout_s))
     try:
-        made = await away(services.store.activate(kind, name, number, actor=actor))
+        made = await away(services.versions.activate(kind, name, number, actor=actor))
     except PinMissing as gone:
         raise InvalidRequest(f"Version {number} needs {', '.join(gone.missing)}, which were deleted.") from None
     if made is None:

@@ -15,7 +15,10 @@ from gateway.pipeline import Pipeline
 from gateway.readiness import Readiness
 from gateway.routes.body import BodyRules
 from gateway.saving import Saver
-from gateway.store.records import Store
+from gateway.store.audit import Audit
+from gateway.store.decisions import Decisions
+from gateway.store.lists import Lists
+from gateway.store.versions import Versions
 from gateway.telemetry import Metrics
 from gateway.text_vectors import TextVectors
 
@@ -43,7 +46,10 @@ class Services:
     label_rules: LabelRules
     request_timeout_s: float
     saver: Saver
-    store: Store
+    versions: Versions
+    decisions: Decisions
+    lists: Lists
+    audit: Audit
     catalogue: Catalogue
     moderator: Moderator
     known: KnownWatch

@@ -7,9 +7,9 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, closing, nullcontext
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, CursorResult, Executable, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,10 +17,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from gateway.store.outages import outages_named
-from gateway.store.records import DatabaseUnusable, StoreUnavailable
+from gateway.store.outages import DatabaseUnusable, StoreUnavailable, outages_named
 
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R", bound="Repository")
 
 POSTGRESQL = ("postgresql", "postgres", "postgresql+asyncpg")
 SQLITE = ("sqlite", "sqlite+aiosqlite")
@@ -177,6 +178,42 @@ class Database:
                 self._abandon(task)
 
 
+class Repository:
+    """What is kept of one resource. Each method that ``reads`` or ``writes`` is a unit of work of its own.
+
+    All of them raise StoreUnavailable in an outage, and none waits longer than the database's timeout, or, in many
+    steps, the timeout for each. Behind a StoreUnavailable a write may have happened or not; each may be repeated.
+    Values that no database keeps (text with a NUL, a time without a zone, a number that is not one) raise ValueError.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
+def reads(
+    work: Callable[Concatenate[R, Transaction, P], Awaitable[T]],
+) -> Callable[Concatenate[R, P], Coroutine[Any, Any, T]]:
+    """Return a repository's method that runs ``work`` in a transaction that only reads, which callers do not see."""
+
+    @wraps(work)
+    async def method(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._database.read(lambda tx: work(self, tx, *args, **kwargs))
+
+    return method
+
+
+def writes(
+    work: Callable[Concatenate[R, Transaction, P], Awaitable[T]],
+) -> Callable[Concatenate[R, P], Coroutine[Any, Any, T]]:
+    """As ``reads``, in a transaction that writes, all or nothing."""
+
+    @wraps(work)
+    async def method(self: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._database.write(lambda tx: work(self, tx, *args, **kwargs))
+
+    return method
+
+
 def _succeeded(task: asyncio.Future[Any]) -> bool:
     """Return whether a task that is done returned; its exception is read, so that nobody warns that nobody did."""
     return not task.cancelled() and task.exception() is None
@@ -186,7 +223,7 @@ async def open_engine(database_url: str, *, timeout_s: float, connect_s: float, 
     """Make the engine for a database and, for SQLite, its folder and file.
 
     Args:
-        database_url: as ``open_store`` says.
+        database_url: as ``migrate.open_database`` says.
         timeout_s: for a lock or a statement.
         connect_s: for a connection, and for SQLite's file to take part in a write-ahead log.
         pool_size: connections, at most.
@@ -206,7 +243,7 @@ def make_engine(database_url: str, *, timeout_s: float, connect_s: float, pool_s
     """Make the engine for a database; nothing is opened yet.
 
     Args:
-        database_url: as ``open_store`` says.
+        database_url: as ``migrate.open_database`` says.
         timeout_s: for a lock or a statement.
         connect_s: for a connection.
         pool_size: connections, at most.

@@ -1,4 +1,4 @@
-"""The decision log: appended to, paged through by time, forgotten on demand. Each function works in one transaction."""
+"""The decision log: appended to, paged through by time, forgotten on demand."""
 
 from __future__ import annotations
 
@@ -6,37 +6,206 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Column, ColumnElement, Row, delete, insert, literal, select, tuple_
+from sqlalchemy import Column, ColumnElement, Row, delete, insert, literal, select, tuple_, update
 
-from gateway.store import changes
-from gateway.store.audit_records import Actor
-from gateway.store.database import Transaction
-from gateway.store.records import DecisionFilter, DecisionRecord, Feedback, Page
-from gateway.store.schema import decisions, feedback, fired_categories
+from gateway.store import audit
+from gateway.store.audit import Actor
+from gateway.store.database import Repository, Transaction, reads, writes
+from gateway.store.schema import decisions, feedback, fired_categories, revisions
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 FIRED = ("review", "block")
+DELETED_AT_A_TIME = 1000  # so that decisions can be logged in between
+
+Decision = Literal["allow", "review", "block"]
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """One line of the decision log. Never holds a picture.
+
+    Attributes:
+        id: unique, sorts by time (UUIDv7-like hex or ULID).
+        at: UTC.
+        request_id: of the request it was part of.
+        external_id: the client's own, or None.
+        image_sha256: hex of the uploaded bytes.
+        image_pdq: hex of the perceptual hash, or None where none was computed.
+        policy: name.
+        policy_version: number.
+        bundle_id: of the models.
+        decision: what was decided.
+        categories: name → score, 0..1.
+        detail: the result as answered (categories with evidence, attributes, warnings), and ``key``, the name of the
+            API key or None; JSON values. The log's
+            category filter reads ``detail["categories"]``: those whose ``decision`` is review or block have fired.
+        vectors: float32 little-endian bytes of [V, D] image vectors, or None unless storing is switched on.
+    """
+
+    id: str
+    at: datetime
+    request_id: str
+    external_id: str | None
+    image_sha256: str
+    image_pdq: str | None
+    policy: str
+    policy_version: int
+    bundle_id: str
+    decision: Decision
+    categories: dict[str, float]
+    detail: dict[str, Any]
+    vectors: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A reviewer's verdict on a decision; several may be given, each is kept."""
+
+    decision_id: str
+    at: datetime
+    decision: Literal["allow", "block"]
+    categories: tuple[str, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionFilter:
+    """Which decisions to read; None means any. ``since`` is inclusive, ``until`` exclusive.
+
+    ``category`` means decisions in which it fired (reached review or block), not those in which it was only scored.
+    ``with_vectors`` means decisions whose vectors were stored, and reads those; else vectors are left out.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    policy: str | None = None
+    policy_version: int | None = None
+    decision: Decision | None = None
+    category: str | None = None
+    external_id: str | None = None
+    with_vectors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Decisions, newest first, and the cursor of the next page (None at the end)."""
+
+    records: tuple[DecisionRecord, ...]
+    next_cursor: str | None
+
+
 COLUMNS = tuple(field.name for field in fields(DecisionRecord))
 
 
-async def append(tx: Transaction, records: Sequence[DecisionRecord]) -> None:
-    """As ``Store.log``. A decision that is there already is passed over, so a log that may have failed is repeated."""
-    if not records:
-        return
-    rows = [{name: getattr(record, name) for name in COLUMNS} for record in records]
-    await tx.execute(tx.insert_new(decisions), rows)
-    fired = [
-        {"category": category, "at": record.at, "decision_id": record.id}
-        for record in records
-        for category in fired_in(record)
-    ]
-    if fired:
-        await tx.execute(tx.insert_new(fired_categories), fired)
+class Decisions(Repository):
+    """Decisions, and what reviewers say of them."""
+
+    @writes
+    async def append(self, tx: Transaction, records: Sequence[DecisionRecord]) -> None:
+        """Append decisions, all or none. One whose id is there already is passed over: a log may be repeated."""
+        if not records:
+            return
+        rows = [{name: getattr(record, name) for name in COLUMNS} for record in records]
+        await tx.execute(tx.insert_new(decisions), rows)
+        fired = [
+            {"category": category, "at": record.at, "decision_id": record.id}
+            for record in records
+            for category in fired_in(record)
+        ]
+        if fired:
+            await tx.execute(tx.insert_new(fired_categories), fired)
+
+    @reads
+    async def page(self, tx: Transaction, wanted: DecisionFilter, *, cursor: str | None, limit: int) -> Page:
+        """Return a page of decisions, newest first.
+
+        Raises:
+            ValueError: the cursor is not one that a page gave.
+        """
+        selected = select(*(decisions.c[name] for name in COLUMNS if name != "vectors" or wanted.with_vectors))
+        # Read in the order of one index: that of the categories where one is asked for, else one of the decisions'.
+        at, key = (decisions.c.at, decisions.c.id)
+        if wanted.category is not None:
+            at, key = (fired_categories.c.at, fired_categories.c.decision_id)
+            selected = selected.join(fired_categories, key == decisions.c.id)
+        selected = selected.where(*_conditions(wanted, at))
+        if cursor is not None:
+            moment, last = _place(cursor)
+            selected = selected.where(tuple_(at, key) < tuple_(literal(moment, at.type), literal(last, key.type)))
+        rows = (await tx.execute(selected.order_by(at.desc(), key.desc()).limit(limit + 1))).all()
+        records = tuple(_made(row) for row in rows[:limit])
+        return Page(records, _cursor(records[-1]) if len(rows) > limit else None)
+
+    @reads
+    async def read(self, tx: Transaction, decision_id: str) -> tuple[DecisionRecord, tuple[Feedback, ...]] | None:
+        """Return one decision with its feedback, oldest first."""
+        row = (await tx.execute(select(decisions).where(decisions.c.id == decision_id))).one_or_none()
+        if row is None:
+            return None
+        said = select(feedback).where(feedback.c.decision_id == decision_id).order_by(feedback.c.at, feedback.c.id)
+        return _made(row), tuple(
+            Feedback(
+                decision_id=verdict.decision_id,
+                at=verdict.at,
+                decision=verdict.decision,
+                categories=tuple(verdict.categories),
+                note=verdict.note,
+            )
+            for verdict in await tx.execute(said)
+        )
+
+    @writes
+    async def add_feedback(self, tx: Transaction, verdict: Feedback, *, actor: Actor) -> bool:
+        """Keep a verdict; False if there is no such decision."""
+        asked = select(decisions.c.id).where(decisions.c.id == verdict.decision_id)
+        if (await tx.execute(asked.with_for_update(read=True, key_share=True))).one_or_none() is None:
+            return False
+        row = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
+        await tx.execute(insert(feedback).values(**{**row, "categories": list(verdict.categories)}))
+        said = {"decision": verdict.decision, "categories": list(verdict.categories)}
+        await audit.note(tx, actor=actor, action="feedback", kind="decision", name=verdict.decision_id, detail=said)
+        return True
+
+    async def forget(self, external_id: str, *, actor: Actor) -> int:
+        """Delete all decisions of an external id with their feedback, in steps; return how many.
+
+        The audit names the external id by its SHA-256.
+        """
+        deleted = 0
+        while some := await self._forget_some(external_id, actor=actor):
+            deleted += some
+        return deleted
+
+    async def expire(self, before: datetime) -> int:
+        """Delete decisions older than ``before``, in steps; return how many."""
+        deleted = 0
+        while some := await self._expire_some(before):
+            deleted += some
+        return deleted
+
+    @writes
+    async def check_writable(self, tx: Transaction) -> None:
+        """Write a page and leave everything as it was; a row updated to what it is would not be written."""
+        for step in (1, -1):
+            await tx.execute(update(revisions).values(value=revisions.c.value + step))
+
+    @writes
+    async def _forget_some(self, tx: Transaction, external_id: str, *, actor: Actor) -> int:
+        removed = await _remove_some(tx, decisions.c.external_id == external_id)
+        if removed:
+            name = hashlib.sha256(external_id.encode()).hexdigest()
+            detail = {"decisions": removed}
+            await audit.note(tx, actor=actor, action="forget", kind="external_id", name=name, detail=detail)
+        return removed
+
+    @writes
+    async def _expire_some(self, tx: Transaction, before: datetime) -> int:
+        return await _remove_some(tx, decisions.c.at < before)
 
 
 def fired_in(record: DecisionRecord) -> frozenset[str]:
@@ -49,76 +218,9 @@ def fired_in(record: DecisionRecord) -> frozenset[str]:
     )
 
 
-async def page(tx: Transaction, wanted: DecisionFilter, *, cursor: str | None, limit: int) -> Page:
-    """As ``Store.decisions``."""
-    selected = select(*(decisions.c[name] for name in COLUMNS if name != "vectors" or wanted.with_vectors))
-    # Read in the order of one index: that of the categories where one is asked for, else one of the decisions'.
-    at, key = (decisions.c.at, decisions.c.id)
-    if wanted.category is not None:
-        at, key = (fired_categories.c.at, fired_categories.c.decision_id)
-        selected = selected.join(fired_categories, key == decisions.c.id)
-    selected = selected.where(*_conditions(wanted, at))
-    if cursor is not None:
-        moment, last = _place(cursor)
-        selected = selected.where(tuple_(at, key) < tuple_(literal(moment, at.type), literal(last, key.type)))
-    rows = (await tx.execute(selected.order_by(at.desc(), key.desc()).limit(limit + 1))).all()
-    records = tuple(_made(row) for row in rows[:limit])
-    return Page(records, _cursor(records[-1]) if len(rows) > limit else None)
-
-
-async def one(tx: Transaction, decision_id: str) -> tuple[DecisionRecord, tuple[Feedback, ...]] | None:
-    """As ``Store.decision``."""
-    row = (await tx.execute(select(decisions).where(decisions.c.id == decision_id))).one_or_none()
-    if row is None:
-        return None
-    said = select(feedback).where(feedback.c.decision_id == decision_id).order_by(feedback.c.at, feedback.c.id)
-    return _made(row), tuple(
-        Feedback(
-            decision_id=verdict.decision_id,
-            at=verdict.at,
-            decision=verdict.decision,
-            categories=tuple(verdict.categories),
-            note=verdict.note,
-        )
-        for verdict in await tx.execute(said)
-    )
-
-
-async def judge(tx: Transaction, verdict: Feedback, *, actor: Actor) -> bool:
-    """As ``Store.add_feedback``."""
-    asked = select(decisions.c.id).where(decisions.c.id == verdict.decision_id)
-    if (await tx.execute(asked.with_for_update(read=True, key_share=True))).one_or_none() is None:
-        return False
-    row = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
-    await tx.execute(insert(feedback).values(**{**row, "categories": list(verdict.categories)}))
-    said = {"decision": verdict.decision, "categories": list(verdict.categories)}
-    await changes.note(tx, actor=actor, action="feedback", kind="decision", name=verdict.decision_id, detail=said)
-    return True
-
-
-def of_external_id(external_id: str) -> ColumnElement[bool]:
-    """Return the condition of ``Store.forget``."""
-    return decisions.c.external_id == external_id
-
-
-def older_than(before: datetime) -> ColumnElement[bool]:
-    """Return the condition of ``Store.expire``."""
-    return decisions.c.at < before
-
-
-async def forget_some(tx: Transaction, external_id: str, limit: int, *, actor: Actor) -> int:
-    """As ``remove_some`` for an external id, with a row of the audit that names it by its SHA-256."""
-    removed = await remove_some(tx, of_external_id(external_id), limit)
-    if removed:
-        name = hashlib.sha256(external_id.encode()).hexdigest()
-        detail = {"decisions": removed}
-        await changes.note(tx, actor=actor, action="forget", kind="external_id", name=name, detail=detail)
-    return removed
-
-
-async def remove_some(tx: Transaction, condition: ColumnElement[bool], limit: int) -> int:
-    """Delete at most ``limit`` decisions with their feedback; return how many."""
-    oldest = select(decisions.c.id).where(condition).order_by(decisions.c.at, decisions.c.id).limit(limit)
+async def _remove_some(tx: Transaction, condition: ColumnElement[bool]) -> int:
+    """Delete some decisions with their feedback; return how many."""
+    oldest = select(decisions.c.id).where(condition).order_by(decisions.c.at, decisions.c.id).limit(DELETED_AT_A_TIME)
     ids = (await tx.execute(oldest.with_for_update())).scalars().all()
     if ids:
         await tx.execute(delete(decisions).where(decisions.c.id.in_(ids)))

@@ -15,11 +15,21 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, insert, select, text, update
 
-from gateway.store import lists
-from gateway.store.audit_records import Actor
+from gateway.store.audit import Actor
 from gateway.store.database import Database, Transaction
-from gateway.store.lists import Chunk, Standing
-from gateway.store.records import StoreUnavailable
+from gateway.store.list_entries import (
+    Chunk,
+    Standing,
+    add_rows,
+    as_it_stands,
+    changed,
+    locked,
+    owners,
+    rechunked,
+    standing,
+    unknown,
+)
+from gateway.store.outages import StoreUnavailable
 from gateway.store.schema import list_entries, list_parts
 
 AT_ONCE = 20_000
@@ -41,15 +51,15 @@ DOUBLED = text(
 
 
 async def add(database: Database, name: str, chunks: Sequence[Chunk], *, actor: Actor) -> int | None:
-    """As ``Store.add_entries``."""
-    seen = await database.read(lambda tx: lists.standing(tx, name))
+    """As ``Lists.add``."""
+    seen = await database.read(lambda tx: standing(tx, name))
     if seen is None:
         return None
     new = list(chunks)
     if seen.entries:
-        new = lists.rechunked([await _unknown(database, seen, chunk) for chunk in chunks])
+        new = rechunked([await _unknown(database, seen, chunk) for chunk in chunks])
     if sum(map(len, new)) <= AT_ONCE or len(seen.owners) > MOST_PARTS:
-        return await database.write(lambda tx: lists.add(tx, name, new, seen, actor=actor))
+        return await database.write(lambda tx: _add(tx, name, new, seen, actor=actor))
     await _clear(database)
     part = await database.write(lambda tx: _begin(tx, seen.id))
     for chunk in new:
@@ -61,8 +71,22 @@ async def add(database: Database, name: str, chunks: Sequence[Chunk], *, actor: 
     return added
 
 
+async def _add(tx: Transaction, name: str, chunks: Sequence[Chunk], seen: Standing, *, actor: Actor) -> int | None:
+    """Add hashes that the list did not have when it was seen, in this transaction; None if there is no such list."""
+    found = await locked(tx, name)
+    if found is None:
+        return None
+    now = await as_it_stands(tx, found)
+    if now != seen:  # somebody was faster
+        chunks = rechunked([await unknown(tx, now, chunk) for chunk in chunks])
+    added = await add_rows(tx, found.id, chunks)
+    if added:
+        await changed(tx, found, chunks, added, actor=actor, action="add_entries")
+    return added
+
+
 async def _unknown(database: Database, seen: Standing, chunk: Chunk) -> Chunk:
-    return await database.read(lambda tx: lists.unknown(tx, seen, chunk))
+    return await database.read(lambda tx: unknown(tx, seen, chunk))
 
 
 async def _begin(tx: Transaction, list_id: int) -> int:
@@ -79,20 +103,20 @@ async def _step(database: Database, part: int, entries: Chunk) -> None:
 async def _stage(tx: Transaction, part: int, entries: Chunk) -> None:
     """Write some entries of a part that does not belong to its list yet."""
     await _touch(tx, part)
-    await lists.insert(tx, -part, [entries])
+    await add_rows(tx, -part, [entries])
 
 
 async def _publish(tx: Transaction, name: str, part: int, seen: Standing, entries: int, *, actor: Actor) -> int | None:
     """Make a part belong to its list; return how many entries it adds, None if the list is gone."""
-    found = await lists.locked(tx, name)
+    found = await locked(tx, name)
     if found is None or found.id != seen.id:
         return None
     await _touch(tx, part)
     if found.revision != seen.revision:  # what came meanwhile may be in the part too
-        for owner in await lists.owners(tx, found.id):
+        for owner in await owners(tx, found.id):
             tx.renew()
             entries -= (await tx.execute(DOUBLED, {"part": -part, "owner": owner})).rowcount
-    revision = await lists.changed(tx, found, None, entries, actor=actor, action="add_entries")
+    revision = await changed(tx, found, None, entries, actor=actor, action="add_entries")
     await tx.execute(update(list_parts).where(list_parts.c.id == part).values(revision=revision))
     return entries
 

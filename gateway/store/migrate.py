@@ -1,17 +1,86 @@
-"""Bringing a database's tables up to date at the gateway's start, by one process at a time."""
+"""Opening a database, its tables brought up to date by one process at a time."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from sqlalchemy import Connection, column, inspect, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from gateway.store.database import Database, make_engine, open_engine
+from gateway.store.outages import DatabaseUnusable, StoreUnavailable, outages_named
+
 TIMEOUT_S = 60.0  # for a statement of a migration, and for another process that migrates to finish
-HEAD = "0003"  # the newest of ``migrations/versions``
+HEAD = "0004"  # the newest of ``migrations/versions``
 VERSION_TABLE = "alembic_version"
 ADVISORY_LOCK = 0x636C6970_6D6F6400  # "clipmod", any number that nothing else in the database uses
+
+
+async def open_database(database_url: str, *, timeout_s: float, pool_size: int = 5) -> Database:
+    """Bring the database's tables up to date and return the database, for the running event loop.
+
+    Several processes may do so at once: one migrates, the others wait for it, at most a minute.
+
+    Args:
+        database_url: ``sqlite:///path``, ``sqlite:////absolute/path`` or a path, whose folder is made; or
+            ``postgresql://…`` with whatever libpq's addresses may say.
+        timeout_s: how long any unit of work may take, or each step of one that has many.
+        pool_size: connections, at most; each of SQLite's has a thread.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached, opened or written to.
+        DatabaseUnusable: the address is wrong, or the tables are those of a newer gateway.
+    """
+    database = late_database(database_url, timeout_s=timeout_s, pool_size=pool_size)
+    try:
+        await database.prepared()
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+def late_database(database_url: str, *, timeout_s: float, pool_size: int = 5) -> Database:
+    """Return the database at once, as ``open_database`` does later: with its first use, or a later one if that fails.
+
+    Raises:
+        DatabaseUnusable: the address is wrong.
+    """
+
+    async def prepare() -> None:
+        engine = await open_engine(database_url, timeout_s=TIMEOUT_S, connect_s=timeout_s, pool_size=1)
+        try:
+            with outages_named():
+                await migrate(engine)
+        finally:
+            await engine.dispose()
+
+    engine = make_engine(database_url, timeout_s=timeout_s, connect_s=timeout_s, pool_size=pool_size)
+    return Database(engine, timeout_s=timeout_s, prepare=prepare)
+
+
+async def check_database(database_url: str, *, timeout_s: float) -> None:
+    """Find out whether the database is one that this gateway can use; one that is away is waited for while serving.
+
+    Raises:
+        DatabaseUnusable: as ``open_database``.
+    """
+    with suppress(StoreUnavailable):
+        await (await open_database(database_url, timeout_s=timeout_s)).close()
+
+
+async def migrate(engine: AsyncEngine) -> None:
+    """Run what is missing, all or none. Nothing is locked or written if nothing is missing.
+
+    Raises:
+        DatabaseUnusable: the tables are those of a newer gateway.
+    """
+    async with engine.connect() as connection:
+        if await connection.run_sync(_revisions) == {HEAD}:
+            return
+    async with migration_lock(engine) as connection:
+        await connection.run_sync(_upgrade)
 
 
 @asynccontextmanager
@@ -26,22 +95,22 @@ async def migration_lock(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         yield connection
 
 
-async def migrate(engine: AsyncEngine) -> None:
-    """Run what is missing, all or none. Nothing is locked or written if nothing is missing.
-
-    Raises:
-        DatabaseUnusable: the tables are those of a newer gateway.
-    """
-    async with engine.connect() as connection:
-        if await connection.run_sync(_revisions) == {HEAD}:
-            return
-    from gateway.store.upgrade import upgrade  # noqa: PLC0415 - large, and rarely needed
-
-    async with migration_lock(engine) as connection:
-        await connection.run_sync(upgrade)
-
-
 def _revisions(connection: Connection) -> set[str]:
     if not inspect(connection).has_table(VERSION_TABLE):
         return set()
     return set(connection.scalars(select(column("version_num")).select_from(table(VERSION_TABLE))))
+
+
+def _upgrade(connection: Connection) -> None:
+    # Alembic takes 7 MB that are never given back, and there is rarely anything to do.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "gateway.store:migrations")
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise DatabaseUnusable("this gateway does not know the database's tables; a newer one does") from error

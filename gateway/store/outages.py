@@ -1,4 +1,4 @@
-"""What a driver's exception means to a caller of the store."""
+"""The store's exceptions, and what a driver's exception means to a caller of the store."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from gateway.store.records import StoreUnavailable
-
 SAYS_AT_MOST_CHARS = 200
+
+
+class StoreUnavailable(Exception):
+    """The database cannot be reached, is locked for too long, or is full. The store's only exception for outages."""
+
+
+class DatabaseUnusable(ValueError):
+    """The database is not one that this gateway can use; the text says why, without the address."""
 
 
 @contextmanager

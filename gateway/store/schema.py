@@ -91,13 +91,12 @@ revisions = Table(
     Column("lists", BigInteger, nullable=False),
 )
 
-# A deleted resource keeps its row, without an active version, so that its numbers are never given out again.
+# A deleted resource keeps its row, so that its numbers are never given out again.
 resources = Table(
     "resources",
     metadata,
     Column("kind", Words, primary_key=True),
     Column("name", Words, primary_key=True),
-    Column("active", Integer),
     Column("latest", Integer, nullable=False),
 )
 
@@ -113,6 +112,40 @@ versions = Table(
     Column("digest", Words, nullable=False),
     Column("created_at", Moment, nullable=False),
     ForeignKeyConstraint(["kind", "name"], ["resources.kind", "resources.name"], name="versions_of_a_resource"),
+)
+
+# Which version is in force for a bundle, and the revision at which it was activated there.
+activations = Table(
+    "activations",
+    metadata,
+    Column("kind", Words, primary_key=True),
+    Column("name", Words, primary_key=True),
+    Column("bundle_id", Words, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    ForeignKeyConstraint(
+        ["kind", "name", "version"],
+        ["versions.kind", "versions.name", "versions.number"],
+        name="activation_of_a_version",
+        ondelete="CASCADE",
+    ),
+)
+
+# What the labels of a classifier's version are to a text tower; ``gateway.label_matrix`` says what the bytes hold.
+label_vectors = Table(
+    "label_vectors",
+    metadata,
+    Column("kind", Words, primary_key=True),
+    Column("name", Words, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("text_checksum", Words, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    ForeignKeyConstraint(
+        ["kind", "name", "number"],
+        ["versions.kind", "versions.name", "versions.number"],
+        name="label_vectors_of_a_version",
+        ondelete="CASCADE",
+    ),
 )
 
 # Vectors last: SQLite then reads the other columns without touching them.

@@ -1,126 +1,282 @@
-"""Classifiers and policies: numbered versions that never change, one of them in force.
+"""Classifiers and policies: numbered versions that never change, one of them in force for each bundle.
 
-Each function works within the transaction it is given. All that write queue up first, so numbers have no gaps and no
-doubles, and a classifier cannot go while a policy that pins it comes.
+All that write queue up first, so numbers have no gaps and no doubles, and a classifier cannot go while a policy that
+pins it comes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, or_, select, update
 
-from gateway.store import changes
-from gateway.store.audit_records import Actor
-from gateway.store.database import Transaction
-from gateway.store.records import InUse, Kind, PinMissing, Saved, Snapshot, StaleWrite, Version
-from gateway.store.schema import resources, versions
+from gateway.store import audit
+from gateway.store.audit import Actor
+from gateway.store.database import Database, Repository, Transaction, reads, writes
+from gateway.store.label_vectors import LabelVectors
+from gateway.store.schema import activations, resources, revisions, versions
 
 MAX_NUMBER = 2**31 - 1
 DIGEST_CHARS = 32
-IN_FORCE = func.coalesce(resources.c.active, resources.c.latest)  # the latest where there are only drafts
+
+Kind = Literal["classifier", "policy"]
 
 
-async def save(
-    tx: Transaction,
-    kind: Kind,
-    name: str,
-    body: dict[str, Any],
-    *,
-    pins: dict[str, int],
-    bundle_id: str | None,
-    if_match: str | None,
-    activate: bool,
-    actor: Actor,
-) -> Saved:
-    """As ``Store.save``."""
-    await changes.queue_up(tx)
-    resource = (await tx.execute(select(resources).where(_is(resources.c, kind, name)))).one_or_none()
-    before = await _version(tx, kind, name, resource.latest) if resource else None
-    if if_match is not None and (before is None or not {"*", before.etag} & _etags(if_match)):
-        raise StaleWrite(before.number if before else None)
-    await _require(tx, pins)
-    digest = _digest(kind, name, body, pins, bundle_id)
-    if before is not None and before.etag == _etag(before.number, digest):
-        if activate and not before.active:
-            before = await _put_in_force(tx, before, actor=actor)
-        return Saved(before, new=False)
+@dataclass
+class StaleWrite(Exception):
+    """``If-Match`` names another version than the latest; ``latest`` is its number, None where there is none."""
 
-    number = resource.latest + 1 if resource else 1
-    active = number if activate else resource.active if resource else None
-    if resource is None:
-        await tx.execute(insert(resources).values(kind=kind, name=name, active=active, latest=number))
-    else:
-        await tx.execute(update(resources).where(_is(resources.c, kind, name)).values(active=active, latest=number))
-    created_at = datetime.now(UTC)
-    made = Version(kind, name, number, body, pins, bundle_id, created_at, _etag(number, digest), active == number)
-    content = {"body": body, "pins": pins, "bundle_id": bundle_id, "created_at": created_at, "digest": digest}
-    await tx.execute(insert(versions).values(kind=kind, name=name, number=number, **content))
-    detail = {"active": made.active}
-    await changes.record(tx, actor=actor, action="save", kind=kind, name=name, version=number, detail=detail)
-    return Saved(made, new=True)
+    latest: int | None
 
 
-async def activate(tx: Transaction, kind: Kind, name: str, number: int, *, actor: Actor) -> Version | None:
-    """As ``Store.activate``."""
-    await changes.queue_up(tx)
-    version = await _version(tx, kind, name, number)
-    if version is None or version.active:
-        return version
-    await _require(tx, version.pins)
-    return await _put_in_force(tx, version, actor=actor)
+class InUse(Exception):
+    """A classifier that an active version of a policy uses cannot be deleted; ``users`` names the policies."""
+
+    def __init__(self, users: Sequence[str]) -> None:
+        super().__init__(", ".join(users))
+        self.users = tuple(users)
 
 
-async def read(tx: Transaction, kind: Kind, name: str, number: int | None) -> Version | None:
-    """As ``Store.read``."""
-    return await _version(tx, kind, name, number)
+class PinMissing(Exception):
+    """A policy pins classifier versions that are not there (any more); ``missing`` names them, as ``name@version``."""
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(", ".join(missing))
+        self.missing = tuple(missing)
 
 
-async def history(tx: Transaction, kind: Kind, name: str) -> tuple[Version, ...]:
-    """As ``Store.versions``."""
-    return await _all(tx, _selected(_is(versions.c, kind, name)).order_by(versions.c.number.desc()))
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable version of a classifier or policy.
+
+    Attributes:
+        kind: classifier or policy.
+        name: of the resource.
+        number: 1, 2, … without gaps. A number is never given out again: a resource that is deleted and made anew
+            goes on behind its old numbers, so that ``name@3`` in a decision or a pin never means something else.
+        body: what was saved, as JSON values.
+        pins: of a policy: classifier name → version number; empty for a classifier.
+        bundle_id: of a policy: the bundle it was saved for; None for a classifier.
+        created_at: UTC.
+        etag: strong, quoted, unique to this version's content and number.
+        active: whether this is the version in force for the bundle being served.
+        foreign: whether this is the version that was activated last for any other bundle, where none was for this one:
+            in force too if it is a classifier, which are words alone; not if it is a policy.
+    """
+
+    kind: Kind
+    name: str
+    number: int
+    body: dict[str, Any]
+    pins: dict[str, int]
+    bundle_id: str | None
+    created_at: datetime
+    etag: str
+    active: bool
+    foreign: bool = False
 
 
-async def shown(tx: Transaction, kind: Kind) -> tuple[Version, ...]:
-    """As ``Store.names``."""
-    wanted = _selected(versions.c.kind == kind, versions.c.number == IN_FORCE)
-    return await _all(tx, wanted.order_by(versions.c.name))
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Outcome of a save: the version that now stands for the body, and whether it is new."""
+
+    version: Version
+    new: bool
 
 
-async def remove(tx: Transaction, kind: Kind, name: str, *, actor: Actor) -> bool:
-    """As ``Store.delete``."""
-    await changes.queue_up(tx)
-    if await _version(tx, kind, name, None) is None:
-        return False
-    if kind == "classifier":
-        users = [policy.name for policy in await shown(tx, "policy") if policy.active and name in policy.pins]
-        if users:
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything in force at one moment: active versions, what active policies pin, and foreign versions of policies.
+
+    ``revision`` grows with every change of a classifier, policy or list.
+    """
+
+    revision: int
+    versions: tuple[Version, ...]
+
+
+class Versions(Repository):
+    """Versions as one bundle sees them: what is activated here is in force for that bundle alone.
+
+    Args:
+        database: where they are kept.
+        bundle_id: of the bundle.
+        text_checksum: of its text tower and tokenizer, by which label vectors are kept with the classifiers.
+    """
+
+    def __init__(self, database: Database, bundle_id: str, text_checksum: str) -> None:
+        super().__init__(database)
+        self.bundle_id = bundle_id
+        self.label_vectors = LabelVectors(database, text_checksum)
+        of_it = and_(activations.c.kind == resources.c.kind, activations.c.name == resources.c.name)
+        any_ = select(activations.c.version).where(of_it).correlate(resources)
+        newest_first = (activations.c.revision.desc(), activations.c.version.desc())
+        self._own = any_.where(activations.c.bundle_id == bundle_id).scalar_subquery()
+        self._activated = func.coalesce(self._own, any_.order_by(*newest_first).limit(1).scalar_subquery())
+
+    @writes
+    async def save(
+        self,
+        tx: Transaction,
+        kind: Kind,
+        name: str,
+        body: dict[str, Any],
+        *,
+        pins: dict[str, int],
+        if_match: str | None,
+        activate: bool,
+        actor: Actor,
+        vectors: bytes | None = None,
+    ) -> Saved:
+        """Keep a new version, or find that the latest one has the same body, pins and bundle (then nothing is new).
+
+        A version with ``activate`` becomes the active one, another one is a draft, also the first of its name; an
+        unchanged body with ``activate`` activates the latest. Concurrent saves each get a number of their own; none is
+        lost. A policy is saved for this bundle; the label vectors of a classifier are kept with a version that is new.
+
+        Raises:
+            StaleWrite: ``if_match`` is given and the latest version's etag is not among those that it names (``*``
+                matches any existing one).
+            PinMissing: a classifier version in ``pins`` is not there.
+        """
+        await audit.queue_up(tx)
+        resource = (await tx.execute(select(resources).where(_is(resources.c, kind, name)))).one_or_none()
+        before = await self._version(tx, kind, name, resource.latest) if resource else None
+        if if_match is not None and (before is None or not {"*", before.etag} & _etags(if_match)):
+            raise StaleWrite(before.number if before else None)
+        await _require(tx, pins)
+        bundle_id = self.bundle_id if kind == "policy" else None
+        digest = _digest(kind, name, body, pins, bundle_id)
+        if before is not None and before.etag == _etag(before.number, digest):
+            return Saved(await self._put_in_force(tx, before, actor=actor) if activate else before, new=False)
+
+        number = resource.latest + 1 if resource else 1
+        if resource is None:
+            await tx.execute(insert(resources).values(kind=kind, name=name, latest=number))
+        else:
+            await tx.execute(update(resources).where(_is(resources.c, kind, name)).values(latest=number))
+        content = {"body": body, "pins": pins, "bundle_id": bundle_id, "created_at": datetime.now(UTC)}
+        await tx.execute(insert(versions).values(kind=kind, name=name, number=number, digest=digest, **content))
+        if vectors is not None:
+            await self.label_vectors.add(tx, name, number, vectors)
+        detail = {"active": activate}
+        revision = await audit.record(
+            tx, actor=actor, action="save", kind=kind, name=name, version=number, detail=detail
+        )
+        if activate:
+            await self._activate(tx, kind, name, number, revision)
+        return Saved(await self._there(tx, kind, name, number), new=True)
+
+    @writes
+    async def activate(self, tx: Transaction, kind: Kind, name: str, number: int, *, actor: Actor) -> Version | None:
+        """Make a version the active one of this bundle; None if there is no such version.
+
+        Raises:
+            PinMissing: a classifier version that it pins was deleted.
+        """
+        await audit.queue_up(tx)
+        version = await self._version(tx, kind, name, number)
+        if version is None:
+            return None
+        await _require(tx, version.pins)
+        return await self._put_in_force(tx, version, actor=actor)
+
+    @reads
+    async def read(self, tx: Transaction, kind: Kind, name: str, number: int | None) -> Version | None:
+        """Return a version, or for None the active one, else the foreign one, else the latest."""
+        return await self._version(tx, kind, name, number)
+
+    @reads
+    async def history(self, tx: Transaction, kind: Kind, name: str) -> tuple[Version, ...]:
+        """Return all versions, newest first."""
+        return await self._all(tx, self._selected(_is(versions.c, kind, name)).order_by(versions.c.number.desc()))
+
+    @reads
+    async def shown(self, tx: Transaction, kind: Kind) -> tuple[Version, ...]:
+        """Return the active (or else foreign, or else latest) version of every resource, by name."""
+        wanted = self._selected(versions.c.kind == kind, versions.c.number == self._shown)
+        return await self._all(tx, wanted.order_by(versions.c.name))
+
+    @writes
+    async def remove(self, tx: Transaction, kind: Kind, name: str, *, actor: Actor) -> bool:
+        """Delete a resource with all versions, for all bundles; False if there is none.
+
+        Raises:
+            InUse: a policy pins the classifier in a version that is active for any bundle.
+        """
+        await audit.queue_up(tx)
+        if await self._version(tx, kind, name, None) is None:
+            return False
+        if kind == "classifier" and (users := await _users(tx, name)):
             raise InUse(users)
-    await tx.execute(delete(versions).where(_is(versions.c, kind, name)))
-    await tx.execute(update(resources).where(_is(resources.c, kind, name)).values(active=None))
-    await changes.record(tx, actor=actor, action="delete", kind=kind, name=name)
-    return True
+        await tx.execute(delete(versions).where(_is(versions.c, kind, name)))
+        await audit.record(tx, actor=actor, action="delete", kind=kind, name=name)
+        return True
 
+    @reads
+    async def was_deleted(self, tx: Transaction, kind: Kind, name: str) -> bool:
+        """Return whether a resource of this name was there, was deleted, and was not made anew."""
+        row = (await tx.execute(select(resources.c.latest).where(_is(resources.c, kind, name)))).one_or_none()
+        return row is not None and await self._version(tx, kind, name, None) is None
 
-async def was_deleted(tx: Transaction, kind: Kind, name: str) -> bool:
-    """As ``Store.was_deleted``: the row that keeps a resource's numbers is there, and no version."""
-    row = (await tx.execute(select(resources.c.latest).where(_is(resources.c, kind, name)))).one_or_none()
-    return row is not None and await _version(tx, kind, name, None) is None
+    @reads
+    async def revision(self, tx: Transaction) -> int:
+        """Return the current revision: cheap, polled."""
+        return int((await tx.execute(select(revisions.c.value))).scalar_one())
 
+    @reads
+    async def snapshot(self, tx: Transaction) -> Snapshot:
+        """Return everything in force, consistently."""
+        activated = await self._all(tx, self._selected(versions.c.number == self._activated))
+        have = {(version.name, version.number) for version in activated if version.kind == "classifier"}
+        pinned = {pin for policy in activated if policy.active for pin in policy.pins.items()}
+        old = await self._all(tx, self._selected(_classifiers(pinned - have))) if pinned - have else ()
+        found = sorted(activated + old, key=lambda version: (version.kind, version.name, version.number))
+        revision = (await tx.execute(select(revisions.c.value))).scalar_one()
+        return Snapshot(revision=int(revision), versions=tuple(found))
 
-async def snapshot(tx: Transaction) -> Snapshot:
-    """As ``Store.snapshot``."""
-    active = await _all(tx, _selected(versions.c.number == resources.c.active))
-    have = {(version.kind, version.name, version.number) for version in active}
-    pinned = {pin for policy in active if policy.kind == "policy" for pin in policy.pins.items()}
-    more = {(name, number) for name, number in pinned if ("classifier", name, number) not in have}
-    old = await _all(tx, _selected(_classifiers(more))) if more else ()
-    found = sorted(active + old, key=lambda version: (version.kind, version.name, version.number))
-    return Snapshot(revision=await changes.revision(tx), versions=tuple(found))
+    @property
+    def _shown(self) -> ColumnElement[int]:
+        return func.coalesce(self._activated, resources.c.latest)
+
+    async def _put_in_force(self, tx: Transaction, version: Version, *, actor: Actor) -> Version:
+        if version.active and not version.foreign:
+            return version
+        kind, name, number = version.kind, version.name, version.number
+        revision = await audit.record(tx, actor=actor, action="activate", kind=kind, name=name, version=number)
+        await self._activate(tx, kind, name, number, revision)
+        return await self._there(tx, kind, name, number)
+
+    async def _activate(self, tx: Transaction, kind: Kind, name: str, number: int, revision: int) -> None:
+        mine = and_(_is(activations.c, kind, name), activations.c.bundle_id == self.bundle_id)
+        await tx.execute(delete(activations).where(mine))
+        row = {"kind": kind, "name": name, "bundle_id": self.bundle_id, "version": number, "revision": revision}
+        await tx.execute(insert(activations).values(row))
+
+    async def _there(self, tx: Transaction, kind: Kind, name: str, number: int) -> Version:
+        found = await self._version(tx, kind, name, number)
+        assert found is not None  # noqa: S101 - written or read in this transaction, behind the lock
+        return found
+
+    async def _version(self, tx: Transaction, kind: Kind, name: str, number: int | None) -> Version | None:
+        if number is not None and not 0 < number <= MAX_NUMBER:
+            return None
+        wanted = self._shown if number is None else number
+        found = await self._all(tx, self._selected(_is(versions.c, kind, name), versions.c.number == wanted))
+        return found[0] if found else None
+
+    def _selected(self, *conditions: ColumnElement[bool]) -> Select[Any]:
+        same = and_(resources.c.kind == versions.c.kind, resources.c.name == versions.c.name)
+        columns = (self._own.label("own"), self._activated.label("activated"))
+        return select(versions, *columns).join(resources, same).where(*conditions)
+
+    async def _all(self, tx: Transaction, wanted: Select[Any]) -> tuple[Version, ...]:
+        return tuple(_made(row) for row in await tx.execute(wanted))
 
 
 async def _require(tx: Transaction, pins: dict[str, int]) -> None:
@@ -138,24 +294,14 @@ async def _require(tx: Transaction, pins: dict[str, int]) -> None:
         raise PinMissing(missing)
 
 
-async def _put_in_force(tx: Transaction, version: Version, *, actor: Actor) -> Version:
-    kind, name, number = version.kind, version.name, version.number
-    await tx.execute(update(resources).where(_is(resources.c, kind, name)).values(active=number))
-    await changes.record(tx, actor=actor, action="activate", kind=kind, name=name, version=number)
-    found = await _version(tx, kind, name, number)
-    assert found is not None  # noqa: S101 - read in this transaction, behind the lock
-    return found
+async def _users(tx: Transaction, classifier: str) -> list[str]:
+    """Return the policies that pin a classifier in a version that is active for any bundle."""
+    active = and_(_is(activations.c, "policy", versions.c.name), activations.c.version == versions.c.number)
+    wanted = select(versions.c.name, versions.c.pins).join(activations, active).where(versions.c.kind == "policy")
+    return sorted({row.name for row in await tx.execute(wanted) if classifier in row.pins})
 
 
-async def _version(tx: Transaction, kind: Kind, name: str, number: int | None) -> Version | None:
-    if number is not None and not 0 < number <= MAX_NUMBER:
-        return None
-    wanted = IN_FORCE if number is None else number
-    found = await _all(tx, _selected(_is(versions.c, kind, name), versions.c.number == wanted))
-    return found[0] if found else None
-
-
-def _is(columns: Any, kind: Kind, name: str) -> ColumnElement[bool]:  # noqa: ANN401 - columns of either table
+def _is(columns: Any, kind: Kind, name: str | ColumnElement[str]) -> ColumnElement[bool]:  # noqa: ANN401 - of any table
     return and_(columns.kind == kind, columns.name == name)
 
 
@@ -164,16 +310,8 @@ def _classifiers(wanted: Iterable[tuple[str, int]]) -> ColumnElement[bool]:
     return and_(versions.c.kind == "classifier", or_(*pairs))
 
 
-def _selected(*conditions: ColumnElement[bool]) -> Select[Any]:
-    same = and_(resources.c.kind == versions.c.kind, resources.c.name == versions.c.name)
-    return select(versions, resources.c.active).join(resources, same).where(*conditions)
-
-
-async def _all(tx: Transaction, wanted: Select[Any]) -> tuple[Version, ...]:
-    return tuple(_made(row) for row in await tx.execute(wanted))
-
-
 def _made(row: Row[Any]) -> Version:
+    foreign = row.own is None and row.number == row.activated
     return Version(
         kind=row.kind,
         name=row.name,
@@ -183,7 +321,8 @@ def _made(row: Row[Any]) -> Version:
         bundle_id=row.bundle_id,
         created_at=row.created_at,
         etag=_etag(row.number, row.digest),
-        active=row.number == row.active,
+        active=row.number == row.own or (foreign and row.kind == "classifier"),
+        foreign=foreign,
     )
 
 

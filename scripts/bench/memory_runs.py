@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from gateway.store.sql import open_store
+from gateway.store.migrate import open_database
 from scripts.bench.client import Connection, closed_loop, upload
 from scripts.bench.pictures import photographs
 from scripts.bench.plan import Plan
@@ -43,8 +43,8 @@ def started(model: str, plan: Plan) -> Iterator[Stack]:
 
 
 async def _make_tables(database: str) -> None:
-    store = await open_store(database, timeout_s=30)
-    await store.close()
+    opened = await open_database(database, timeout_s=30)
+    await opened.close()
 
 
 @dataclass(slots=True)

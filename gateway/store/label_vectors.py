@@ -1,0 +1,55 @@
+"""Label vectors of saved classifiers, kept with the version that they belong to and by what computed them."""
+
+from __future__ import annotations
+
+from sqlalchemy import and_, delete, insert, select
+
+from gateway.store import audit
+from gateway.store.database import Database, Repository, Transaction, reads, writes
+from gateway.store.schema import label_vectors, versions
+
+
+class LabelVectors(Repository):
+    """Bytes, whose meaning and check are the caller's; they go when their version does.
+
+    Args:
+        database: where they are kept.
+        text_checksum: of the text tower and tokenizer that vectors are read and kept for; others' are not seen.
+    """
+
+    def __init__(self, database: Database, text_checksum: str) -> None:
+        super().__init__(database)
+        self._text_checksum = text_checksum
+
+    @reads
+    async def read(self, tx: Transaction, name: str, number: int) -> bytes | None:
+        """Return what is kept for a classifier's version; None if nothing is."""
+        return await self._kept(tx, name, number)
+
+    @writes
+    async def keep(self, tx: Transaction, name: str, number: int, data: bytes, *, seen: bytes | None) -> bytes:
+        """Keep vectors in the place of those that were ``seen`` there; return those that are kept now.
+
+        They are another gateway's where that was faster: so all serve the same to the last digit.
+        """
+        await audit.queue_up(tx)  # so that the version is not deleted meanwhile
+        kept = await self._kept(tx, name, number)
+        if kept is not None and kept != seen:
+            return kept
+        its = (versions.c.kind == "classifier", versions.c.name == name, versions.c.number == number)
+        if (await tx.execute(select(versions.c.number).where(*its))).one_or_none() is not None:
+            table = label_vectors.c
+            mine = and_(table.name == name, table.number == number, table.text_checksum == self._text_checksum)
+            await tx.execute(delete(label_vectors).where(mine))
+            await self.add(tx, name, number, data)
+        return data
+
+    async def add(self, tx: Transaction, name: str, number: int, data: bytes) -> None:
+        """Keep the vectors of a version that is made in the same transaction."""
+        key = {"kind": "classifier", "name": name, "number": number, "text_checksum": self._text_checksum}
+        await tx.execute(insert(label_vectors).values(**key, data=data))
+
+    async def _kept(self, tx: Transaction, name: str, number: int) -> bytes | None:
+        table = label_vectors.c
+        mine = (table.name == name, table.number == number, table.text_checksum == self._text_checksum)
+        return (await tx.execute(select(table.data).where(*mine))).scalar_one_or_none()
