@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -74,6 +73,7 @@ class Catalogue:
         self._log = structlog.get_logger("catalogue")
         self._prepared = False
         self._not_loaded_because: GatewayError | None = None
+        self._keeps_vectors = True  # until that fails; tried again with the next snapshot
         self.store_lost = False
 
     @property
@@ -122,6 +122,7 @@ class Catalogue:
         async with self._refreshing:
             snapshot = await self._versions.snapshot()
             deadline = Deadline.after(BIND_TIMEOUT_S)
+            self._keeps_vectors = True
             by_key = {(row.kind, row.name, row.number): row for row in snapshot.versions}
             classifiers, policies, mismatched = {}, {}, {}
             for row in snapshot.versions:
@@ -252,9 +253,14 @@ class Catalogue:
                 return matrix
             self._log.warning("label vectors are damaged; computed anew", classifier=row.name, version=row.number)
         matrix = await self._text.assemble(labels, deadline)
+        if not self._keeps_vectors:
+            return matrix
         data = await asyncio.to_thread(packed, labels, matrix)
-        with suppress(StoreUnavailable):  # these serve all the same, and are computed again after the next start
+        try:
             data = await kept_vectors.keep(row.name, row.number, data, seen=kept)
+        except StoreUnavailable:  # they serve all the same; a classifier that waits for it is enough
+            self._keeps_vectors = False
+            self._log.warning("label vectors cannot be kept; the next start computes them again")
         return await asyncio.to_thread(unpacked, labels, data, dim) or matrix  # another gateway's, if it was faster
 
     async def _row(self, kind: Kind, name: str, number: int | None) -> Version:

@@ -93,7 +93,7 @@ async def _settle(saver: Saver, kind: Kind, name: str, body: Classifier | Policy
         except RequestError as error:  # words or labels that do not fit: what was there stays
             structlog.get_logger("seeding").error("scenario not saved", kind=kind, name=name, detail=error.detail)
             return False
-        return saved.new
+        return saved.new or standing.latest is not None  # then the latest was activated
     return False
 
 

@@ -21,6 +21,7 @@ from gateway.labels import LabelRules
 from gateway.settings import Settings
 from tests.fakes import FakeEncoder, write_bundle
 from tests.saved import put
+from tests.stores import locked
 from tests.web import Web, b64, is_problem, png, wait_ready
 
 CLASSIFIER: dict[str, Any] = {
@@ -42,13 +43,15 @@ def gateway(tmp_path: Path) -> StartGateway:
     """Starts a gateway with a bundle, on the database of all of them."""
 
     @contextmanager
-    def start(bundle_id: str = "one", **changed: Any) -> Iterator[Web]:
+    def start(bundle_id: str = "one", store_timeout_s: float = 10, **changed: Any) -> Iterator[Web]:
         folder = tmp_path / bundle_id
         manifest = replace(write_bundle(folder, context_length=200), bundle_id=bundle_id, **changed)
         (folder / "manifest.json").write_text(manifest.to_json())
         encoder = FakeEncoder()
         encoder.bundle_id = bundle_id
-        settings = Settings(model_repository=folder, data_dir=tmp_path, log_level="error")
+        settings = Settings(
+            model_repository=folder, data_dir=tmp_path, log_level="error", store_timeout_s=store_timeout_s
+        )
         with TestClient(create_app(settings, lambda *_: encoder)) as client:
             web = Web(client, encoder)
             wait_ready(web)
@@ -114,6 +117,24 @@ def test_vectors_of_another_text_tower_are_not_taken(gateway: StartGateway, chan
     with gateway() as again:
         scores(again)
         assert again.encoder.text_calls == []
+
+
+def test_the_texts_are_the_same_when_nothing_but_a_config_or_the_image_tower_is_another(gateway: StartGateway) -> None:
+    files = {"clip_text/1/model.pt": "00", "clip_text/config.pbtxt": "01", "clip_image/1/model.pt": "02"}
+    with gateway(checksums=files) as first:
+        put(first, "/v1/classifiers/mine", CLASSIFIER)
+    others = {"clip_text/config.pbtxt": "11", "clip_image/1/model.pt": "12"}
+    with gateway(checksums=files | others, precision="int8") as second:
+        scores(second)
+        assert second.encoder.text_calls == []
+
+
+def test_vectors_that_cannot_be_kept_serve_all_the_same(gateway: StartGateway, tmp_path: Path) -> None:
+    with gateway() as first:
+        put(first, "/v1/classifiers/mine", CLASSIFIER)
+    with locked(tmp_path / "gateway.sqlite"), gateway(precision="fp16", store_timeout_s=1) as second:
+        assert len(scores(second)) == len(CLASSIFIER["labels"])
+        assert second.encoder.text_calls
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ import httpx2
 import pytest
 
 from tests.conftest import Stack
-from tests.drawings import COLOURS, LABELS, encoded, shape
+from tests.drawings import COLOURS, LABELS, SHAPES, encoded, shape
 from tests.faults import FaultLog
 from tests.gateways import more_gateways
 from tests.postgres import Server
+from tests.test_stack_service import batches_above_one
 from tests.waiting import until
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -97,6 +99,20 @@ def test_a_policy_pins_what_another_process_has_just_saved(two: list[str]) -> No
             assert saved["version"] == number
             policy = client.put(f"{second}/v1/policies/pinned", json={"rules": [rule]})
             assert policy.json()["classifiers"] == {"fresh": number}, policy.text
+
+
+def test_a_new_gateway_is_ready_without_a_text_inference(stack: Stack, tmp_path: Path) -> None:
+    labels = [f"{colour} {size} {shape_}" for colour in COLOURS for size in ("small", "large") for shape_ in SHAPES]
+    body = {"mode": "independent", "labels": labels, "templates": ["a {}", "the {}"]}
+    question = {"images": [{"base64": base64.b64encode(encoded(shape("a red star"))).decode()}], "classifier": "many"}
+    with more_gateways(stack, 1, tmp_path) as (first,), httpx2.Client(timeout=30) as client:
+        client.put(f"{first}/v1/classifiers/many", json=body).raise_for_status()
+        client.post(f"{first}/v1/classify", json=question).raise_for_status()
+        computed = batches_above_one(stack, "clip_text")  # what gateways ask by themselves are single texts
+        with more_gateways(stack, 1, tmp_path) as (second,):
+            answer = client.post(f"{second}/v1/classify", json=question)
+        assert batches_above_one(stack, "clip_text") == computed
+    assert len(answer.json()["results"][0]["scores"]) == len(labels), answer.text
 
 
 def test_98_without_the_database_what_is_in_force_goes_on_serving(

@@ -118,6 +118,7 @@ class Versions(Repository):
         newest_first = (activations.c.revision.desc(), activations.c.version.desc())
         self._own = any_.where(activations.c.bundle_id == bundle_id).scalar_subquery()
         self._activated = func.coalesce(self._own, any_.order_by(*newest_first).limit(1).scalar_subquery())
+        self._shown = func.coalesce(self._activated, resources.c.latest)
 
     @writes
     async def save(
@@ -212,7 +213,7 @@ class Versions(Repository):
         await audit.queue_up(tx)
         if await self._version(tx, kind, name, None) is None:
             return False
-        if kind == "classifier" and (users := await _users(tx, name)):
+        if kind == "classifier" and (users := await self._users(tx, name)):
             raise InUse(users)
         await tx.execute(delete(versions).where(_is(versions.c, kind, name)))
         await audit.record(tx, actor=actor, action="delete", kind=kind, name=name)
@@ -240,9 +241,17 @@ class Versions(Repository):
         revision = (await tx.execute(select(revisions.c.value))).scalar_one()
         return Snapshot(revision=int(revision), versions=tuple(found))
 
-    @property
-    def _shown(self) -> ColumnElement[int]:
-        return func.coalesce(self._activated, resources.c.latest)
+    async def _users(self, tx: Transaction, classifier: str) -> list[str]:
+        """Return the policies that pin a classifier in an active version; another bundle's with its bundle."""
+        active = and_(_is(activations.c, "policy", versions.c.name), activations.c.version == versions.c.number)
+        wanted = (
+            select(versions.c.name, versions.c.pins, activations.c.bundle_id)
+            .join(activations, active)
+            .where(versions.c.kind == "policy")
+        )
+        users = [(row.name, row.bundle_id) for row in await tx.execute(wanted) if classifier in row.pins]
+        ours = self.bundle_id
+        return sorted(name if bundle_id == ours else f"{name} (bundle {bundle_id})" for name, bundle_id in users)
 
     async def _put_in_force(self, tx: Transaction, version: Version, *, actor: Actor) -> Version:
         if version.active and not version.foreign:
@@ -292,13 +301,6 @@ async def _require(tx: Transaction, pins: dict[str, int]) -> None:
     missing = [f"{name}@{number}" for name, number in sorted(pins.items()) if (name, number) not in there]
     if missing:
         raise PinMissing(missing)
-
-
-async def _users(tx: Transaction, classifier: str) -> list[str]:
-    """Return the policies that pin a classifier in a version that is active for any bundle."""
-    active = and_(_is(activations.c, "policy", versions.c.name), activations.c.version == versions.c.number)
-    wanted = select(versions.c.name, versions.c.pins).join(activations, active).where(versions.c.kind == "policy")
-    return sorted({row.name for row in await tx.execute(wanted) if classifier in row.pins})
 
 
 def _is(columns: Any, kind: Kind, name: str | ColumnElement[str]) -> ColumnElement[bool]:  # noqa: ANN401 - of any table
