@@ -203,7 +203,8 @@ async def test_every_change_is_audited(store: Store) -> None:
         ("cyd", "activate", "classifier", "cats", 2),
         ("bob", "save", "classifier", "cats", 2),
     ]
-    assert rows[2].detail == {"active": False}
+    assert rows[1].detail == {"bundle_id": "bundle"}
+    assert rows[2].detail == {"active": False, "bundle_id": "bundle"}
     assert all(row.at.tzinfo == UTC for row in rows)
     assert await store.versions.revision() == 4
 

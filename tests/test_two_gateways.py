@@ -24,6 +24,7 @@ pytest_plugins = ["tests.store_fixtures"]
 
 WRITERS = 10
 LIVE_WITHIN_S = 2.0
+FEW = 6
 
 
 def classifier(text: str) -> dict[str, Any]:
@@ -101,17 +102,24 @@ def test_a_policy_pins_what_another_process_has_just_saved(two: list[str]) -> No
             assert policy.json()["classifiers"] == {"fresh": number}, policy.text
 
 
+def large_text_batches(stack: Stack) -> dict[int, int]:
+    """Batches by size, larger than what gateways ask by themselves: single texts, of a few gateways at a time."""
+    return {size: count for size, count in batches_above_one(stack, "clip_text").items() if size > FEW}
+
+
 def test_a_new_gateway_is_ready_without_a_text_inference(stack: Stack, tmp_path: Path) -> None:
     labels = [f"{colour} {size} {shape_}" for colour in COLOURS for size in ("small", "large") for shape_ in SHAPES]
     body = {"mode": "independent", "labels": labels, "templates": ["a {}", "the {}"]}
     question = {"images": [{"base64": base64.b64encode(encoded(shape("a red star"))).decode()}], "classifier": "many"}
     with more_gateways(stack, 1, tmp_path) as (first,), httpx2.Client(timeout=30) as client:
+        before = large_text_batches(stack)
         client.put(f"{first}/v1/classifiers/many", json=body).raise_for_status()
         client.post(f"{first}/v1/classify", json=question).raise_for_status()
-        computed = batches_above_one(stack, "clip_text")  # what gateways ask by themselves are single texts
+        computed = large_text_batches(stack)
+        assert computed != before
         with more_gateways(stack, 1, tmp_path) as (second,):
             answer = client.post(f"{second}/v1/classify", json=question)
-        assert batches_above_one(stack, "clip_text") == computed
+        assert large_text_batches(stack) == computed
     assert len(answer.json()["results"][0]["scores"]) == len(labels), answer.text
 
 

@@ -165,7 +165,7 @@ class Versions(Repository):
         await tx.execute(insert(versions).values(kind=kind, name=name, number=number, digest=digest, **content))
         if vectors is not None:
             await self.label_vectors.add(tx, name, number, vectors)
-        detail = {"active": activate}
+        detail = {"active": activate, "bundle_id": self.bundle_id}
         revision = await audit.record(
             tx, actor=actor, action="save", kind=kind, name=name, version=number, detail=detail
         )
@@ -257,7 +257,10 @@ class Versions(Repository):
         if version.active and not version.foreign:
             return version
         kind, name, number = version.kind, version.name, version.number
-        revision = await audit.record(tx, actor=actor, action="activate", kind=kind, name=name, version=number)
+        detail = {"bundle_id": self.bundle_id}
+        revision = await audit.record(
+            tx, actor=actor, action="activate", kind=kind, name=name, version=number, detail=detail
+        )
         await self._activate(tx, kind, name, number, revision)
         return await self._there(tx, kind, name, number)
 
