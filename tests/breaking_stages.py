@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import os
 import resource
 import signal
@@ -19,6 +21,9 @@ from gateway.perceptual import PerceptualHasher
 from gateway.prepare import Job, Prepared, prepare
 from gateway.stopwatch import Stopwatch
 
+LATE = ("wave", "__hello__")
+"""Modules that nothing has loaded: one of a file, and one inside the interpreter."""
+
 
 class Does(IntEnum):
     """What a job's seed orders."""
@@ -34,6 +39,7 @@ class Does(IntEnum):
     LOOK = 8
     LIE = 9
     LONG = 10
+    IMPORT = 11
 
 
 def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) -> Prepared:
@@ -56,6 +62,10 @@ def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher |
             np.ones(1 << 30, np.uint8)
         case Does.LOOK:
             raise ImageCorrupt(" ".join(what_is_possible()))
+        case Does.IMPORT:
+            for name in LATE:
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(name)
     prepared = prepare(job, watch, fingerprint)
     match job.seed:
         case Does.LIE:
