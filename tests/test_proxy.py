@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -249,6 +250,7 @@ class Upstream:
         forwarded: their X-Forwarded-For.
         received: bytes of bodies so far.
         dies: it ends connections instead of answering.
+        takes_s: seconds before it answers.
     """
 
     def __init__(self) -> None:
@@ -256,6 +258,7 @@ class Upstream:
         self.forwarded: list[str | None] = []
         self.received = 0
         self.dies = False
+        self.takes_s = 0.0
         noted = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -273,6 +276,7 @@ class Upstream:
                     if not piece:
                         self.close_connection = True
                         return
+                time.sleep(noted.takes_s)
                 self.close_connection = noted.dies
                 if not noted.dies:
                     self.send_response(200)
@@ -359,6 +363,19 @@ def test_no_request_is_sent_twice(tmp_path: Path, upstream: Upstream) -> None:
             answer = send_raw(running.url, head("Content-Length: 2", method=method) + b"{}")
             assert (answer.status_code, answer.json()["code"]) == (503, "model_unavailable")
         assert len(upstream.peers) == 3
+
+
+def test_what_is_saved_may_take_longer_than_other_requests(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.takes_s = 7.0
+    waits = {"UPLOAD_WAIT_S": "0.25", "REQUEST_TIMEOUT_S": "0.25", "SAVE_TIMEOUT_S": "60"}  # and 5 s
+    with serving(upstream.handler) as port, proxy(tmp_path, port, **waits) as running, ThreadPoolExecutor() as users:
+        saved = [
+            users.submit(send_raw, running.url, head("Content-Length: 0", method=method, path=path))
+            for method, path in (("PUT", "/v1/classifiers/x"), ("POST", "/v1/policies/x/dry-run"))
+        ]
+        hung = send_raw(running.url, head("Content-Length: 0"))
+        assert (hung.status_code, hung.json()["code"]) == (503, "model_unavailable")
+        assert [answer.result().status_code for answer in saved] == [200, 200]
 
 
 def test_a_gateway_that_dies_and_comes_again(tmp_path: Path) -> None:
