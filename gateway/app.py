@@ -63,6 +63,7 @@ from gateway.routes.examples import examples
 from gateway.routes.middleware import RequestContext
 from gateway.routes.problems import install_handlers
 from gateway.routes.protocol import ConnectionLimits, protocol_with
+from gateway.routes.request_rules import RequestRules
 from gateway.routes.services import ModerationsRules, Services
 from gateway.saving import Saver
 from gateway.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
@@ -154,7 +155,7 @@ def create_app(
     install_handlers(app, metrics)
     app.add_middleware(Direct, routes=[route for router in of_pictures for route in router.routes], metrics=metrics)
     app.add_middleware(Authentication, keys=keys, quotas=quotas, metrics=metrics)
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(RequestContext, rules=RequestRules(settings.max_body_bytes), metrics=metrics)
     openapi.install_docs(app)
     openapi.install(app, BODIES, examples())
     return app

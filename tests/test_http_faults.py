@@ -106,6 +106,38 @@ def test_70_71_a_body_over_the_cap_is_refused_before_it_is_all_read(tight: str, 
     assert serves(tight)
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("length", "wanted"),
+    [
+        *((str(number), 413) for number in (10**18 - 1, 10**18, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**64 + 5)),
+        *(("9" * digits, 413) for digits in (19, 20, 30, 100, 5000)),
+        *(("0" * zeros + str(4 * MIB + 1), 413) for zeros in (1, 20, 5000)),
+        *(
+            (text, 400)
+            for text in ("+5", "5, 5", "5,5", "5;", "-1", "", "1 2", "0x5", "5.0", "5_0", "\xb2", "\xd9\xa5")
+        ),
+    ],
+    ids=lambda value: ascii(value)[:24],
+)
+def test_a_length_that_is_none_or_beyond_all_caps(tight: str, method: str, length: str, wanted: int) -> None:
+    path = "/v1/lists/none" if method in {"PUT", "DELETE"} else "/v1/classify" if method == "POST" else "/livez"
+    answer = send_raw(tight, head(JSON, f"Content-Length: {length}", method=method, path=path))
+    assert answer.status_code == wanted
+    assert answer.closed
+    if method != "HEAD":
+        is_problem(answer)
+        assert answer.json()["code"] == {413: "payload_too_large", 400: "http_malformed"}[wanted]
+
+
+def test_a_length_with_zeros_or_blanks_around_it_is_that_length(tight: str) -> None:
+    body = b'{"labels": ["a"]}'
+    for length in (f"000{len(body)}", "0" * 5000 + str(len(body)), f"{len(body)} ", f" {len(body)}\t"):
+        answer = send_raw(tight, head(JSON, f"Content-Length: {length}") + body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), length
+        assert not answer.closed
+
+
 def test_72_to_75_malformed_forms(client: httpx2.Client, stack: Stack, faults: FaultLog) -> None:
     wanted = "400 multipart_malformed"
     kind = {"content-type": "multipart/form-data"}

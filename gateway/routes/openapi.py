@@ -26,6 +26,7 @@ from gateway.errors import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
+    PayloadTooLarge,
     RequestTimeout,
     ResourceInUse,
     StorageUnavailable,
@@ -51,7 +52,9 @@ OPENAI_ERROR = {
         }
     },
 }
-ALWAYS_POSSIBLE = frozenset({HttpMalformed, HeadersTooLarge, RequestTimeout, Overloaded, InternalError})
+ALWAYS_POSSIBLE = frozenset(
+    {HttpMalformed, HeadersTooLarge, PayloadTooLarge, RequestTimeout, Overloaded, InternalError}
+)
 OF_KEYS = frozenset({401, 403, 429})  # statuses
 HASH_PATTERN = "^[0-9a-fA-F]{64}$"
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import http
+import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from typing import Any, ClassVar
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.errors import GatewayError, HeadersTooLarge, HttpMalformed, Overloaded, RequestTimeout
+from gateway.errors import GatewayError, HeadersTooLarge, HttpMalformed, Overloaded, PayloadTooLarge, RequestTimeout
 from gateway.member import Tally
 from gateway.routes.body import BODY_CUT
 from gateway.routes.leaving import DEPARTURE, Departure
@@ -41,6 +42,7 @@ LINGER_BYTES = 256 * 1024 * 1024
 LINGER_CHECK_S = 2.0
 LINGER_PACE_BYTES = 16 * 1024  # for each check so far, or the client is not waited for
 RETRY_AFTER_S = 1
+LENGTH_OVERFLOW = "Content-Length overflow"  # llhttp's reason, which its binding gives as text alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,10 @@ class GuardedProtocol(HttpToolsProtocol):
             if cycle.response_started:
                 self.transport.abort()
                 return
-        self._refuse(self._fault or HttpMalformed("The request cannot be read as HTTP/1.1 (RFC 9112)."))
+        fault = self._fault
+        if LENGTH_OVERFLOW in str(sys.exception()):
+            fault = PayloadTooLarge("Content-Length says more bytes than 64 bits can count.")
+        self._refuse(fault or HttpMalformed("The request cannot be read as HTTP/1.1 (RFC 9112)."))
 
     def shutdown(self) -> None:
         """Begin to end; a client that is reading why it was refused has another second."""
