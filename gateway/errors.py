@@ -153,7 +153,7 @@ class ResourceInUse(RequestError):
 
 
 class PreconditionFailed(RequestError):
-    """``If-Match`` names another version than the latest."""
+    """``If-Match`` names something else than what is there, or ``If-None-Match`` what is."""
 
     status, code, title = 412, "precondition_failed", "Precondition failed"
 

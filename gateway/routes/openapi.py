@@ -27,6 +27,7 @@ from gateway.errors import (
     NotFound,
     Overloaded,
     PayloadTooLarge,
+    PreconditionFailed,
     RequestTimeout,
     ResourceInUse,
     StorageUnavailable,
@@ -197,4 +198,4 @@ def is_possible(error: type[GatewayError], path: str, method: str, operation: di
         return True
     if error is NotFound:
         return "{" in path
-    return error is ResourceInUse and method == "delete"
+    return error in {PreconditionFailed, ResourceInUse} and method == "delete"
