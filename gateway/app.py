@@ -155,7 +155,9 @@ def create_app(
     install_handlers(app, metrics)
     app.add_middleware(Direct, routes=[route for router in of_pictures for route in router.routes], metrics=metrics)
     app.add_middleware(Authentication, keys=keys, quotas=quotas, metrics=metrics)
-    app.add_middleware(RequestContext, rules=RequestRules(settings.max_body_bytes), metrics=metrics)
+    hosts = HostRules.parse(settings.served_hosts)
+    rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
+    app.add_middleware(RequestContext, rules=rules, metrics=metrics)
     openapi.install_docs(app)
     openapi.install(app, BODIES, examples())
     return app

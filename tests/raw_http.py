@@ -66,7 +66,7 @@ def send_raw(address: str, *pieces: bytes, half_close: bool = False) -> RawAnswe
         return read_answer(made, "HEAD" if pieces[0].startswith(b"HEAD ") else "GET")
 
 
-def head(*lines: str, path: str = "/v1/classify", method: str = "POST", host: str | None = "x") -> bytes:
+def head(*lines: str, path: str = "/v1/classify", method: str = "POST", host: str | None = "localhost") -> bytes:
     """Return a request's head with these header lines."""
     first = [f"{method} {path} HTTP/1.1"] + ([] if host is None else [f"Host: {host}"])
     return "\r\n".join([*first, *lines, "", ""]).encode("latin-1")

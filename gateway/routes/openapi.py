@@ -18,8 +18,10 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.classifiers import NAME
 from gateway.errors import (
+    CrossSiteRequest,
     GatewayError,
     HeadersTooLarge,
+    HostNotAllowed,
     HttpMalformed,
     InternalError,
     InvalidRequest,
@@ -35,6 +37,7 @@ from gateway.errors import (
 )
 from gateway.routes.access import ACCESS, is_open
 from gateway.routes.problems import OPENAI_PATH
+from gateway.routes.request_rules import SAFE_METHODS
 from gateway.schemas.answers import Problem
 
 REF = "#/components/schemas/{model}"
@@ -54,7 +57,7 @@ OPENAI_ERROR = {
     },
 }
 ALWAYS_POSSIBLE = frozenset(
-    {HttpMalformed, HeadersTooLarge, PayloadTooLarge, RequestTimeout, Overloaded, InternalError}
+    {HostNotAllowed, HttpMalformed, HeadersTooLarge, PayloadTooLarge, RequestTimeout, Overloaded, InternalError}
 )
 OF_KEYS = frozenset({401, 403, 429})  # statuses
 HASH_PATTERN = "^[0-9a-fA-F]{64}$"
@@ -188,6 +191,8 @@ def is_possible(error: type[GatewayError], path: str, method: str, operation: di
     """Tell whether an operation can answer with an error: one that reads a body with any, the others with a few."""
     if error is MethodNotAllowed:
         return False  # that is of no operation
+    if error is CrossSiteRequest:
+        return method.upper() not in SAFE_METHODS
     if "requestBody" in operation or error in ALWAYS_POSSIBLE:
         return True
     if error.status in OF_KEYS:

@@ -32,6 +32,7 @@ from gateway.member import Tally
 from gateway.routes.body import BODY_CUT
 from gateway.routes.leaving import DEPARTURE, Departure
 from gateway.routes.problems import SECURITY_HEADERS, problem_response
+from gateway.routes.request_rules import TARGET
 
 MAX_HEAD_BYTES = 32 * 1024
 HEAD_READ_BYTES = 64 * 1024  # a common small upload comes whole; one that has to wait holds no more
@@ -153,7 +154,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
         self.cycle.transport = _Outgoing(self)
-        self.cycle.scope["state"][DEPARTURE] = self._departure
+        self.cycle.scope["state"] |= {DEPARTURE: self._departure, TARGET: self.url}
         if any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers):
             self.flow.pause_reading()
 
