@@ -11,7 +11,8 @@ SUPPLY := .venv-supply
 MODEL ?= demo
 PRECISION ?= fp32
 DEVICE ?= auto
-export MODEL PRECISION DEVICE
+REPLICAS ?= 1
+export MODEL PRECISION DEVICE REPLICAS
 
 .PHONY: serve test faults fuzz fuzz-api flood lint format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
 .DEFAULT_GOAL := serve
@@ -40,7 +41,7 @@ $(SUPPLY)/.installed: requirements/tools.txt
 	$(SUPPLY)/bin/pip $(LOCKED) --requirement requirements/tools.txt
 	@touch $@
 
-serve: $(VENV)/.serve-installed ## Triton and the gateway; MODEL=demo|<hub id>|<folder>|random:<architecture>
+serve: $(VENV)/.serve-installed ## Triton and the gateway; MODEL=demo|<hub id>|<folder>|random:<architecture>, REPLICAS=n
 	@exec $(BIN)/python -m scripts.serve
 
 # Two processes, each with a stack of its own: what one waits for, the other computes meanwhile.

@@ -1,14 +1,15 @@
-"""``python -m gateway``: the server process, or several of them on one port."""
+"""``python -m gateway``: the server process; one of several where listeners are inherited (``scripts/serve.py``)."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import ctypes
 import resource
 import signal
 import socket
 import sys
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,25 +18,20 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from gateway.app import check_database, connection_protocol, create_app
-from gateway.bundle import BundleError, read_manifest
+from gateway.bundle import BundleError
 from gateway.image_formats import DecoderMissing
 from gateway.keys import KeysInvalid
 from gateway.log_lines import configure_logging
-from gateway.member import Member, Tallies, member
 from gateway.quotas import QuotaStoreInvalid
-from gateway.reception import listening
-from gateway.routes.server import DrainingServer, MemberServer
-from gateway.settings import MIB, Settings
+from gateway.routes.server import DrainingServer, ReplicaServer
+from gateway.settings import Settings
 from gateway.store.records import DatabaseUnusable
-from gateway.supervisor import Ending, Supervisor
-from gateway.telemetry import forget_gauges, keep_in, metrics_folder
-from gateway.text_shelf import TextShelf
 
 SECRETS = Path("/run/secrets")  # where Docker and Kubernetes put them: one file a setting, named in lower case
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 LARGE_BLOCK_BYTES = 256 * 1024
 KEEP_ALIVE_S = 75  # above the 60 s of common load balancers, so that they close first
-BACKLOG = 2048  # uvicorn's own
+READY_WITHIN_S = 60.0  # where listeners are inherited: then connections are taken although it is not ready, to say why
 
 
 class CannotStart(Exception):
@@ -45,16 +41,22 @@ class CannotStart(Exception):
 class MakeApp(Protocol):
     """Makes the application."""
 
-    def __call__(self, settings: Settings, *, place: Member | None = None) -> FastAPI:
-        """Return it, for one process of several or for the only one; errors as of ``create_app``."""
+    def __call__(self, settings: Settings, *, ready_within_s: float = 0.0) -> FastAPI:
+        """Return it; arguments and errors as of ``create_app``."""
 
 
-def main(make_app: MakeApp = create_app) -> int:
+def main(make_app: MakeApp = create_app, arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; return the exit code, 2 for a configuration that cannot work.
 
     Args:
         make_app: makes the application; tests put another internet into it.
+        arguments: of the command line.
     """
+    parser = argparse.ArgumentParser(prog="python -m gateway", description="Serve; every setting is a variable.")
+    parser.add_argument(
+        "--fd", type=int, action="append", default=[], help="an inherited listener, in place of host and port"
+    )
+    inherited = [socket.socket(fileno=number) for number in parser.parse_args(arguments).fd]
     try:
         settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
@@ -73,28 +75,25 @@ def main(make_app: MakeApp = create_app) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stopped)
     try:
-        if settings.gateway_processes > 1:
-            return supervise(settings, make_app)
-        return serve(settings, check(settings, make_app))
+        return serve(settings, check(settings, make_app, READY_WITHIN_S if inherited else 0.0), inherited)
     except CannotStart as reason:
         sys.stderr.write(f"gateway: {reason}.\n")
         return 2
 
 
-def serve(settings: Settings, app: FastAPI, place: Member | None = None, channel: socket.socket | None = None) -> int:
+def serve(settings: Settings, app: FastAPI, inherited: list[socket.socket]) -> int:
     """Run the server until told to stop; return the exit code.
 
     Args:
         settings: of this process.
         app: what it serves.
-        place: among several processes; None where it is the whole gateway.
-        channel: where connections come from in that case.
+        inherited: listeners; empty: it makes its own.
     """
     allow_open_files()
     give_memory_back()
     config = uvicorn.Config(
         app,
-        http=connection_protocol(settings, place),
+        http=connection_protocol(settings),
         ws="none",
         host=settings.gateway_host,
         port=settings.gateway_port,
@@ -102,68 +101,24 @@ def serve(settings: Settings, app: FastAPI, place: Member | None = None, channel
         log_level="warning",
         access_log=False,
         server_header=False,
-        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
     announce = app.state.draining.begin
-    server = DrainingServer(config, settings.shutdown_delay_s, announce)
-    if place is not None and channel is not None:
-        server = MemberServer(config, settings.shutdown_delay_s, announce, channel, place)
-    server.run()
+    kind = ReplicaServer if inherited and settings.gateway_replicas > 1 else DrainingServer
+    server = kind(config, settings.shutdown_delay_s, announce)
+    server.run(inherited or None)
     return 0 if server.started else 3
 
 
-def supervise(settings: Settings, make_app: MakeApp) -> int:
-    """Run several server processes until told to stop; return the exit code.
-
-    What could keep them from starting is found out before there are any, so that it is told once, and tables are
-    brought up to date once.
-
-    Raises:
-        CannotStart: as ``check``; or the port is taken, or there is nowhere to keep metrics.
-    """
-    check(settings, make_app)
-    count = settings.gateway_processes
-    try:
-        listeners = listening(settings.gateway_host, settings.gateway_port, BACKLOG)
-    except OSError as error:
-        where = f"{settings.gateway_host}:{settings.gateway_port}"
-        raise CannotStart(f"it cannot listen on {where}: {error.strerror or error}") from None
-    tallies = Tallies(count)
-    shelf = TextShelf(settings.text_cache_mib * MIB, read_manifest(settings.model_repository).embedding_dim)
-    with ExitStack() as held:
-        try:
-            folder = held.enter_context(metrics_folder())
-        except OSError as error:
-            raise CannotStart(f"metrics cannot be kept in the folder for temporary files: {error.strerror}") from None
-
-        def run(place: Member, channel: socket.socket) -> int:
-            keep_in(folder, place.index)
-            part = settings.part_of(place)
-            return serve(part, make_app(part, place=place), place, channel)
-
-        def forget(index: int) -> None:
-            tallies.forget(index)
-            forget_gauges(folder, index)
-
-        return Supervisor(
-            [member(tallies, index, count, folder, shelf) for index in range(count)],
-            listeners,
-            run,
-            forget,
-            Ending(settings.shutdown_delay_s, settings.drain_timeout_s),
-        ).run()
-
-
-def check(settings: Settings, make_app: MakeApp) -> FastAPI:
+def check(settings: Settings, make_app: MakeApp, ready_within_s: float) -> FastAPI:
     """Return the application, once what it needs has been looked at.
 
     Raises:
         CannotStart: the settings or what they name cannot work.
     """
     try:
-        app = make_app(settings)
+        app = make_app(settings, ready_within_s=ready_within_s)
         asyncio.run(check_database(settings))
     except (BundleError, DecoderMissing) as error:
         raise CannotStart(str(error)) from None

@@ -33,7 +33,6 @@ from gateway.key_watch import KeyWatch
 from gateway.known_watch import KnownWatch
 from gateway.labels import LabelRules
 from gateway.limits import Admission, BodyLimits, Budgets, MemoryBudget
-from gateway.member import Member, alone
 from gateway.moderation import LogRules, Moderator
 from gateway.perceptual import available, load_hasher
 from gateway.pipeline import Pipeline, PipelineLimits
@@ -68,7 +67,7 @@ from gateway.routes.services import ModerationsRules, Services
 from gateway.saving import Saver
 from gateway.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
 from gateway.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
-from gateway.seeding import seed
+from gateway.seeding import seed_alone
 from gateway.settings import MIB, Settings
 from gateway.store.records import StoreUnavailable
 from gateway.store.sql import late_store, open_store
@@ -99,20 +98,20 @@ BODIES = (
 )
 
 
-MakeEncoder = Callable[[Settings, Manifest, Metrics, Member], Encoder]
+MakeEncoder = Callable[[Settings, Manifest, Metrics], Encoder]
 MakeFetcher = Callable[[Settings], Fetcher]
 
 
-def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics, place: Member) -> Encoder:
+def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> Encoder:
     """Return the encoder that asks Triton."""
-    return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch, place)
+    return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch, settings.gateway_replicas)
 
 
 def create_app(
     settings: Settings | None = None,
     make_encoder: MakeEncoder = triton_encoder,
     make_fetcher: MakeFetcher | None = None,
-    place: Member | None = None,
+    ready_within_s: float = 0.0,
 ) -> FastAPI:
     """Return the application.
 
@@ -120,22 +119,21 @@ def create_app(
         settings: read from the environment when None.
         make_encoder: the seam to the models; tests put another one here and patch nothing. Called within the loop.
         make_fetcher: likewise the seam to the internet; ``public_fetcher`` when None.
-        place: this process among those of the gateway, whose part ``settings`` are; alone when None.
+        ready_within_s: how long nobody is let in for until it is ready; where others would answer meanwhile.
 
     Raises:
         BundleError: the bundle is absent or inconsistent.
         DecoderMissing: HEIC is switched on and its extra is not installed.
         KeysInvalid, QuotaStoreInvalid: the settings of API keys or of their rates cannot be used.
     """
-    settings = settings or Settings()
+    settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic)
     manifest = read_manifest(settings.model_repository)
-    place = place or alone()
-    metrics = Metrics(place.metrics_folder)
+    metrics = Metrics()
     keys = KeyWatch(settings.gateway_api_keys, settings.gateway_api_keys_file)
     quotas = Quotas(settings.rate_limit_storage_url)
     draining = Draining()
-    door = Door(keys, quotas, draining, place)
+    door = Door(keys, quotas, draining, ready_within_s)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
@@ -163,10 +161,9 @@ def create_app(
     return app
 
 
-def connection_protocol(settings: Settings, place: Member | None = None) -> type[asyncio.Protocol]:
+def connection_protocol(settings: Settings) -> type[asyncio.Protocol]:
     """Return what uvicorn is to read connections with."""
-    open_now = (place or alone()).connections
-    return protocol_with(ConnectionLimits(settings.max_connections, settings.header_timeout_s, open_now))
+    return protocol_with(ConnectionLimits(settings.max_connections, settings.header_timeout_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +173,7 @@ class Door:
     keys: KeyWatch
     quotas: Quotas
     draining: Draining
-    place: Member
+    ready_within_s: float
 
 
 @asynccontextmanager
@@ -188,13 +185,10 @@ async def lifespan(
     make_fetcher: MakeFetcher,
     door: Door,
 ) -> AsyncIterator[dict[str, Any]]:
-    """Make the parts, keep their watches running, and take all of it down again.
-
-    One of several processes lets nobody in before it is ready, for a while: another could answer.
-    """
+    """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
     encoder = HealthGate(
-        make_encoder(settings, manifest, metrics, door.place),
+        make_encoder(settings, manifest, metrics),
         manifest,
         settings.readiness_window_s,
         lambda ready: metrics.ready.set(int(ready)),
@@ -203,21 +197,19 @@ async def lifespan(
     text_limits = TextLimits(
         settings.text_cache_mib * MIB, settings.max_new_prompts, settings.max_saved_prompts, manifest.text_max_batch
     )
-    shelf = door.place.shelf_of(f"{manifest.bundle_id} {manifest.precision} {manifest.device}")
-    text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup, shelf)
+    text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
     store = late_store(settings.effective_database_url, timeout_s=settings.store_timeout_s)
     catalogue = Catalogue(store, text, manifest, rules)
     saver = Saver(store, catalogue, text, manifest, rules, settings.save_timeout_s)
     known = KnownWatch(store)
     decision_log = DecisionLog(store, lambda: catalogue.store_lost)
-    retention = Retention(store, settings.decision_retention_days)
+    retention = Retention(store, settings.decision_retention_days, store.leases)
     decoders = preparer(settings, threads, metrics)
-    readiness = Readiness(encoder, catalogue, known, decoders, door.draining, door.place)
+    readiness = Readiness(encoder, catalogue, known, decoders, door.draining)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, known, decision_log, retention, door.keys)]
-    watches.append(asyncio.create_task(catalogue.watch(readiness.after_first(lambda: seed(saver)))))
+    watches.append(asyncio.create_task(catalogue.watch(lambda: seed_alone(saver, store.leases))))
     try:
-        metrics.process_starts.inc()
         fetcher = make_fetcher(settings)
         pipeline = Pipeline(
             Intake(fetcher.fetch, fetcher.room, settings.max_image_bytes),
@@ -238,7 +230,6 @@ async def lifespan(
                 settings.max_requests_in_flight,
                 BodyLimits(settings.max_bytes_in_flight, settings.upload_room_mib * MIB, settings.upload_wait_s),
                 metrics.in_flight.set,
-                door.place,
             ),
             metrics=metrics,
             body_rules=BodyRules(
@@ -258,9 +249,7 @@ async def lifespan(
                 settings.moderations_max_images,
             ),
         )
-        if door.place.count > 1:
-            await readiness.wait()
-            watches.append(asyncio.create_task(readiness.watch()))
+        await readiness.wait(door.ready_within_s)
         yield {"services": services}
     finally:
         for watch in watches:

@@ -17,7 +17,6 @@ from gateway.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
 from gateway.concurrency import all_of
 from gateway.deadline import Deadline
 from gateway.errors import GatewayError, ModelInvalidOutput, ModelUnavailable, Overloaded
-from gateway.member import Member, alone
 from gateway.retries import RetryBudget
 
 OUTPUT_NAME = "embedding__0"
@@ -90,15 +89,15 @@ class TritonEncoder:
     nothing, and behind the address another server may stand already. Once, within the deadline, within a budget. What
     Triton itself refused (a model that is not there) is never asked again: that would add to the load.
 
-    As many inferences of a model are under way at a time, of all processes of the gateway, as its config's
-    ``inferences_at_most`` says; the next is refused at once. Several gateways add up. Triton's own bound on its queue
-    makes it sleep beside work (``scripts.export.triton_config``).
+    As many inferences of a model are under way at a time as this gateway's part of its config's ``inferences_at_most``;
+    the next is refused at once. Triton's own bound on its queue makes it sleep beside work
+    (``scripts.export.triton_config``).
 
     Args:
         address: ``host:port`` of Triton's gRPC endpoint.
         manifest: the bundle that Triton is expected to serve.
         observe_batch: called with model name and size of each inference sent.
-        place: this process among the others; alone when None.
+        replicas: gateways that share the server, each of which has as large a part, at least one inference.
     """
 
     def __init__(
@@ -106,15 +105,15 @@ class TritonEncoder:
         address: str,
         manifest: Manifest,
         observe_batch: Callable[[str, int], None],
-        place: Member | None = None,
+        replicas: int = 1,
     ) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         # Bytes go in and come out: no serializers.
         self._model_infer = self._channel.unary_unary(SERVICE + "ModelInfer")
         self._model_config = self._channel.unary_unary(SERVICE + "ModelConfig")
         self._configs: dict[str, tuple[bytes, Mapping[str, str]]] = {}  # by model: the latest answer, and what it says
-        place = place or alone()
-        self._under_way = {IMAGE_MODEL: place.image_inferences, TEXT_MODEL: place.text_inferences}
+        self._under_way = {IMAGE_MODEL: 0, TEXT_MODEL: 0}
+        self._replicas = replicas
         self._manifest = manifest
         self._observe_batch = observe_batch
         self._budget = RetryBudget()
@@ -154,22 +153,21 @@ class TritonEncoder:
         return np.concatenate(await all_of(self._infer(model, name, chunk, deadline) for chunk in chunks))
 
     async def _infer(self, model: str, name: str, rows: npt.NDArray[Any], deadline: Deadline) -> Vectors:
-        under_way = self._under_way[model]
-        if under_way.total() >= self._at_most(model):
+        if self._under_way[model] >= self._at_most(model):
             raise Overloaded("The model's queue is full; nothing was decided.", retry_after_s=RETRY_AFTER_S)
         self._observe_batch(model, len(rows))
-        under_way.add(1)
+        self._under_way[model] += 1
         try:
             answer = await self._ask(
                 lambda left_s: self._model_infer(inference(model, name, rows, left_s), timeout=left_s), deadline
             )
         finally:
-            under_way.add(-1)
+            self._under_way[model] -= 1
         return checked(tensor_of(answer), len(rows), self._manifest.embedding_dim)
 
     def _at_most(self, model: str) -> int:
         said_so = self._configs.get(model, (b"", {}))[1].get(AT_MOST_PARAMETER, "")
-        return int(said_so) if said_so.isdecimal() else AT_MOST
+        return max(1, (int(said_so) if said_so.isdecimal() else AT_MOST) // self._replicas)
 
     async def _ask(self, call: Callable[[float], Awaitable[bytes]], deadline: Deadline) -> bytes:
         """Return what a call returns; it is handed the seconds left, once or, where that is safe, twice.

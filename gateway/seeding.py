@@ -4,7 +4,8 @@ A resource is ours while the version in force has a body that this program ships
 to date. Anything else was written by somebody and is left alone, also when it no longer fits the model: a policy for
 another bundle answers 409 until somebody looks at it and saves it again. What somebody deleted stays deleted.
 
-Several gateways may start at once: each save names the version that it replaces, so the second finds the work done.
+Several gateways may start at once: one of them does it, under a lease of the store. Should two do it nevertheless, each
+save names the version that it replaces, so the second finds the work done.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ import structlog
 from pydantic import ValidationError
 
 from gateway.classifiers import Classifier, split_reference
-from gateway.errors import RequestError
+from gateway.errors import ModelUnavailable, RequestError
 from gateway.policy import Policy
 from gateway.saving import Saver
 from gateway.shipped import SETS, Shipped, fingerprint, former, set_for, shipped
 from gateway.store.audit_records import Actor
+from gateway.store.leases import Leases
 from gateway.store.preconditions import ANY, Precondition, StaleWrite
 from gateway.store.records import Kind, PinMissing, Version
 
 ACTOR = Actor("seed")
 ATTEMPTS = 3  # another gateway, or a person, was faster: look again
+LEASE_S = 30.0  # after one that died another goes on; after one that is merely slow, it repeats what that has to do
+RETRY_AFTER_S = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,23 @@ class Standing:
     active: Version | None
     latest: Version | None
     deleted: bool
+
+
+async def seed_alone(saver: Saver, leases: Leases) -> bool:
+    """Do as ``seed``, unless another gateway on the same store is doing so.
+
+    Raises:
+        ModelUnavailable: another is; call again later.
+        StoreUnavailable, StorageUnavailable, ServiceError: as ``seed``.
+    """
+    if not await leases.take("seeding", LEASE_S):
+        raise ModelUnavailable(
+            "Another gateway is storing the scenarios; nothing was decided.", retry_after_s=RETRY_AFTER_S
+        )
+    try:
+        return await seed(saver)
+    finally:
+        await leases.take("seeding", 0.0)
 
 
 async def seed(saver: Saver) -> bool:

@@ -19,7 +19,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.fetch_network import Proxy
 from gateway.host_rules import HostRules
-from gateway.member import Member
 from gateway.resolve import NameServer
 
 MIB = 1 << 20
@@ -34,13 +33,13 @@ class Settings(BaseSettings):
 
     gateway_host: str = Field("127.0.0.1", description="Address to listen on.")
     gateway_port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
-    gateway_processes: int = Field(
+    gateway_replicas: int = Field(
         1,
         ge=1,
         le=64,
-        description="Processes that serve on that port. Limits of requests, bytes, connections, inferences, decoders "
-        "and memory hold for all together; known pictures and, without redis, the rates of keys are each process's "
-        "own.",
+        description="Gateways that share this machine and its Triton. Each takes its part of DECODE_WORKERS, "
+        "DECODE_MEMORY_MIB, VIEW_MEMORY_MIB, UPLOAD_ROOM_MIB, MAX_BYTES_IN_FLIGHT, FETCH_CONCURRENCY and of the "
+        "inferences that the bundle allows at a time; every other limit is each one's own.",
     )
     gateway_allow_open: bool = Field(
         default=False,
@@ -65,8 +64,8 @@ class Settings(BaseSettings):
     )
     rate_limit_storage_url: str = Field(
         "",
-        description="redis://… counts rates for all gateways together (extra redis); empty: each process by "
-        "itself, so that a key has its rate in each.",
+        description="redis://… counts rates for all gateways together (extra redis); empty: each by itself, so that a "
+        "key has its rate in each.",
     )
     triton_host: str = Field("127.0.0.1", description="Host of Triton's gRPC endpoint.")
     triton_grpc_port: int = Field(8101, ge=1, le=65535, description="Port of Triton's gRPC endpoint.")
@@ -131,9 +130,7 @@ class Settings(BaseSettings):
         10_000, ge=1, description="Likewise of a classifier that is saved: labels times templates."
     )
     max_label_chars: int = Field(1000, ge=1, description="Characters of a label or template, before tokenizing.")
-    text_cache_mib: int = Field(
-        64, ge=1, description="Memory of each process for text vectors, MiB, and of several for those they share."
-    )
+    text_cache_mib: int = Field(64, ge=1, description="Memory for text vectors, MiB.")
 
     max_image_bytes: int = Field(10 * MIB, ge=1024, description="Bytes of one picture.")
     max_image_pixels: int = Field(50_000_000, ge=1024, description="Pixels of one picture or frame.")
@@ -271,16 +268,18 @@ class Settings(BaseSettings):
             Proxy.parse(value)
         return value
 
-    def part_of(self, place: Member) -> Settings:
-        """Return the settings of one process: its share of what is divided, and work done once left to the first."""
+    def part(self) -> Settings:
+        """Return what is left to one of ``gateway_replicas``: of what protects the machine, a part, at least one.
+
+        Bytes in flight leave room for the largest body of JSON, which is counted three times.
+        """
         part = {
-            "decode_workers": place.share(self.effective_decode_workers),
-            "decode_memory_mib": place.share(self.decode_memory_mib),
-            "view_memory_mib": place.share(self.view_memory_mib),
-            "upload_room_mib": place.share(self.upload_room_mib),
-            "fetch_concurrency": place.share(self.fetch_concurrency),
-            "decision_retention_days": self.decision_retention_days if place.first else 0,
+            name: max(1, int(getattr(self, name)) // self.gateway_replicas)
+            for name in ("decode_memory_mib", "view_memory_mib", "upload_room_mib", "fetch_concurrency")
         }
+        part["decode_workers"] = max(1, self.effective_decode_workers // self.gateway_replicas)
+        largest = min(self.max_bytes_in_flight, 3 * self.max_body_bytes)
+        part["max_bytes_in_flight"] = max(largest, self.max_bytes_in_flight // self.gateway_replicas)
         return self.model_copy(update=part)
 
     @property

@@ -162,16 +162,19 @@ async def flood(
 
 
 def listener(port: int) -> psutil.Process:
-    """Return the process that listens on a port of this machine.
+    """Return the process that listens on a port of this machine, the youngest: a launcher holds the listener too.
 
     Raises:
         LookupError: none that can be seen.
     """
-    for connection in psutil.net_connections("tcp"):
-        here = getattr(connection.laddr, "port", None) == port
-        if here and connection.status == psutil.CONN_LISTEN and connection.pid:
-            return psutil.Process(connection.pid)
-    raise LookupError(f"nothing of yours listens on port {port}: start `make serve` first")
+    found = [
+        psutil.Process(one.pid)
+        for one in psutil.net_connections("tcp")
+        if getattr(one.laddr, "port", None) == port and one.status == psutil.CONN_LISTEN and one.pid
+    ]
+    if not found:
+        raise LookupError(f"nothing of yours listens on port {port}: start `make serve` first")
+    return max(found, key=psutil.Process.create_time)
 
 
 def main(arguments: list[str] | None = None) -> int:

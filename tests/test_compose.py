@@ -153,6 +153,13 @@ def test_memory_of_the_gateway_covers_what_it_may_hold() -> None:
     assert mib < int(services()["gateway"]["deploy"]["resources"]["limits"]["memory"].removesuffix("g")) * 1024
 
 
+def test_as_many_gateways_run_as_are_told_that_they_share_the_machine() -> None:
+    given = yaml.safe_load(text_of(BASE))["services"]["gateway"]
+    assert given["deploy"]["replicas"] == given["environment"]["GATEWAY_REPLICAS"] == "${GATEWAY_REPLICAS:-1}"
+    assert given["ports"] == ["127.0.0.1:${GATEWAY_PORT:-8000}:8000"]  # which may be a range
+    assert "container_name" not in given
+
+
 def test_stops_wait_for_the_drain() -> None:
     drain_s = Settings.model_fields["drain_timeout_s"].default
     assert seconds(services()["gateway"]["stop_grace_period"]) > drain_s

@@ -28,7 +28,6 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.errors import GatewayError, HeadersTooLarge, HttpMalformed, Overloaded, PayloadTooLarge, RequestTimeout
-from gateway.member import Tally
 from gateway.routes.body import BODY_CUT
 from gateway.routes.leaving import DEPARTURE, Departure
 from gateway.routes.problems import SECURITY_HEADERS, problem_response
@@ -48,11 +47,10 @@ LENGTH_OVERFLOW = "Content-Length overflow"  # llhttp's reason, which its bindin
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Connections at a time, of all processes of the gateway; seconds for a head; where connections are counted."""
+    """Connections at a time; seconds for a head."""
 
     max_connections: int
     head_timeout_s: float
-    open_now: Tally
 
 
 def protocol_with(limits: ConnectionLimits) -> type[GuardedProtocol]:
@@ -88,7 +86,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Take a connection, or say that there are too many."""
         super().connection_made(transport)
         transport.set_protocol(_Incoming(self))
-        open_now = self._count_connections()
+        open_now = len(self.connections)
         if open_now > 2 * self.limits.max_connections:
             transport.abort()
         elif open_now > self.limits.max_connections:
@@ -100,7 +98,6 @@ class GuardedProtocol(HttpToolsProtocol):
         """End all waiting for this connection."""
         self._stop_timer()
         super().connection_lost(exc)
-        self._count_connections()
         self._departure.happen()
 
     def data_received(self, data: bytes) -> None:
@@ -196,9 +193,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refuse(fault or HttpMalformed("The request cannot be read as HTTP/1.1 (RFC 9112)."))
 
     def shutdown(self) -> None:
-        """Begin to end; a client that is reading why it was refused has another second."""
+        """Begin to end; a client that is reading why it was refused, or sends its first request, has another second."""
         if self._lingering:
             self._start_timer(1.0, self.transport.abort)
+        elif self.cycle is None:
+            self._start_timer(1.0, self.transport.close)  # type: ignore[unreachable] # uvicorn says that there always is one
         else:
             super().shutdown()
 
@@ -208,10 +207,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self._linger()
-
-    def _count_connections(self) -> int:
-        self.limits.open_now.set(len(self.connections))
-        return self.limits.open_now.total()
 
     def read_buffer(self) -> memoryview:
         """Return where the next bytes are to be read into."""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, column, inspect, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 TIMEOUT_S = 60.0  # for a statement of a migration, and for another process that migrates to finish
-HEAD = "0003"  # the newest of ``migrations/versions``
+HEAD = "0004"  # the newest of ``migrations/versions``
 VERSION_TABLE = "alembic_version"
 ADVISORY_LOCK = 0x636C6970_6D6F6400  # "clipmod", any number that nothing else in the database uses
 
@@ -35,10 +35,11 @@ async def migrate(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         if await connection.run_sync(_revisions) == {HEAD}:
             return
-    from gateway.store.upgrade import upgrade  # noqa: PLC0415 - large, and rarely needed
-
     async with migration_lock(engine) as connection:
-        await connection.run_sync(upgrade)
+        if await connection.run_sync(_revisions) != {HEAD}:  # nobody else has done it meanwhile
+            from gateway.store.upgrade import upgrade  # noqa: PLC0415 - large, and rarely needed
+
+            await connection.run_sync(upgrade)
 
 
 def _revisions(connection: Connection) -> set[str]:

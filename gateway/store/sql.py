@@ -10,6 +10,7 @@ from typing import Any
 from gateway.store import changes, decisions, list_import, lists, versions
 from gateway.store.audit_records import ANY_CHANGE, Actor, AuditFilter, AuditRow
 from gateway.store.database import Database, Transaction, make_engine, open_engine
+from gateway.store.leases import Leases
 from gateway.store.migrate import TIMEOUT_S as MIGRATION_TIMEOUT_S
 from gateway.store.migrate import migrate
 from gateway.store.outages import outages_named
@@ -79,6 +80,7 @@ class SqlStore(Store):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.leases = Leases(database)
 
     async def prepare(self) -> None:
         """Bring the tables up to date now rather than with the first use.
