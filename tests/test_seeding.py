@@ -18,9 +18,10 @@ from gateway.errors import ModelUnavailable, PolicyModelMismatch
 from gateway.labels import LabelRules
 from gateway.policy import Policy
 from gateway.saving import Saver
-from gateway.seeding import ACTOR, seed
+from gateway.seeding import ACTOR, seed, seed_alone
 from gateway.shipped import SetName, fingerprint, set_for, shipped
 from gateway.store.audit_records import Actor
+from gateway.store.leases import Leases
 from gateway.store.preconditions import Precondition
 from gateway.store.records import Kind, Store, StoreUnavailable, Version
 from gateway.store.sql import SqlStore
@@ -203,6 +204,31 @@ async def test_gateways_that_start_at_once_save_everything_once(kept: SqlStore, 
     policy = await active(kept, "policy", "default")
     assert policy.pins == {"gore": 2, "nudity": 2, "offensive": 2}
     assert [len(await kept.versions("classifier", name)) for name in NAMES] == [2, 2, 2, 2]
+
+
+async def test_one_gateway_at_a_time_seeds_and_asks_for_texts(kept: SqlStore, bundle_folder: Path) -> None:
+    encoders = [FakeEncoder() for _ in range(4)]
+    for encoder in encoders:
+        encoder.delay_s = 0.2
+    savers = [saver_for(kept, bundle_folder, "demo", "one", encoder) for encoder in encoders]
+    own = [Leases(kept._database) for _ in savers]
+    got = await asyncio.gather(*map(seed_alone, savers, own), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in got) == ["ModelUnavailable"] * 3 + ["bool"]
+    assert sum(bool(encoder.text_calls) for encoder in encoders) == 1
+    # The others come back when it is done, and find nothing to do.
+    first = next(index for index, encoder in enumerate(encoders) if encoder.text_calls)
+    for index in set(range(4)) - {first}:
+        assert await seed_alone(savers[index], own[index]) is False
+
+
+async def test_a_gateway_whose_seeding_failed_leaves_it_to_the_next(kept: SqlStore, bundle_folder: Path) -> None:
+    class Away(FakeEncoder):
+        async def encode_texts(self, input_ids: Any, deadline: Deadline) -> Any:
+            raise ModelUnavailable("away", retry_after_s=1)
+
+    with pytest.raises(ModelUnavailable, match="away"):
+        await seed_alone(saver_for(kept, bundle_folder, "demo", "one", Away()), Leases(kept._database))
+    assert await seed_alone(saver_for(kept, bundle_folder, "demo", "one"), Leases(kept._database))
 
 
 async def test_an_edit_in_the_same_moment_is_not_overwritten(kept: SqlStore, bundle_folder: Path) -> None:

@@ -64,8 +64,8 @@ class DrainingServer(uvicorn.Server):
 class ReplicaServer(DrainingServer):
     """A server that shares its listeners with others, and leaves them their part of the connections.
 
-    The first to wake up would accept all that wait: of 64 connections that are opened at once the busiest of four got 46
-    on average. So each takes one at a time and then looks away for a moment, in which the others come by: 22
+    The first to wake up would accept all that wait: of 64 connections that were opened at once the busiest of four got
+    46 on average. So each takes one at a time and then looks away for a moment, in which the others come by: 22
     (``python -m scripts.bench scale``).
     """
 
