@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ import httpx2
 import psutil
 import pytest
 
+from gateway.bundle import MANIFEST_NAME, TOKENIZER_NAME
 from gateway.settings import MIB, Settings
 from tests.conftest import ROOT, Stack, free_ports
 from tests.waiting import UNTIL_S, until
@@ -246,6 +248,20 @@ def test_a_rolling_restart_fails_no_request(gateways: Gateways) -> None:
     assert load.failed == []
     assert load.answered > 1000
     assert not before & {replica.pid for replica in gateways.replicas}
+
+
+def test_a_rolling_restart_that_cannot_start_anything_leaves_all_as_it_was(stack: Stack, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    for name in (MANIFEST_NAME, TOKENIZER_NAME):
+        shutil.copy(stack.model_repository / name, bundle)
+    with running(stack, tmp_path, MODEL_REPOSITORY=str(bundle), REPLICAS="1", SHUTDOWN_DELAY_S="0") as gateways:
+        before = [replica.pid for replica in gateways.replicas]
+        (bundle / MANIFEST_NAME).unlink()
+        gateways.launcher.send_signal(signal.SIGUSR1)
+        until(lambda: "rolling restart given up" in gateways.tail(), gateways.tail)
+        assert [replica.pid for replica in gateways.replicas] == before
+        assert httpx2.get(f"{gateways.url}/readyz").status_code == 200
 
 
 def test_a_stop_is_announced_and_ends_all(stack: Stack, tmp_path: Path) -> None:
