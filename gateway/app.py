@@ -123,11 +123,11 @@ def create_app(
 
     Raises:
         BundleError: the bundle is absent or inconsistent.
-        DecoderMissing: HEIC is switched on and its extra is not installed.
+        DecoderMissing: HEIC is switched on, and its extra is not installed or decoders are not isolated.
         KeysInvalid, QuotaStoreInvalid: the settings of API keys or of their rates cannot be used.
     """
     settings = settings or Settings()
-    accepted_formats(heic=settings.heic)
+    accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
     manifest = read_manifest(settings.model_repository)
     place = place or alone()
     metrics = Metrics(place.metrics_folder)
@@ -293,7 +293,7 @@ def pipeline_limits(settings: Settings, manifest: Manifest) -> PipelineLimits:
             max_frames=settings.max_image_frames,
             sampled_frames=settings.sampled_frames,
             timeout_s=settings.decode_timeout_s,
-            formats=accepted_formats(heic=settings.heic),
+            formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
         ),
         max_inferences=settings.max_inferences,
         image_size_px=manifest.image.size_px,
@@ -342,5 +342,5 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         max_redirects=settings.fetch_max_redirects,
         max_concurrent=settings.fetch_concurrency,
         allowed_test_hosts=settings.fetch_test_allowed_hosts,
-        formats=accepted_formats(heic=settings.heic),
+        formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
     )

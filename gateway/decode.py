@@ -301,8 +301,8 @@ def open_image(
         header = inspect(data, limits)
     with decoder_faults():
         picture = plugin_of(header.format)(cast("IO[bytes]", TimedReader(header.pieces(data), deadline)))
-    # A GIF's own count would walk the whole file again. An AVIF may hold a still beside its track, and show that.
-    frames = header.frames if header.format == "gif" else int(getattr(picture, "n_frames", 1))
+    # A GIF's own count would walk the whole file again, and a HEIC's counts pictures beside the one that it shows.
+    frames = header.frames if header.format in {"gif", "heic"} else int(getattr(picture, "n_frames", 1))
     fits = picture.size == (header.width, header.height)
     if header.format == "gif":  # the canvas that the header gives holds later frames too
         fits = picture.width <= header.width and picture.height <= header.height

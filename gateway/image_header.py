@@ -16,6 +16,10 @@ Formats = frozenset[ImageFormat]
 ALWAYS_ACCEPTED: Final[Formats] = frozenset({"jpeg", "png", "webp", "gif", "avif"})
 """The allow-list without what has to be switched on."""
 
+UNPROVEN: Final[Formats] = frozenset({"avif", "heic"})
+"""Those whose container may state another size than what it holds, so that they need a decoder with limits of memory
+and time: a process of its own."""
+
 _IN_WORDS: Final[dict[ImageFormat, str]] = {
     "jpeg": "JPEG",
     "png": "PNG",
@@ -25,7 +29,7 @@ _IN_WORDS: Final[dict[ImageFormat, str]] = {
     "heic": "HEIC",
 }
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
-"""ISO/IEC 23008-12, 10.2 and B.4. ``mif1`` may hold other codecs and ``hevc`` sequences: their reader refuses both."""
+"""ISO/IEC 23008-12, 10.2 and B.4. ``mif1`` may hold other codecs, and ``hevc`` sequences."""
 
 SIGNATURE_BYTES = 64
 """Bytes from the start that :func:`sniff` needs at most (an AVIF lists its compatible brands behind byte 16)."""
@@ -46,8 +50,8 @@ class ImageHeader:
         coefficient_bytes: of those, what decoding at a fraction of the size takes all the same.
         keep: byte ranges [start, end) that the decoder is given, in order. What is left out (metadata of a JPEG,
             anything behind a picture's end) never reaches a parser.
-        blank: offsets of 4-byte type names that are overwritten before decoding (an AVIF's EXIF item, all of a HEIC
-            that is not its picture), so that no library parses what they name.
+        blank: offsets of 4-byte type names that are overwritten before decoding (EXIF and XMP of an AVIF or HEIC), so
+            that no library parses what they name.
         decoded_pixels: pixels that the decoder allocates for a frame, where it may be more than the frame shows.
     """
 

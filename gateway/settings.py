@@ -138,7 +138,7 @@ class Settings(BaseSettings):
     decode_isolation: bool = Field(
         default=True,
         description="Decode in processes of their own, so that a picture that crashes its decoder fails alone; "
-        "false: in threads.",
+        "false: in threads, without AVIF and HEIC.",
     )
     decode_workers: int = Field(
         0, ge=0, le=256, description="Pictures decoded at a time, each in a process or thread; 0 means one a core."
