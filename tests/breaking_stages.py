@@ -34,6 +34,8 @@ class Does(IntEnum):
     LOOK = 8
     LIE = 9
     LONG = 10
+    SHOUT = 11
+    MUTTER = 12
 
 
 def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) -> Prepared:
@@ -52,6 +54,11 @@ def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher |
                 pass
         case Does.BUG:
             raise ZeroDivisionError("a bug of ours")
+        case Does.SHOUT:
+            os.write(0, b"\0\0\0\2\0\0\0\0{}")
+        case Does.MUTTER:
+            signal.signal(signal.SIGALRM, lambda *_: os.write(0, b"unasked"))
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
         case Does.GREEDY:
             np.ones(1 << 30, np.uint8)
         case Does.LOOK:

@@ -277,6 +277,33 @@ async def test_what_a_decoder_says_is_not_believed() -> None:
         assert len(ended) == 2  # a bug of ours is no reason to end it
 
 
+async def test_one_that_speaks_unasked_is_ended_and_nobody_else_pays() -> None:
+    async with processes(count=1) as (pool, ended):
+        assert isinstance(await fails(pool, job(does=Does.SHOUT)), ImageUndecodable)  # before its answer
+        assert ended == ["refused"]
+        await pool.prepare(job(does=Does.MUTTER), Stopwatch())  # behind it
+        await eventually(lambda: ended == ["refused", "idle"])
+        await pool.prepare(job(), Stopwatch())
+        assert len(ended) == 2
+
+
+async def test_a_pictures_bytes_are_taken_once_the_socket_has_them() -> None:
+    large = make.plain("PNG") + bytes(3_000_000)
+    header = inspect(large, LIMITS)
+    large_job = replace(job(large), header=replace(header, keep=((0, len(large)),)))
+    taken: list[bool] = []
+    async with processes(count=1) as (pool, _):
+        await pool.prepare(job(), Stopwatch())
+        (worker,) = workers()
+        worker.suspend()
+        asked = asyncio.create_task(pool.prepare(large_job, Stopwatch(), lambda: taken.append(asked.done())))
+        await asyncio.sleep(0.3)
+        assert taken == []
+        worker.resume()
+        await asked
+        assert taken == [False]
+
+
 @pytest.mark.parametrize(
     "facts",
     [
@@ -292,13 +319,13 @@ async def test_what_a_decoder_says_is_not_believed() -> None:
 )
 def test_malformed_facts_are_refused(facts: bytes) -> None:
     with pytest.raises(AnswerRefused):
-        read_answer(job(), facts, bytearray())
+        read_answer(job(), facts, b"")
 
 
 def test_an_answer_that_fits_is_read() -> None:
     expected = prepare(job(), Stopwatch(), None)
     said = {**facts_of(expected), "elapsed_s": {"decode": 0.5}}
-    pixels = bytearray(expected.pixels.tobytes())
+    pixels = expected.pixels.tobytes()
     outcome, elapsed_s = read_answer(job(), orjson.dumps(said), pixels)
     assert not isinstance(outcome, GatewayError)
     assert (outcome.info, outcome.places, elapsed_s) == (expected.info, expected.places, {"decode": 0.5})
