@@ -93,6 +93,7 @@ def is_confined(pid: int) -> None:
     limits = dict(line.split("  ", 1) for line in (process / "limits").read_text().splitlines())
     found = {name: limits[name].split()[:2] for name in ("Max core file size", "Max file size", "Max open files")}
     assert list(found.values()) == [["0", "0"], ["0", "0"], ["3", "3"]]
+    assert (process / "oom_score_adj").read_text() == "1000\n"
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     assert (status["CapEff"].strip(), status["NoNewPrivs"].strip()) == ("0" * 16, "1")
 

@@ -7,7 +7,8 @@ body it has not read, so that the client's kernel throws the answer away. Here
 - a body is not read on before the application asks for it, so that what is refused is refused before it is read, and
   what came with its head is at most ``HEAD_READ_BYTES``;
 - an answer that comes before the end of the body is followed by a half-close, and the rest of the body is read and
-  thrown away for a while, as nginx's ``lingering_close`` does it: the client can finish sending, and read why.
+  thrown away for a while, as nginx's ``lingering_close`` does it: the client can finish sending, and read why. One that
+  hardly sends is not waited for, so that nobody holds a connection by a byte now and then.
 
 What is read past in this way takes no memory. llhttp itself refuses Content-Length beside Transfer-Encoding, repeated
 lengths, and line ends that others may see elsewhere (RFC 9112, 6.1 and 11.2).
@@ -18,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import http
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -36,6 +38,8 @@ BODY_READ_BYTES = 256 * 1024
 JOINED_BYTES = 64 * 1024  # of a body that is copied to go out with its head
 LINGER_S = 60.0
 LINGER_BYTES = 256 * 1024 * 1024
+LINGER_CHECK_S = 2.0
+LINGER_PACE_BYTES = 16 * 1024  # for each check so far, or the client is not waited for
 RETRY_AFTER_S = 1
 
 
@@ -233,8 +237,15 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._unset_keepalive_if_required()
-        self._start_timer(LINGER_S, self.transport.abort)
+        self._start_timer(LINGER_CHECK_S, self._linger_on, 1)
         self.flow.resume_reading()
+
+    def _linger_on(self, checks: int) -> None:
+        """Wait on for a client that has sent enough for so many checks."""
+        if self._discarded_bytes < checks * LINGER_PACE_BYTES or checks * LINGER_CHECK_S >= LINGER_S:
+            self.transport.abort()
+        else:
+            self._start_timer(LINGER_CHECK_S, self._linger_on, checks + 1)
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
@@ -254,9 +265,9 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _start_timer(self, seconds: float, call: Any) -> None:  # noqa: ANN401 - any function without arguments
+    def _start_timer(self, seconds: float, call: Callable[..., None], *arguments: int) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(seconds, call)
+        self._timer = self.loop.call_later(seconds, call, *arguments)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
