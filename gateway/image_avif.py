@@ -43,6 +43,5 @@ def read_avif(data: bytes) -> ImageHeader:
         orientation=1,
         bytes_per_pixel=planes * (4 if frames > 1 else 2) + 10,
         keep=((0, len(data)),),
-        blank=tuple(found.metadata),
         decoded_pixels=max(width * height for width, height in found.sizes),
     )

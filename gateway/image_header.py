@@ -50,8 +50,6 @@ class ImageHeader:
         coefficient_bytes: of those, what decoding at a fraction of the size takes all the same.
         keep: byte ranges [start, end) that the decoder is given, in order. What is left out (metadata of a JPEG,
             anything behind a picture's end) never reaches a parser.
-        blank: offsets of 4-byte type names that are overwritten before decoding (EXIF and XMP of an AVIF or HEIC), so
-            that no library parses what they name.
         decoded_pixels: pixels that the decoder allocates for a frame, where it may be more than the frame shows.
     """
 
@@ -62,7 +60,6 @@ class ImageHeader:
     orientation: int
     bytes_per_pixel: float
     keep: tuple[tuple[int, int], ...]
-    blank: tuple[int, ...] = ()
     decoded_pixels: int = 0
     coefficient_bytes: float = 0.0
 
@@ -94,12 +91,7 @@ class ImageHeader:
         return b"".join(self.pieces(data))
 
     def pieces(self, data: bytes) -> list[memoryview]:
-        """Return it piece by piece, and copy nothing unless something is overwritten."""
-        if self.blank:
-            patched = bytearray(data)
-            for offset in self.blank:
-                patched[offset : offset + 4] = b"skip"
-            data = bytes(patched)
+        """Return it piece by piece, and copy nothing."""
         view = memoryview(data)
         return [view[start:end] for start, end in self.keep]
 

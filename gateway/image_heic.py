@@ -37,6 +37,5 @@ def read_heic(data: bytes) -> ImageHeader:
         orientation=1,
         bytes_per_pixel=(18 if found.deep else 11) + (6 if found.auxiliary else 0),
         keep=((0, len(data)),),
-        blank=tuple(found.metadata),
         decoded_pixels=max(width * height for width, height in found.sizes),
     )

@@ -29,7 +29,6 @@ _PARENTS: Final = {
 }
 """Boxes that hold boxes, and in which they lie: at the top of the file, or in another one of these."""
 
-_METADATA: Final = frozenset({b"Exif", b"mime"})
 _CUT: Final = "This picture is cut short or its boxes are broken; send the complete file."
 
 
@@ -71,7 +70,6 @@ class Container:
         sizes: (width, height) of everything that states one.
         deep: something has more than 8 bits a sample.
         auxiliary: something is an alpha plane, depth or gain map.
-        metadata: offsets of the type names of items that hold EXIF or XMP.
     """
 
     brand: bytes = b""
@@ -80,7 +78,6 @@ class Container:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     deep: bool = False
     auxiliary: bool = False
-    metadata: list[int] = field(default_factory=list)
     _primary: int | None = None
     _properties: list[Property] = field(default_factory=list)
     _associations: dict[int, list[int]] = field(default_factory=dict)
@@ -144,18 +141,8 @@ class Container:
                 self.deep |= bool(_number(data, body + 17, 2, stop) & 0x0707)
             case b"auxC":
                 self.auxiliary = True
-            case b"iinf":
-                self._note_items(data, body, stop)
             case b"ipma":
                 self._note_associations(data, body, stop)
-
-    def _note_items(self, data: bytes, body: int, stop: int) -> None:
-        """Note which items are metadata (14496-12, 8.11.6: ids grow with the box's version)."""
-        for kind, start, end in self._boxes(data, body + (8 if data[body : body + 1] > b"\0" else 6), stop):
-            version = data[start : start + 1]
-            name_at = start + (10 if version == b"\3" else 8)
-            if kind == b"infe" and version in {b"\2", b"\3"} and data[name_at : min(name_at + 4, end)] in _METADATA:
-                self.metadata.append(name_at)
 
     def _note_associations(self, data: bytes, body: int, stop: int) -> None:
         """Note which items have which properties (23008-12, 9.3)."""

@@ -94,17 +94,25 @@ def test_grey(heif: Any) -> None:
     assert np.abs(pixels(heic(heif, samples, "L")) - samples[..., None]).max() <= 3
 
 
-def test_the_primary_picture_is_seen_and_no_metadata_is_parsed(heif: Any) -> None:
-    file = heif.from_pillow(Image.fromarray(gradient(320, 240)))
-    file[0].info["thumbnails"] = [64]
-    file.add_from_pillow(Image.fromarray(255 - gradient(200, 100)))
+def test_of_several_pictures_the_primary_one_is_seen(heif: Any) -> None:
+    file = heif.from_pillow(Image.fromarray(255 - gradient(200, 100)))
+    file.add_from_pillow(Image.fromarray(gradient(320, 240)))
+    file[1].info["thumbnails"] = [64]
     out = io.BytesIO()
-    file.save(out, quality=90, exif=make.exif(1), xmp=b"<x/>", primary_index=0)
-    whole = heif.open_heif(out.getvalue())
-    assert (len(whole), whole.info["thumbnails"], bool(whole.info["exif"])) == (2, [64], True)
-    judged = heif.open_heif(inspect(out.getvalue(), LIMITS).decodable(out.getvalue()))
-    assert (judged.info["exif"], judged.info.get("xmp")) == (None, None)
+    file.save(out, quality=90, exif=make.exif(1), xmp=b"<x/>", primary_index=1)
+    assert len(heif.open_heif(out.getvalue())) == 2
+    assert inspect(out.getvalue(), LIMITS).decodable(out.getvalue()) == out.getvalue()
     assert np.abs(pixels(out.getvalue()) - gradient(320, 240)).mean() < 3
+
+
+@pytest.mark.parametrize("junk", [bytes(range(1, 60)), bytes(59), b"MM\0*\xff\xff\xff\x7f" + bytes(51)])
+def test_broken_exif_is_no_reason_to_refuse(heif: Any, junk: bytes) -> None:
+    exif = Image.Exif()
+    exif[0x10E] = "what the camera saw"
+    whole = exif.tobytes()
+    data = heic(heif, gradient(64, 64), exif=whole)
+    at = data.index(b"MM\0*") if b"MM\0*" in data else data.index(b"II*\0")
+    assert pixels(data[:at] + junk[: len(whole) - 6] + data[at + len(whole) - 6 :]).shape == (64, 64, 3)
 
 
 def test_nothing_is_registered_with_pillow(heif: Any) -> None:

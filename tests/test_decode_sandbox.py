@@ -34,7 +34,7 @@ def formats() -> Formats:
     try:
         return accepted_formats(heic=True, isolated=True)
     except DecoderMissing:
-        return accepted_formats(heic=False)
+        return accepted_formats(heic=False, isolated=True)
 
 
 LIMITS = DecodeLimits(timeout_s=5, formats=formats(), sampled_frames=4)
