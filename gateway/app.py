@@ -142,6 +142,7 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher, door),
         dependencies=[Depends(authorise)],
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -166,7 +167,9 @@ def create_app(
 def connection_protocol(settings: Settings, place: Member | None = None) -> type[asyncio.Protocol]:
     """Return what uvicorn is to read connections with."""
     open_now = (place or alone()).connections
-    return protocol_with(ConnectionLimits(settings.max_connections, settings.header_timeout_s, open_now))
+    return protocol_with(
+        ConnectionLimits(settings.max_connections, settings.header_timeout_s, open_now, settings.write_timeout_s)
+    )
 
 
 @dataclass(frozen=True, slots=True)
