@@ -154,8 +154,10 @@ class GuardedProtocol(SequentialProtocol):
 
     def on_headers_complete(self) -> None:
         """Start the request."""
-        self._stop_timer()
         super().on_headers_complete()
+        if self.in_head:
+            return
+        self._stop_timer()
         self.cycle.transport = self._outgoing = _Outgoing(self)
         self.cycle.scope["state"][TARGET] = self.url
 

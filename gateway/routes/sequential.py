@@ -131,6 +131,8 @@ class SequentialProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start the request; its body waits until it is asked for."""
+        if self._offers_upgrade and self.parser.should_upgrade():
+            return  # the head is parsed again without that
         self.in_head = False
         super().on_headers_complete()
         lengths = {name: value for name, value in self.headers if name in {b"content-length", b"transfer-encoding"}}
@@ -145,6 +147,8 @@ class SequentialProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note the end of a message, and read on: an end of the connection is not seen otherwise."""
+        if self.in_head:
+            return
         super().on_message_complete()
         self.message_open = False
         self.in_head = True
@@ -156,8 +160,16 @@ class SequentialProtocol(HttpToolsProtocol):
         super().on_response_complete()
         self.parse()
 
+    @property
+    def _offers_upgrade(self) -> bool:
+        return any(name == b"upgrade" for name, _ in self.headers)
+
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: the request is answered as it is."""
+        """Parse the head again without its offer: behind one llhttp takes the body for another protocol's."""
+        if self._offers_upgrade:
+            lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+            lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+            super().data_received(b"\r\n".join([*lines, b"", b""]))
 
 
 class _Incoming(asyncio.BufferedProtocol):
