@@ -136,7 +136,8 @@ class SequentialProtocol(HttpToolsProtocol):
         self.in_head = False
         super().on_headers_complete()
         lengths = {name: value for name, value in self.headers if name in {b"content-length", b"transfer-encoding"}}
-        self._body_left = int(lengths.get(b"content-length", 0))
+        # Python refuses thousands of digits, which zeros may be; llhttp has seen that it is a number.
+        self._body_left = int(lengths.get(b"content-length", b"").strip(b" \t").lstrip(b"0") or 0)
         if lengths:
             self.flow.pause_reading()
 
