@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.errors import ImageCorrupt
 from gateway.image_av1 import MAX_OBUS, coded_sizes
-from gateway.image_avif_data import SAMPLE_TABLES, Extent, item_extents, sample_count, sample_extents
+from gateway.image_avif_data import SAMPLE_TABLES, Extent, item_extents, keep_apart, sample_count, sample_extents
 from gateway.image_header import ImageHeader
 
 _CUT = "This AVIF is cut short or its boxes are broken; send the complete file."
@@ -164,8 +164,14 @@ def _bitstream_sizes(data: bytes, found: _Found) -> list[tuple[int, int]]:
         if room < 0:
             raise ImageCorrupt(_CUT)
     parts = list(streams.values())
+    keep_apart(
+        found.exif_items,
+        ((at.offset, at.offset + (at.length or len(data))) for at in found.extents if not at.inside),
+    )
     for tables in found.tracks:
-        for offset, length in sample_extents(tables):
+        samples = list(sample_extents(tables))
+        keep_apart(found.exif_items, ((offset, offset + length) for offset, length in samples))
+        for offset, length in samples:
             parts.append(data[offset : offset + length])
             room -= length
             if room < 0:

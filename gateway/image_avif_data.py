@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import bisect
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.errors import ImageCorrupt
@@ -108,3 +109,20 @@ def sample_extents(tables: Mapping[bytes, bytes]) -> Iterator[tuple[int, int]]:
         if not left:
             return
     raise ImageCorrupt(_BROKEN)
+
+
+def keep_apart(names: Iterable[int], stretches: Iterable[tuple[int, int]]) -> None:
+    """Make sure that overwriting type names changes no coded data.
+
+    Args:
+        names: offsets of the names, 4 bytes each.
+        stretches: of the file, [start, end), that coded data is taken from.
+
+    Raises:
+        ImageCorrupt: a name lies in coded data, so that overwriting it would make another picture.
+    """
+    at = sorted(names)
+    for start, end in stretches:
+        first = bisect.bisect_left(at, start - 3)
+        if first < len(at) and at[first] < end:
+            raise ImageCorrupt(_BROKEN)

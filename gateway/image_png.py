@@ -1,4 +1,8 @@
-"""PNG and APNG (W3C PNG, third edition): size, frames, orientation and memory, from its chunks."""
+"""PNG and APNG (W3C PNG, third edition): size, frames, orientation and memory, from its chunks.
+
+Whole ancillary chunks that decide no pixel (texts, profiles, times, unknown ones) are not given to the decoder, so that
+a large or a broken one is no reason to refuse the picture; all else reaches it as it stands in the file.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,14 @@ from PIL import Image, ImageFile
 
 from gateway.errors import ImageCorrupt
 from gateway.image_exif import read_orientation
-from gateway.image_header import ImageHeader
+from gateway.image_header import ImageHeader, all_but
 
 _BEHIND_IHDR = 33  # signature (8), length and type (8), IHDR (13), checksum (4)
 _DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 """Bit depths allowed for each colour type (PNG section 11.2.1)."""
+_DECIDING = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
+"""Ancillary chunks that decide pixels: transparency, and the frames of an animation."""
+_DATA = frozenset({b"IDAT", b"fdAT"})
 
 MAX_CHUNKS = 250_000
 """A 10 MB PNG of 8 KB chunks has 1,300."""
@@ -32,8 +39,10 @@ def read_png(data: bytes) -> ImageHeader:
     """
     width, height, colour, depth = _read_ihdr(data)
     announced: int | None = None
-    controls, has_key, orientation, end, profiles = 0, False, 1, 0, 0
+    controls, has_key, orientation, end = 0, False, 0, 0
     controls_before_data: int | None = None
+    dropped: list[tuple[int, int]] = []
+    last, dropped_before_last = b"IHDR", 0
     for kind, body, stop in _chunks(data):
         end = stop + 4
         if kind == b"IDAT" and controls_before_data is None:
@@ -46,12 +55,16 @@ def read_png(data: bytes) -> ImageHeader:
             controls += 1
         elif kind == b"tRNS":
             has_key = True
-        elif kind == b"iCCP":
-            profiles += 1  # each may inflate to a megabyte
-        elif kind == b"eXIf" and orientation == 1:
+        elif kind == b"eXIf" and not orientation and _is_intact(data, body, stop):
             orientation = read_orientation(data[body:stop])
-    if profiles > 1:
-        raise ImageCorrupt("This PNG has more than one colour profile; send it with one or none.")
+        # A name that is not of letters ends the picture for decoders, so such a chunk is theirs to see.
+        if kind.isalpha() and kind[0] & 0x20 and kind not in _DECIDING:  # PNG 5.4: the bit says "ancillary"
+            dropped.append((body - 8, end))
+            continue
+        if {kind, last} <= _DATA:
+            # What parts data ends it for decoders (PNG 5.6: IDAT chunks stand in a row), and must go on doing so.
+            del dropped[dropped_before_last:]
+        last, dropped_before_last = kind, len(dropped)
     if controls_before_data is None:
         raise ImageCorrupt("This PNG has no image data; send the complete file.")
     frames = 1
@@ -66,9 +79,9 @@ def read_png(data: bytes) -> ImageHeader:
         width=width,
         height=height,
         frames=frames,
-        orientation=orientation,
+        orientation=orientation or 1,
         bytes_per_pixel=_bytes_per_pixel(colour, depth, has_key=has_key, turned=orientation > 1, moving=frames > 1),
-        keep=((0, end),),
+        keep=all_but(dropped, end),
     )
 
 
@@ -91,6 +104,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     raise ImageCorrupt(f"This PNG has more than {MAX_CHUNKS:,} chunks; save it again with a common encoder.")
 
 
+def _is_intact(data: bytes, body: int, stop: int) -> bool:
+    """Return whether a chunk's checksum is right: viewers leave an ancillary chunk out of account where it is not."""
+    return zlib.crc32(data[body - 4 : stop]) == int.from_bytes(data[stop : stop + 4], "big")
+
+
 def _bytes_per_pixel(colour: int, depth: int, *, has_key: bool, turned: bool, moving: bool) -> int:
     """Estimate the peak memory of decoding, in bytes per pixel.
 
@@ -108,11 +126,7 @@ def _bytes_per_pixel(colour: int, depth: int, *, has_key: bool, turned: bool, mo
 
 def _read_ihdr(data: bytes) -> tuple[int, int, int, int]:
     """Return (width, height, colour type, bit depth) of the first chunk, its checksum verified."""
-    if (
-        len(data) < _BEHIND_IHDR
-        or data[8:16] != b"\0\0\0\x0dIHDR"
-        or zlib.crc32(data[12:29]) != int.from_bytes(data[29:33], "big")
-    ):
+    if len(data) < _BEHIND_IHDR or data[8:16] != b"\0\0\0\x0dIHDR" or not _is_intact(data, 16, 29):
         raise ImageCorrupt("This PNG's header is broken; send the complete file.")
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     depth, colour = data[24], data[25]

@@ -69,7 +69,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         # libwebp's animation decoder keeps two canvases of 4 bytes a pixel, Pillow copies the frame into bytes and
         # again into its image (4 each); then the composed result, and its turn.
         bytes_per_pixel=(21 if animated else 19) + (4 if orientation > 1 else 0),
-        keep=((0, total),),
+        keep=((0, len(data)),),
     )
 
 
