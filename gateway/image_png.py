@@ -1,7 +1,9 @@
 """PNG and APNG (W3C PNG, third edition): size, frames, orientation and memory, from its chunks.
 
 Whole ancillary chunks that decide no pixel (texts, profiles, times, unknown ones) are not given to the decoder, so that
-a large or a broken one is no reason to refuse the picture; all else reaches it as it stands in the file.
+a large or a broken one is no reason to refuse the picture. Neither are a transparency, frames and data that libpng, and
+so viewers, leave out of account where they stand: Pillow would make another picture of them. All else reaches it as it
+stands in the file.
 """
 
 from __future__ import annotations
@@ -19,8 +21,6 @@ from gateway.image_header import ImageHeader, all_but
 _BEHIND_IHDR = 33  # signature (8), length and type (8), IHDR (13), checksum (4)
 _DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 """Bit depths allowed for each colour type (PNG section 11.2.1)."""
-_DECIDING = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
-"""Ancillary chunks that decide pixels: transparency, and the frames of an animation."""
 _DATA = frozenset({b"IDAT", b"fdAT"})
 
 MAX_CHUNKS = 250_000
@@ -34,37 +34,41 @@ def read_png(data: bytes) -> ImageHeader:
         data: the whole file, starting with the PNG signature.
 
     Raises:
-        ImageCorrupt: a broken IHDR, a chunk that runs over the end, no IDAT, no IEND, or an animation whose frame
-            count is zero or not the number of its frames.
+        ImageCorrupt: a broken IHDR, a chunk that runs over the end, no IDAT, no IEND, or an animation whose first frame
+            is smaller than the picture, or whose frame count is zero or not the number of its frames.
     """
     width, height, colour, depth = _read_ihdr(data)
     announced: int | None = None
-    controls, has_key, orientation, end = 0, False, 0, 0
+    controls, has_key, orientation, end, entries = 0, False, 0, 0, 0
     controls_before_data: int | None = None
     dropped: list[tuple[int, int]] = []
-    last, dropped_before_last = b"IHDR", 0
+    last, parted = b"IHDR", False
     for kind, body, stop in _chunks(data):
         end = stop + 4
+        kept = not _is_ancillary(kind) or (kind in {b"fcTL", b"fdAT"} and announced is not None)
+        if {kind, last} <= _DATA and (parted or kind != last):
+            kept = False  # PNG 5.6: data stands in a row; decoders stop where it does not
         if kind == b"IDAT" and controls_before_data is None:
             controls_before_data = controls
         elif kind == b"acTL" and controls_before_data is None:
             if announced is not None or stop - body < 8:  # noqa: PLR2004
                 raise ImageCorrupt("This animated PNG's animation header is broken; send the complete file.")
-            announced = int.from_bytes(data[body : body + 4], "big")
-        elif kind == b"fcTL":
+            kept, announced = True, int.from_bytes(data[body : body + 4], "big")
+        elif kind == b"fcTL" and kept:
             controls += 1
-        elif kind == b"tRNS":
-            has_key = True
+            if controls_before_data is None and data[body + 4 : body + 20] != data[16:24] + bytes(8):
+                raise ImageCorrupt("This animated PNG's first frame is not as large as the picture; save it again.")
+        elif kind == b"PLTE" and not entries:
+            entries = min((stop - body) // 3, 1 << depth)
+        elif kind == b"tRNS" and not has_key and controls_before_data is None and _is_intact(data, body, stop):
+            kept = has_key = _is_transparency(colour, entries, stop - body)
         elif kind == b"eXIf" and not orientation and _is_intact(data, body, stop):
             orientation = read_orientation(data[body:stop])
-        # A name that is not of letters ends the picture for decoders, so such a chunk is theirs to see.
-        if kind.isalpha() and kind[0] & 0x20 and kind not in _DECIDING:  # PNG 5.4: the bit says "ancillary"
+        if kept:
+            last, parted = kind, False
+        else:
             dropped.append((body - 8, end))
-            continue
-        if {kind, last} <= _DATA:
-            # What parts data ends it for decoders (PNG 5.6: IDAT chunks stand in a row), and must go on doing so.
-            del dropped[dropped_before_last:]
-        last, dropped_before_last = kind, len(dropped)
+            parted = True
     if controls_before_data is None:
         raise ImageCorrupt("This PNG has no image data; send the complete file.")
     frames = 1
@@ -86,7 +90,7 @@ def read_png(data: bytes) -> ImageHeader:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (type, body start, body end) of each chunk behind IHDR, IEND the last.
+    """Yield (type, body start, body end) of each chunk behind IHDR, up to IEND or metadata that runs over the end.
 
     Raises:
         ImageCorrupt: the file ends before IEND, or there are absurdly many chunks before it.
@@ -95,6 +99,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     for _ in range(MAX_CHUNKS):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         stop = at + 8 + length
+        if stop + 4 > len(data) and len(kind) == 4 and _is_ancillary(kind) and kind not in {b"fcTL", b"fdAT"}:  # noqa: PLR2004
+            return  # whether there was a whole picture before it is seen elsewhere
         if stop + 4 > len(data):
             raise ImageCorrupt("This PNG is cut short or its chunks are broken; send the complete file.")
         yield kind, at + 8, stop
@@ -102,6 +108,16 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             return
         at = stop + 4
     raise ImageCorrupt(f"This PNG has more than {MAX_CHUNKS:,} chunks; save it again with a common encoder.")
+
+
+def _is_ancillary(kind: bytes) -> bool:
+    """Return whether a chunk may be left out (PNG 5.4); a name that is not of letters ends the picture for decoders."""
+    return kind.isalpha() and bool(kind[0] & 0x20)
+
+
+def _is_transparency(colour: int, entries: int, length: int) -> bool:
+    """Return whether a tRNS of so many bytes fits the colour type, and the palette if there is one (PNG 11.3.1.1)."""
+    return 0 < length <= entries if colour == 3 else length == {0: 2, 2: 6}.get(colour)  # noqa: PLR2004
 
 
 def _is_intact(data: bytes, body: int, stop: int) -> bool:
@@ -135,6 +151,20 @@ def _read_ihdr(data: bytes) -> tuple[int, int, int, int]:
     if depth not in _DEPTHS.get(colour, ()) or data[26] or data[27] or data[28] > 1:
         raise ImageCorrupt("This PNG's header asks for a colour type or method that PNG does not have.")
     return width, height, colour, depth
+
+
+def scale_key(picture: ImageFile.ImageFile) -> None:
+    """Scale an opened PNG's transparent colour as Pillow scales its samples, which it leaves to the caller.
+
+    Of a key only the bits of a sample count (PNG 11.3.1.1), and 16-bit colours become their high bytes.
+    """
+    key = picture.info.get("transparency")
+    stored = picture.tile[0].args if picture.tile else ""
+    if stored in {"L;2", "L;4"} and isinstance(key, int):
+        highest = 3 if stored == "L;2" else 15
+        picture.info["transparency"] = (key & highest) * 255 // highest
+    elif isinstance(key, tuple):
+        picture.info["transparency"] = tuple(value >> 8 if stored == "RGB;16B" else value & 255 for value in key)
 
 
 def load_all_rows(picture: ImageFile.ImageFile) -> None:
