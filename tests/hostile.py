@@ -1,4 +1,4 @@
-"""The list's faults of pictures, 1 to 11 and 13 to 43: what is sent, and what it must get. Made only when asked for.
+"""The list's faults of pictures, 1 to 11, 13 to 43 and 107: what is sent, what it must get. Made only when asked for.
 
 ``test_decode_faults.py`` gives each to the decoder, ``test_faults_pictures.py`` to the running stack.
 """
@@ -407,6 +407,25 @@ def _metadata() -> Iterator[Hostile]:
     yield Hostile(43, "MPO: its first picture", make.mpo, (OK,), lambda: np.full((48, 64, 3), (254, 0, 0), np.uint8))
 
 
+def _unseen() -> Iterator[Hostile]:
+    def with_marker(*codes: int) -> Make:
+        def made() -> bytes:
+            data = make.encode(Image.fromarray(drawing()), "JPEG", quality=95, restart_marker_rows=1)
+            at = data.index(b"\xff\xd0", data.index(b"\xff\xda"))
+            return data[:at] + bytes(codes) + data[at:]
+
+        return made
+
+    def seen() -> Pixels:
+        with Image.open(io.BytesIO(with_marker()())) as picture:
+            return np.asarray(picture)
+
+    yield Hostile(107, "reserved marker before a restart", with_marker(0xFF, 0x9F, 0, 2), (OK,), seen)
+    yield Hostile(107, "TEM before a restart", with_marker(0xFF, 0x01), (OK,), seen)
+    yield Hostile(107, "a second SOI before a restart", with_marker(0xFF, 0xD8), (CORRUPT,))
+    yield Hostile(107, "JPG0 with a body before a restart", with_marker(0xFF, 0xF0, 0, 4, 1, 2), (CORRUPT,))
+
+
 def hostile_pictures() -> tuple[Hostile, ...]:
     """Return all of them, by number; nothing large is made yet."""
-    return (*_broken(), *_bombs(), *_colours(), *_metadata())
+    return (*_broken(), *_bombs(), *_colours(), *_metadata(), *_unseen())
