@@ -78,7 +78,7 @@ def read_heic(data: bytes) -> ImageHeader:
     hidden = [item.name_at for number, item in boxes.items.items() if number not in used]
     hidden += [reference.name_at for reference in boxes.references if reference.name_at not in shown]
     hidden += boxes.hidden
-    keep_apart(hidden, boxes.taken)
+    keep_apart(hidden, boxes.stretches)
     width, height = _as_seen(picture, boxes.items[boxes.primary].properties)
     # Planes, RGB of libheif and of Pillow, the result. Measured on 12 megapixels, turned and without subsampling: 9.3
     # and 12.3 (alpha) bytes a pixel, 15.3 and 20.3 for 10 bits.

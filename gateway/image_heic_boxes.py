@@ -79,7 +79,7 @@ class HeicBoxes:
         references: between items.
         idat: body of the box that small items lie in.
         hidden: offsets of the types of boxes that are not to be parsed.
-        taken: stretches of the file, [start, end), that hold the content of items looked at so far.
+        stretches: of the file, [start, end), that hold the content of items looked at so far.
     """
 
     data: bytes
@@ -88,7 +88,7 @@ class HeicBoxes:
     references: list[Reference] = field(default_factory=list)
     idat: bytes = b""
     hidden: list[int] = field(default_factory=list)
-    taken: list[tuple[int, int]] = field(default_factory=list)
+    stretches: list[tuple[int, int]] = field(default_factory=list)
     _boxes: int = 0
     _taken: int = 0
 
@@ -117,7 +117,7 @@ class HeicBoxes:
             if not extent.length or end > len(whole) or self._taken > 2 * len(self.data):
                 raise ImageCorrupt(_CUT)
             if not extent.inside:
-                self.taken.append((extent.offset, end))
+                self.stretches.append((extent.offset, end))
             parts.append(whole[extent.offset : end])
         return b"".join(parts)
 
