@@ -19,6 +19,7 @@ from gateway.errors import GatewayError, ImageCorrupt
 from gateway.image_avif_data import item_extents, keep_apart
 from gateway.image_header import ALWAYS_ACCEPTED
 from scripts.fuzz import pixels as fuzz
+from scripts.fuzz import viewers
 from tests import pictures as make
 from tests.drawings import encoded, shape
 from tests.heic import gradient
@@ -281,7 +282,7 @@ def test_a_short_run_finds_no_difference(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_difference_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     comparer = fuzz.Comparer({"jpeg": [BASELINE]}, seed=1)
     assert not comparer.compare(range(20)).differences
-    monkeypatch.setattr(fuzz, "turn_upright", lambda rgb, _: rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    monkeypatch.setattr(viewers, "turn_upright", lambda rgb, _: rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     found = comparer.compare(range(20)).differences
     assert found
     assert all("DIFFERS from" in what for _, what in found)

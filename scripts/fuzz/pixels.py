@@ -16,7 +16,6 @@ import io
 import os
 import resource
 import signal
-import struct
 import sys
 import time
 import warnings
@@ -31,32 +30,33 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from gateway.decode import DecodeLimits, inspect, open_image
 from gateway.decode_worker import decode_alone
 from gateway.errors import GatewayError
-from gateway.image_exif import read_orientation
 from gateway.image_formats import accepted_formats
 from gateway.image_header import ImageFormat, ImageHeader, sniff
-from gateway.image_png import scale_key
-from gateway.image_rgb import to_rgb, turn_upright
 from scripts.fuzz.mutate import mutation
 from scripts.fuzz.pieces import split
 from scripts.fuzz.seeds import drawn, see_through
+from scripts.fuzz.viewers import (
+    MOST_PIXELS,
+    Pixels,
+    averaged,
+    cut_to_first_frame,
+    decoded_by_libvips,
+    decoded_by_pillow,
+    vips,
+)
 
 ROOT = Path(__file__).parents[2]
-WHITE = (255, 255, 255)
 NEAR = 2.0
 """Mean difference in levels that another library's arithmetic may make."""
-MOST_PIXELS = 1_000_000
 ONE_S = 10.0
 """For one picture, all three decoders together; then it is left out."""
 MOST_BYTES = 4 << 30
 AT_ONCE = 500
-PILLOW = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "HEIF")
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(slots=True)
@@ -154,21 +154,21 @@ class Comparer:
 
     def _one(self, data: bytes) -> list[str]:
         ours, code, header = self._ours(data)
-        pillows = _pillows(data, header)
+        pillows = decoded_by_pillow(data, header)
         if ours is None or header is None:
             return [] if pillows is None else [f"refused, Pillow decodes: {code}"]
         said = ["decoded"] if pillows is None else ["decoded by Pillow too"]
         if pillows is not None and not np.array_equal(ours, pillows):
             said.append(_differs(data, header, "Pillow", ours, pillows))
-        other = None if self._vips is None else _vipss(self._vips, data, header)
+        other = None if self._vips is None else decoded_by_libvips(self._vips, data, header)
         if other is not None:
             said.append("decoded by libvips too")
             if header.format == "gif":
-                ours, other = (_cut_to_first_frame(data, samples) for samples in (ours, other))
+                ours, other = (cut_to_first_frame(data, samples) for samples in (ours, other))
                 if ours.shape == other.shape:  # libvips leaves black what broken data does not draw
                     ours = np.where((other == 0).all(-1, keepdims=True), 0, ours)
             elif header.format == "avif":
-                ours, other = _averaged(ours), _averaged(other)
+                ours, other = averaged(ours), averaged(other)
             if ours.shape != other.shape or np.abs(ours.astype(float) - other).mean() > NEAR:
                 said.append(_differs(data, header, "libvips", ours, other))
         return said
@@ -180,78 +180,6 @@ class Comparer:
                 return np.asarray(next(image.frames()).rgb), "", header
         except GatewayError as error:
             return None, error.code, None
-
-
-def vips() -> Any:  # noqa: ANN401 - untyped, and optional
-    """Return pyvips; None where it is not installed."""
-    try:
-        library = importlib.import_module("pyvips")
-    except (ImportError, OSError):
-        return None
-    library._remove_log_handler()  # noqa: SLF001 - which fails at messages that quote a damaged picture
-    return library
-
-
-def _pillows(data: bytes, header: ImageHeader | None) -> Pixels | None:
-    """Return the first frame as plain Pillow decodes it; None where it refuses."""
-    try:
-        with Image.open(io.BytesIO(data), formats=PILLOW) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                return None
-            if isinstance(picture, PngImagePlugin.PngImageFile):
-                scale_key(picture)
-            picture.load()
-            rgb = to_rgb(picture, WHITE)
-            exif = picture.info.get("exif", b"")
-    except Exception:  # noqa: BLE001 - whatever a library thinks of
-        return None
-    if header is None:
-        return np.asarray(rgb)
-    rgb = turn_upright(rgb, read_orientation(exif) if header.format == "avif" else header.orientation)
-    if header.format == "gif" and rgb.size != (header.width, header.height):  # later frames stick out
-        canvas = Image.new("RGB", (header.width, header.height), WHITE)
-        canvas.paste(rgb)
-        rgb = canvas
-    return np.asarray(rgb)
-
-
-def _vipss(pyvips: Any, data: bytes, header: ImageHeader) -> npt.NDArray[Any] | None:  # noqa: ANN401 - untyped
-    """Return the first frame as libvips decodes it, [height, width, 3]; None where it refuses."""
-    try:
-        picture = pyvips.Image.new_from_buffer(data, "", fail_on="error")
-        if picture.width * picture.height > MOST_PIXELS:
-            return None
-        samples: npt.NDArray[Any] = picture.numpy()
-        space = picture.interpretation
-    except Exception:  # noqa: BLE001 - whatever a library thinks of
-        return None
-    if samples.ndim == 2:
-        samples = samples[..., None]
-    if samples.dtype == np.uint16:
-        samples = samples >> 8
-    samples = samples.astype(float)
-    if space == "cmyk":
-        samples = (255 - samples[..., :3]) * (255 - samples[..., 3:4]) / 255
-    if samples.shape[2] in {2, 4}:
-        share = samples[..., -1:] / 255
-        samples = samples[..., :-1] * share + 255 * (1 - share)
-    rgb = Image.fromarray(np.broadcast_to(samples, (*samples.shape[:2], 3)).round().clip(0, 255).astype(np.uint8))
-    return np.asarray(turn_upright(rgb, header.orientation))
-
-
-def _cut_to_first_frame(data: bytes, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return what a GIF's first frame covers: what none does is Pillow's background colour and nothing for others."""
-    _, pieces = split(data) or ("gif", [])
-    frames = [piece.data for piece in pieces if piece.data.startswith(b",")]
-    left, top, width, height = struct.unpack_from("<4H", frames[0], 1) if frames else (0, 0, 0, 0)
-    return samples[top : top + height, left : left + width]
-
-
-def _averaged(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return means of 8 x 8 pixels: each AVIF library enlarges the halved colour planes in its own way."""
-    height, width = (size // 8 * 8 for size in samples.shape[:2])
-    blocks = samples[:height, :width].reshape(height // 8, 8, width // 8, 8, 3)
-    return np.asarray(blocks.mean((1, 3)))
 
 
 def _differs(data: bytes, header: ImageHeader, who: str, ours: Pixels, other: npt.NDArray[Any]) -> str:
