@@ -205,6 +205,11 @@ def _leaves_its_table(data: bytes, _header: ImageHeader) -> bool:
         return not flags & 0x80 or bool(np.asarray(picture).max() >= 2 << (flags & 7))
 
 
+def _says_monochrome(data: bytes, _header: ImageHeader) -> bool:
+    at = data.find(b"av1C")  # AV1-ISOBMFF 2.3.3: bit 4 of the third byte
+    return 0 <= at < len(data) - 6 and bool(data[at + 6] & 0x10)
+
+
 EXCUSED: tuple[tuple[frozenset[str], frozenset[ImageFormat], str, Callable[[bytes, ImageHeader], bool]], ...] = (
     (
         frozenset({"Pillow"}),
@@ -217,6 +222,12 @@ EXCUSED: tuple[tuple[frozenset[str], frozenset[ImageFormat], str, Callable[[byte
         frozenset({"gif"}),
         "a pixel's index is not in the colour table, and what that looks like is stated nowhere",
         _leaves_its_table,
+    ),
+    (
+        frozenset({"libvips"}),
+        frozenset({"avif"}),
+        "the box av1C says monochrome of a bitstream in colour: libavif follows the box, libheif the bitstream",
+        _says_monochrome,
     ),
 )
 """(libraries, formats, why they may differ, when that is so)."""
