@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import ipaddress
 import resource
 import signal
 import socket
@@ -64,8 +63,7 @@ def main(make_app: MakeApp = create_app) -> int:
             sys.stderr.write(f"gateway: {name} is not valid: {part['msg']}.\n")
         return 2
     configure_logging(settings.log_format, settings.log_level)
-    has_keys = bool(settings.gateway_api_keys or settings.gateway_api_keys_file)
-    if not has_keys and not settings.gateway_allow_open and not is_loopback(settings.gateway_host):
+    if not (settings.has_keys or settings.gateway_allow_open or settings.is_on_loopback):
         sys.stderr.write(
             f"gateway: {settings.gateway_host} is reachable by others and no API keys are configured. Set "
             "GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE (python -m scripts.keys new), or GATEWAY_HOST=127.0.0.1, or "
@@ -202,16 +200,6 @@ def give_memory_back() -> None:
     except (AttributeError, OSError):
         return  # another C library
     mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a listening address can be reached from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ from gateway.routes.examples import examples
 from gateway.routes.middleware import RequestContext
 from gateway.routes.problems import install_handlers
 from gateway.routes.protocol import ConnectionLimits, protocol_with
+from gateway.routes.request_rules import RequestRules
 from gateway.routes.services import ModerationsRules, Services
 from gateway.saving import Saver
 from gateway.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
@@ -141,6 +142,7 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher, door),
         dependencies=[Depends(authorise)],
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -154,7 +156,9 @@ def create_app(
     install_handlers(app, metrics)
     app.add_middleware(Direct, routes=[route for router in of_pictures for route in router.routes], metrics=metrics)
     app.add_middleware(Authentication, keys=keys, quotas=quotas, metrics=metrics)
-    app.add_middleware(RequestContext, metrics=metrics)
+    hosts = HostRules.parse(settings.served_hosts)
+    rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
+    app.add_middleware(RequestContext, rules=rules, metrics=metrics)
     openapi.install_docs(app)
     openapi.install(app, BODIES, examples())
     return app
@@ -163,7 +167,9 @@ def create_app(
 def connection_protocol(settings: Settings, place: Member | None = None) -> type[asyncio.Protocol]:
     """Return what uvicorn is to read connections with."""
     open_now = (place or alone()).connections
-    return protocol_with(ConnectionLimits(settings.max_connections, settings.header_timeout_s, open_now))
+    return protocol_with(
+        ConnectionLimits(settings.max_connections, settings.header_timeout_s, open_now, settings.write_timeout_s)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Each format's own reader stands in ``image_jpeg.py``, ``image_png.py``, ``image_
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -48,8 +49,8 @@ class ImageHeader:
         bytes_per_pixel: estimate of the peak memory of decoding and converting one frame, per stored pixel; see
             ``decode_bytes``.
         coefficient_bytes: of those, what decoding at a fraction of the size takes all the same.
-        keep: byte ranges [start, end) that the decoder is given, in order. What is left out (metadata of a JPEG,
-            anything behind a picture's end) never reaches a parser.
+        keep: byte ranges [start, end) that the decoder is given, in order: all but whole metadata segments before a
+            JPEG's first scan, and whole chunks of a PNG that decide no pixel. Those never reach a parser.
         decoded_pixels: pixels that the decoder allocates for a frame, where it may be more than the frame shows.
     """
 
@@ -94,6 +95,12 @@ class ImageHeader:
         """Return it piece by piece, and copy nothing."""
         view = memoryview(data)
         return [view[start:end] for start, end in self.keep]
+
+
+def all_but(dropped: Iterable[tuple[int, int]], end: int) -> tuple[tuple[int, int], ...]:
+    """Return the byte ranges [start, end) from 0 to ``end`` that lie in none of those dropped, which are in order."""
+    edges = [0, *(edge for start, stop in dropped if start < stop for edge in (start, stop)), end]
+    return tuple((start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop)
 
 
 def accepted_words(formats: Formats) -> str:

@@ -15,6 +15,7 @@ from gateway.deadline import Deadline
 from gateway.labels import LabelRules
 from gateway.policy import Policy
 from gateway.store.audit_records import Actor
+from gateway.store.preconditions import UNCONDITIONAL, Precondition
 from gateway.store.records import Kind, Saved, Store
 from gateway.text_vectors import TextVectors
 
@@ -40,13 +41,19 @@ class Saver:
     timeout_s: float
 
     async def save(
-        self, name: str, body: Classifier | Policy, *, if_match: str | None, activate: bool, actor: Actor
+        self,
+        name: str,
+        body: Classifier | Policy,
+        *,
+        activate: bool,
+        actor: Actor,
+        precondition: Precondition = UNCONDITIONAL,
     ) -> Saved:
         """Validate, compute the text vectors, save. The catalogue is not refreshed here.
 
         Raises:
             RequestError: something in the body cannot work; the field is named.
-            StaleWrite: ``if_match`` is given and stale.
+            StaleWrite: the precondition does not hold.
             PinMissing: a classifier was deleted meanwhile.
             StorageUnavailable, StoreUnavailable: the store is away.
             ServiceError: text vectors could not be computed.
@@ -70,9 +77,9 @@ class Saver:
             body.model_dump(mode="json"),
             pins=pins,
             bundle_id=bundle_id,
-            if_match=if_match,
             activate=activate,
             actor=actor,
+            precondition=precondition,
         )
 
     def normal(self, body: Classifier) -> Classifier:

@@ -21,7 +21,8 @@ from gateway.policy import Policy
 from gateway.saving import Saver
 from gateway.shipped import SETS, Shipped, fingerprint, former, set_for, shipped
 from gateway.store.audit_records import Actor
-from gateway.store.records import Kind, PinMissing, StaleWrite, Version
+from gateway.store.preconditions import ANY, Precondition, StaleWrite
+from gateway.store.records import Kind, PinMissing, Version
 
 ACTOR = Actor("seed")
 ATTEMPTS = 3  # another gateway, or a person, was faster: look again
@@ -84,8 +85,9 @@ async def _settle(saver: Saver, kind: Kind, name: str, body: Classifier | Policy
         if kind == "policy":
             await saver.catalogue.refresh()  # so that it pins what was just saved, here or by another gateway
         try:
-            latest = standing.latest.etag if standing.latest else None
-            saved = await saver.save(name, body, if_match=latest, activate=True, actor=ACTOR)
+            latest = standing.latest
+            unchanged = Precondition(frozenset({latest.etag})) if latest else Precondition(none_match=ANY)
+            saved = await saver.save(name, body, activate=True, actor=ACTOR, precondition=unchanged)
         except (StaleWrite, PinMissing):
             continue
         except RequestError as error:  # words or labels that do not fit: what was there stays

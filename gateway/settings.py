@@ -8,6 +8,8 @@ checked against this module.
 from __future__ import annotations
 
 import os
+import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -21,6 +23,8 @@ from gateway.member import Member
 from gateway.resolve import NameServer
 
 MIB = 1 << 20
+LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")  # RFC 6454, 6.2
 
 
 class Settings(BaseSettings):
@@ -41,6 +45,17 @@ class Settings(BaseSettings):
     gateway_allow_open: bool = Field(
         default=False,
         description="Listen beyond loopback although no API keys exist. Only behind something that authenticates.",
+    )
+    allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(),
+        description="Hosts that requests may be addressed to, comma-separated, without ports: names, *.names, "
+        "addresses, networks; beside them loopback's. Others get 421. Empty: any host, or on loopback without keys "
+        "only loopback's.",
+    )
+    cors_allowed_origins: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(),
+        description="Origins, comma-separated, whose pages may send more than GET from a browser, such as "
+        "https://console.example.org; others than the gateway's own get 403.",
     )
     gateway_api_keys: str = Field(
         "", description="API keys, hashed: name:sha256:roles[:rate], comma-separated; `python -m scripts.keys new`."
@@ -89,6 +104,13 @@ class Settings(BaseSettings):
     max_connections: int = Field(2048, ge=1, le=65535, description="Connections at a time; one more gets 503.")
     header_timeout_s: float = Field(10.0, gt=0, le=600, description="How long a client may take to send its headers.")
     body_timeout_s: float = Field(30.0, gt=0, le=600, description="How long a client may take to send its body.")
+    write_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=600,
+        description="How long a client may take to read 64 KiB of its answer, or what is left of it; then the "
+        "connection is closed.",
+    )
     max_body_bytes: int = Field(64 * MIB, ge=1024, description="Bytes of a request body.")
     max_json_bytes: int = Field(MIB, ge=1024, description="Bytes of a JSON body without its base64 pictures.")
     max_requests_in_flight: int = Field(256, ge=1, description="Requests worked on at a time; one more gets 503.")
@@ -214,6 +236,8 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
+        "allowed_hosts",
+        "cors_allowed_origins",
         "fetch_allowed_hosts",
         "fetch_forbidden_hosts",
         "fetch_dns_servers",
@@ -226,10 +250,18 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("fetch_allowed_hosts", "fetch_forbidden_hosts")
+    @field_validator("allowed_hosts", "fetch_allowed_hosts", "fetch_forbidden_hosts")
     @classmethod
     def _are_hosts(cls, value: frozenset[str]) -> frozenset[str]:
         HostRules.parse(value)
+        return value
+
+    @field_validator("cors_allowed_origins")
+    @classmethod
+    def _are_origins(cls, value: frozenset[str]) -> frozenset[str]:
+        for origin in value:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(f"“{origin}” is no origin as browsers write it: scheme://host or scheme://host:port")
         return value
 
     @field_validator("fetch_dns_servers")
@@ -257,6 +289,25 @@ class Settings(BaseSettings):
             "decision_retention_days": self.decision_retention_days if place.first else 0,
         }
         return self.model_copy(update=part)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether clients need an API key."""
+        return bool(self.gateway_api_keys or self.gateway_api_keys_file)
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether the gateway can be reached from this machine alone."""
+        try:
+            return self.gateway_host == "localhost" or ip_address(self.gateway_host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def served_hosts(self) -> frozenset[str]:
+        """Hosts that a request may name as the gateway's; none: any. Without keys on loopback, DNS rebinding is met."""
+        checked = self.allowed_hosts or (self.is_on_loopback and not self.has_keys)
+        return self.allowed_hosts | LOOPBACK if checked else frozenset()
 
     @property
     def triton_address(self) -> str:

@@ -46,7 +46,6 @@ async def save(store: Store, name: str, body: dict[str, Any], **changed: Any) ->
         "kind": "classifier",
         "pins": {},
         "bundle_id": None,
-        "if_match": None,
         "activate": True,
         "actor": Actor("me"),
     }

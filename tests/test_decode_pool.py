@@ -366,7 +366,7 @@ def test_the_gateway_says_that_it_cannot_decode(tmp_path: Path, monkeypatch: pyt
     settings = Settings(model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error", decode_workers=1)
     good = sys.executable
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with TestClient(create_app(settings, lambda *_: FakeEncoder())) as client:
+    with TestClient(create_app(settings, lambda *_: FakeEncoder()), base_url="http://localhost") as client:
         web = Web(client, FakeEncoder())
         until(lambda: client.get("/readyz").json()["failing"] == ["decoders"])
         is_problem(ask(web), 503, "decoders_unavailable")

@@ -145,5 +145,5 @@ def test_the_application_counts_where_its_process_does(tmp_path: Path) -> None:
     settings = Settings(
         model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error", decode_isolation=False
     )
-    with TestClient(create_app(settings, make, place=place)):
+    with TestClient(create_app(settings, make, place=place), base_url="http://localhost"):
         assert told[-1] is place

@@ -21,6 +21,7 @@ from gateway.saving import Saver
 from gateway.seeding import ACTOR, seed
 from gateway.shipped import SetName, fingerprint, set_for, shipped
 from gateway.store.audit_records import Actor
+from gateway.store.preconditions import Precondition
 from gateway.store.records import Kind, Store, StoreUnavailable, Version
 from gateway.store.sql import SqlStore
 from gateway.text_vectors import TextLimits, TextVectors
@@ -73,9 +74,9 @@ async def edit(store: Store, kind: Kind, name: str, **changed: Any) -> Version:
         {**before.body, **changed},
         pins=before.pins,
         bundle_id=before.bundle_id,
-        if_match=before.etag,
         activate=True,
         actor=Actor("a person"),
+        precondition=Precondition(frozenset({before.etag})),
     )
     return saved.version
 
@@ -160,7 +161,7 @@ async def test_what_a_team_deleted_stays_deleted(kept: SqlStore, bundle_folder: 
     assert await kept.names("policy") == ()
     ours = shipped("demo").classifiers["offensive"]
     saver = saver_for(kept, bundle_folder, "demo", "one")
-    await saver.save("offensive", ours, if_match=None, activate=True, actor=Actor("a person"))
+    await saver.save("offensive", ours, activate=True, actor=Actor("a person"))
     await seed(saver_for(kept, bundle_folder, "clip", "two"))
     assert is_set(await active(kept, "classifier", "offensive"), "clip"), "saved again as it was, it follows again"
 
@@ -168,7 +169,7 @@ async def test_what_a_team_deleted_stays_deleted(kept: SqlStore, bundle_folder: 
 async def test_drafts_alone_are_somebodys(kept: SqlStore, bundle_folder: Path) -> None:
     saver = saver_for(kept, bundle_folder, "demo", "one")
     body = shipped("demo").classifiers["gore"].model_copy(update={"description": "ours"})
-    await saver.save("gore", body, if_match=None, activate=False, actor=Actor("a person"))
+    await saver.save("gore", body, activate=False, actor=Actor("a person"))
     await seed(saver)
     assert [version.active for version in await kept.versions("classifier", "gore")] == [False]
 
@@ -182,7 +183,6 @@ async def test_a_draft_beside_ours_survives(kept: SqlStore, bundle_folder: Path)
         {**before.body, "description": "draft"},
         pins={},
         bundle_id=None,
-        if_match=None,
         activate=False,
         actor=Actor("a person"),
     )

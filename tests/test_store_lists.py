@@ -14,6 +14,7 @@ from sqlalchemy import text
 from gateway.store import list_import, lists
 from gateway.store.audit_records import Actor
 from gateway.store.database import Transaction
+from gateway.store.preconditions import ANY, Precondition, StaleWrite, list_etag
 from gateway.store.records import PictureList, Store
 from gateway.store.sql import SqlStore
 from tests.stores import decision, save
@@ -288,3 +289,61 @@ async def rows(store: SqlStore, table: str) -> int:
         return int((await tx.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one())  # noqa: S608
 
     return await store._database.read(count)
+
+
+@pytest.mark.usefixtures("in_parts")
+async def test_each_change_of_a_list_may_have_a_precondition(store: Store) -> None:
+    me, few, many = Actor("me"), numbers(0, 3), numbers(0, 50)
+    allowing = dataclasses.replace(BAD, action="allow")
+    absent, there = Precondition(none_match=ANY), Precondition(ANY)
+
+    async def now() -> frozenset[str]:
+        return frozenset({list_etag((await store.lists())[0].revision)})
+
+    with pytest.raises(StaleWrite):
+        await store.put_list(BAD, actor=me, precondition=there)
+    assert await store.lists() == ()
+    assert await store.put_list(BAD, actor=me, precondition=absent)
+    old = Precondition(await now())
+    assert await store.add_entries("bad", few[:1], actor=me, precondition=old) == 1
+    for stale in (old, absent, Precondition(none_match=await now())):
+        for attempt in (
+            store.put_list(allowing, actor=me, precondition=stale),
+            store.put_list(BAD, actor=me, precondition=stale),
+            store.add_entries("bad", few, actor=me, precondition=stale),
+            store.add_entries("bad", many, actor=me, precondition=stale),
+            store.remove_entries("bad", few, actor=me, precondition=stale),
+            store.delete_list("bad", actor=me, precondition=stale),
+        ):
+            with pytest.raises(StaleWrite):
+                await attempt
+    assert (await store.lists())[0].action == "block"
+    assert await everything(store, "bad", 100) == few[:1]
+    assert await store.add_entries("bad", many, actor=me, precondition=Precondition(await now())) == 49
+    assert await store.remove_entries("bad", few, actor=me, precondition=Precondition(await now())) == 3
+    assert not await store.put_list(allowing, actor=me, precondition=Precondition(await now()))
+    assert await store.delete_list("bad", actor=me, precondition=Precondition(await now()))
+    assert not await store.delete_list("bad", actor=me, precondition=there)
+
+
+@pytest.mark.usefixtures("in_parts")
+async def test_a_list_that_changed_during_an_import(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, begun, changed = list_import._step, asyncio.Event(), asyncio.Event()
+
+    async def step_by_step(*arguments: Any) -> None:
+        await step(*arguments)
+        begun.set()
+        await changed.wait()
+
+    monkeypatch.setattr(list_import, "_step", step_by_step)
+    await store.put_list(BAD, actor=Actor("me"))
+    seen = Precondition(frozenset({list_etag((await store.lists())[0].revision)}))
+    importing = asyncio.create_task(store.add_entries("bad", numbers(0, 200), actor=Actor("me"), precondition=seen))
+    await begun.wait()
+    await store.add_entries("bad", numbers(500, 501), actor=Actor("me"))
+    changed.set()
+    with pytest.raises(StaleWrite):
+        await importing
+    assert await everything(store, "bad", 1000) == numbers(500, 501)
+    assert await rows(store, "list_entries") == 1
+    assert await rows(store, "list_parts") == 0

@@ -35,7 +35,7 @@ async def main(url):
     print("ready", flush=True)
     sys.stdin.readline()
     store = await open_store(url, timeout_s=20)
-    saved = await store.save("classifier", sys.argv[2], {}, pins={}, bundle_id=None, if_match=None, activate=True,
+    saved = await store.save("classifier", sys.argv[2], {}, pins={}, bundle_id=None, activate=True,
                              actor=Actor("me"))
     assert saved.version.number == 1
     await store.close()

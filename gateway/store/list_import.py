@@ -19,6 +19,7 @@ from gateway.store import lists
 from gateway.store.audit_records import Actor
 from gateway.store.database import Database, Transaction
 from gateway.store.lists import Chunk, Standing
+from gateway.store.preconditions import Precondition, StaleWrite, list_etag
 from gateway.store.records import StoreUnavailable
 from gateway.store.schema import list_entries, list_parts
 
@@ -40,22 +41,32 @@ DOUBLED = text(
 )
 
 
-async def add(database: Database, name: str, chunks: Sequence[Chunk], *, actor: Actor) -> int | None:
+async def add(
+    database: Database, name: str, chunks: Sequence[Chunk], *, actor: Actor, precondition: Precondition
+) -> int | None:
     """As ``Store.add_entries``."""
     seen = await database.read(lambda tx: lists.standing(tx, name))
     if seen is None:
         return None
+    precondition.check(list_etag(seen.revision))  # and once more at the end, before all the work too
     new = list(chunks)
     if seen.entries:
         new = lists.rechunked([await _unknown(database, seen, chunk) for chunk in chunks])
     if sum(map(len, new)) <= AT_ONCE or len(seen.owners) > MOST_PARTS:
-        return await database.write(lambda tx: lists.add(tx, name, new, seen, actor=actor))
+        return await database.write(lambda tx: lists.add(tx, name, new, seen, actor=actor, precondition=precondition))
     await _clear(database)
     part = await database.write(lambda tx: _begin(tx, seen.id))
     for chunk in new:
         for start in range(0, len(chunk), STEP):
             await _step(database, part, chunk[start : start + STEP])
-    added = await database.write(lambda tx: _publish(tx, name, part, seen, sum(map(len, new)), actor=actor))
+    entries = sum(map(len, new))
+    try:
+        added = await database.write(
+            lambda tx: _publish(tx, name, part, seen, entries, actor=actor, precondition=precondition)
+        )
+    except StaleWrite:
+        await _discard(database, part)
+        raise
     if added is None:
         await _discard(database, part)
     return added
@@ -82,11 +93,14 @@ async def _stage(tx: Transaction, part: int, entries: Chunk) -> None:
     await lists.insert(tx, -part, [entries])
 
 
-async def _publish(tx: Transaction, name: str, part: int, seen: Standing, entries: int, *, actor: Actor) -> int | None:
+async def _publish(
+    tx: Transaction, name: str, part: int, seen: Standing, entries: int, *, actor: Actor, precondition: Precondition
+) -> int | None:
     """Make a part belong to its list; return how many entries it adds, None if the list is gone."""
     found = await lists.locked(tx, name)
     if found is None or found.id != seen.id:
         return None
+    precondition.check(list_etag(found.revision))
     await _touch(tx, part)
     if found.revision != seen.revision:  # what came meanwhile may be in the part too
         for owner in await lists.owners(tx, found.id):

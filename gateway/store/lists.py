@@ -17,6 +17,7 @@ from sqlalchemy import Row, delete, select, union_all, update
 from gateway.store import changes
 from gateway.store.audit_records import Actor
 from gateway.store.database import Transaction
+from gateway.store.preconditions import Precondition, list_etag
 from gateway.store.records import ListChanges, PictureList
 from gateway.store.schema import list_changes, list_entries, list_parts, lists
 
@@ -70,7 +71,7 @@ def rechunked(chunks: Iterable[Chunk]) -> list[Chunk]:
     return list(iter(lambda: tuple(islice(entries, CHUNK_ENTRIES)), ()))
 
 
-async def put(tx: Transaction, made: PictureList, *, actor: Actor) -> bool:
+async def put(tx: Transaction, made: PictureList, *, actor: Actor, precondition: Precondition) -> bool:
     """As ``Store.put_list``."""
     row = {"action": made.action, "kind": made.kind, "max_distance": made.max_distance}
     new = tx.insert_new(lists).values(name=made.name, entries=0, revision=0, **row).returning(lists.c.id)
@@ -78,6 +79,7 @@ async def put(tx: Transaction, made: PictureList, *, actor: Actor) -> bool:
     found = await locked(tx, made.name)
     if found is None:
         raise LookupError(made.name)
+    precondition.check(*([list_etag(found.revision)] if created is None else []))
     if found.kind != made.kind:
         raise ValueError(f"the list {made.name} is of kind {found.kind}, which cannot change")
     if created is None and (found.action, found.max_distance) == (made.action, made.max_distance):
@@ -119,11 +121,14 @@ async def present(tx: Transaction, owner: int, chunk: Chunk) -> Chunk:
     return found.scalars().all()
 
 
-async def add(tx: Transaction, name: str, chunks: Sequence[Chunk], seen: Standing, *, actor: Actor) -> int | None:
+async def add(
+    tx: Transaction, name: str, chunks: Sequence[Chunk], seen: Standing, *, actor: Actor, precondition: Precondition
+) -> int | None:
     """Add hashes that the list did not have when it was seen, in this transaction; None if there is no such list."""
     found = await locked(tx, name)
     if found is None:
         return None
+    precondition.check(list_etag(found.revision))
     now = await _standing(tx, found)
     if now != seen:  # somebody was faster
         chunks = rechunked([await unknown(tx, now, chunk) for chunk in chunks])
@@ -156,11 +161,14 @@ async def changes_since(tx: Transaction, name: str, since: int) -> ListChanges |
     return ListChanges(row.revision, added, tuple(entry.hex() for entry, there in last.items() if not there))
 
 
-async def remove(tx: Transaction, name: str, chunks: Sequence[Chunk], *, actor: Actor) -> int:
+async def remove(
+    tx: Transaction, name: str, chunks: Sequence[Chunk], *, actor: Actor, precondition: Precondition
+) -> int:
     """As ``Store.remove_entries``."""
     found = await locked(tx, name)
     if found is None:
         return 0
+    precondition.check(list_etag(found.revision))
     gone: list[Chunk] = []
     for owner in await owners(tx, found.id):
         for chunk in chunks:
@@ -174,11 +182,12 @@ async def remove(tx: Transaction, name: str, chunks: Sequence[Chunk], *, actor: 
     return removed
 
 
-async def drop(tx: Transaction, name: str, *, actor: Actor) -> bool:
+async def drop(tx: Transaction, name: str, *, actor: Actor, precondition: Precondition) -> bool:
     """As ``Store.delete_list``. A part that is being imported is left to whoever imports it."""
     found = await locked(tx, name)
     if found is None:
         return False
+    precondition.check(list_etag(found.revision))
     for owner in await owners(tx, found.id):
         each = select(list_entries.c.hash).where(list_entries.c.list_id == owner).order_by(list_entries.c.hash)
         gone = delete(list_entries).where(list_entries.c.list_id == owner)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from gateway.store.audit_records import ANY_CHANGE, Actor, AuditFilter, AuditRow
+from gateway.store.preconditions import UNCONDITIONAL, Precondition
 
 Kind = Literal["classifier", "policy"]
 Decision = Literal["allow", "review", "block"]
@@ -21,13 +22,6 @@ class StoreUnavailable(Exception):
 
 class DatabaseUnusable(ValueError):
     """The database is not one that this gateway can use; the text says why, without the address."""
-
-
-@dataclass
-class StaleWrite(Exception):
-    """``If-Match`` names another version than the latest; ``latest`` is its number, None where there is none."""
-
-    latest: int | None
 
 
 class InUse(Exception):
@@ -110,8 +104,8 @@ class DecisionRecord:
         decision: what was decided.
         categories: name → score, 0..1.
         detail: the result as answered (categories with evidence, attributes, warnings), and ``key``, the name of the
-            API key or None; JSON values. The log's
-            category filter reads ``detail["categories"]``: those whose ``decision`` is review or block have fired.
+            API key or None; JSON values. The log's category filter reads ``detail["categories"]``: those whose
+            ``decision`` is review or block have fired.
         vectors: float32 little-endian bytes of [V, D] image vectors, or None unless storing is switched on.
     """
 
@@ -208,9 +202,9 @@ class Store(Protocol):
         *,
         pins: dict[str, int],
         bundle_id: str | None,
-        if_match: str | None,
         activate: bool,
         actor: Actor,
+        precondition: Precondition = UNCONDITIONAL,
     ) -> Saved:
         """Keep a new version, or find that the latest one has the same body, pins and bundle (then nothing is new).
 
@@ -219,16 +213,18 @@ class Store(Protocol):
         lost.
 
         Raises:
-            StaleWrite: ``if_match`` is given and the latest version's etag is not among those that it names (``*``
-                matches any existing one).
+            StaleWrite: the precondition does not hold of the latest version.
             PinMissing: a classifier version in ``pins`` is not there.
         """
         ...
 
-    async def activate(self, kind: Kind, name: str, number: int, *, actor: Actor) -> Version | None:
+    async def activate(
+        self, kind: Kind, name: str, number: int, *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+    ) -> Version | None:
         """Make a version the active one; None if there is no such version.
 
         Raises:
+            StaleWrite: the precondition holds neither of the latest version nor of the one in force.
             PinMissing: a classifier version that it pins was deleted.
         """
         ...
@@ -249,11 +245,12 @@ class Store(Protocol):
         """Return whether a resource of this name was there, was deleted, and was not made anew."""
         ...
 
-    async def delete(self, kind: Kind, name: str, *, actor: Actor) -> bool:
+    async def delete(self, kind: Kind, name: str, *, actor: Actor, precondition: Precondition = UNCONDITIONAL) -> bool:
         """Delete a resource with all versions; False if there is none.
 
         Raises:
             InUse: a policy's active version pins the classifier.
+            StaleWrite: the precondition does not hold of the latest version.
         """
         ...
 
@@ -297,11 +294,12 @@ class Store(Protocol):
         """Delete decisions older than ``before``; return how many."""
         ...
 
-    async def put_list(self, made: PictureList, *, actor: Actor) -> bool:
+    async def put_list(self, made: PictureList, *, actor: Actor, precondition: Precondition = UNCONDITIONAL) -> bool:
         """Create or change a list; True if it was created. ``made.entries`` and ``made.revision`` are not read.
 
         Raises:
             ValueError: the list exists and is of the other kind.
+            StaleWrite: the precondition does not hold; so with the entries.
         """
         ...
 
@@ -309,12 +307,13 @@ class Store(Protocol):
         """Return all lists with their numbers of entries, by name."""
         ...
 
-    async def add_entries(self, name: str, hashes: Sequence[str], *, actor: Actor) -> int | None:
+    async def add_entries(
+        self, name: str, hashes: Sequence[str], *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+    ) -> int | None:
         """Add hashes, in hex, all or none; return how many were new, None if there is no such list.
 
-        Many are written in steps, between which others write; they belong to the list from the last step on.
-
-        Raises ValueError if one of them is not hex.
+        Many are written in steps, between which others write; they belong to the list from the last step on. Raises
+        ValueError if one of them is not hex.
         """
         ...
 
@@ -326,11 +325,13 @@ class Store(Protocol):
         """Return what changed in a list's entries since a revision of it; None: not known any more, read it whole."""
         ...
 
-    async def remove_entries(self, name: str, hashes: Sequence[str], *, actor: Actor) -> int:
+    async def remove_entries(
+        self, name: str, hashes: Sequence[str], *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+    ) -> int:
         """Remove hashes; return how many were there."""
         ...
 
-    async def delete_list(self, name: str, *, actor: Actor) -> bool:
+    async def delete_list(self, name: str, *, actor: Actor, precondition: Precondition = UNCONDITIONAL) -> bool:
         """Delete a list with its entries; False if there is none."""
         ...
 

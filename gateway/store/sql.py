@@ -13,6 +13,7 @@ from gateway.store.database import Database, Transaction, make_engine, open_engi
 from gateway.store.migrate import TIMEOUT_S as MIGRATION_TIMEOUT_S
 from gateway.store.migrate import migrate
 from gateway.store.outages import outages_named
+from gateway.store.preconditions import UNCONDITIONAL, Precondition
 from gateway.store.records import (
     DecisionFilter,
     DecisionRecord,
@@ -95,9 +96,9 @@ class SqlStore(Store):
         *,
         pins: dict[str, int],
         bundle_id: str | None,
-        if_match: str | None,
         activate: bool,
         actor: Actor,
+        precondition: Precondition = UNCONDITIONAL,
     ) -> Saved:
         """Keep a new version, or find that the latest one is the same."""
         return await self._database.write(
@@ -108,15 +109,19 @@ class SqlStore(Store):
                 body,
                 pins=pins,
                 bundle_id=bundle_id,
-                if_match=if_match,
                 activate=activate,
                 actor=actor,
+                precondition=precondition,
             )
         )
 
-    async def activate(self, kind: Kind, name: str, number: int, *, actor: Actor) -> Version | None:
+    async def activate(
+        self, kind: Kind, name: str, number: int, *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+    ) -> Version | None:
         """Put a version in force."""
-        return await self._database.write(lambda tx: versions.activate(tx, kind, name, number, actor=actor))
+        return await self._database.write(
+            lambda tx: versions.activate(tx, kind, name, number, actor=actor, precondition=precondition)
+        )
 
     async def read(self, kind: Kind, name: str, number: int | None) -> Version | None:
         """Return a version, or the one in force."""
@@ -134,9 +139,11 @@ class SqlStore(Store):
         """Return whether a resource was there and is no more."""
         return await self._database.read(lambda tx: versions.was_deleted(tx, kind, name))
 
-    async def delete(self, kind: Kind, name: str, *, actor: Actor) -> bool:
+    async def delete(self, kind: Kind, name: str, *, actor: Actor, precondition: Precondition = UNCONDITIONAL) -> bool:
         """Delete a resource with all versions."""
-        return await self._database.write(lambda tx: versions.remove(tx, kind, name, actor=actor))
+        return await self._database.write(
+            lambda tx: versions.remove(tx, kind, name, actor=actor, precondition=precondition)
+        )
 
     async def revision(self) -> int:
         """Return the revision."""
@@ -175,18 +182,20 @@ class SqlStore(Store):
         due = decisions.older_than(before)
         return await self._in_steps(lambda tx: decisions.remove_some(tx, due, DELETED_AT_A_TIME))
 
-    async def put_list(self, made: PictureList, *, actor: Actor) -> bool:
+    async def put_list(self, made: PictureList, *, actor: Actor, precondition: Precondition = UNCONDITIONAL) -> bool:
         """Create or change a list."""
-        return await self._database.write(lambda tx: lists.put(tx, made, actor=actor))
+        return await self._database.write(lambda tx: lists.put(tx, made, actor=actor, precondition=precondition))
 
     async def lists(self) -> tuple[PictureList, ...]:
         """Return all lists, by name."""
         return await self._database.read(lists.every)
 
-    async def add_entries(self, name: str, hashes: Sequence[str], *, actor: Actor) -> int | None:
+    async def add_entries(
+        self, name: str, hashes: Sequence[str], *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+    ) -> int | None:
         """Add hashes."""
         chunks = await asyncio.to_thread(lists.chunked, hashes)
-        return await list_import.add(self._database, name, chunks, actor=actor)
+        return await list_import.add(self._database, name, chunks, actor=actor, precondition=precondition)
 
     async def entries(self, name: str, *, after: str | None, limit: int) -> tuple[str, ...]:
         """Return hashes behind ``after``."""
@@ -196,14 +205,18 @@ class SqlStore(Store):
         """Return what changed since a revision."""
         return await self._database.read(lambda tx: lists.changes_since(tx, name, since))
 
-    async def remove_entries(self, name: str, hashes: Sequence[str], *, actor: Actor) -> int:
+    async def remove_entries(
+        self, name: str, hashes: Sequence[str], *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+    ) -> int:
         """Remove hashes."""
         chunks = await asyncio.to_thread(lists.chunked, hashes)
-        return await self._database.write(lambda tx: lists.remove(tx, name, chunks, actor=actor))
+        return await self._database.write(
+            lambda tx: lists.remove(tx, name, chunks, actor=actor, precondition=precondition)
+        )
 
-    async def delete_list(self, name: str, *, actor: Actor) -> bool:
+    async def delete_list(self, name: str, *, actor: Actor, precondition: Precondition = UNCONDITIONAL) -> bool:
         """Delete a list with its entries."""
-        return await self._database.write(lambda tx: lists.drop(tx, name, actor=actor))
+        return await self._database.write(lambda tx: lists.drop(tx, name, actor=actor, precondition=precondition))
 
     async def check_writable(self) -> None:
         """Write something, and leave everything as it was."""

@@ -17,7 +17,8 @@ from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, o
 from gateway.store import changes
 from gateway.store.audit_records import Actor
 from gateway.store.database import Transaction
-from gateway.store.records import InUse, Kind, PinMissing, Saved, Snapshot, StaleWrite, Version
+from gateway.store.preconditions import Precondition
+from gateway.store.records import InUse, Kind, PinMissing, Saved, Snapshot, Version
 from gateway.store.schema import resources, versions
 
 MAX_NUMBER = 2**31 - 1
@@ -33,16 +34,15 @@ async def save(
     *,
     pins: dict[str, int],
     bundle_id: str | None,
-    if_match: str | None,
     activate: bool,
     actor: Actor,
+    precondition: Precondition,
 ) -> Saved:
     """As ``Store.save``."""
     await changes.queue_up(tx)
     resource = (await tx.execute(select(resources).where(_is(resources.c, kind, name)))).one_or_none()
-    before = await _version(tx, kind, name, resource.latest) if resource else None
-    if if_match is not None and (before is None or not {"*", before.etag} & _etags(if_match)):
-        raise StaleWrite(before.number if before else None)
+    before = await _latest(tx, kind, name)
+    _check(precondition, before)
     await _require(tx, pins)
     digest = _digest(kind, name, body, pins, bundle_id)
     if before is not None and before.etag == _etag(before.number, digest):
@@ -65,11 +65,16 @@ async def save(
     return Saved(made, new=True)
 
 
-async def activate(tx: Transaction, kind: Kind, name: str, number: int, *, actor: Actor) -> Version | None:
+async def activate(
+    tx: Transaction, kind: Kind, name: str, number: int, *, actor: Actor, precondition: Precondition
+) -> Version | None:
     """As ``Store.activate``."""
     await changes.queue_up(tx)
     version = await _version(tx, kind, name, number)
-    if version is None or version.active:
+    if version is None:
+        return None
+    _check(precondition, await _latest(tx, kind, name), await _version(tx, kind, name, None))
+    if version.active:
         return version
     await _require(tx, version.pins)
     return await _put_in_force(tx, version, actor=actor)
@@ -91,15 +96,17 @@ async def shown(tx: Transaction, kind: Kind) -> tuple[Version, ...]:
     return await _all(tx, wanted.order_by(versions.c.name))
 
 
-async def remove(tx: Transaction, kind: Kind, name: str, *, actor: Actor) -> bool:
+async def remove(tx: Transaction, kind: Kind, name: str, *, actor: Actor, precondition: Precondition) -> bool:
     """As ``Store.delete``."""
     await changes.queue_up(tx)
-    if await _version(tx, kind, name, None) is None:
+    latest = await _latest(tx, kind, name)
+    if latest is None:
         return False
     if kind == "classifier":
         users = [policy.name for policy in await shown(tx, "policy") if policy.active and name in policy.pins]
         if users:
             raise InUse(users)
+    _check(precondition, latest)
     await tx.execute(delete(versions).where(_is(versions.c, kind, name)))
     await tx.execute(update(resources).where(_is(resources.c, kind, name)).values(active=None))
     await changes.record(tx, actor=actor, action="delete", kind=kind, name=name)
@@ -147,6 +154,21 @@ async def _put_in_force(tx: Transaction, version: Version, *, actor: Actor) -> V
     return found
 
 
+def _check(precondition: Precondition, latest: Version | None, in_force: Version | None = None) -> None:
+    """Let a change pass whose precondition names the latest version, or another one that it may name.
+
+    Raises:
+        StaleWrite: it names neither.
+    """
+    etags = [version.etag for version in (latest, in_force) if version]
+    precondition.check(*etags, latest=latest.number if latest else None)
+
+
+async def _latest(tx: Transaction, kind: Kind, name: str) -> Version | None:
+    found = await _all(tx, _selected(_is(versions.c, kind, name), versions.c.number == resources.c.latest))
+    return found[0] if found else None
+
+
 async def _version(tx: Transaction, kind: Kind, name: str, number: int | None) -> Version | None:
     if number is not None and not 0 < number <= MAX_NUMBER:
         return None
@@ -191,11 +213,6 @@ def _digest(kind: Kind, name: str, body: dict[str, Any], pins: dict[str, int], b
     """Return the same hex for the same content of a resource, in whatever order its fields were written."""
     content = json.dumps([kind, name, body, pins, bundle_id], sort_keys=True, allow_nan=False)
     return hashlib.sha256(content.encode()).hexdigest()[:DIGEST_CHARS]
-
-
-def _etags(header: str) -> frozenset[str]:
-    """Return the tags of an ``If-Match``; ours hold no comma."""
-    return frozenset(tag.strip() for tag in header.split(","))
 
 
 def _etag(number: int, digest: str) -> str:
