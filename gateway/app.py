@@ -123,11 +123,11 @@ def create_app(
 
     Raises:
         BundleError: the bundle is absent or inconsistent.
-        DecoderMissing: HEIC is switched on and its extra is not installed.
+        DecoderMissing: HEIC is switched on, and its extra is not installed or decoders are not isolated.
         KeysInvalid, QuotaStoreInvalid: the settings of API keys or of their rates cannot be used.
     """
     settings = (settings or Settings()).part()
-    accepted_formats(heic=settings.heic)
+    accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
     manifest = read_manifest(settings.model_repository)
     metrics = Metrics()
     keys = KeyWatch(settings.gateway_api_keys, settings.gateway_api_keys_file)
@@ -140,6 +140,7 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher, door),
         dependencies=[Depends(authorise)],
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -163,7 +164,9 @@ def create_app(
 
 def connection_protocol(settings: Settings) -> type[asyncio.Protocol]:
     """Return what uvicorn is to read connections with."""
-    return protocol_with(ConnectionLimits(settings.max_connections, settings.header_timeout_s))
+    return protocol_with(
+        ConnectionLimits(settings.max_connections, settings.header_timeout_s, settings.write_timeout_s)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +288,7 @@ def pipeline_limits(settings: Settings, manifest: Manifest) -> PipelineLimits:
             max_frames=settings.max_image_frames,
             sampled_frames=settings.sampled_frames,
             timeout_s=settings.decode_timeout_s,
-            formats=accepted_formats(heic=settings.heic),
+            formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
         ),
         max_inferences=settings.max_inferences,
         image_size_px=manifest.image.size_px,
@@ -334,5 +337,5 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         max_redirects=settings.fetch_max_redirects,
         max_concurrent=settings.fetch_concurrency,
         allowed_test_hosts=settings.fetch_test_allowed_hosts,
-        formats=accepted_formats(heic=settings.heic),
+        formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
     )

@@ -33,6 +33,7 @@ from gateway.decode import ImageInfo
 from gateway.decode_imports import LateImports, load_libraries
 from gateway.decode_order import job_of
 from gateway.errors import GatewayError, ImageUndecodable
+from gateway.image_header import UNPROVEN
 from gateway.perceptual import PerceptualHasher, load_hasher
 from gateway.prepare import Prepared, Stage
 from gateway.stopwatch import Stopwatch
@@ -46,7 +47,7 @@ ANSWER_HEAD: Final = struct.Struct(">II")
 """Bytes of the facts, bytes of the pixels."""
 
 _MEMORY_SLACK: Final = 128 << 20
-"""Beside twice the estimate of a picture: the views of all frames, and what the allocator keeps."""
+"""Beside the estimate of a picture, or twice that: the views of all frames, and what the allocator keeps."""
 _MOST_TRACE_CHARS: Final = 4000
 _INFO_NAMES: Final = tuple(field.name for field in fields(ImageInfo))
 _INFO_VALUES: Final = attrgetter(*_INFO_NAMES)
@@ -154,7 +155,9 @@ def work(
         return False
     job = job_of(order, data)
     del data
-    allow_memory(floor + 2 * job.decode_bytes + _MEMORY_SLACK)
+    # What the boxes of an AVIF or HEIC say of its bitstream may be a lie: it gets what was granted and no more.
+    granted = job.decode_bytes if job.header.format in UNPROVEN else 2 * job.decode_bytes
+    allow_memory(floor + granted + _MEMORY_SLACK)
     watch = Stopwatch()
     pixels = memoryview(b"")
     try:

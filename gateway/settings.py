@@ -103,6 +103,13 @@ class Settings(BaseSettings):
     max_connections: int = Field(2048, ge=1, le=65535, description="Connections at a time; one more gets 503.")
     header_timeout_s: float = Field(10.0, gt=0, le=600, description="How long a client may take to send its headers.")
     body_timeout_s: float = Field(30.0, gt=0, le=600, description="How long a client may take to send its body.")
+    write_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=600,
+        description="How long a client may take to read 64 KiB of its answer, or what is left of it; then the "
+        "connection is closed.",
+    )
     max_body_bytes: int = Field(64 * MIB, ge=1024, description="Bytes of a request body.")
     max_json_bytes: int = Field(MIB, ge=1024, description="Bytes of a JSON body without its base64 pictures.")
     max_requests_in_flight: int = Field(256, ge=1, description="Requests worked on at a time; one more gets 503.")
@@ -150,7 +157,7 @@ class Settings(BaseSettings):
     decode_isolation: bool = Field(
         default=True,
         description="Decode in processes of their own, so that a picture that crashes its decoder fails alone; "
-        "false: in threads.",
+        "false: in threads, without AVIF and HEIC.",
     )
     decode_workers: int = Field(
         0, ge=0, le=256, description="Pictures decoded at a time, each in a process or thread; 0 means one a core."

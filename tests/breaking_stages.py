@@ -40,6 +40,8 @@ class Does(IntEnum):
     LIE = 9
     LONG = 10
     IMPORT = 11
+    SHOUT = 12
+    MUTTER = 13
 
 
 def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) -> Prepared:
@@ -58,6 +60,8 @@ def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher |
                 pass
         case Does.BUG:
             raise ZeroDivisionError("a bug of ours")
+        case Does.SHOUT | Does.MUTTER:
+            speak(later=job.seed == Does.MUTTER)
         case Does.GREEDY:
             np.ones(1 << 30, np.uint8)
         case Does.LOOK:
@@ -73,6 +77,15 @@ def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher |
         case Does.LONG:
             return replace(prepared, pixels=np.zeros((64, 100, 100, 3), np.uint8))
     return prepared
+
+
+def speak(*, later: bool) -> None:
+    """Say to the gateway what it did not ask: an answer of no pixels now, or something behind the answer."""
+    if not later:
+        os.write(0, b"\0\0\0\2\0\0\0\0{}")
+        return
+    signal.signal(signal.SIGALRM, lambda *_: os.write(0, b"unasked"))
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
 
 
 def what_is_possible() -> list[str]:

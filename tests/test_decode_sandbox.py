@@ -32,9 +32,9 @@ DAMAGED = 500
 def formats() -> Formats:
     """Return all that can be decoded here."""
     try:
-        return accepted_formats(heic=True)
+        return accepted_formats(heic=True, isolated=True)
     except DecoderMissing:
-        return accepted_formats(heic=False)
+        return accepted_formats(heic=False, isolated=True)
 
 
 LIMITS = DecodeLimits(timeout_s=5, formats=formats(), sampled_frames=4)

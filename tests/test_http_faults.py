@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -337,22 +338,69 @@ def test_one_connection_serves_on_and_answers_stay_in_order(stack: Stack) -> Non
     ask = head(JSON, f"Content-Length: {len(body)}") + body
     with connection(stack.gateway_url) as made:
         made.sendall(ask + head(method="GET", path="/livez") + b"\x00 no HTTP")
-        # What follows is not HTTP: all before it is answered, and then the connection ends.
+        # What follows is not HTTP: all before it is answered, and then the connection ends by saying so.
         answers = b""
         while piece := made.recv(65536):
             answers += piece
-    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 2
-    assert answers.endswith(b"ok\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200", b"400"]
     with connection(stack.gateway_url) as made:
         for _ in range(3):
             made.sendall(ask)
             assert read_answer(made).status_code == 200
 
 
-def test_an_upgrade_is_not_taken(stack: Stack) -> None:
-    lines = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: " + "a" * 24]
-    answer = send_raw(stack.gateway_url, head(*lines, method="GET", path="/livez"))
-    assert (answer.status_code, answer.content) == (200, b"ok\n")
+UPGRADES = {
+    "WebSocket": (
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: " + "a" * 24,
+    ),
+    "h2c": ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA"),
+}
+
+
+def test_110_an_offer_to_upgrade_is_ignored(stack: Stack, faults: FaultLog) -> None:
+    body = json.dumps(GOOD).encode()
+    for what, lines in UPGRADES.items():
+        whole = head(JSON, *lines, f"Content-Length: {len(body)}")
+        asked = {
+            "a request without a body": [head(*lines, method="GET", path="/livez")],
+            "a body behind its head": [whole + body],
+            "a body that comes later, in two pieces": [whole, body[:100], body[100:]],
+            "a body in chunks": [
+                head(JSON, *lines, "Transfer-Encoding: chunked"),
+                b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body),
+            ],
+        }
+        with connection(stack.gateway_url) as made:
+            for which, pieces in asked.items():
+                for piece in pieces:
+                    made.sendall(piece)
+                    time.sleep(0.05)
+                answer = read_answer(made)
+                faults.expect(110, f"{what} offered with {which}", answer, "200")
+                assert "connection" not in answer.headers, "the connection serves on"
+
+
+def test_114_a_half_close_behind_a_whole_request_is_no_departure(stack: Stack, faults: FaultLog) -> None:
+    body = json.dumps(GOOD).encode()
+    ask = head(JSON, f"Content-Length: {len(body)}") + body
+    livez = head(method="GET", path="/livez")
+    for what, sent, count in (
+        ("GET", livez, 1),
+        ("a picture", ask, 1),
+        ("a picture over HTTP/1.0", ask.replace(b"HTTP/1.1", b"HTTP/1.0", 1), 1),
+        ("five requests", livez + ask + livez + ask + livez, 5),
+    ):
+        with connection(stack.gateway_url) as made:
+            made.sendall(sent)
+            made.shutdown(socket.SHUT_WR)
+            answers = b""
+            while piece := made.recv(65536):
+                answers += piece
+        seen = re.findall(rb"HTTP/1.1 ([2-5]\d\d)", answers)
+        faults.expect(114, f"{what}, then a half-close", b" ".join(seen).decode(), " ".join(["200"] * count))
 
 
 def test_one_connection_too_many_is_told_so(stack: Stack, tmp_path: Any) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import orjson
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -123,6 +126,14 @@ def install(app: FastAPI, bodies: Sequence[type[BaseModel]], examples: dict[str,
         bodies: models named by ``request_body``.
         examples: path → example of its JSON body.
     """
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def described() -> Response:
+        return Response(await asyncio.to_thread(rendered), media_type="application/json")
+
+    @functools.cache
+    def rendered() -> bytes:
+        return orjson.dumps(app.openapi())
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema:
