@@ -11,9 +11,10 @@ SUPPLY := .venv-supply
 MODEL ?= demo
 PRECISION ?= fp32
 DEVICE ?= auto
-export MODEL PRECISION DEVICE
+REPLICAS ?= 1
+export MODEL PRECISION DEVICE REPLICAS
 
-.PHONY: serve test faults fuzz fuzz-api flood lint format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
+.PHONY: serve test faults fuzz fuzz-pixels fuzz-api flood lint format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -40,7 +41,7 @@ $(SUPPLY)/.installed: requirements/tools.txt
 	$(SUPPLY)/bin/pip $(LOCKED) --requirement requirements/tools.txt
 	@touch $@
 
-serve: $(VENV)/.serve-installed ## Triton and the gateway; MODEL=demo|<hub id>|<folder>|random:<architecture>
+serve: $(VENV)/.serve-installed ## Triton and the gateway; MODEL=demo|<hub id>|<folder>|random:<architecture>, REPLICAS=n
 	@exec $(BIN)/python -m scripts.serve
 
 # Two processes, each with a stack of its own: what one waits for, the other computes meanwhile.
@@ -54,6 +55,9 @@ faults: $(VENV)/.dev-installed ## Stage every fault of the list and write what e
 
 fuzz: $(VENV)/.dev-installed ## Damaged pictures to a running gateway; FUZZ='--url http://127.0.0.1:8000 --count 100000'
 	$(BIN)/python -m scripts.fuzz $(FUZZ)
+
+fuzz-pixels: $(VENV)/.dev-installed ## 500,000 damaged pictures: what is judged is what Pillow and libvips decode; PIXELS='--count 500000 --seed 2'
+	$(BIN)/python -m scripts.fuzz.pixels $(PIXELS)
 
 fuzz-api: $(VENV)/.dev-installed ## Requests made from the OpenAPI text, against a running gateway with a key (CLIP_API_KEY) and a database to throw away
 	@test -n "$$CLIP_API_KEY" || { echo 'fuzz-api: the gateway needs API keys, since its OpenAPI text says so: give one with all roles in CLIP_API_KEY'; exit 2; }

@@ -1,15 +1,15 @@
-"""``python -m gateway``: the server process, or several of them on one port."""
+"""``python -m gateway``: the server process; one of several where listeners are inherited (``scripts/serve.py``)."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import ctypes
-import ipaddress
 import resource
 import signal
 import socket
 import sys
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,26 +18,21 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from gateway.app import connection_protocol, create_app
-from gateway.bundle import BundleError, read_manifest
+from gateway.bundle import BundleError
 from gateway.image_formats import DecoderMissing
 from gateway.keys import KeysInvalid
 from gateway.log_lines import configure_logging
-from gateway.member import Member, Tallies, member
 from gateway.quotas import QuotaStoreInvalid
-from gateway.reception import listening
-from gateway.routes.server import DrainingServer, MemberServer
-from gateway.settings import MIB, Settings
+from gateway.routes.server import DrainingServer, ReplicaServer
+from gateway.settings import Settings
 from gateway.store.migrate import check_database
 from gateway.store.outages import DatabaseUnusable
-from gateway.supervisor import Ending, Supervisor
-from gateway.telemetry import forget_gauges, keep_in, metrics_folder
-from gateway.text_shelf import TextShelf
 
 SECRETS = Path("/run/secrets")  # where Docker and Kubernetes put them: one file a setting, named in lower case
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 LARGE_BLOCK_BYTES = 256 * 1024
 KEEP_ALIVE_S = 75  # above the 60 s of common load balancers, so that they close first
-BACKLOG = 2048  # uvicorn's own
+READY_WITHIN_S = 60.0  # where listeners are inherited: then connections are taken although it is not ready, to say why
 
 
 class CannotStart(Exception):
@@ -47,16 +42,22 @@ class CannotStart(Exception):
 class MakeApp(Protocol):
     """Makes the application."""
 
-    def __call__(self, settings: Settings, *, place: Member | None = None) -> FastAPI:
-        """Return it, for one process of several or for the only one; errors as of ``create_app``."""
+    def __call__(self, settings: Settings, *, ready_within_s: float = 0.0) -> FastAPI:
+        """Return it; arguments and errors as of ``create_app``."""
 
 
-def main(make_app: MakeApp = create_app) -> int:
+def main(make_app: MakeApp = create_app, arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; return the exit code, 2 for a configuration that cannot work.
 
     Args:
         make_app: makes the application; tests put another internet into it.
+        arguments: of the command line.
     """
+    parser = argparse.ArgumentParser(prog="python -m gateway", description="Serve; every setting is a variable.")
+    parser.add_argument(
+        "--fd", type=int, action="append", default=[], help="an inherited listener, in place of host and port"
+    )
+    inherited = [socket.socket(fileno=number) for number in parser.parse_args(arguments).fd]
     try:
         settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
@@ -65,8 +66,7 @@ def main(make_app: MakeApp = create_app) -> int:
             sys.stderr.write(f"gateway: {name} is not valid: {part['msg']}.\n")
         return 2
     configure_logging(settings.log_format, settings.log_level)
-    has_keys = bool(settings.gateway_api_keys or settings.gateway_api_keys_file)
-    if not has_keys and not settings.gateway_allow_open and not is_loopback(settings.gateway_host):
+    if not (settings.has_keys or settings.gateway_allow_open or settings.is_on_loopback):
         sys.stderr.write(
             f"gateway: {settings.gateway_host} is reachable by others and no API keys are configured. Set "
             "GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE (python -m scripts.keys new), or GATEWAY_HOST=127.0.0.1, or "
@@ -76,28 +76,25 @@ def main(make_app: MakeApp = create_app) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stopped)
     try:
-        if settings.gateway_processes > 1:
-            return supervise(settings, make_app)
-        return serve(settings, check(settings, make_app))
+        return serve(settings, check(settings, make_app, READY_WITHIN_S if inherited else 0.0), inherited)
     except CannotStart as reason:
         sys.stderr.write(f"gateway: {reason}.\n")
         return 2
 
 
-def serve(settings: Settings, app: FastAPI, place: Member | None = None, channel: socket.socket | None = None) -> int:
+def serve(settings: Settings, app: FastAPI, inherited: list[socket.socket]) -> int:
     """Run the server until told to stop; return the exit code.
 
     Args:
         settings: of this process.
         app: what it serves.
-        place: among several processes; None where it is the whole gateway.
-        channel: where connections come from in that case.
+        inherited: listeners; empty: it makes its own.
     """
     allow_open_files()
     give_memory_back()
     config = uvicorn.Config(
         app,
-        http=connection_protocol(settings, place),
+        http=connection_protocol(settings),
         ws="none",
         host=settings.gateway_host,
         port=settings.gateway_port,
@@ -105,68 +102,24 @@ def serve(settings: Settings, app: FastAPI, place: Member | None = None, channel
         log_level="warning",
         access_log=False,
         server_header=False,
-        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
     announce = app.state.draining.begin
-    server = DrainingServer(config, settings.shutdown_delay_s, announce)
-    if place is not None and channel is not None:
-        server = MemberServer(config, settings.shutdown_delay_s, announce, channel, place)
-    server.run()
+    kind = ReplicaServer if inherited and settings.gateway_replicas > 1 else DrainingServer
+    server = kind(config, settings.shutdown_delay_s, announce)
+    server.run(inherited or None)
     return 0 if server.started else 3
 
 
-def supervise(settings: Settings, make_app: MakeApp) -> int:
-    """Run several server processes until told to stop; return the exit code.
-
-    What could keep them from starting is found out before there are any, so that it is told once, and tables are
-    brought up to date once.
-
-    Raises:
-        CannotStart: as ``check``; or the port is taken, or there is nowhere to keep metrics.
-    """
-    check(settings, make_app)
-    count = settings.gateway_processes
-    try:
-        listeners = listening(settings.gateway_host, settings.gateway_port, BACKLOG)
-    except OSError as error:
-        where = f"{settings.gateway_host}:{settings.gateway_port}"
-        raise CannotStart(f"it cannot listen on {where}: {error.strerror or error}") from None
-    tallies = Tallies(count)
-    shelf = TextShelf(settings.text_cache_mib * MIB, read_manifest(settings.model_repository).embedding_dim)
-    with ExitStack() as held:
-        try:
-            folder = held.enter_context(metrics_folder())
-        except OSError as error:
-            raise CannotStart(f"metrics cannot be kept in the folder for temporary files: {error.strerror}") from None
-
-        def run(place: Member, channel: socket.socket) -> int:
-            keep_in(folder, place.index)
-            part = settings.part_of(place)
-            return serve(part, make_app(part, place=place), place, channel)
-
-        def forget(index: int) -> None:
-            tallies.forget(index)
-            forget_gauges(folder, index)
-
-        return Supervisor(
-            [member(tallies, index, count, folder, shelf) for index in range(count)],
-            listeners,
-            run,
-            forget,
-            Ending(settings.shutdown_delay_s, settings.drain_timeout_s),
-        ).run()
-
-
-def check(settings: Settings, make_app: MakeApp) -> FastAPI:
+def check(settings: Settings, make_app: MakeApp, ready_within_s: float) -> FastAPI:
     """Return the application, once what it needs has been looked at.
 
     Raises:
         CannotStart: the settings or what they name cannot work.
     """
     try:
-        app = make_app(settings)
+        app = make_app(settings, ready_within_s=ready_within_s)
         asyncio.run(check_database(settings.effective_database_url, timeout_s=settings.store_timeout_s))
     except (BundleError, DecoderMissing) as error:
         raise CannotStart(str(error)) from None
@@ -203,16 +156,6 @@ def give_memory_back() -> None:
     except (AttributeError, OSError):
         return  # another C library
     mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a listening address can be reached from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ from gateway.key_watch import KeyWatch
 from gateway.known_watch import KnownWatch
 from gateway.labels import LabelRules
 from gateway.limits import Admission, BodyLimits, Budgets, MemoryBudget
-from gateway.member import Member, alone
 from gateway.moderation import LogRules, Moderator
 from gateway.perceptual import available, load_hasher
 from gateway.pipeline import Pipeline, PipelineLimits
@@ -63,14 +62,16 @@ from gateway.routes.examples import examples
 from gateway.routes.middleware import RequestContext
 from gateway.routes.problems import install_handlers
 from gateway.routes.protocol import ConnectionLimits, protocol_with
+from gateway.routes.request_rules import RequestRules
 from gateway.routes.services import ModerationsRules, Services
 from gateway.saving import Saver
 from gateway.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
 from gateway.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
-from gateway.seeding import seed
+from gateway.seeding import seed_alone
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
+from gateway.store.leases import Leases
 from gateway.store.lists import Lists
 from gateway.store.migrate import late_database
 from gateway.store.versions import Versions
@@ -101,20 +102,20 @@ BODIES = (
 )
 
 
-MakeEncoder = Callable[[Settings, Manifest, Metrics, Member], Encoder]
+MakeEncoder = Callable[[Settings, Manifest, Metrics], Encoder]
 MakeFetcher = Callable[[Settings], Fetcher]
 
 
-def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics, place: Member) -> Encoder:
+def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> Encoder:
     """Return the encoder that asks Triton."""
-    return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch, place)
+    return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch, settings.gateway_replicas)
 
 
 def create_app(
     settings: Settings | None = None,
     make_encoder: MakeEncoder = triton_encoder,
     make_fetcher: MakeFetcher | None = None,
-    place: Member | None = None,
+    ready_within_s: float = 0.0,
 ) -> FastAPI:
     """Return the application.
 
@@ -122,28 +123,28 @@ def create_app(
         settings: read from the environment when None.
         make_encoder: the seam to the models; tests put another one here and patch nothing. Called within the loop.
         make_fetcher: likewise the seam to the internet; ``public_fetcher`` when None.
-        place: this process among those of the gateway, whose part ``settings`` are; alone when None.
+        ready_within_s: how long nobody is let in for until it is ready; where others would answer meanwhile.
 
     Raises:
         BundleError: the bundle is absent or inconsistent.
-        DecoderMissing: HEIC is switched on and its extra is not installed.
+        DecoderMissing: HEIC is switched on, and its extra is not installed or decoders are not isolated.
         KeysInvalid, QuotaStoreInvalid: the settings of API keys or of their rates cannot be used.
     """
-    settings = settings or Settings()
-    accepted_formats(heic=settings.heic)
+    settings = (settings or Settings()).part()
+    accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
     manifest = read_manifest(settings.model_repository)
-    place = place or alone()
-    metrics = Metrics(place.metrics_folder)
+    metrics = Metrics()
     keys = KeyWatch(settings.gateway_api_keys, settings.gateway_api_keys_file)
     quotas = Quotas(settings.rate_limit_storage_url)
     draining = Draining()
-    door = Door(keys, quotas, draining, place)
+    door = Door(keys, quotas, draining, ready_within_s)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher, door),
         dependencies=[Depends(authorise)],
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -157,16 +158,19 @@ def create_app(
     install_handlers(app, metrics)
     app.add_middleware(Direct, routes=[route for router in of_pictures for route in router.routes], metrics=metrics)
     app.add_middleware(Authentication, keys=keys, quotas=quotas, metrics=metrics)
-    app.add_middleware(RequestContext, metrics=metrics)
+    hosts = HostRules.parse(settings.served_hosts)
+    rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
+    app.add_middleware(RequestContext, rules=rules, metrics=metrics)
     openapi.install_docs(app)
     openapi.install(app, BODIES, examples())
     return app
 
 
-def connection_protocol(settings: Settings, place: Member | None = None) -> type[asyncio.Protocol]:
+def connection_protocol(settings: Settings) -> type[asyncio.Protocol]:
     """Return what uvicorn is to read connections with."""
-    open_now = (place or alone()).connections
-    return protocol_with(ConnectionLimits(settings.max_connections, settings.header_timeout_s, open_now))
+    return protocol_with(
+        ConnectionLimits(settings.max_connections, settings.header_timeout_s, settings.write_timeout_s)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class Door:
     keys: KeyWatch
     quotas: Quotas
     draining: Draining
-    place: Member
+    ready_within_s: float
 
 
 @asynccontextmanager
@@ -188,13 +192,10 @@ async def lifespan(
     make_fetcher: MakeFetcher,
     door: Door,
 ) -> AsyncIterator[dict[str, Any]]:
-    """Make the parts, keep their watches running, and take all of it down again.
-
-    One of several processes lets nobody in before it is ready, for a while: another could answer.
-    """
+    """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
     encoder = HealthGate(
-        make_encoder(settings, manifest, metrics, door.place),
+        make_encoder(settings, manifest, metrics),
         manifest,
         settings.readiness_window_s,
         lambda ready: metrics.ready.set(int(ready)),
@@ -203,23 +204,21 @@ async def lifespan(
     text_limits = TextLimits(
         settings.text_cache_mib * MIB, settings.max_new_prompts, settings.max_saved_prompts, manifest.text_max_batch
     )
-    shelf = door.place.shelf_of(f"{manifest.bundle_id} {manifest.precision} {manifest.device}")
-    text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup, shelf)
+    text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
     database = late_database(settings.effective_database_url, timeout_s=settings.store_timeout_s)
     versions = Versions(database, manifest.bundle_id, manifest.text_checksum)
-    stored, hashes = Decisions(database), Lists(database)
+    stored, hashes, leases = Decisions(database), Lists(database), Leases(database)
     catalogue = Catalogue(versions, text, manifest, rules)
     saver = Saver(versions, catalogue, text, manifest, rules, settings.save_timeout_s)
     known = KnownWatch(hashes)
     decision_log = DecisionLog(stored, lambda: catalogue.store_lost)
-    retention = Retention(stored, settings.decision_retention_days)
+    retention = Retention(stored, settings.decision_retention_days, leases)
     decoders = preparer(settings, threads, metrics)
-    readiness = Readiness(encoder, catalogue, known, decoders, door.draining, door.place)
+    readiness = Readiness(encoder, catalogue, known, decoders, door.draining)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, known, decision_log, retention, door.keys)]
-    watches.append(asyncio.create_task(catalogue.watch(readiness.after_first(lambda: seed(saver)))))
+    watches.append(asyncio.create_task(catalogue.watch(lambda: seed_alone(saver, leases))))
     try:
-        metrics.process_starts.inc()
         fetcher = make_fetcher(settings)
         pipeline = Pipeline(
             Intake(fetcher.fetch, fetcher.room, settings.max_image_bytes),
@@ -240,7 +239,6 @@ async def lifespan(
                 settings.max_requests_in_flight,
                 BodyLimits(settings.max_bytes_in_flight, settings.upload_room_mib * MIB, settings.upload_wait_s),
                 metrics.in_flight.set,
-                door.place,
             ),
             metrics=metrics,
             body_rules=BodyRules(
@@ -263,9 +261,7 @@ async def lifespan(
                 settings.moderations_max_images,
             ),
         )
-        if door.place.count > 1:
-            await readiness.wait()
-            watches.append(asyncio.create_task(readiness.watch()))
+        await readiness.wait(door.ready_within_s)
         yield {"services": services}
     finally:
         for watch in watches:
@@ -290,7 +286,7 @@ def pipeline_limits(settings: Settings, manifest: Manifest) -> PipelineLimits:
             max_frames=settings.max_image_frames,
             sampled_frames=settings.sampled_frames,
             timeout_s=settings.decode_timeout_s,
-            formats=accepted_formats(heic=settings.heic),
+            formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
         ),
         max_inferences=settings.max_inferences,
         image_size_px=manifest.image.size_px,
@@ -339,5 +335,5 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         max_redirects=settings.fetch_max_redirects,
         max_concurrent=settings.fetch_concurrency,
         allowed_test_hosts=settings.fetch_test_allowed_hosts,
-        formats=accepted_formats(heic=settings.heic),
+        formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
     )

@@ -32,7 +32,9 @@ _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446  # the same numbers on every architecture
 _LANDLOCK_CREATE_RULESET_VERSION = 1
 _PAGE_BYTES = resource.getpagesize()
-_OOM_SCORE = b"500"  # of 1000: before the gateway, which holds everybody's requests
+_OOM_SCORE = b"1000"
+"""The most that proc(5) knows of, which needs no privilege. A smaller one need not be above the gateway's own, which it
+replaces: Kubernetes sets up to 999, by which 500 made decoders the last to go instead of the first."""
 
 
 class Kernel:

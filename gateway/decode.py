@@ -35,7 +35,7 @@ from gateway.image_exif import read_orientation
 from gateway.image_formats import plugin_of, read_header
 from gateway.image_guard import DecodeDeadline, TimedReader, decoder_faults
 from gateway.image_header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHeader, accepted_words, sniff
-from gateway.image_png import load_all_rows
+from gateway.image_png import load_all_rows, scale_key
 from gateway.image_rgb import Colour, to_rgb, turn_upright
 from gateway.image_scale import Scale, scale_of
 
@@ -301,8 +301,8 @@ def open_image(
         header = inspect(data, limits)
     with decoder_faults():
         picture = plugin_of(header.format)(cast("IO[bytes]", TimedReader(header.pieces(data), deadline)))
-    # A GIF's own count would walk the whole file again. An AVIF may hold a still beside its track, and show that.
-    frames = header.frames if header.format == "gif" else int(getattr(picture, "n_frames", 1))
+    # A GIF's own count would walk the whole file again, and a HEIC's counts pictures beside the one that it shows.
+    frames = header.frames if header.format in {"gif", "heic"} else int(getattr(picture, "n_frames", 1))
     fits = picture.size == (header.width, header.height)
     if header.format == "gif":  # the canvas that the header gives holds later frames too
         fits = picture.width <= header.width and picture.height <= header.height
@@ -310,6 +310,8 @@ def open_image(
         picture.close()
         raise ImageCorrupt(_DISAGREE)
     factor = 1
+    if header.format == "png":
+        scale_key(picture)
     if header.format == "jpeg" and jpeg_factor > 1:
         picture.draft(None, (header.width // jpeg_factor, header.height // jpeg_factor))
         factor = jpeg_factor

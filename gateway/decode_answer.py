@@ -74,7 +74,7 @@ class _Facts(_Strict):
     elapsed_s: dict[Literal["decode", "views", "fingerprint"], Seconds]
 
 
-def read_answer(job: Job, facts: bytes, pixels: bytearray) -> tuple[Prepared | GatewayError, dict[str, float]]:
+def read_answer(job: Job, facts: bytes, pixels: bytes) -> tuple[Prepared | GatewayError, dict[str, float]]:
     """Return what a process made of a job, or its error, and the seconds of its stages.
 
     Args:
@@ -105,7 +105,7 @@ def _error(said: _Error) -> GatewayError:
     return known(said.detail)
 
 
-def _prepared(job: Job, said: _Facts, pixels: bytearray) -> Prepared:
+def _prepared(job: Job, said: _Facts, pixels: bytes) -> Prepared:
     info, header, size = said.info, job.header, job.size_px
     if info is None:
         raise AnswerRefused("neither an answer nor an error")

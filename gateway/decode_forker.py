@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.decode_exchange import Exchange, RulesBroken
-from gateway.decode_worker import READY, READY_WITH_LANDLOCK
+from gateway.decode_answer import MOST_FACTS_BYTES
+from gateway.decode_worker import ANSWER_HEAD, JOB_HEAD, READY, READY_WITH_LANDLOCK
 from gateway.prepare import Taken
 
 START_TIMEOUT_S: Final = 30.0
@@ -34,6 +34,9 @@ one's time.
 """
 _LARGEST_KEPT_BYTES: Final = 32 << 20
 """Of one block that is kept like this; a larger one goes back at once. Some versions of glibc take no larger number."""
+_PIECE_BYTES: Final = 1 << 17
+"""Of a picture, written at a time: what the socket does not take at once is copied."""
+_READ_AHEAD_BYTES: Final = 1 << 20
 _CODE: Final = Path(__file__).resolve().parent.parent
 
 
@@ -107,13 +110,11 @@ class Worker:
         self._handle = handle
         self._parent = parent
         self._connection = connection
-        self._connection.settimeout(0)
-        self._exchange: Exchange | None = None
-        self._unheard = False
+        self._spoke = False
         self._clock = ~pid << 3 | _SCHEDULED  # as clock_getcpuclockid(3) makes it
 
-    def watch(self) -> None:
-        """Set ``gone`` when the process ends, and hear what it says; called in the loop, once."""
+    async def watch(self) -> None:
+        """Set ``gone`` when the process ends, and listen to what it says; called in the loop, once."""
         loop = asyncio.get_running_loop()
 
         def ended() -> None:
@@ -121,11 +122,13 @@ class Worker:
             self.gone.set()
 
         loop.add_reader(self._handle, ended)
-        loop.add_reader(self._connection, self._hear)  # for good: to begin and to end it takes two system calls
+        self._reader, self._writer = await asyncio.open_connection(sock=self._connection, limit=_READ_AHEAD_BYTES)
+        self._writer.transport.set_write_buffer_limits(high=0)  # to drain is to wait until the socket has taken all
+        self._listening = asyncio.create_task(self._listen())
 
     async def ask(
         self, order: bytes, data: bytes, most_pixel_bytes: int, taken: Taken, timeout_s: float
-    ) -> tuple[bytes, bytearray]:
+    ) -> tuple[bytes, bytes]:
         """Give it a job; return its facts and pixels.
 
         Args:
@@ -139,20 +142,33 @@ class Worker:
             WorkerLost: it ended or said what it must not.
             TimeoutError: there was no answer in time.
         """
-        if self._unheard:
+        self._listening.cancel()
+        await asyncio.wait([self._listening])
+        if self._spoke:
             raise WorkerLost(blamed=False)
         self.served += 1
-        exchange = self._exchange = Exchange(self._connection, order, data, most_pixel_bytes, taken)
+        sent = answering = False
         try:
-            return await exchange.answer(timeout_s)
-        except RulesBroken:
-            raise WorkerLost(blamed=True) from None
+            async with asyncio.timeout(timeout_s):
+                self._writer.write(JOB_HEAD.pack(len(order), len(data)) + order)
+                for start in range(0, len(data), _PIECE_BYTES):
+                    self._writer.write(memoryview(data)[start : start + _PIECE_BYTES])
+                    await self._writer.drain()
+                sent = True
+                taken()
+                facts_bytes, pixel_bytes = ANSWER_HEAD.unpack(await self._reader.readexactly(ANSWER_HEAD.size))
+                answering = True
+                if facts_bytes > MOST_FACTS_BYTES or pixel_bytes > most_pixel_bytes:
+                    raise WorkerLost(blamed=True)
+                answer = await self._reader.readexactly(facts_bytes), await self._reader.readexactly(pixel_bytes)
         except TimeoutError:
             raise
-        except OSError:
-            raise WorkerLost(blamed=exchange.begun and self._parent.poll() is None) from None
-        finally:
-            self._exchange = None
+        except (asyncio.IncompleteReadError, OSError) as end:
+            # The kernel says ECONNRESET where a process leaves behind what it has not read (unix(7)).
+            begun = answering or (sent and isinstance(end, asyncio.IncompleteReadError))
+            raise WorkerLost(blamed=begun and self._parent.poll() is None) from None
+        self._listening = asyncio.create_task(self._listen())
+        return answer
 
     def begun(self) -> Progress | None:
         """Return how far it has come as it is given a job, from when on it runs; None once it has gone.
@@ -164,21 +180,12 @@ class Worker:
         except OSError:
             return progress_of(self.pid)
 
-    def _hear(self) -> None:
-        """Read what it says. What has ended, or speaks without being asked, is heard no more."""
-        fault: Exception = RulesBroken()
-        try:
-            if self._exchange is not None:
-                self._exchange.receive()
-                return
-        except (OSError, RulesBroken) as found:
-            fault = found
-        self._unheard = True
-        asyncio.get_running_loop().remove_reader(self._connection)
-        if self._exchange is not None:
-            self._exchange.fail(fault)
-        else:
-            self.kill()
+    async def _listen(self) -> None:
+        """End the process if it speaks without being asked."""
+        with contextlib.suppress(OSError):
+            await self._reader.read(1)
+        self._spoke = True
+        self.kill()
 
     def kill(self) -> None:
         """End the process at once."""
@@ -187,8 +194,8 @@ class Worker:
 
     def close(self) -> None:
         """Let go of a process that has gone."""
-        asyncio.get_running_loop().remove_reader(self._connection)
-        self._connection.close()
+        self._listening.cancel()
+        self._writer.close()
         os.close(self._handle)
 
 

@@ -183,7 +183,7 @@ class DecodePool:
                 continue
             failures, self._failing = 0, False
             self._workers.add(worker)
-            worker.watch()
+            await worker.watch()
             self._log.debug("decoder started", pid=worker.pid, landlock=worker.landlocked)
             if self._closing.is_set():
                 worker.kill()

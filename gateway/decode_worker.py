@@ -12,7 +12,6 @@ What is said: the gateway sends ``JOB_HEAD``, an order (``decode_order.py``) and
 from __future__ import annotations
 
 import argparse
-import codecs
 import contextlib
 import gc
 import importlib
@@ -31,9 +30,10 @@ from PIL import AvifImagePlugin
 
 from gateway.confinement import Confinement, address_space, allow_memory
 from gateway.decode import ImageInfo
+from gateway.decode_imports import LateImports, load_libraries
 from gateway.decode_order import job_of
 from gateway.errors import GatewayError, ImageUndecodable
-from gateway.image_formats import plugin_of
+from gateway.image_header import UNPROVEN
 from gateway.perceptual import PerceptualHasher, load_hasher
 from gateway.prepare import Prepared, Stage
 from gateway.stopwatch import Stopwatch
@@ -47,12 +47,10 @@ ANSWER_HEAD: Final = struct.Struct(">II")
 """Bytes of the facts, bytes of the pixels."""
 
 _MEMORY_SLACK: Final = 128 << 20
-"""Beside twice the estimate of a picture: the views of all frames, and what the allocator keeps."""
+"""Beside the estimate of a picture, or twice that: the views of all frames, and what the allocator keeps."""
 _MOST_TRACE_CHARS: Final = 4000
 _INFO_NAMES: Final = tuple(field.name for field in fields(ImageInfo))
 _INFO_VALUES: Final = attrgetter(*_INFO_NAMES)
-_ENCODINGS: Final = ("ascii", "latin-1", "utf-8", "utf-16", "cp1252")
-"""Python loads them when they are first asked for, which a confined process cannot."""
 
 
 def load_stage(name: str) -> Stage:
@@ -62,15 +60,12 @@ def load_stage(name: str) -> Stage:
 
 
 def decode_alone(*, heic: bool) -> None:
-    """Load what would be loaded with the first picture, and keep decoders from starting threads.
+    """Keep decoders from starting threads.
 
     There is a process a core, and where the user is not root a confined process can start no thread.
     """
-    for encoding in _ENCODINGS:
-        codecs.lookup(encoding)
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     if heic:
-        plugin_of("heic")
         setattr(importlib.import_module("pillow_heif.options"), "DECODE_THREADS", 1)  # noqa: B010 - of an optional module
 
 
@@ -86,6 +81,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=0)
+    load_libraries(heic=given.heic)
     decode_alone(heic=given.heic)
     stage = load_stage(given.stage)
     hasher = load_hasher() if given.fingerprint else None
@@ -127,8 +123,9 @@ def _become_worker(
     try:
         floor = address_space()
         confined, landlocked = confinement.enter(connection)
+        imports = LateImports()
         confined.sendall(READY_WITH_LANDLOCK if landlocked else READY)
-        while work(confined, floor, stage, hasher):
+        while work(confined, floor, stage, hasher, imports):
             pass
         code = 0
     except Exception:  # noqa: BLE001 - told to the gateway's log as long as it is not confined
@@ -137,7 +134,9 @@ def _become_worker(
         os._exit(code)
 
 
-def work(connection: socket.socket, floor: int, stage: Stage, hasher: PerceptualHasher | None) -> bool:
+def work(
+    connection: socket.socket, floor: int, stage: Stage, hasher: PerceptualHasher | None, imports: LateImports
+) -> bool:
     """Do one job; return False when the gateway has gone.
 
     Args:
@@ -145,6 +144,7 @@ def work(connection: socket.socket, floor: int, stage: Stage, hasher: Perceptual
         floor: bytes of address space of a worker at rest.
         stage: what is done with a job.
         hasher: handed to the stage.
+        imports: those refused since the process is confined.
     """
     head = _receive(connection, JOB_HEAD.size)
     if head is None:
@@ -155,7 +155,9 @@ def work(connection: socket.socket, floor: int, stage: Stage, hasher: Perceptual
         return False
     job = job_of(order, data)
     del data
-    allow_memory(floor + 2 * job.decode_bytes + _MEMORY_SLACK)
+    # What the boxes of an AVIF or HEIC say of its bitstream may be a lie: it gets what was granted and no more.
+    granted = job.decode_bytes if job.header.format in UNPROVEN else 2 * job.decode_bytes
+    allow_memory(floor + granted + _MEMORY_SLACK)
     watch = Stopwatch()
     pixels = memoryview(b"")
     try:
@@ -168,6 +170,8 @@ def work(connection: socket.socket, floor: int, stage: Stage, hasher: Perceptual
         facts = {"error": {"kind": ImageUndecodable.__name__, "detail": "Decoding the picture took too much memory."}}
     except Exception as bug:  # noqa: BLE001 - a bug of ours: the gateway logs it
         facts = {"error": {"kind": "", "detail": trace(bug)[-_MOST_TRACE_CHARS:]}}
+    if late := imports.taken():
+        facts, pixels = {"error": {"kind": "", "detail": f"LateImport of {late}"}}, memoryview(b"")
     written = json.dumps({**facts, "elapsed_s": watch.elapsed_s}).encode()
     _send(connection, ANSWER_HEAD.pack(len(written), pixels.nbytes) + written, pixels)
     return True

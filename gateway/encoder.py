@@ -10,24 +10,22 @@ from typing import Any, Protocol
 import grpc
 import numpy as np
 import numpy.typing as npt
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tritonclient.grpc import service_pb2 as messages
+from tritonclient.grpc import service_pb2_grpc
 
 from gateway.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
 from gateway.concurrency import all_of
 from gateway.deadline import Deadline
 from gateway.errors import GatewayError, ModelInvalidOutput, ModelUnavailable, Overloaded
-from gateway.member import Member, alone
-from gateway.retries import RetryBudget
 
 OUTPUT_NAME = "embedding__0"
 AT_MOST_PARAMETER = "inferences_at_most"
 AT_MOST = 128  # of a bundle that does not say
 RETRY_AFTER_S = 1
 RETRY_PAUSE_S = 0.05  # a call fails a moment before its channel knows that the connection is gone
-SERVICE = "/inference.GRPCInferenceService/"
+RETRY_SHARE = 0.1  # retries per call, over time
+MOST_RETRIES_SAVED = 10.0  # retries at once after a quiet time: a few requests whose connection broke, no whole queue
 DATA_TYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.int64): "INT64"}
-RAW_INPUT_TAG = bytes([messages.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | 2])  # 2: bytes behind a length
 
 # A Triton that comes back is found within a second: gRPC's own back-off grows to two minutes.
 CHANNEL_OPTIONS = [
@@ -83,22 +81,19 @@ class Encoder(Protocol):
 class TritonEncoder:
     """The encoder on a Triton server, over one gRPC channel.
 
-    A tensor is copied once, into the message that goes out: messages are put together here around it, since through
-    protobuf's own classes it is copied twice more.
-
     Nothing is asked twice but what was under way on a connection that broke: the answer is lost, an inference changes
     nothing, and behind the address another server may stand already. Once, within the deadline, within a budget. What
     Triton itself refused (a model that is not there) is never asked again: that would add to the load.
 
-    As many inferences of a model are under way at a time, of all processes of the gateway, as its config's
-    ``inferences_at_most`` says; the next is refused at once. Several gateways add up. Triton's own bound on its queue
-    makes it sleep beside work (``scripts.export.triton_config``).
+    As many inferences of a model are under way at a time as this gateway's part of its config's ``inferences_at_most``;
+    the next is refused at once. Triton's own bound on its queue makes it sleep beside work
+    (``scripts.export.triton_config``).
 
     Args:
         address: ``host:port`` of Triton's gRPC endpoint.
         manifest: the bundle that Triton is expected to serve.
         observe_batch: called with model name and size of each inference sent.
-        place: this process among the others; alone when None.
+        replicas: gateways that share the server, each of which has as large a part, at least one inference.
     """
 
     def __init__(
@@ -106,15 +101,13 @@ class TritonEncoder:
         address: str,
         manifest: Manifest,
         observe_batch: Callable[[str, int], None],
-        place: Member | None = None,
+        replicas: int = 1,
     ) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        # Bytes go in and come out: no serializers.
-        self._model_infer = self._channel.unary_unary(SERVICE + "ModelInfer")
-        self._model_config = self._channel.unary_unary(SERVICE + "ModelConfig")
-        self._configs: dict[str, tuple[bytes, Mapping[str, str]]] = {}  # by model: the latest answer, and what it says
-        place = place or alone()
-        self._under_way = {IMAGE_MODEL: place.image_inferences, TEXT_MODEL: place.text_inferences}
+        self._triton = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._parameters: dict[str, Mapping[str, str]] = {}  # by model, as it was served when it was last asked
+        self._under_way = {IMAGE_MODEL: 0, TEXT_MODEL: 0}
+        self._replicas = replicas
         self._manifest = manifest
         self._observe_batch = observe_batch
         self._budget = RetryBudget()
@@ -136,14 +129,10 @@ class TritonEncoder:
         await self._channel.close()
 
     async def _served(self, model: str, deadline: Deadline) -> Mapping[str, str]:
-        question = messages.ModelConfigRequest(name=model).SerializeToString()
-        answer = await self._ask(lambda left_s: self._model_config(question, timeout=left_s), deadline)
-        before, parameters = self._configs.get(model, (b"", {}))
-        if answer != before:  # it is asked for twice a second
-            config = read(messages.ModelConfigResponse, answer).config
-            parameters = {key: value.string_value for key, value in config.parameters.items()}
-            self._configs[model] = (answer, parameters)
-        return parameters
+        question = messages.ModelConfigRequest(name=model)
+        answer = await self._ask(lambda left_s: self._triton.ModelConfig(question, timeout=left_s), deadline)
+        self._parameters[model] = {key: value.string_value for key, value in answer.config.parameters.items()}
+        return self._parameters[model]
 
     async def _encode(
         self, model: str, name: str, rows: npt.NDArray[Any], max_batch: int, deadline: Deadline
@@ -154,44 +143,71 @@ class TritonEncoder:
         return np.concatenate(await all_of(self._infer(model, name, chunk, deadline) for chunk in chunks))
 
     async def _infer(self, model: str, name: str, rows: npt.NDArray[Any], deadline: Deadline) -> Vectors:
-        under_way = self._under_way[model]
-        if under_way.total() >= self._at_most(model):
+        if self._under_way[model] >= self._at_most(model):
             raise Overloaded("The model's queue is full; nothing was decided.", retry_after_s=RETRY_AFTER_S)
         self._observe_batch(model, len(rows))
-        under_way.add(1)
+        self._under_way[model] += 1
         try:
             answer = await self._ask(
-                lambda left_s: self._model_infer(inference(model, name, rows, left_s), timeout=left_s), deadline
+                lambda left_s: self._triton.ModelInfer(inference(model, name, rows, left_s), timeout=left_s), deadline
             )
         finally:
-            under_way.add(-1)
+            self._under_way[model] -= 1
         return checked(tensor_of(answer), len(rows), self._manifest.embedding_dim)
 
     def _at_most(self, model: str) -> int:
-        said_so = self._configs.get(model, (b"", {}))[1].get(AT_MOST_PARAMETER, "")
-        return int(said_so) if said_so.isdecimal() else AT_MOST
+        said_so = self._parameters.get(model, {}).get(AT_MOST_PARAMETER, "")
+        return max(1, (int(said_so) if said_so.isdecimal() else AT_MOST) // self._replicas)
 
-    async def _ask(self, call: Callable[[float], Awaitable[bytes]], deadline: Deadline) -> bytes:
-        """Return what a call returns; it is handed the seconds left, once or, where that is safe, twice.
+    async def _ask(self, call: Callable[[float], Awaitable[Any]], deadline: Deadline) -> Any:  # noqa: ANN401 - protobuf's classes have no types
+        """Return the message that a call returns; it is handed the seconds left, once or, where that is safe, twice.
 
         Raises:
             ServiceError: ours for whatever went wrong.
         """
         self._budget.earn()
         try:
-            return await call(deadline.remaining_s())
+            answer = await call(deadline.remaining_s())
         except grpc.RpcError as error:
             if not (connection_broke(error) and self._budget.spend()):
                 raise translated(error, deadline) from error
-        await asyncio.sleep(RETRY_PAUSE_S)
-        try:
-            return await call(deadline.remaining_s())
-        except grpc.RpcError as error:
-            raise translated(error, deadline) from error
+            await asyncio.sleep(RETRY_PAUSE_S)
+            try:
+                answer = await call(deadline.remaining_s())
+            except grpc.RpcError as again:
+                raise translated(again, deadline) from again
+        if answer is None:  # gRPC's way to say that it cannot be read
+            raise ModelInvalidOutput("The model server's answer cannot be read; nothing was decided.")
+        return answer
 
 
-def inference(model: str, name: str, rows: npt.NDArray[Any], left_s: float) -> bytes:
-    """Return a ``ModelInferRequest`` as it goes over the wire, its one tensor at the end.
+class RetryBudget:
+    """Every call earns a tenth of a retry; a retry spends a whole one, so that retries never multiply an outage.
+
+    Args:
+        share: retries that a call earns.
+        most_saved: retries that can be saved up, which is also what there is at the start.
+    """
+
+    def __init__(self, share: float = RETRY_SHARE, most_saved: float = MOST_RETRIES_SAVED) -> None:
+        self._share = share
+        self._most_saved = most_saved
+        self._saved = most_saved
+
+    def earn(self) -> None:
+        """Count a call."""
+        self._saved = min(self._most_saved, self._saved + self._share)
+
+    def spend(self) -> bool:
+        """Take one retry; False if none is left."""
+        if self._saved < 1:
+            return False
+        self._saved -= 1
+        return True
+
+
+def inference(model: str, name: str, rows: npt.NDArray[Any], left_s: float) -> messages.ModelInferRequest:
+    """Return the request for one inference.
 
     Args:
         model: asked.
@@ -200,49 +216,21 @@ def inference(model: str, name: str, rows: npt.NDArray[Any], left_s: float) -> b
         left_s: until nobody waits any more. It ends a wait in Triton's queue where an operator's own policy
             lets it; gRPC's deadline, which cancels, does everywhere.
     """
-    request = messages.ModelInferRequest(model_name=model)
+    request = messages.ModelInferRequest(model_name=model, raw_input_contents=[rows.tobytes()])
     request.inputs.add(name=name, datatype=DATA_TYPES[rows.dtype], shape=rows.shape)
     request.outputs.add(name=OUTPUT_NAME)
     request.parameters["timeout"].int64_param = max(1, int(left_s * 1e6))  # microseconds
-    head = request.SerializeToString() + RAW_INPUT_TAG + varint(rows.nbytes)
-    return b"".join((head, np.ascontiguousarray(rows).data))
+    return request
 
 
-def varint(number: int) -> bytes:
-    """Return a number as protobuf writes lengths: seven bits a byte, lowest first, the top bit on all but the last."""
-    made = bytearray()
-    while number > 0x7F:  # noqa: PLR2004
-        made.append(number & 0x7F | 0x80)
-        number >>= 7
-    made.append(number)
-    return bytes(made)
-
-
-def tensor_of(answer: bytes) -> Vectors | None:
-    """Return the output of a ``ModelInferResponse``, or None where it is no fp32 tensor of that name.
-
-    Raises:
-        ModelInvalidOutput: it is no such message.
-    """
-    response = read(messages.ModelInferResponse, answer)
+def tensor_of(response: messages.ModelInferResponse) -> Vectors | None:
+    """Return the output of a response, or None where it is no fp32 tensor of that name."""
     if len(response.outputs) != 1 or len(response.raw_output_contents) != 1:
         return None
     (output,), (raw,) = response.outputs, response.raw_output_contents
     if output.name != OUTPUT_NAME or output.datatype != "FP32" or len(raw) != 4 * math.prod(output.shape):
         return None
     return np.frombuffer(raw, np.float32).reshape(output.shape)
-
-
-def read(kind: Any, answer: bytes) -> Any:  # noqa: ANN401 - protobuf's classes have no types
-    """Return an answer as the message that it should be.
-
-    Raises:
-        ModelInvalidOutput: it is none.
-    """
-    try:
-        return kind.FromString(answer)
-    except DecodeError:
-        raise ModelInvalidOutput("The model server's answer cannot be read; nothing was decided.") from None
 
 
 def checked(output: npt.NDArray[Any] | None, rows: int, dim: int) -> Vectors:

@@ -128,6 +128,18 @@ class Forbidden(RequestError):
     status, code, title = 403, "forbidden", "Not allowed with this API key"
 
 
+class CrossSiteRequest(RequestError):
+    """A browser sent it for a page of another site."""
+
+    status, code, title = 403, "cross_site_request", "Cross-site request refused"
+
+
+class HostNotAllowed(RequestError):
+    """The request is addressed to a host that is not this gateway's."""
+
+    status, code, title = 421, "host_not_allowed", "Misdirected request"
+
+
 class RateLimited(RequestError):
     """The API key is over its quota."""
 
@@ -153,7 +165,7 @@ class ResourceInUse(RequestError):
 
 
 class PreconditionFailed(RequestError):
-    """``If-Match`` names another version than the latest."""
+    """``If-Match`` names something else than what is there, or ``If-None-Match`` what is."""
 
     status, code, title = 412, "precondition_failed", "Precondition failed"
 

@@ -38,6 +38,7 @@ from gateway.image_header import ALWAYS_ACCEPTED, SIGNATURE_BYTES, Formats, acce
 from gateway.resolve import DnsResolver, Resolver
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})  # RFC 9110 section 15.4
+_ACCEPT = b"image/avif,image/webp,image/png,image/jpeg,image/gif;q=0.9"
 _FREE_PIECES = 256
 _MIN_PIECE_BYTES = 256  # on average, beyond those
 
@@ -197,7 +198,7 @@ class Fetcher:
             headers=[
                 (b"Host", target.authority.encode()),
                 (b"User-Agent", self._limits.user_agent.encode()),
-                (b"Accept", b"image/avif,image/webp,image/png,image/jpeg,image/gif;q=0.9"),
+                (b"Accept", _ACCEPT if "avif" in self._limits.formats else _ACCEPT.removeprefix(b"image/avif,")),
                 (b"Accept-Encoding", b"identity"),
                 (b"Connection", b"close"),
             ],

@@ -21,7 +21,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import InvalidRequest
-from gateway.hash_index import HEX_DIGITS
+from gateway.known_pictures import HEX_DIGITS
 from gateway.perceptual import MIN_QUALITY
 from gateway.store.lists import ListKind
 

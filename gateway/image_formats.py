@@ -14,7 +14,15 @@ from PIL import AvifImagePlugin, GifImagePlugin, ImageFile, JpegImagePlugin, Png
 from gateway.errors import UnsupportedImage
 from gateway.image_avif import read_avif
 from gateway.image_gif import read_gif
-from gateway.image_header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHeader, accepted_words, sniff
+from gateway.image_header import (
+    ALWAYS_ACCEPTED,
+    UNPROVEN,
+    Formats,
+    ImageFormat,
+    ImageHeader,
+    accepted_words,
+    sniff,
+)
 from gateway.image_heic import read_heic
 from gateway.image_jpeg import read_jpeg
 from gateway.image_png import read_png
@@ -30,20 +38,23 @@ _PLUGINS: Final[dict[ImageFormat, type[ImageFile.ImageFile]]] = {
 
 
 class DecoderMissing(Exception):
-    """A format is switched on whose decoder is not installed; the text says what to do."""
+    """A format is switched on that cannot be decoded here; the text says what to do."""
 
 
-def accepted_formats(*, heic: bool) -> Formats:
+def accepted_formats(*, heic: bool, isolated: bool) -> Formats:
     """Return the formats that are accepted.
 
     Args:
         heic: HEIC too.
+        isolated: decoders are processes with limits of memory and time, which AVIF and HEIC need.
 
     Raises:
-        DecoderMissing: HEIC is wanted, and its decoder cannot be loaded.
+        DecoderMissing: HEIC is wanted, and its decoder cannot be loaded or is not isolated.
     """
+    if heic and not isolated:
+        raise DecoderMissing("HEIC=true needs DECODE_ISOLATION=true: its decoder has to have limits of memory and time")
     if not heic:
-        return ALWAYS_ACCEPTED
+        return ALWAYS_ACCEPTED if isolated else ALWAYS_ACCEPTED - UNPROVEN
     try:
         plugin_of("heic")
     except (ImportError, AttributeError) as fault:
@@ -85,6 +96,11 @@ def read_header(data: bytes, formats: Formats, *, max_frames: int) -> ImageHeade
             f"HEIC pictures are not accepted here, unless whoever runs this service switches them on with HEIC=true; "
             f"send {accepted_words(formats)}."
         )
+    if name == "avif" and name not in formats:
+        raise UnsupportedImage(
+            "AVIF pictures are decoded in processes of their own only, and this service runs without "
+            f"(DECODE_ISOLATION=false); send {accepted_words(formats)}."
+        )
     if name is None or name not in formats:
         raise UnsupportedImage(f"The file is not a picture of an accepted format; send {accepted_words(formats)}.")
     match name:
@@ -97,6 +113,6 @@ def read_header(data: bytes, formats: Formats, *, max_frames: int) -> ImageHeade
         case "webp":
             return read_webp(data, max_frames=max_frames)
         case "avif":
-            return read_avif(data, max_frames=max_frames)
+            return read_avif(data)
         case "heic":
             return read_heic(data)

@@ -7,6 +7,7 @@ Each format's own reader stands in ``image_jpeg.py``, ``image_png.py``, ``image_
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -15,6 +16,10 @@ Formats = frozenset[ImageFormat]
 
 ALWAYS_ACCEPTED: Final[Formats] = frozenset({"jpeg", "png", "webp", "gif", "avif"})
 """The allow-list without what has to be switched on."""
+
+UNPROVEN: Final[Formats] = frozenset({"avif", "heic"})
+"""Those whose container may state another size than what it holds, so that they need a decoder with limits of memory
+and time: a process of its own."""
 
 _IN_WORDS: Final[dict[ImageFormat, str]] = {
     "jpeg": "JPEG",
@@ -25,7 +30,7 @@ _IN_WORDS: Final[dict[ImageFormat, str]] = {
     "heic": "HEIC",
 }
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
-"""ISO/IEC 23008-12, 10.2 and B.4. ``mif1`` may hold other codecs and ``hevc`` sequences: their reader refuses both."""
+"""ISO/IEC 23008-12, 10.2 and B.4. ``mif1`` may hold other codecs, and ``hevc`` sequences."""
 
 SIGNATURE_BYTES = 64
 """Bytes from the start that :func:`sniff` needs at most (an AVIF lists its compatible brands behind byte 16)."""
@@ -44,10 +49,8 @@ class ImageHeader:
         bytes_per_pixel: estimate of the peak memory of decoding and converting one frame, per stored pixel; see
             ``decode_bytes``.
         coefficient_bytes: of those, what decoding at a fraction of the size takes all the same.
-        keep: byte ranges [start, end) that the decoder is given, in order. What is left out (metadata of a JPEG,
-            anything behind a picture's end) never reaches a parser.
-        blank: offsets of 4-byte type names that are overwritten before decoding (an AVIF's EXIF item, all of a HEIC
-            that is not its picture), so that no library parses what they name.
+        keep: byte ranges [start, end) that the decoder is given, in order: all but whole metadata segments before a
+            JPEG's first scan, and whole chunks of a PNG that decide no pixel. Those never reach a parser.
         decoded_pixels: pixels that the decoder allocates for a frame, where it may be more than the frame shows.
     """
 
@@ -58,7 +61,6 @@ class ImageHeader:
     orientation: int
     bytes_per_pixel: float
     keep: tuple[tuple[int, int], ...]
-    blank: tuple[int, ...] = ()
     decoded_pixels: int = 0
     coefficient_bytes: float = 0.0
 
@@ -90,14 +92,15 @@ class ImageHeader:
         return b"".join(self.pieces(data))
 
     def pieces(self, data: bytes) -> list[memoryview]:
-        """Return it piece by piece, and copy nothing unless something is overwritten."""
-        if self.blank:
-            patched = bytearray(data)
-            for offset in self.blank:
-                patched[offset : offset + 4] = b"skip"
-            data = bytes(patched)
+        """Return it piece by piece, and copy nothing."""
         view = memoryview(data)
         return [view[start:end] for start, end in self.keep]
+
+
+def all_but(dropped: Iterable[tuple[int, int]], end: int) -> tuple[tuple[int, int], ...]:
+    """Return the byte ranges [start, end) from 0 to ``end`` that lie in none of those dropped, which are in order."""
+    edges = [0, *(edge for start, stop in dropped if start < stop for edge in (start, stop)), end]
+    return tuple((start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop)
 
 
 def accepted_words(formats: Formats) -> str:

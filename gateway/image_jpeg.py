@@ -1,8 +1,10 @@
-"""JPEG (ITU-T T.81): size, orientation, memory and the segments that decide pixels, from its markers.
+"""JPEG (ITU-T T.81): size, orientation and memory, from its markers as libjpeg reads them.
 
-Only those segments are kept for the decoder. EXIF, XMP, ICC, Photoshop blocks, comments and the MPO index never reach
-a parser, and neither does anything behind the end-of-image marker. So an **MPO** (two or more JPEGs in a row) is its
-first picture, as every browser shows it.
+The decoder is given the file's own bytes, all of those behind the first scan's header: what libjpeg does at a marker
+inside a scan depends on the data before it, so a filter of ours could turn the picture into another one. Left out are
+whole metadata segments before the first scan, and padding between segments there: EXIF, XMP, ICC, Photoshop blocks,
+comments and the MPO index never reach a parser. libjpeg stops at the end-of-image marker, so an **MPO** (two or more
+JPEGs in a row) is its first picture, as every browser shows it.
 """
 
 from __future__ import annotations
@@ -13,20 +15,24 @@ from dataclasses import dataclass
 
 from gateway.errors import ImageCorrupt, UnsupportedImage
 from gateway.image_exif import read_orientation
-from gateway.image_header import ImageHeader
+from gateway.image_header import ImageHeader, all_but
 
-_SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _APP15, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+_SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
+_METADATA = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}  # APP1-15 without Adobe's colour transform; comments
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0-15 without DHT, JPG and DAC: T.81 table B.1
 _CUT = "This JPEG is cut short or its markers are broken; send the complete file."
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-_STANDALONE = frozenset({0x01, _SOI, *range(0xD0, 0xD8)})  # TEM, SOI and RST0-7 have no length
 
-_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""A marker inside or behind entropy-coded data, where 0xFF is stuffed with 0x00 or starts a restart (T.81 B.1).
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+"""Whatever libjpeg may take for the start of a segment, the start and the end of the image included.
 
-Of fill bytes (B.1.1.2, any number of 0xFF before a marker) it finds the last, so that nothing is looked at twice: with
-``\\xff+`` a long run of them takes the square of its length, and the search cannot leap from one 0xFF to the next.
+It passes over stuffed zeros, restarts, and reserved markers under 0xC0, which have no length (``next_marker`` and
+``jpeg_resync_to_restart``), wherever it looks for the next segment. So no scan that libjpeg sees is missed.
+Of fill bytes (T.81 B.1.1.2, any number of 0xFF before a marker) it finds the last, so that nothing is looked at twice:
+with ``\\xff+`` a long run takes the square of its length.
 """
+_LAST_ODD = re.compile(rb".*\xff[^\x00\xff]", re.DOTALL)
+"""Up to the last marker without a length that stands between two segments; what follows it is padding."""
 
 MAX_SEGMENTS = 4096
 """An ICC profile or extended XMP needs hundreds; hundreds of thousands are an attack on parsers."""
@@ -50,21 +56,23 @@ def read_jpeg(data: bytes) -> ImageHeader:
         UnsupportedImage: a sample precision other than 8 bits, or other than 1, 3 or 4 components.
     """
     frame: _Frame | None = None
-    keep: list[tuple[int, int]] = [(0, 2)]
-    orientation, scans = 0, 0
-    for marker, start, body, end in _segments(data):
+    dropped: list[tuple[int, int]] = []
+    orientation, scans, at = 0, 0, 2
+    for marker, body, end in _segments(data):
+        if not scans:
+            odd = _LAST_ODD.match(data, at, body - 4)
+            dropped.append((odd.end() if odd else at, end if marker in _METADATA else body - 4))
+            at = end
         if marker in _FRAMES:
             if frame is not None:
                 raise ImageCorrupt("This JPEG has more than one frame header; send one picture.")
             frame = _read_frame(data[body:end], progressive=marker in _PROGRESSIVE)
-        elif marker == _APP1 and not orientation and data.startswith(b"Exif\0\0", body):
-            orientation = read_orientation(data[body:end])
         elif marker == _SOS:
             scans += 1
+        elif marker == _APP1 and not scans and not orientation and data.startswith(b"Exif\0\0", body):
+            orientation = read_orientation(data[body:end])
         if scans > MAX_SCANS or (frame and scans * frame.width * frame.height > MAX_SCANNED_PIXELS and scans > 1):
             raise ImageCorrupt(f"This JPEG has {scans} scans or more, too many for its size; save it again as usual.")
-        if marker in {_APP0, _APP14} or not (_APP1 <= marker <= _APP15 or marker == _COM):
-            keep.append((start, end))
     if frame is None or not scans:
         raise ImageCorrupt(_CUT)
     return ImageHeader(
@@ -74,7 +82,7 @@ def read_jpeg(data: bytes) -> ImageHeader:
         frames=1,
         orientation=orientation or 1,
         bytes_per_pixel=_bytes_per_pixel(frame, scans=scans, turned=orientation > 1),
-        keep=tuple(keep),
+        keep=all_but(dropped, len(data)),
         coefficient_bytes=_coefficient_bytes(frame, scans),
     )
 
@@ -90,35 +98,27 @@ class _Frame:
     samples_per_pixel: float
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (marker, start, body start, end) of each segment behind the first two bytes, the end marker included.
-
-    The end of a scan is where its entropy-coded data ends.
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield (marker, body start, end) of each segment between start and end of the image.
 
     Raises:
         ImageCorrupt: there is no end marker, or absurdly many segments before it.
     """
     at = 2
     for _ in range(MAX_SEGMENTS):
-        found = _NEXT_MARKER.search(data, at)
+        found = _MARKER.search(data, at)
         if found is None:
             raise ImageCorrupt(_CUT)
-        start, body = found.end() - 2, found.end()
-        marker = data[body - 1]
+        marker, body = data[found.end() - 1], found.end()
         if marker == _EOI:
-            yield marker, start, body, body
             return
-        at = body
-        if marker in _STANDALONE:
+        if marker == _SOI:
+            at = body
             continue
-        end = body + int.from_bytes(data[body : body + 2], "big")
-        if not body + 2 <= end <= len(data):
+        at = body + max(2, int.from_bytes(data[body : body + 2], "big"))
+        if at > len(data):
             raise ImageCorrupt(_CUT)
-        if marker == _SOS:
-            following = _NEXT_MARKER.search(data, end)
-            end = following.end() - 2 if following else len(data)
-        yield marker, start, body + 2, end
-        at = end
+        yield marker, body + 2, at
     raise ImageCorrupt(f"This JPEG has more than {MAX_SEGMENTS} segments; save it again with a common encoder.")
 
 

@@ -56,9 +56,6 @@ def turn_upright(rgb: Image.Image, orientation: int) -> Image.Image:
 
 
 def _composite(picture: Image.Image, background: Colour) -> Image.Image:
-    if picture.mode == "RGB" and max(picture.info["transparency"]) > 255:  # noqa: PLR2004
-        # A 16-bit colour key on a picture whose samples have been reduced to their high bytes.
-        picture.info["transparency"] = tuple(value >> 8 for value in picture.info["transparency"])
     see_through = picture if picture.mode == "RGBA" else picture.convert("RGBA")
     flat = Image.new("RGB", see_through.size, background)
     flat.paste(see_through, mask=see_through.getchannel("A"))

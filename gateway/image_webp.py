@@ -7,6 +7,7 @@ from gateway.image_exif import read_orientation
 from gateway.image_header import ImageHeader
 
 _CUT = "This WebP is cut short or its chunks are broken; send the complete file."
+_FIRST_CHUNK = 12  # elsewhere a VP8X is an unknown chunk, which decoders pass over
 _ANIMATION = 0x02  # flag of VP8X, RFC 9649 section 2.7
 
 _LEAST_BYTES = {b"VP8X": 10, b"ANMF": 16}
@@ -31,7 +32,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         raise ImageCorrupt(_CUT)
     total = min(total, len(data))
     width = height = frames = pictures = 0
-    animated, orientation, at = False, 1, 12
+    animated, orientation, at = False, 0, _FIRST_CHUNK
     for _ in range(MAX_CHUNKS):
         if at + 8 > total or frames > max_frames:
             break
@@ -40,7 +41,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         if end > total or length < _LEAST_BYTES.get(kind, 0):
             raise ImageCorrupt(_CUT)
         size = (0, 0)
-        if kind == b"VP8X":
+        if kind == b"VP8X" and at == _FIRST_CHUNK:
             animated = bool(data[body] & _ANIMATION)
             size = (_u24(data, body + 4) + 1, _u24(data, body + 7) + 1)
         elif kind == b"ANMF":
@@ -52,7 +53,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         elif kind in {b"VP8 ", b"VP8L"}:
             pictures += 1
             size = _bitstream_size(data, at, end)
-        elif kind == b"EXIF":
+        elif kind == b"EXIF" and not orientation:
             orientation = read_orientation(data[body:end])
         width, height = max(width, size[0]), max(height, size[1])
         at = end + (length & 1)
@@ -65,11 +66,11 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         width=width,
         height=height,
         frames=frames if animated else 1,
-        orientation=orientation,
+        orientation=orientation or 1,
         # libwebp's animation decoder keeps two canvases of 4 bytes a pixel, Pillow copies the frame into bytes and
         # again into its image (4 each); then the composed result, and its turn.
         bytes_per_pixel=(21 if animated else 19) + (4 if orientation > 1 else 0),
-        keep=((0, total),),
+        keep=((0, len(data)),),
     )
 
 

@@ -1,4 +1,4 @@
-"""Keeps the index of known pictures up to date with the store's lists."""
+"""Keeps the known pictures in memory up to date with the store's lists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE = 50_000
 
 
 class KnownWatch:
-    """Holds the index in force; replaced in one step, built in a thread.
+    """Holds the lists in force; replaced in one step, built in a thread.
 
     Args:
         lists: where they are kept.
@@ -28,7 +28,7 @@ class KnownWatch:
         self._read: dict[str, int] = {}  # of each list the revision that it was read at
         self._building = asyncio.Lock()
         self._log = structlog.get_logger("known")
-        self.current = KnownPictures.build()
+        self.current = KnownPictures()
 
     @property
     def loaded(self) -> bool:
@@ -47,7 +47,7 @@ class KnownWatch:
             await asyncio.sleep(POLL_S)
 
     async def refresh(self) -> None:
-        """Read the lists that have changed, and put the index with them in force.
+        """Read the lists that have changed, and put them in force.
 
         Raises:
             StoreUnavailable: the store is away.
@@ -57,29 +57,29 @@ class KnownWatch:
             if revision == self._revision:
                 return
             lists = {made.name: made for made in await self._lists.every()}
-            index = self.current
-            for name in [held.name for held in index.lists if held.name not in lists]:
-                index = index.without(name)
+            held = self.current
+            for name in [made.name for made in held.lists if made.name not in lists]:
+                held = held.without(name)
             read = {name: self._read[name] for name in lists if name in self._read}
             for name, made in lists.items():
                 if read.get(name) != made.revision:
-                    index, read[name] = await self._with(index, made, read.get(name))
-            self.current = index
+                    held, read[name] = await self._with(held, made, read.get(name))
+            self.current = held
             self._read = read
             self._revision = revision
 
-    async def _with(self, index: KnownPictures, made: PictureList, read: int | None) -> tuple[KnownPictures, int]:
-        """Return the index with a list as it now stands, and the revision of that.
+    async def _with(self, held: KnownPictures, made: PictureList, read: int | None) -> tuple[KnownPictures, int]:
+        """Return the lists with one as it now stands, and the revision of that.
 
         Args:
-            index: to change.
+            held: to change.
             made: the list.
-            read: at which revision the index has it; None if it does not.
+            read: at which revision it is held; None if it is not.
         """
         changes = None if read is None else await self._lists.changes_since(made.name, since=read)
         if changes is None:
-            return await asyncio.to_thread(index.with_list, made, await self._entries(made)), made.revision
-        return await asyncio.to_thread(changed, index, made, changes), changes.revision
+            return await asyncio.to_thread(held.with_list, made, await self._entries(made)), made.revision
+        return await asyncio.to_thread(changed, held, made, changes), changes.revision
 
     async def _entries(self, made: PictureList) -> list[str]:
         found: list[str] = []
@@ -90,12 +90,12 @@ class KnownWatch:
         return found
 
 
-def changed(index: KnownPictures, made: PictureList, changes: ListChanges) -> KnownPictures:
-    """Return the index with what changed of one list; for a thread."""
-    index = index.with_list(made)
+def changed(held: KnownPictures, made: PictureList, changes: ListChanges) -> KnownPictures:
+    """Return the lists with what changed of one; for a thread."""
+    held = held.with_list(made)
     if changes.removed:
-        index = index.removing(made.name, changes.removed)
-    return index.adding(made.name, changes.added) if changes.added else index
+        held = held.removing(made.name, changes.removed)
+    return held.adding(made.name, changes.added) if changes.added else held
 
 
 def check_list(made: PictureList) -> PictureList:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from gateway.deadline import Deadline
 from gateway.errors import Overloaded
-from gateway.member import Member, alone
 
 RETRY_AFTER_S = 1
 SMALL_BYTES = 1 << 16  # a body that may have come whole with its head
@@ -46,22 +45,18 @@ class Admission:
     alone from then on, and its place is another's.
 
     Args:
-        max_requests: requests at a time, of all processes of the gateway.
-        bodies: bytes of their bodies; of all processes too, but for the room, which is this one's part.
-        observe: called with this process's number in flight after each change.
-        place: this process among the others; alone when None.
+        max_requests: requests at a time.
+        bodies: bytes of their bodies.
+        observe: called with the number in flight after each change.
     """
 
-    def __init__(
-        self, max_requests: int, bodies: BodyLimits, observe: Callable[[int], None], place: Member | None = None
-    ) -> None:
+    def __init__(self, max_requests: int, bodies: BodyLimits, observe: Callable[[int], None]) -> None:
         self._max_requests = max_requests
         self._bodies = bodies
         self._room = MemoryBudget(bodies.room_bytes)
         self._observe = observe
-        place = place or alone()
-        self._requests = place.requests
-        self._bytes = place.body_bytes
+        self._requests = 0
+        self._bytes = 0
 
     @contextmanager
     def request(self) -> Iterator[Reservation]:
@@ -77,8 +72,8 @@ class Admission:
         finally:
             reservation.give_back(reservation.held_bytes)
             if reservation.working:
-                self._requests.add(-1)
-                self._observe(self._requests.own)
+                self._requests -= 1
+                self._observe(self._requests)
 
     def check_room(self) -> None:
         """Check that one more request may be in flight.
@@ -86,7 +81,7 @@ class Admission:
         Raises:
             Overloaded: as many as allowed are.
         """
-        if self._requests.total() >= self._max_requests:
+        if self._requests >= self._max_requests:
             raise Overloaded("The service is working on as many requests as it takes.", retry_after_s=RETRY_AFTER_S)
 
     def begin(self) -> None:
@@ -96,8 +91,8 @@ class Admission:
             Overloaded: as many as allowed are.
         """
         self.check_room()
-        self._requests.add(1)
-        self._observe(self._requests.own)
+        self._requests += 1
+        self._observe(self._requests)
 
     def reserve(self, count: int) -> None:
         """Take ``count`` bytes, or give them back where it is negative.
@@ -105,9 +100,9 @@ class Admission:
         Raises:
             Overloaded: they would go over the limit.
         """
-        if self._bytes.total() + count > self._bodies.max_bytes and count > 0:
+        if self._bytes + count > self._bodies.max_bytes and count > 0:
             raise _full()
-        self._bytes.add(count)
+        self._bytes += count
 
     async def enter_room(self, count: int) -> int:
         """Wait until a body of ``count`` bytes may be read; return how many of the room's bytes it has.

@@ -72,7 +72,7 @@ class Moderator:
 
     Args:
         pipeline: pictures → vectors.
-        known: holds the index of known pictures that is in force.
+        known: holds the lists of known pictures that are in force.
         log: where decisions are logged.
         rules: what is logged.
         bundle_id: of the models.

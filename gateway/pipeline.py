@@ -32,7 +32,7 @@ from gateway.views import ViewRule
 
 MOST_VIEWS = {"center": 1, "full": 1, "tiles": 6}  # full and at most 5 squares
 BUSY_RETRY_AFTER_S = 2
-VIEW_BYTES = 9  # three bytes a pixel, in the array, in the request made of it and in the message being sent
+VIEW_BYTES = 12  # three bytes a pixel: in the array, the request, that as bytes, and gRPC's own buffers
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from gateway.label_matrix import packed
 from gateway.labels import LabelRules
 from gateway.policy import Policy
 from gateway.store.audit import Actor
+from gateway.store.preconditions import UNCONDITIONAL, Precondition
 from gateway.store.versions import Kind, Saved, Versions
 from gateway.text_vectors import TextVectors
 
@@ -41,13 +42,19 @@ class Saver:
     timeout_s: float
 
     async def save(
-        self, name: str, body: Classifier | Policy, *, if_match: str | None, activate: bool, actor: Actor
+        self,
+        name: str,
+        body: Classifier | Policy,
+        *,
+        activate: bool,
+        actor: Actor,
+        precondition: Precondition = UNCONDITIONAL,
     ) -> Saved:
         """Validate, compute the text vectors, save. The catalogue is not refreshed here.
 
         Raises:
             RequestError: something in the body cannot work; the field is named.
-            StaleWrite: ``if_match`` is given and stale.
+            StaleWrite: the precondition does not hold.
             PinMissing: a classifier was deleted meanwhile.
             StorageUnavailable, StoreUnavailable: the store is away.
             ServiceError: text vectors could not be computed.
@@ -70,9 +77,9 @@ class Saver:
             name,
             body.model_dump(mode="json"),
             pins=pins,
-            if_match=if_match,
             activate=activate,
             actor=actor,
+            precondition=precondition,
             vectors=vectors,
         )
 

@@ -6,7 +6,8 @@ gateways with two models may seed one database. Anything else was written by som
 does not fit the model: a policy for another bundle answers 409 until somebody looks at it and saves it again. What
 somebody deleted stays deleted.
 
-Several gateways may start at once: each save names the version that it replaces, so the second finds the work done.
+Several gateways may start at once: one of them does it, under a lease of the store. Should two do it nevertheless, each
+save names the version that it replaces, so the second finds the work done.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ import structlog
 from pydantic import ValidationError
 
 from gateway.classifiers import Classifier, split_reference
-from gateway.errors import RequestError
+from gateway.errors import ModelUnavailable, RequestError
 from gateway.policy import Policy
 from gateway.saving import Saver
 from gateway.shipped import SETS, Shipped, fingerprint, former, set_for, shipped
 from gateway.store.audit import Actor
-from gateway.store.versions import Kind, PinMissing, StaleWrite, Version
+from gateway.store.leases import Leases
+from gateway.store.preconditions import ANY, Precondition, StaleWrite
+from gateway.store.versions import Kind, PinMissing, Version
 
 ACTOR = Actor("seed")
 ATTEMPTS = 3  # another gateway, or a person, was faster: look again
+LEASE_S = 30.0  # after one that died another goes on; after one that is merely slow, it repeats what that has to do
+RETRY_AFTER_S = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,23 @@ class Standing:
     active: Version | None
     latest: Version | None
     deleted: bool
+
+
+async def seed_alone(saver: Saver, leases: Leases) -> bool:
+    """Do as ``seed``, unless another gateway on the same store is doing so.
+
+    Raises:
+        ModelUnavailable: another is; call again later.
+        StoreUnavailable, StorageUnavailable, ServiceError: as ``seed``.
+    """
+    if not await leases.take("seeding", LEASE_S):
+        raise ModelUnavailable(
+            "Another gateway is storing the scenarios; nothing was decided.", retry_after_s=RETRY_AFTER_S
+        )
+    try:
+        return await seed(saver)
+    finally:
+        await leases.take("seeding", 0.0)
 
 
 async def seed(saver: Saver) -> bool:
@@ -86,8 +108,9 @@ async def _settle(saver: Saver, kind: Kind, name: str, body: Classifier | Policy
         if kind == "policy":
             await saver.catalogue.refresh()  # so that it pins what was just saved, here or by another gateway
         try:
-            latest = standing.latest.etag if standing.latest else None
-            saved = await saver.save(name, body, if_match=latest, activate=True, actor=ACTOR)
+            latest = standing.latest
+            unchanged = Precondition(frozenset({latest.etag})) if latest else Precondition(none_match=ANY)
+            saved = await saver.save(name, body, activate=True, actor=ACTOR, precondition=unchanged)
         except (StaleWrite, PinMissing):
             continue
         except RequestError as error:  # words or labels that do not fit: what was there stays

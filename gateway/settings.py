@@ -8,6 +8,8 @@ checked against this module.
 from __future__ import annotations
 
 import os
+import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -17,10 +19,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.fetch_network import Proxy
 from gateway.host_rules import HostRules
-from gateway.member import Member
 from gateway.resolve import NameServer
 
 MIB = 1 << 20
+LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")  # RFC 6454, 6.2
 
 
 class Settings(BaseSettings):
@@ -30,17 +33,28 @@ class Settings(BaseSettings):
 
     gateway_host: str = Field("127.0.0.1", description="Address to listen on.")
     gateway_port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
-    gateway_processes: int = Field(
+    gateway_replicas: int = Field(
         1,
         ge=1,
         le=64,
-        description="Processes that serve on that port. Limits of requests, bytes, connections, inferences, decoders "
-        "and memory hold for all together; known pictures and, without redis, the rates of keys are each process's "
-        "own.",
+        description="Gateways that share this machine and its Triton. Each takes its part of DECODE_WORKERS, "
+        "DECODE_MEMORY_MIB, VIEW_MEMORY_MIB, UPLOAD_ROOM_MIB, MAX_BYTES_IN_FLIGHT, FETCH_CONCURRENCY and of the "
+        "inferences that the bundle allows at a time; every other limit is each one's own.",
     )
     gateway_allow_open: bool = Field(
         default=False,
         description="Listen beyond loopback although no API keys exist. Only behind something that authenticates.",
+    )
+    allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(),
+        description="Hosts that requests may be addressed to, comma-separated, without ports: names, *.names, "
+        "addresses, networks; beside them loopback's. Others get 421. Empty: any host, or on loopback without keys "
+        "only loopback's.",
+    )
+    cors_allowed_origins: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(),
+        description="Origins, comma-separated, whose pages may send more than GET from a browser, such as "
+        "https://console.example.org; others than the gateway's own get 403.",
     )
     gateway_api_keys: str = Field(
         "", description="API keys, hashed: name:sha256:roles[:rate], comma-separated; `python -m scripts.keys new`."
@@ -50,8 +64,8 @@ class Settings(BaseSettings):
     )
     rate_limit_storage_url: str = Field(
         "",
-        description="redis://… counts rates for all gateways together (extra redis); empty: each process by "
-        "itself, so that a key has its rate in each.",
+        description="redis://… counts rates for all gateways together (extra redis); empty: each by itself, so that a "
+        "key has its rate in each.",
     )
     triton_host: str = Field("127.0.0.1", description="Host of Triton's gRPC endpoint.")
     triton_grpc_port: int = Field(8101, ge=1, le=65535, description="Port of Triton's gRPC endpoint.")
@@ -89,6 +103,13 @@ class Settings(BaseSettings):
     max_connections: int = Field(2048, ge=1, le=65535, description="Connections at a time; one more gets 503.")
     header_timeout_s: float = Field(10.0, gt=0, le=600, description="How long a client may take to send its headers.")
     body_timeout_s: float = Field(30.0, gt=0, le=600, description="How long a client may take to send its body.")
+    write_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=600,
+        description="How long a client may take to read 64 KiB of its answer, or what is left of it; then the "
+        "connection is closed.",
+    )
     max_body_bytes: int = Field(64 * MIB, ge=1024, description="Bytes of a request body.")
     max_json_bytes: int = Field(MIB, ge=1024, description="Bytes of a JSON body without its base64 pictures.")
     max_requests_in_flight: int = Field(256, ge=1, description="Requests worked on at a time; one more gets 503.")
@@ -116,9 +137,7 @@ class Settings(BaseSettings):
         10_000, ge=1, description="Likewise of a classifier that is saved: labels times templates."
     )
     max_label_chars: int = Field(1000, ge=1, description="Characters of a label or template, before tokenizing.")
-    text_cache_mib: int = Field(
-        64, ge=1, description="Memory of each process for text vectors, MiB, and of several for those they share."
-    )
+    text_cache_mib: int = Field(64, ge=1, description="Memory for text vectors, MiB.")
 
     max_image_bytes: int = Field(10 * MIB, ge=1024, description="Bytes of one picture.")
     max_image_pixels: int = Field(50_000_000, ge=1024, description="Pixels of one picture or frame.")
@@ -138,7 +157,7 @@ class Settings(BaseSettings):
     decode_isolation: bool = Field(
         default=True,
         description="Decode in processes of their own, so that a picture that crashes its decoder fails alone; "
-        "false: in threads.",
+        "false: in threads, without AVIF and HEIC.",
     )
     decode_workers: int = Field(
         0, ge=0, le=256, description="Pictures decoded at a time, each in a process or thread; 0 means one a core."
@@ -214,6 +233,8 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
+        "allowed_hosts",
+        "cors_allowed_origins",
         "fetch_allowed_hosts",
         "fetch_forbidden_hosts",
         "fetch_dns_servers",
@@ -226,10 +247,18 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("fetch_allowed_hosts", "fetch_forbidden_hosts")
+    @field_validator("allowed_hosts", "fetch_allowed_hosts", "fetch_forbidden_hosts")
     @classmethod
     def _are_hosts(cls, value: frozenset[str]) -> frozenset[str]:
         HostRules.parse(value)
+        return value
+
+    @field_validator("cors_allowed_origins")
+    @classmethod
+    def _are_origins(cls, value: frozenset[str]) -> frozenset[str]:
+        for origin in value:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(f"“{origin}” is no origin as browsers write it: scheme://host or scheme://host:port")
         return value
 
     @field_validator("fetch_dns_servers")
@@ -246,17 +275,38 @@ class Settings(BaseSettings):
             Proxy.parse(value)
         return value
 
-    def part_of(self, place: Member) -> Settings:
-        """Return the settings of one process: its share of what is divided, and work done once left to the first."""
+    def part(self) -> Settings:
+        """Return what is left to one of ``gateway_replicas``: of what protects the machine, a part, at least one.
+
+        Bytes in flight leave room for the largest body of JSON, which is counted three times.
+        """
         part = {
-            "decode_workers": place.share(self.effective_decode_workers),
-            "decode_memory_mib": place.share(self.decode_memory_mib),
-            "view_memory_mib": place.share(self.view_memory_mib),
-            "upload_room_mib": place.share(self.upload_room_mib),
-            "fetch_concurrency": place.share(self.fetch_concurrency),
-            "decision_retention_days": self.decision_retention_days if place.first else 0,
+            name: max(1, int(getattr(self, name)) // self.gateway_replicas)
+            for name in ("decode_memory_mib", "view_memory_mib", "upload_room_mib", "fetch_concurrency")
         }
+        part["decode_workers"] = max(1, self.effective_decode_workers // self.gateway_replicas)
+        largest = min(self.max_bytes_in_flight, 3 * self.max_body_bytes)
+        part["max_bytes_in_flight"] = max(largest, self.max_bytes_in_flight // self.gateway_replicas)
         return self.model_copy(update=part)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether clients need an API key."""
+        return bool(self.gateway_api_keys or self.gateway_api_keys_file)
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether the gateway can be reached from this machine alone."""
+        try:
+            return self.gateway_host == "localhost" or ip_address(self.gateway_host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def served_hosts(self) -> frozenset[str]:
+        """Hosts that a request may name as the gateway's; none: any. Without keys on loopback, DNS rebinding is met."""
+        checked = self.allowed_hosts or (self.is_on_loopback and not self.has_keys)
+        return self.allowed_hosts | LOOPBACK if checked else frozenset()
 
     @property
     def triton_address(self) -> str:

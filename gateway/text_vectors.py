@@ -20,7 +20,6 @@ from gateway.errors import DeadlineExceeded, InvalidLabels
 from gateway.label_matrix import computed, prompts_of
 from gateway.labels import LabelRequest, LabelRules, LabelSet, label_set
 from gateway.scoring import TextMatrix
-from gateway.text_shelf import TextShelf
 from gateway.tokenizer import TokenBatch, Tokenizer
 
 
@@ -65,7 +64,6 @@ class TextVectors:
         limits: caps.
         rules: caps on words.
         observe_lookup: called with the numbers of hits and misses of each look-up of prompts.
-        shelf: where the processes of a gateway leave vectors for each other; None where there is one process.
     """
 
     def __init__(
@@ -75,14 +73,12 @@ class TextVectors:
         limits: TextLimits,
         rules: LabelRules,
         observe_lookup: Callable[[int, int], None],
-        shelf: TextShelf | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._encoder = encoder
         self.limits = limits
         self._rules = rules
         self._observe_lookup = observe_lookup
-        self._shelf = shelf
         self._vectors: LRUCache[str, Vectors] = LRUCache(
             limits.cache_bytes, getsizeof=lambda vector: vector.nbytes + 200
         )
@@ -154,11 +150,6 @@ class TextVectors:
         """
         distinct = list(dict.fromkeys(wanted))
         found = {prompt: self._vectors[prompt] for prompt in distinct if prompt in self._vectors}
-        if self._shelf is not None and len(found) < len(distinct):
-            left = [prompt for prompt in distinct if prompt not in found]
-            taken = await asyncio.to_thread(_from_shelf, self._shelf, left)
-            self._vectors.update(taken)
-            found |= taken
         self._observe_lookup(len(found), len(distinct) - len(found))
         while missing := [prompt for prompt in distinct if prompt not in found]:
             new = [prompt for prompt in missing if prompt not in self._pending]
@@ -200,9 +191,6 @@ class TextVectors:
             # Rows of their own: a view would keep the whole batch alive.
             made = {prompt: row.copy() for prompt, row in zip(inference.prompts, rows, strict=True)}
             self._vectors.update(made)
-            if self._shelf is not None:
-                for prompt, vector in made.items():
-                    self._shelf.put(prompt, vector)
             return made
         finally:
             for prompt in inference.prompts:
@@ -226,12 +214,6 @@ class TextVectors:
             inference.waiters -= 1
             if inference.waiters == 0 and not inference.task.done():
                 inference.task.cancel()
-
-
-def _from_shelf(shelf: TextShelf, prompts: Sequence[str]) -> dict[str, Vectors]:
-    """Return the vectors that other processes have left; for a thread."""
-    found = {prompt: shelf.get(prompt) for prompt in prompts}
-    return {prompt: vector for prompt, vector in found.items() if vector is not None}
 
 
 def _retrieve(task: asyncio.Task[dict[str, Vectors]]) -> None:

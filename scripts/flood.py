@@ -24,11 +24,12 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from gateway.routes.unread import UNSENT_BYTES
 from gateway.settings import MIB, Settings
 
 BASE_MIB = 384  # the interpreter with its libraries, threads and metrics, and what allocators do not give back
 WORKER_MIB = 160  # a process that decodes, before it does
-READ_MIB = 1 / 16  # what came with a head, before its request is admitted or refused
+READ_MIB = 68 / 1024  # what came with a head, before its request is admitted or refused, and behind it
 SAMPLE_S = 0.05
 PATIENCE_S = 300.0
 
@@ -37,6 +38,7 @@ def ceiling_mib(settings: Settings) -> float:
     """Return the memory that a gateway with these settings stays under, whatever it is sent; README has the formula."""
     return (
         BASE_MIB
+        + UNSENT_BYTES / MIB
         + settings.text_cache_mib
         + settings.max_bytes_in_flight / MIB
         + settings.effective_decode_workers * settings.max_image_bytes / MIB
@@ -162,16 +164,19 @@ async def flood(
 
 
 def listener(port: int) -> psutil.Process:
-    """Return the process that listens on a port of this machine.
+    """Return the process that listens on a port of this machine, the youngest: a launcher holds the listener too.
 
     Raises:
         LookupError: none that can be seen.
     """
-    for connection in psutil.net_connections("tcp"):
-        here = getattr(connection.laddr, "port", None) == port
-        if here and connection.status == psutil.CONN_LISTEN and connection.pid:
-            return psutil.Process(connection.pid)
-    raise LookupError(f"nothing of yours listens on port {port}: start `make serve` first")
+    found = [
+        psutil.Process(one.pid)
+        for one in psutil.net_connections("tcp")
+        if getattr(one.laddr, "port", None) == port and one.status == psutil.CONN_LISTEN and one.pid
+    ]
+    if not found:
+        raise LookupError(f"nothing of yours listens on port {port}: start `make serve` first")
+    return max(found, key=psutil.Process.create_time)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,17 +1,18 @@
-"""``python -m scripts.serve``: the whole stack on this machine - export, Triton, gateway - until Ctrl-C or SIGTERM."""
+"""``python -m scripts.serve``: the whole stack on this machine - export, Triton, gateways - until Ctrl-C or SIGTERM.
+
+SIGUSR1 replaces the gateways one by one.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import os
 import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,12 @@ from pathlib import Path
 from scripts.export.order import read_order
 from scripts.export.refusal import ExportRefused
 from scripts.export.sizing import Wish
+from scripts.replicas import GatewayFailed, Replicas
 from scripts.triton.failure import TritonFailed
 from scripts.triton.ports import require_free
-from scripts.triton.server import LOOPBACK, Settings, end_with_parent
-from scripts.triton.supervisor import BACKOFF_FIRST_S, BACKOFF_MOST_S, STEADY_S, TritonSupervisor
+from scripts.triton.server import LOOPBACK, Settings
+from scripts.triton.supervisor import TritonSupervisor
 
-DRAIN_S, DELAY_S = 30.0, 1.0  # the gateway's own defaults
-MARGIN_S = 5.0
 POLL_S = 0.1
 WISHES = ("INSTANCES", "TEXT_INSTANCES", "THREADS")
 
@@ -45,6 +45,8 @@ class Stack:
         wish: ``INSTANCES``, ``TEXT_INSTANCES``, ``THREADS``.
         gateway_host: ``GATEWAY_HOST``.
         gateway_port: ``GATEWAY_PORT``.
+        metrics_port: ``GATEWAY_METRICS_PORT``.
+        replicas: ``REPLICAS``.
         triton: ports, ``MODEL_REPOSITORY`` and ``DATA_DIR``.
         environment: what the gateway is started with: the variables above, filled in.
     """
@@ -55,6 +57,8 @@ class Stack:
     wish: Wish
     gateway_host: str
     gateway_port: int
+    metrics_port: int
+    replicas: int
     triton: Settings
     environment: Mapping[str, str]
 
@@ -71,6 +75,7 @@ def read_stack(environment: Mapping[str, str]) -> Stack:
         "DEVICE": "auto",
         "GATEWAY_HOST": LOOPBACK,
         "GATEWAY_PORT": "8000",
+        "GATEWAY_METRICS_PORT": "0",
         "TRITON_HTTP_PORT": "8100",
         "TRITON_GRPC_PORT": "8101",
         "TRITON_METRICS_PORT": "8102",
@@ -88,7 +93,7 @@ def read_stack(environment: Mapping[str, str]) -> Stack:
     def count(name: str) -> int:
         text = environment.get(name) or "0"
         if not text.isdecimal():
-            raise StackFailed(f"{name}={text} is no number: give how many, or 0 to leave it to the export")
+            raise StackFailed(f"{name}={text} is no number: give how many, or 0 for the default")
         return int(text)
 
     triton = Settings(
@@ -105,87 +110,15 @@ def read_stack(environment: Mapping[str, str]) -> Stack:
         wish=Wish(*(count(name) for name in WISHES)),
         gateway_host=given["GATEWAY_HOST"],
         gateway_port=port("GATEWAY_PORT"),
+        metrics_port=port("GATEWAY_METRICS_PORT"),
+        replicas=max(1, count("REPLICAS")),
         triton=triton,
         environment={**environment, **given},
     )
 
 
-class Gateway:
-    """The gateway as a child process, started again with a growing pause when it dies."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._process: subprocess.Popen[bytes] | None = None
-        self._failures = 0
-        self._started = 0.0
-        self._start_at = 0.0
-        self._was_ready = False
-
-    def poll(self) -> None:
-        """Start it when it is time to; note when it died.
-
-        Raises:
-            StackFailed: it ended before it was ever ready, so a restart would not help.
-        """
-        now = time.monotonic()
-        if self._process is None:
-            if now >= self._start_at:
-                self._started = now
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "gateway"],
-                    env=dict(self._stack.environment),
-                    start_new_session=True,
-                    preexec_fn=end_with_parent(),  # noqa: PLW1509 - one system call
-                )
-            return
-        code = self._process.poll()
-        if code is None:
-            return
-        self._process = None
-        if not self._was_ready:
-            raise StackFailed(f"the gateway ended with code {code} before it was ready: its log above says why")
-        if now - self._started > STEADY_S:
-            self._failures = 0
-        wait_s = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2**self._failures)
-        self._failures += 1
-        self._start_at = now + wait_s
-        say(f"the gateway ended with code {code}: starting it again in {wait_s:g} s")
-
-    def is_ready(self) -> bool:
-        """Ask ``GET /readyz``."""
-        host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(self._stack.gateway_host, self._stack.gateway_host)  # noqa: S104
-        connection = http.client.HTTPConnection(host, self._stack.gateway_port, timeout=5)
-        try:
-            connection.request("GET", "/readyz")
-            ready = connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-        self._was_ready |= ready
-        return ready
-
-    def stop(self, *, hurry: Callable[[], bool]) -> None:
-        """Let it drain for as long as its settings say, then end it; at once when ``hurry`` says so."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        deadline = time.monotonic() + drain_s(self._stack.environment) + MARGIN_S
-        while self._process.poll() is None and time.monotonic() < deadline and not hurry():
-            time.sleep(0.05)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-
-def drain_s(environment: Mapping[str, str]) -> float:
-    """Return how long the gateway may take to end: it has checked the two settings itself."""
-    given = {"DRAIN_TIMEOUT_S": DRAIN_S, "SHUTDOWN_DELAY_S": DELAY_S}
-    return sum(float(environment.get(name) or default) for name, default in given.items())
-
-
-class StopSignals:
-    """Counts SIGTERM and SIGINT: the first asks to stop, a second one to hurry.
+class Signals:
+    """Counts SIGTERM and SIGINT: the first asks to stop, a second one to hurry. Notes SIGUSR1.
 
     A pipe wakes who waits. An event would not do: its lock may be held by the very code that the handler interrupts,
     and then the handler waits for ever.
@@ -193,10 +126,14 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._count = 0
+        self._roll = False
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def __call__(self, *_: object) -> None:
+    def __call__(self, number: int, _: object) -> None:
         """Take a signal, as its handler."""
+        if number == signal.SIGUSR1:
+            self._roll = True
+            return
         self._count += 1
         with contextlib.suppress(BlockingIOError):  # full: whoever reads has long been woken
             os.write(self._wake, b".")
@@ -208,6 +145,11 @@ class StopSignals:
     def hurried(self) -> bool:
         """Tell whether a second one came."""
         return self._count > 1
+
+    def roll(self) -> bool:
+        """Tell whether a SIGUSR1 came since the last time."""
+        told, self._roll = self._roll, False
+        return told
 
     def wait(self, seconds: float) -> bool:
         """Sleep, but not past a signal; tell whether one came."""
@@ -221,10 +163,10 @@ class StopSignals:
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopSignals]:
-    """Catch SIGTERM and SIGINT for a while."""
-    caught = StopSignals()
-    before = {number: signal.signal(number, caught) for number in (signal.SIGTERM, signal.SIGINT)}
+def caught_signals() -> Iterator[Signals]:
+    """Catch SIGTERM, SIGINT and SIGUSR1 for a while."""
+    caught = Signals()
+    before = {number: signal.signal(number, caught) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     try:
         yield caught
     finally:
@@ -233,7 +175,7 @@ def stop_signals() -> Iterator[StopSignals]:
         caught.close()
 
 
-def export_if_needed(stack: Stack, signals: StopSignals) -> None:
+def export_if_needed(stack: Stack, signals: Signals) -> None:
     """Run the export in a process of its own, unless the bundle is there: its memory is given back when it ends.
 
     Raises:
@@ -257,51 +199,84 @@ def export_if_needed(stack: Stack, signals: StopSignals) -> None:
         raise StackFailed("the model could not be exported")
 
 
-def run(stack: Stack, signals: StopSignals, *, with_gateway: bool) -> None:
+def run(stack: Stack, signals: Signals, *, with_triton: bool, with_gateway: bool) -> None:
     """Run a stack until a signal comes, and stop it.
 
     Raises:
-        StackFailed, TritonFailed, ExportRefused: with the reason.
+        StackFailed, GatewayFailed, TritonFailed, ExportRefused: with the reason.
     """
-    triton = TritonSupervisor(stack.triton, lambda line: say(line, "triton"))
-    gateway = Gateway(stack) if with_gateway else None
+    triton = TritonSupervisor(stack.triton, lambda line: say(line, "triton")) if with_triton else None
+    gateways = replicas_of(stack) if with_gateway else None
     try:
-        triton.prepare()
-        if gateway is not None:
-            require_free({"GATEWAY_PORT": (stack.gateway_host, stack.gateway_port)})
-        export_if_needed(stack, signals)
-        if signals.stopped():
-            return
-        triton.start()
-        if not triton.wait_ready(cancelled=signals.stopped):
-            return
-        announced = gateway is None
-        if gateway is None:
-            announce(stack, with_gateway=False)
-        while not signals.wait(POLL_S):
-            triton.poll()
-            if gateway is not None:
-                gateway.poll()
-                if not announced and gateway.is_ready():
-                    announce(stack, with_gateway=True)
-                    announced = True
+        if triton is not None:
+            triton.prepare()
+        if gateways is not None:
+            require_free(gateway_ports(stack))
+        if triton is not None:
+            export_if_needed(stack, signals)
+            if signals.stopped():
+                return
+            triton.start()
+            if not triton.wait_ready(cancelled=signals.stopped):
+                return
+        look_after(stack, signals, triton, gateways)
     finally:
         if signals.stopped():
             say("stopping")
-        if gateway is not None:
-            gateway.stop(hurry=signals.hurried)
-        triton.stop()
+        if gateways is not None:
+            gateways.stop(hurry=signals.hurried)
+        if triton is not None:
+            triton.stop()
 
 
-def announce(stack: Stack, *, with_gateway: bool) -> None:
+def look_after(stack: Stack, signals: Signals, triton: TritonSupervisor | None, gateways: Replicas | None) -> None:
+    """Start the gateways, and keep all running until a signal comes.
+
+    Raises:
+        GatewayFailed, TritonFailed: with the reason.
+    """
+    if gateways is not None:
+        gateways.start()
+    announced = False
+    while not signals.wait(POLL_S):
+        if triton is not None:
+            triton.poll()
+        if gateways is not None:
+            gateways.poll()
+            if signals.roll():
+                gateways.roll()
+        if not announced and (gateways is None or gateways.ready):
+            announce(stack, gateways, with_triton=triton is not None)
+            announced = True
+
+
+def gateway_ports(stack: Stack) -> dict[str, tuple[str, int]]:
+    """Return where the gateways will listen, by the setting that says so."""
+    ports = {"GATEWAY_PORT": (stack.gateway_host, stack.gateway_port)}
+    if stack.metrics_port:
+        numbers = enumerate(range(stack.metrics_port, stack.metrics_port + stack.replicas))
+        ports |= {f"GATEWAY_METRICS_PORT + {index}": (LOOPBACK, port) for index, port in numbers}
+    return ports
+
+
+def replicas_of(stack: Stack) -> Replicas:
+    """Return the gateways of a stack."""
+    address = (stack.gateway_host, stack.gateway_port)
+    return Replicas(stack.replicas, address, stack.metrics_port, stack.environment, lambda line: say(line, "gateway"))
+
+
+def announce(stack: Stack, gateways: Replicas | None, *, with_triton: bool) -> None:
     """Print where the stack listens."""
     triton = stack.triton
-    if with_gateway:
+    if gateways is not None:
         address = f"http://{stack.gateway_host}:{stack.gateway_port}"
         say(f"gateway        {address}   (docs {address}/docs)")
-    say(f"Triton gRPC    {LOOPBACK}:{triton.grpc_port}")
-    say(f"Triton HTTP    http://{LOOPBACK}:{triton.http_port}")
-    say(f"Triton metrics http://{LOOPBACK}:{triton.metrics_port}/metrics")
+        for port in gateways.metrics_ports if stack.replicas > 1 or stack.metrics_port else []:
+            say(f"one replica    http://{LOOPBACK}:{port}/metrics")
+    if with_triton:
+        say(f"Triton gRPC    {LOOPBACK}:{triton.grpc_port}")
+        say(f"Triton HTTP    http://{LOOPBACK}:{triton.http_port}")
+        say(f"Triton metrics http://{LOOPBACK}:{triton.metrics_port}/metrics")
     say("ready; Ctrl-C stops everything")
 
 
@@ -314,14 +289,17 @@ def say(line: str, who: str = "serve") -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.serve", description=__doc__)
-    parser.add_argument("--no-gateway", action="store_true", help="run Triton alone")
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument("--no-gateway", action="store_true", help="run Triton alone")
+    parts.add_argument("--no-triton", action="store_true", help="run gateways alone, for a Triton that runs already")
     given = parser.parse_args(arguments)
-    with stop_signals() as signals:
+    with caught_signals() as signals:
         try:
-            run(read_stack(os.environ), signals, with_gateway=not given.no_gateway)
-        except (StackFailed, TritonFailed, ExportRefused) as failed:
+            stack = read_stack(os.environ)
+            run(stack, signals, with_triton=not given.no_triton, with_gateway=not given.no_gateway)
+        except (StackFailed, GatewayFailed, TritonFailed, ExportRefused) as failed:
             print(f"serve: {failed}", file=sys.stderr)
-            return 1
+            return failed.code if isinstance(failed, GatewayFailed) else 1
     return 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import os
 import resource
 import signal
@@ -19,6 +21,9 @@ from gateway.perceptual import PerceptualHasher
 from gateway.prepare import Job, Prepared, prepare
 from gateway.stopwatch import Stopwatch
 
+LATE = ("wave", "__hello__")
+"""Modules that nothing has loaded: one of a file, and one inside the interpreter."""
+
 
 class Does(IntEnum):
     """What a job's seed orders."""
@@ -34,6 +39,9 @@ class Does(IntEnum):
     LOOK = 8
     LIE = 9
     LONG = 10
+    IMPORT = 11
+    SHOUT = 12
+    MUTTER = 13
 
 
 def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) -> Prepared:
@@ -52,10 +60,16 @@ def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher |
                 pass
         case Does.BUG:
             raise ZeroDivisionError("a bug of ours")
+        case Does.SHOUT | Does.MUTTER:
+            speak(later=job.seed == Does.MUTTER)
         case Does.GREEDY:
             np.ones(1 << 30, np.uint8)
         case Does.LOOK:
             raise ImageCorrupt(" ".join(what_is_possible()))
+        case Does.IMPORT:
+            for name in LATE:
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(name)
     prepared = prepare(job, watch, fingerprint)
     match job.seed:
         case Does.LIE:
@@ -63,6 +77,15 @@ def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher |
         case Does.LONG:
             return replace(prepared, pixels=np.zeros((64, 100, 100, 3), np.uint8))
     return prepared
+
+
+def speak(*, later: bool) -> None:
+    """Say to the gateway what it did not ask: an answer of no pixels now, or something behind the answer."""
+    if not later:
+        os.write(0, b"\0\0\0\2\0\0\0\0{}")
+        return
+    signal.signal(signal.SIGALRM, lambda *_: os.write(0, b"unasked"))
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
 
 
 def what_is_possible() -> list[str]:

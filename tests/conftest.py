@@ -199,7 +199,7 @@ def web(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Web]:
     settings = Settings(model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error", **overrides)
     encoder = FakeEncoder()
     app = create_app(settings, lambda *_: encoder)
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://localhost") as client:
         made = Web(client, encoder)
         wait_ready(made)
         yield made

@@ -1,4 +1,4 @@
-"""The list of 103 faults: each test that stages one says what it sent, what is allowed, and what it saw.
+"""The list of faults: each test that stages one says what it sent, what is allowed, and what it saw.
 
 ``pytest --fault-table=FILE`` (with the sign: a word of its own that is a file is taken for tests to run) writes what
 was seen as a Markdown table; ``make faults`` runs the tests that stage faults and nothing else, and fails if a number
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pytest
 
-NUMBERS = range(1, 104)
+NUMBERS = (*range(1, 104), 107, 110, 111, 112, 114)
 
 
 class Answer(Protocol):

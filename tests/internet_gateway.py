@@ -21,7 +21,6 @@ from fastapi import FastAPI
 
 from gateway.__main__ import main
 from gateway.app import create_app, public_fetcher
-from gateway.member import Member
 from gateway.settings import Settings
 
 
@@ -45,11 +44,11 @@ class Rerouted(httpcore2.AsyncNetworkBackend):
         return await self._real.connect_tcp("127.0.0.1", self._routes[target])
 
 
-def make_app(settings: Settings, *, place: Member | None = None) -> FastAPI:
+def make_app(settings: Settings, *, ready_within_s: float = 0.0) -> FastAPI:
     """Return the application on the tests' internet."""
     internet = json.loads(os.environ["TEST_INTERNET"])
     network = Rerouted(internet["routes"], internet["dead"], Path(internet["log"]))
-    return create_app(settings, make_fetcher=partial(public_fetcher, network=network), place=place)
+    return create_app(settings, make_fetcher=partial(public_fetcher, network=network), ready_within_s=ready_within_s)
 
 
 if __name__ == "__main__":

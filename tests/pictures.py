@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import struct
@@ -181,6 +182,21 @@ def avif_that_says(width: int, height: int, data: bytes) -> bytes:
     """Return an AVIF whose container states another size than its bitstream."""
     at = data.index(b"ispe") + 8
     return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
+
+
+_RED_268_MEGAPIXELS = (
+    "c-muNU{FXasVqn=%S>Yc0uY^>nP!-qnV9D5Xy^nKdYzkElE?r7iWw<6MNl?FL1uCZ0~+8f$SlbPvlxL`E;A=T8N_h`@fjhajKT~IJbQs"
+    "`jm*rvG`LzRASaax%1bOWFm%q($p_n&m03_!0HnP$3zGAJv`A)gK`O*L2PkF`D9EhH1TmO7I5>b5Phy#&bE7;DNJuz2Kc^@!Ii~_>GA{"
+    "#L15ijjvmh7dC!oVv7@3+`fSQixrX-dKF>rCqf3N@l|L-CuDP9hv)shmzf)5{-mt6KW*th}cw)3Ynk5Bo^x>eTM>6^*p_$41|V%m>bX8"
+    "vXP5wPgkw0R6Y&N5wpon21MKW=1|b6}dQ_s+T1Hr|p)eU~ZSvzo9r`kBIB?$gPy*8AU8`~7j{vqLU#OgrxsTgBvwaa~KQon#b$Ao=_$m"
+    "uQDZ+r`@&Z#~-ExMcsw=o?>T_61}JTq)w$Fqh_8>1?dz>Y%YqH#g_Trt`TE{`|hpb;_##*4}Vlu|Dg2HBp`Q>%5Ak1ZFq(Z##1=o^$fL"
+    "zz$2VHS>>_9}>6`Zy~j{CZ=K3l2J=WEg7|B)RIw4MlBh&WYm&TOGYiBp(XUN0|3)RUIh"
+)
+
+
+def avif_of_268_megapixels() -> bytes:
+    """Return an AVIF of 16384 x 16384 in 3,536 bytes, all red: as large as dav1d takes them."""
+    return zlib.decompress(base64.b85decode(_RED_268_MEGAPIXELS))
 
 
 # --- other formats ---------------------------------------------------------------------------------------------------

@@ -39,9 +39,13 @@ def connection(address: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Iterator[s
         yield made
 
 
-def read_answer(made: socket.socket) -> RawAnswer:
-    """Read one answer; a connection that the server resets instead raises ConnectionResetError."""
-    answer = http.client.HTTPResponse(made)
+def read_answer(made: socket.socket, method: str = "GET") -> RawAnswer:
+    """Read one answer, one to HEAD without its body.
+
+    Raises:
+        ConnectionResetError: the server resets the connection instead.
+    """
+    answer = http.client.HTTPResponse(made, method=method)
     answer.begin()
     content = answer.read()
     headers = {name.lower(): value for name, value in answer.getheaders()}
@@ -59,10 +63,10 @@ def send_raw(address: str, *pieces: bytes, half_close: bool = False) -> RawAnswe
             made.sendall(piece)
         if half_close:
             made.shutdown(socket.SHUT_WR)
-        return read_answer(made)
+        return read_answer(made, "HEAD" if pieces[0].startswith(b"HEAD ") else "GET")
 
 
-def head(*lines: str, path: str = "/v1/classify", method: str = "POST", host: str | None = "x") -> bytes:
+def head(*lines: str, path: str = "/v1/classify", method: str = "POST", host: str | None = "localhost") -> bytes:
     """Return a request's head with these header lines."""
     first = [f"{method} {path} HTTP/1.1"] + ([] if host is None else [f"Host: {host}"])
     return "\r\n".join([*first, *lines, "", ""]).encode("latin-1")

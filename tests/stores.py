@@ -66,7 +66,6 @@ async def save(store: Store | Versions, name: str, body: dict[str, Any], **chang
     given: dict[str, Any] = {
         "kind": "classifier",
         "pins": {},
-        "if_match": None,
         "activate": True,
         "actor": Actor("me"),
     }

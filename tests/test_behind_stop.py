@@ -107,7 +107,8 @@ class Upload:
         body = json.dumps({"images": [{"base64": base64.b64encode(picture).decode()}]}).encode()
         self._rest = body[10:]
         self._socket = socket.create_connection(("127.0.0.1", gateway.port), timeout=30)
-        head = f"POST /v1/moderate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        kind = "Host: localhost\r\nContent-Type: application/json"
+        head = f"POST /v1/moderate HTTP/1.1\r\n{kind}\r\nContent-Length: {len(body)}"
         self._socket.sendall(head.encode() + b"\r\n\r\n" + body[:10])
 
     def finish(self) -> httpx2.Response:

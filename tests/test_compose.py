@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.errors import ModelUnavailable, Overloaded, PayloadTooLarge
-from gateway.routes.problems import TYPE_PREFIX
+from gateway.errors import error_classes
+from gateway.routes.problems import SECURITY_HEADERS
 from gateway.settings import Settings
 from scripts.export.__main__ import main as export_main
 from tests.conftest import ROOT
@@ -152,6 +153,13 @@ def test_memory_of_the_gateway_covers_what_it_may_hold() -> None:
     assert mib < int(services()["gateway"]["deploy"]["resources"]["limits"]["memory"].removesuffix("g")) * 1024
 
 
+def test_as_many_gateways_run_as_are_told_that_they_share_the_machine() -> None:
+    given = yaml.safe_load(text_of(BASE))["services"]["gateway"]
+    assert given["deploy"]["replicas"] == given["environment"]["GATEWAY_REPLICAS"] == "${GATEWAY_REPLICAS:-1}"
+    assert given["ports"] == ["127.0.0.1:${GATEWAY_PORT:-8000}:8000"]  # which may be a range
+    assert "container_name" not in given
+
+
 def test_stops_wait_for_the_drain() -> None:
     drain_s = Settings.model_fields["drain_timeout_s"].default
     assert seconds(services()["gateway"]["stop_grace_period"]) > drain_s
@@ -194,14 +202,17 @@ def test_the_gpu_file_asks_for_a_gpu() -> None:
 
 
 def test_the_proxys_errors_are_the_gateways() -> None:
-    bodies = [
-        json.loads(found) for found in re.findall(r"return \d+ '(.*)';", text_of("docker/proxy/gateway.conf.template"))
-    ]
-    assert len(bodies) == 3
-    for body, known in zip(bodies, (PayloadTooLarge, Overloaded, ModelUnavailable), strict=True):
-        assert body["type"] == TYPE_PREFIX + known.code
-        assert (body["title"], body["status"], body["code"]) == (known.title, known.status, known.code)
-        assert set(body) == {"type", "title", "status", "code", "detail", "request_id"}
+    """Their titles and headers; tests/test_proxy.py sees them answered."""
+    template = text_of("docker/proxy/gateway.conf.template")
+    known = list(error_classes())
+    (titles,) = re.findall(r"map \$code \$title \{(.*?)\}", template, re.DOTALL)
+    said = dict(re.findall(r'(\w+) "(.*)";', titles))
+    assert said.items() <= {(error.code, error.title) for error in known}
+    used = re.findall(r"error_page ([\d ]+)(?:=(\d+) )?/proxy-problem/(\w+);", template)
+    assert {code for _, _, code in used} == set(said)
+    assert {(code, int(shown or statuses)) for statuses, shown, code in used} <= {(it.code, it.status) for it in known}
+    for name, value in SECURITY_HEADERS.items():
+        assert re.search(rf'add_header {name} "?{re.escape(value)}"? always;', template), name
 
 
 def test_secrets_of_the_secrets_file_are_settings_and_no_file_of_them_is_committed() -> None:
@@ -217,8 +228,26 @@ def test_secrets_of_the_secrets_file_are_settings_and_no_file_of_them_is_committ
     assert "secrets/" in text_of(".gitignore").splitlines()
 
 
-def test_the_proxys_body_cap_is_the_gateways() -> None:
+def test_the_proxys_limits_are_the_gateways() -> None:
     environment = services()["proxy"]["environment"]
     assert int(environment["PROXY_MAX_BODY_BYTES"]) == Settings.model_fields["max_body_bytes"].default
+    for name, value in environment.items():
+        if field := Settings.model_fields.get(name.lower()):
+            assert float(value) == field.default, name
+    derived = re.findall(r"^\s*(PROXY_\w+)=", text_of("docker/proxy/derived.envsh"), re.MULTILINE)
     used = set(re.findall(r"\$\{(\w+)\}", text_of("docker/proxy/gateway.conf.template"))) - {"PROXY_…"}
-    assert used == {name for name in environment if name.startswith("PROXY_")}
+    assert used == {*derived, *(name for name in environment if name.startswith("PROXY_"))} - {"PROXY_TRUSTED"}
+    assert os.access(ROOT / "docker/proxy/derived.envsh", os.X_OK), "the image reads no other"
+
+
+def test_memory_of_the_proxy_covers_its_connections() -> None:
+    main, template = text_of("docker/proxy/nginx.conf"), text_of("docker/proxy/gateway.conf.template")
+    workers, connections = (int(re.findall(rf"{name} (\d+);", main)[0]) for name in ("processes", "connections"))
+    small, large, body = (
+        int(re.findall(rf"{name} (\d+)k;", template)[0])
+        for name in ("client_header_buffer_size", "large_client_header_buffers 1", "client_body_buffer_size")
+    )
+    answer = 9 * 4  # nginx's own default of proxy_buffers and proxy_buffer_size: pages
+    proxied = small + large + body + answer  # takes two connections, the client's and the gateway's
+    kib = workers * connections * max(small + large, proxied / 2)
+    assert kib / 1024 + 64 < int(services()["proxy"]["deploy"]["resources"]["limits"]["memory"].removesuffix("m"))

@@ -9,11 +9,9 @@ import http.server
 import json
 import os
 import re
-import select
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,7 +27,6 @@ from scripts.triton.wheel import find_server
 from tests.conftest import free_ports
 from tests.servers import serving
 from tests.test_compose import services, text_of
-from tests.waiting import until
 
 
 @contextmanager
@@ -143,80 +140,3 @@ def test_triton_takes_the_command_locks_the_bundle_and_refuses_shared_memory(tmp
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with (models / LOCK_NAME).open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@contextmanager
-def proxy(tmp_path: Path, upstream: int, **changed: str) -> Iterator[int]:
-    """The proxy with its own configuration, in a folder, with shorter timeouts; yields its port."""
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("nginx is not installed here: what it does with its configuration is checked where it is")
-    (port,) = free_ports(1)
-    values = {**services()["proxy"]["environment"], "PROXY_UPSTREAM": f"http://127.0.0.1:{upstream}", **changed}
-    server = text_of("docker/proxy/gateway.conf.template")
-    for name, value in values.items():
-        if name.startswith("PROXY_"):
-            server = server.replace(f"${{{name}}}", str(value))
-    server = server.replace("_timeout 10s", "_timeout 1s").replace("listen 8080", f"listen 127.0.0.1:{port}")
-    (tmp_path / "gateway.conf").write_text(server.replace("/var/cache/nginx", str(tmp_path)))
-    main = text_of("docker/proxy/nginx.conf").replace("/tmp/", f"{tmp_path}/")  # noqa: S108 - the container's
-    (tmp_path / "nginx.conf").write_text(main)
-    log = tmp_path / "log"
-    with running(
-        [program, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path), "-g", "daemon off;"], log
-    ) as process:
-        wait_for(port, "/proxy-health", process, log)
-        yield port
-
-
-def test_the_proxy_passes_requests_and_caps_bodies(tmp_path: Path) -> None:
-    with backend() as upstream, proxy(tmp_path, upstream, PROXY_MAX_BODY_BYTES="100000") as port:
-        assert ask(port, "POST", "/v1/classify", b"x" * 100_000)[::2] == (200, b"100000")
-        status, headers, body = ask(port, "POST", "/v1/classify", b"x" * 100_001)
-        assert (status, headers["Content-Type"]) == (413, "application/problem+json")
-        assert json.loads(body)["code"] == "payload_too_large"
-        assert json.loads(body)["request_id"]
-        assert ask(port, "GET", "/metrics")[0] == 404
-    with proxy(tmp_path, upstream) as port:  # the backend is gone
-        status, headers, body = ask(port, "GET", "/livez")
-        assert (status, json.loads(body)["code"], headers["Retry-After"]) == (503, "model_unavailable", "2")
-
-
-def ended(connections: list[socket.socket]) -> list[tuple[int, int]]:
-    """Return which of some connections have been answered or closed."""
-    looking = select.poll()
-    for connection in connections:
-        looking.register(connection, select.POLLIN)
-    return looking.poll(0)
-
-
-def test_the_proxy_ends_slow_clients_and_serves_others_meanwhile(tmp_path: Path) -> None:
-    with backend() as upstream, proxy(tmp_path, upstream) as port:
-        slow = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(300)]
-        for number, connection in enumerate(slow):
-            if number % 2:
-                connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
-            else:
-                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-        begin = time.monotonic()
-        assert ask(port, "GET", "/proxy-health")[0] == 204
-        assert len(ended(slow)) < len(slow), "it was answered once the slow ones had been ended"
-        for connection in slow:
-            with contextlib.suppress(ConnectionResetError):
-                while connection.recv(1000):
-                    pass
-            connection.close()
-        assert time.monotonic() - begin < 8
-        assert ask(port, "POST", "/v1/classify", b"12345")[::2] == (200, b"5")
-
-
-def test_the_proxy_bounds_the_requests_of_one_client(tmp_path: Path) -> None:
-    with backend() as upstream, proxy(tmp_path, upstream, PROXY_CONNECTIONS_PER_CLIENT="2") as port:
-        held = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2)]
-        for connection in held:
-            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
-        until(lambda: ask(port, "GET", "/livez")[0] == 503)  # those held may not have been read yet
-        status, headers, body = ask(port, "GET", "/livez")
-        assert (status, json.loads(body)["code"], headers["Retry-After"]) == (503, "overloaded", "1")
-        for connection in held:
-            connection.close()

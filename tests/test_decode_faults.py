@@ -38,7 +38,7 @@ def code_of(data: bytes, limits: DecodeLimits = LIMITS) -> str:
 
 
 PNG, JPEG = make.plain("PNG"), make.plain("JPEG")
-PICTURES = hostile_pictures()
+PICTURES = [one for one in hostile_pictures() if not one.confined]
 
 
 @pytest.mark.parametrize("hostile", PICTURES, ids=lambda hostile: hostile.id)

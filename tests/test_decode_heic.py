@@ -1,4 +1,4 @@
-"""HEIC, switched on: what is seen, what is refused before libheif decodes anything; and HEIC switched off."""
+"""HEIC, switched on: what is seen; and HEIC switched off."""
 
 from __future__ import annotations
 
@@ -94,17 +94,25 @@ def test_grey(heif: Any) -> None:
     assert np.abs(pixels(heic(heif, samples, "L")) - samples[..., None]).max() <= 3
 
 
-def test_libheif_is_shown_the_primary_picture_alone(heif: Any) -> None:
-    file = heif.from_pillow(Image.fromarray(gradient(320, 240)))
-    file[0].info["thumbnails"] = [64]
-    file.add_from_pillow(Image.fromarray(255 - gradient(200, 100)))
+def test_of_several_pictures_the_primary_one_is_seen(heif: Any) -> None:
+    file = heif.from_pillow(Image.fromarray(255 - gradient(200, 100)))
+    file.add_from_pillow(Image.fromarray(gradient(320, 240)))
+    file[1].info["thumbnails"] = [64]
     out = io.BytesIO()
-    file.save(out, quality=90, exif=make.exif(1), xmp=b"<x/>", primary_index=0)
-    whole = heif.open_heif(out.getvalue())
-    assert (len(whole), whole.info["thumbnails"], bool(whole.info["exif"])) == (2, [64], True)
-    judged = heif.open_heif(inspect(out.getvalue(), LIMITS).decodable(out.getvalue()))
-    assert (len(judged), judged.info["thumbnails"], judged.info["exif"]) == (1, [], None)
+    file.save(out, quality=90, exif=make.exif(1), xmp=b"<x/>", primary_index=1)
+    assert len(heif.open_heif(out.getvalue())) == 2
+    assert inspect(out.getvalue(), LIMITS).decodable(out.getvalue()) == out.getvalue()
     assert np.abs(pixels(out.getvalue()) - gradient(320, 240)).mean() < 3
+
+
+@pytest.mark.parametrize("junk", [bytes(range(1, 60)), bytes(59), b"MM\0*\xff\xff\xff\x7f" + bytes(51)])
+def test_broken_exif_is_no_reason_to_refuse(heif: Any, junk: bytes) -> None:
+    exif = Image.Exif()
+    exif[0x10E] = "what the camera saw"
+    whole = exif.tobytes()
+    data = heic(heif, gradient(64, 64), exif=whole)
+    at = data.index(b"MM\0*") if b"MM\0*" in data else data.index(b"II*\0")
+    assert pixels(data[:at] + junk[: len(whole) - 6] + data[at + len(whole) - 6 :]).shape == (64, 64, 3)
 
 
 def test_nothing_is_registered_with_pillow(heif: Any) -> None:
@@ -112,9 +120,6 @@ def test_nothing_is_registered_with_pillow(heif: Any) -> None:
     pixels(data)
     with pytest.raises(OSError, match="cannot identify"):
         Image.open(io.BytesIO(data))
-
-
-# --- what is refused -------------------------------------------------------------------------------------------------
 
 
 # --- the switch ------------------------------------------------------------------------------------------------------
@@ -134,8 +139,9 @@ def test_avif_stays_avif() -> None:
 
 
 def test_accepted_formats(heif: Any) -> None:
-    assert accepted_formats(heic=False) == ALWAYS_ACCEPTED
-    assert accepted_formats(heic=True) == WITH_HEIC
+    assert accepted_formats(heic=False, isolated=True) == ALWAYS_ACCEPTED
+    assert accepted_formats(heic=True, isolated=True) == WITH_HEIC
+    assert accepted_formats(heic=False, isolated=False) == ALWAYS_ACCEPTED - {"avif"}
     assert accepted_words(ALWAYS_ACCEPTED) == "JPEG, PNG, WebP, GIF or AVIF"
     assert accepted_words(WITH_HEIC) == "JPEG, PNG, WebP, GIF, AVIF or HEIC"
     assert plugin_of("heic") is heif.HeifImageFile
@@ -150,7 +156,9 @@ def test_the_setting_reaches_fetching(heif: Any) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pillow_heif") is None, reason="the extra heic is not installed")
-@pytest.mark.parametrize("web", [{"heic": True}, {"heic": False}], indirect=True, ids=["on", "off"])
+@pytest.mark.parametrize(
+    "web", [{"heic": True, "decode_isolation": True}, {"heic": False}], indirect=True, ids=["on", "off"]
+)
 def test_over_http(heif: Any, web: Web, request: pytest.FixtureRequest) -> None:
     response = ask(web, heic(heif, gradient(96, 64), exif=make.exif(6)))
     if request.node.callspec.id == "off":
@@ -174,8 +182,25 @@ def test_switched_on_without_the_extra_it_does_not_start(
 
     monkeypatch.setattr(importlib, "import_module", import_module)
     with pytest.raises(DecoderMissing):
-        accepted_formats(heic=True)
+        accepted_formats(heic=True, isolated=True)
     monkeypatch.setenv("HEIC", "true")
     assert server.main() == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("gateway: HEIC=true needs the optional extra heic")
+
+
+def test_switched_on_without_isolation_it_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HEIC", "true")
+    monkeypatch.setenv("DECODE_ISOLATION", "false")
+    assert server.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("gateway: HEIC=true needs DECODE_ISOLATION=true")
+
+
+def test_without_isolation_avif_is_unsupported_and_says_why(web: Web) -> None:
+    response = ask(web, make.plain("AVIF"))
+    is_problem(response, 415, "unsupported_image")
+    assert "DECODE_ISOLATION=false" in response.json()["detail"]
+    assert response.json()["detail"].endswith("send JPEG, PNG, WebP or GIF.")

@@ -40,7 +40,7 @@ from tests.faults import FaultLog
 from tests.waiting import UNTIL_S, eventually, until
 from tests.web import Web, ask, is_problem, wait_ready
 
-LIMITS = DecodeLimits(timeout_s=3, formats=accepted_formats(heic=True))
+LIMITS = DecodeLimits(timeout_s=3, formats=accepted_formats(heic=True, isolated=True))
 MOST_MEMORY = 2 << 30
 
 
@@ -81,6 +81,11 @@ def workers() -> list[psutil.Process]:
     return [child for forker in forkers() for child in forker.children()]
 
 
+def peak_bytes(pid: int) -> int:
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) << 10
+
+
 def is_confined(pid: int) -> None:
     process = Path(f"/proc/{pid}")
     assert b"secret" not in (process / "environ").read_bytes()
@@ -88,6 +93,7 @@ def is_confined(pid: int) -> None:
     limits = dict(line.split("  ", 1) for line in (process / "limits").read_text().splitlines())
     found = {name: limits[name].split()[:2] for name in ("Max core file size", "Max file size", "Max open files")}
     assert list(found.values()) == [["0", "0"], ["0", "0"], ["3", "3"]]
+    assert (process / "oom_score_adj").read_text() == "1000\n"
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     assert (status["CapEff"].strip(), status["NoNewPrivs"].strip()) == ("0" * 16, "1")
 
@@ -131,6 +137,22 @@ async def test_44_a_decoder_that_dies_or_hangs_costs_its_own_picture(does: Does,
         assert ended == ["hung" if does == Does.HANG else "died"]
         await eventually(lambda: len(workers()) == 2)
         await asyncio.gather(*(pool.prepare(job(), Stopwatch()) for _ in range(4)))
+
+
+async def test_19_a_container_that_lies_gets_no_more_memory_than_it_states() -> None:
+    """libavif decodes at the size of the bitstream and scales; 485 MB here, if it could."""
+    lying = job(make.avif_that_says(64, 64, make.avif_of_268_megapixels()))
+    async with processes(stage="gateway.prepare:prepare") as (pool, ended):
+        await pool.prepare(job(make.plain("AVIF")), Stopwatch())
+        before = {worker.pid: peak_bytes(worker.pid) for worker in workers()}
+        good = [asyncio.create_task(pool.prepare(job(make.plain("AVIF")), Stopwatch())) for _ in range(6)]
+        for _ in range(3):
+            assert isinstance(await fails(pool, lying), ImageUndecodable)
+        assert len(await asyncio.gather(*good)) == 6
+        assert ended == []
+        assert {worker.pid for worker in workers()} == before.keys()
+        for pid, peak in before.items():
+            assert peak_bytes(pid) - peak < lying.decode_bytes + (128 << 20)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +278,33 @@ async def test_what_a_decoder_says_is_not_believed() -> None:
         assert len(ended) == 2  # a bug of ours is no reason to end it
 
 
+async def test_one_that_speaks_unasked_is_ended_and_nobody_else_pays() -> None:
+    async with processes(count=1) as (pool, ended):
+        assert isinstance(await fails(pool, job(does=Does.SHOUT)), ImageUndecodable)  # before its answer
+        assert ended == ["refused"]
+        await pool.prepare(job(does=Does.MUTTER), Stopwatch())  # behind it
+        await eventually(lambda: ended == ["refused", "idle"])
+        await pool.prepare(job(), Stopwatch())
+        assert len(ended) == 2
+
+
+async def test_a_pictures_bytes_are_taken_once_the_socket_has_them() -> None:
+    large = make.plain("PNG") + bytes(3_000_000)
+    header = inspect(large, LIMITS)
+    large_job = replace(job(large), header=replace(header, keep=((0, len(large)),)))
+    taken: list[bool] = []
+    async with processes(count=1) as (pool, _):
+        await pool.prepare(job(), Stopwatch())
+        (worker,) = workers()
+        worker.suspend()
+        asked = asyncio.create_task(pool.prepare(large_job, Stopwatch(), lambda: taken.append(asked.done())))
+        await asyncio.sleep(0.3)
+        assert taken == []
+        worker.resume()
+        await asked
+        assert taken == [False]
+
+
 @pytest.mark.parametrize(
     "facts",
     [
@@ -271,13 +320,13 @@ async def test_what_a_decoder_says_is_not_believed() -> None:
 )
 def test_malformed_facts_are_refused(facts: bytes) -> None:
     with pytest.raises(AnswerRefused):
-        read_answer(job(), facts, bytearray())
+        read_answer(job(), facts, b"")
 
 
 def test_an_answer_that_fits_is_read() -> None:
     expected = prepare(job(), Stopwatch(), None)
     said = {**facts_of(expected), "elapsed_s": {"decode": 0.5}}
-    pixels = bytearray(expected.pixels.tobytes())
+    pixels = expected.pixels.tobytes()
     outcome, elapsed_s = read_answer(job(), orjson.dumps(said), pixels)
     assert not isinstance(outcome, GatewayError)
     assert (outcome.info, outcome.places, elapsed_s) == (expected.info, expected.places, {"decode": 0.5})
@@ -317,7 +366,7 @@ def test_the_gateway_says_that_it_cannot_decode(tmp_path: Path, monkeypatch: pyt
     settings = Settings(model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error", decode_workers=1)
     good = sys.executable
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with TestClient(create_app(settings, lambda *_: FakeEncoder())) as client:
+    with TestClient(create_app(settings, lambda *_: FakeEncoder()), base_url="http://localhost") as client:
         web = Web(client, FakeEncoder())
         until(lambda: client.get("/readyz").json()["failing"] == ["decoders"])
         is_problem(ask(web), 503, "decoders_unavailable")

@@ -12,6 +12,7 @@ from gateway.errors import error_classes
 from gateway.settings import Settings, configuration_table
 from scripts.readme_settings import written
 from tests.conftest import ROOT, Stack
+from tests.test_compose import documented
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?```(bash|python)\n(.*?)```", re.DOTALL)
@@ -53,7 +54,7 @@ def test_security_is_a_page_and_names_settings_that_exist() -> None:
     assert len(text.splitlines()) <= 75
     named = {name.lower() for name in re.findall(r"`([A-Z]+_[A-Z_]+)(?:=\w+)?`", text)}
     assert named
-    assert named <= set(Settings.model_fields)
+    assert named <= {*Settings.model_fields, *(name.lower() for name in documented())}
 
 
 def test_some_blocks_run_and_those_that_do_not_say_why() -> None:

@@ -28,7 +28,7 @@ FORMS = {path.name: path.read_bytes() for path in sorted((CORPUS / "forms").iter
 OBJECTS = {path.name: path.read_bytes() for path in sorted((CORPUS / "objects").iterdir())}
 RULES = BodyRules(max_body_bytes=20_000, max_json_bytes=5_000, max_images=4, timeout_s=5)
 REFUSED = {"invalid_json", "invalid_labels", "invalid_request", "multipart_malformed", "payload_too_large"}
-REFUSED |= {"unsupported_media_type"}
+REFUSED |= {"http_malformed", "unsupported_media_type"}
 FORM, JSON = f"multipart/form-data; boundary={BOUNDARY.decode()}", "application/json"
 # The same examples in every run, so that the suite says the same thing twice.
 BOUNDED = settings(

@@ -12,10 +12,9 @@ import numpy.typing as npt
 import pytest
 
 from gateway.deadline import Deadline
-from gateway.encoder import Vectors
+from gateway.encoder import RetryBudget, Vectors
 from gateway.errors import DeadlineExceeded, ModelUnavailable
 from gateway.health import HUNG_S, HealthGate
-from gateway.retries import RetryBudget
 from tests.fakes import BUNDLE_ID, FakeEncoder, write_bundle
 
 HANGING, GOOD = np.zeros((1, 32, 32, 3), np.uint8), np.full((1, 32, 32, 3), 200, np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -104,6 +105,38 @@ def test_70_71_a_body_over_the_cap_is_refused_before_it_is_all_read(tight: str, 
             is_problem(answer)
             assert answer.headers["connection"] == "close"
     assert serves(tight)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("length", "wanted"),
+    [
+        *((str(number), 413) for number in (10**18 - 1, 10**18, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**64 + 5)),
+        *(("9" * digits, 413) for digits in (19, 20, 30, 100, 5000)),
+        *(("0" * zeros + str(4 * MIB + 1), 413) for zeros in (1, 20, 5000)),
+        *(
+            (text, 400)
+            for text in ("+5", "5, 5", "5,5", "5;", "-1", "", "1 2", "0x5", "5.0", "5_0", "\xb2", "\xd9\xa5")
+        ),
+    ],
+    ids=lambda value: ascii(value)[:24],
+)
+def test_a_length_that_is_none_or_beyond_all_caps(tight: str, method: str, length: str, wanted: int) -> None:
+    path = "/v1/lists/none" if method in {"PUT", "DELETE"} else "/v1/classify" if method == "POST" else "/livez"
+    answer = send_raw(tight, head(JSON, f"Content-Length: {length}", method=method, path=path))
+    assert answer.status_code == wanted
+    assert answer.closed
+    if method != "HEAD":
+        is_problem(answer)
+        assert answer.json()["code"] == {413: "payload_too_large", 400: "http_malformed"}[wanted]
+
+
+def test_a_length_with_zeros_or_blanks_around_it_is_that_length(tight: str) -> None:
+    body = b'{"labels": ["a"]}'
+    for length in (f"000{len(body)}", "0" * 5000 + str(len(body)), f"{len(body)} ", f" {len(body)}\t"):
+        answer = send_raw(tight, head(JSON, f"Content-Length: {length}") + body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), length
+        assert not answer.closed
 
 
 def test_72_to_75_malformed_forms(client: httpx2.Client, stack: Stack, faults: FaultLog) -> None:
@@ -225,7 +258,7 @@ def test_81_other_content_types(client: httpx2.Client, faults: FaultLog) -> None
     faults.expect(81, "a form where only JSON is read", form_there, "415 unsupported_media_type")
 
 
-SMUGGLED = b"GET /v1/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+SMUGGLED = b"GET /v1/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 MALFORMED: dict[str, bytes] = {
     "no Host": head(method="GET", path="/livez", host=None),
     "two Hosts": head("Host: y", method="GET", path="/livez"),
@@ -243,7 +276,7 @@ MALFORMED: dict[str, bytes] = {
     "Transfer-Encoding xchunked": head(JSON, "Transfer-Encoding: xchunked") + b"2\r\n{}\r\n0\r\n\r\n",
     "a blank before the colon": head(JSON, "Transfer-Encoding : chunked") + b"2\r\n{}\r\n0\r\n\r\n",
     "a folded header": head("X-A: b\r\n c", method="GET", path="/livez"),
-    "lines that end in LF alone": b"GET /livez HTTP/1.1\nHost: x\n\n",
+    "lines that end in LF alone": b"GET /livez HTTP/1.1\nHost: localhost\n\n",
     "CR within a header": head("X-A: b\rX-B: c", method="GET", path="/livez"),
     "a chunk of no size": head(JSON, "Transfer-Encoding: chunked") + b"zz\r\n{}\r\n0\r\n\r\n",
     "TLS on a plain port": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -305,22 +338,69 @@ def test_one_connection_serves_on_and_answers_stay_in_order(stack: Stack) -> Non
     ask = head(JSON, f"Content-Length: {len(body)}") + body
     with connection(stack.gateway_url) as made:
         made.sendall(ask + head(method="GET", path="/livez") + b"\x00 no HTTP")
-        # What follows is not HTTP: all before it is answered, and then the connection ends.
+        # What follows is not HTTP: all before it is answered, and then the connection ends by saying so.
         answers = b""
         while piece := made.recv(65536):
             answers += piece
-    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 2
-    assert answers.endswith(b"ok\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200", b"400"]
     with connection(stack.gateway_url) as made:
         for _ in range(3):
             made.sendall(ask)
             assert read_answer(made).status_code == 200
 
 
-def test_an_upgrade_is_not_taken(stack: Stack) -> None:
-    lines = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: " + "a" * 24]
-    answer = send_raw(stack.gateway_url, head(*lines, method="GET", path="/livez"))
-    assert (answer.status_code, answer.content) == (200, b"ok\n")
+UPGRADES = {
+    "WebSocket": (
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: " + "a" * 24,
+    ),
+    "h2c": ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA"),
+}
+
+
+def test_110_an_offer_to_upgrade_is_ignored(stack: Stack, faults: FaultLog) -> None:
+    body = json.dumps(GOOD).encode()
+    for what, lines in UPGRADES.items():
+        whole = head(JSON, *lines, f"Content-Length: {len(body)}")
+        asked = {
+            "a request without a body": [head(*lines, method="GET", path="/livez")],
+            "a body behind its head": [whole + body],
+            "a body that comes later, in two pieces": [whole, body[:100], body[100:]],
+            "a body in chunks": [
+                head(JSON, *lines, "Transfer-Encoding: chunked"),
+                b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body),
+            ],
+        }
+        with connection(stack.gateway_url) as made:
+            for which, pieces in asked.items():
+                for piece in pieces:
+                    made.sendall(piece)
+                    time.sleep(0.05)
+                answer = read_answer(made)
+                faults.expect(110, f"{what} offered with {which}", answer, "200")
+                assert "connection" not in answer.headers, "the connection serves on"
+
+
+def test_114_a_half_close_behind_a_whole_request_is_no_departure(stack: Stack, faults: FaultLog) -> None:
+    body = json.dumps(GOOD).encode()
+    ask = head(JSON, f"Content-Length: {len(body)}") + body
+    livez = head(method="GET", path="/livez")
+    for what, sent, count in (
+        ("GET", livez, 1),
+        ("a picture", ask, 1),
+        ("a picture over HTTP/1.0", ask.replace(b"HTTP/1.1", b"HTTP/1.0", 1), 1),
+        ("five requests", livez + ask + livez + ask + livez, 5),
+    ):
+        with connection(stack.gateway_url) as made:
+            made.sendall(sent)
+            made.shutdown(socket.SHUT_WR)
+            answers = b""
+            while piece := made.recv(65536):
+                answers += piece
+        seen = re.findall(rb"HTTP/1.1 ([2-5]\d\d)", answers)
+        faults.expect(114, f"{what}, then a half-close", b" ".join(seen).decode(), " ".join(["200"] * count))
 
 
 def test_one_connection_too_many_is_told_so(stack: Stack, tmp_path: Any) -> None:

@@ -112,7 +112,7 @@ def test_a_key_is_asked_for_before_the_body_is_read(kept: Kept) -> None:
     address = httpx2.URL(kept.url)
     with socket.create_connection((address.host, address.port or 0), timeout=10) as connection:
         connection.sendall(
-            b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n"
+            b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n"
             b"Content-Type: application/json\r\nContent-Length: 5000000\r\n\r\n"
         )
         assert connection.recv(12) == b"HTTP/1.1 401"

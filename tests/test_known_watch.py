@@ -1,4 +1,4 @@
-"""The index of known pictures follows the store, and reads no more than has changed."""
+"""The known pictures in memory follow the store, and read no more than has changed."""
 
 from __future__ import annotations
 

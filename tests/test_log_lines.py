@@ -137,9 +137,8 @@ def requests_of_many_kinds(client: httpx2.Client, closed_port: int) -> list[http
 def leave_while_sending(address: str) -> None:
     """Announce a body, send a part of it and go."""
     parts = urlsplit(address)
-    head = (
-        f"POST /v1/classify?{SECRET} HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\nContent-Type: application/json\r\n"
-    )
+    kind = "Host: localhost\r\nContent-Length: 9000\r\nContent-Type: application/json"
+    head = f"POST /v1/classify?{SECRET} HTTP/1.1\r\n{kind}\r\n"
     with socket.create_connection((str(parts.hostname), int(parts.port or 0))) as leaver:
         leaver.sendall(f'{head}Expect: 100-continue\r\n\r\n{{"{SECRET}'.encode())
         assert leaver.recv(4096).startswith(b"HTTP/1.1 100 ")  # somebody reads

@@ -240,7 +240,7 @@ def test_until_the_lists_are_read_nothing_is_decided(tmp_path: Path, monkeypatch
     write_bundle(tmp_path)
     settings = Settings(model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error")
     encoder = FakeEncoder()
-    with TestClient(create_app(settings, lambda *_: encoder)) as client:
+    with TestClient(create_app(settings, lambda *_: encoder), base_url="http://localhost") as client:
         web = Web(client, encoder)
         until(lambda: client.get("/readyz").json()["failing"] == ["lists"])
         assert client.get("/readyz").status_code == 503

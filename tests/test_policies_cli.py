@@ -131,7 +131,7 @@ def test_an_edit_meanwhile_is_not_overwritten(
     made: Web, folder: Path, before: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(folder, "policies/mine.yaml", views="tiles")
-    with httpx2.Client(transport=Meddling(made, before), base_url="http://testserver") as client:
+    with httpx2.Client(transport=Meddling(made, before), base_url="http://localhost") as client:
         assert run(client, "import", folder, dry_run=False) == ERROR
     assert "changed on the gateway meanwhile" in capsys.readouterr().err
     assert made.client.get("/v1/policies/mine").json()["description"] == "theirs"

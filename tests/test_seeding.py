@@ -18,10 +18,12 @@ from gateway.errors import ModelUnavailable, PolicyModelMismatch
 from gateway.labels import LabelRules
 from gateway.policy import Policy
 from gateway.saving import Saver
-from gateway.seeding import ACTOR, seed
+from gateway.seeding import ACTOR, seed, seed_alone
 from gateway.shipped import SetName, fingerprint, set_for, shipped
 from gateway.store.audit import Actor
+from gateway.store.leases import Leases
 from gateway.store.outages import StoreUnavailable
+from gateway.store.preconditions import Precondition
 from gateway.store.versions import Kind, Version, Versions
 from gateway.text_vectors import TextLimits, TextVectors
 from gateway.tokenizer import Tokenizer
@@ -83,9 +85,9 @@ async def edit(store: Store, kind: Kind, name: str, bundle_id: str = "one", **ch
         name,
         {**before.body, **changed},
         pins=before.pins,
-        if_match=before.etag,
         activate=True,
         actor=Actor("a person"),
+        precondition=Precondition(frozenset({before.etag})),
     )
     return saved.version
 
@@ -184,7 +186,7 @@ async def test_what_a_team_deleted_stays_deleted(kept: Store, bundle_folder: Pat
     assert await kept.versions.shown("policy") == ()
     ours = shipped("demo").classifiers["offensive"]
     saver = saver_for(kept, bundle_folder, "demo", "one")
-    await saver.save("offensive", ours, if_match=None, activate=True, actor=Actor("a person"))
+    await saver.save("offensive", ours, activate=True, actor=Actor("a person"))
     await seed(saver_for(kept, bundle_folder, "clip", "two"))
     assert is_set(await active(kept, "classifier", "offensive", "two"), "clip"), (
         "saved again as it was, it follows again"
@@ -194,7 +196,7 @@ async def test_what_a_team_deleted_stays_deleted(kept: Store, bundle_folder: Pat
 async def test_drafts_alone_are_somebodys(kept: Store, bundle_folder: Path) -> None:
     saver = saver_for(kept, bundle_folder, "demo", "one")
     body = shipped("demo").classifiers["gore"].model_copy(update={"description": "ours"})
-    await saver.save("gore", body, if_match=None, activate=False, actor=Actor("a person"))
+    await saver.save("gore", body, activate=False, actor=Actor("a person"))
     await seed(saver)
     assert [version.active for version in await kept.versions.history("classifier", "gore")] == [False]
 
@@ -207,7 +209,6 @@ async def test_a_draft_beside_ours_survives(kept: Store, bundle_folder: Path) ->
         "gore",
         {**before.body, "description": "draft"},
         pins={},
-        if_match=None,
         activate=False,
         actor=Actor("a person"),
     )
@@ -228,6 +229,31 @@ async def test_gateways_that_start_at_once_save_everything_once(kept: Store, bun
     policy = await active(kept, "policy", "default", "two")
     assert policy.pins == {"gore": 2, "nudity": 2, "offensive": 2}
     assert [len(await kept.versions.history("classifier", name)) for name in NAMES] == [2, 2, 2, 2]
+
+
+async def test_one_gateway_at_a_time_seeds_and_asks_for_texts(kept: Store, bundle_folder: Path) -> None:
+    encoders = [FakeEncoder() for _ in range(4)]
+    for encoder in encoders:
+        encoder.delay_s = 0.2
+    savers = [saver_for(kept, bundle_folder, "demo", "one", encoder) for encoder in encoders]
+    own = [Leases(kept.database) for _ in savers]
+    got = await asyncio.gather(*map(seed_alone, savers, own), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in got) == ["ModelUnavailable"] * 3 + ["bool"]
+    assert sum(bool(encoder.text_calls) for encoder in encoders) == 1
+    # The others come back when it is done, and find nothing to do.
+    first = next(index for index, encoder in enumerate(encoders) if encoder.text_calls)
+    for index in set(range(4)) - {first}:
+        assert await seed_alone(savers[index], own[index]) is False
+
+
+async def test_a_gateway_whose_seeding_failed_leaves_it_to_the_next(kept: Store, bundle_folder: Path) -> None:
+    class Away(FakeEncoder):
+        async def encode_texts(self, input_ids: Any, deadline: Deadline) -> Any:
+            raise ModelUnavailable("away", retry_after_s=1)
+
+    with pytest.raises(ModelUnavailable, match="away"):
+        await seed_alone(saver_for(kept, bundle_folder, "demo", "one", Away()), Leases(kept.database))
+    assert await seed_alone(saver_for(kept, bundle_folder, "demo", "one"), Leases(kept.database))
 
 
 async def test_an_edit_in_the_same_moment_is_not_overwritten(kept: Store, bundle_folder: Path) -> None:

@@ -87,7 +87,7 @@ def test_101_a_client_that_leaves_cancels_its_work(stack: Stack, client: httpx2.
         {"images": [{"url": f"http://127.0.0.1:{stack.picture_port}/slow"}], "labels": ["a", "b"]}
     ).encode()
     kind = "Content-Type: application/json"
-    head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_server(("127.0.0.1", stack.picture_port)) as slow:
         slow.settimeout(10)
         with socket.create_connection((host, int(port))) as leaver:

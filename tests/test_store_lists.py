@@ -15,6 +15,7 @@ from gateway.store import list_entries, list_import
 from gateway.store.audit import Actor
 from gateway.store.database import Transaction
 from gateway.store.lists import PictureList
+from gateway.store.preconditions import ANY, Precondition, StaleWrite, list_etag
 from tests.stores import Store, decision, save
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -285,3 +286,61 @@ async def rows(store: Store, table: str) -> int:
         return int((await tx.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one())  # noqa: S608
 
     return await store.database.read(count)
+
+
+@pytest.mark.usefixtures("in_parts")
+async def test_each_change_of_a_list_may_have_a_precondition(store: Store) -> None:
+    me, few, many = Actor("me"), numbers(0, 3), numbers(0, 50)
+    allowing = dataclasses.replace(BAD, action="allow")
+    absent, there = Precondition(none_match=ANY), Precondition(ANY)
+
+    async def now() -> frozenset[str]:
+        return frozenset({list_etag((await store.lists.every())[0].revision)})
+
+    with pytest.raises(StaleWrite):
+        await store.lists.put(BAD, actor=me, precondition=there)
+    assert await store.lists.every() == ()
+    assert await store.lists.put(BAD, actor=me, precondition=absent)
+    old = Precondition(await now())
+    assert await store.lists.add("bad", few[:1], actor=me, precondition=old) == 1
+    for stale in (old, absent, Precondition(none_match=await now())):
+        for attempt in (
+            store.lists.put(allowing, actor=me, precondition=stale),
+            store.lists.put(BAD, actor=me, precondition=stale),
+            store.lists.add("bad", few, actor=me, precondition=stale),
+            store.lists.add("bad", many, actor=me, precondition=stale),
+            store.lists.remove("bad", few, actor=me, precondition=stale),
+            store.lists.drop("bad", actor=me, precondition=stale),
+        ):
+            with pytest.raises(StaleWrite):
+                await attempt
+    assert (await store.lists.every())[0].action == "block"
+    assert await everything(store, "bad", 100) == few[:1]
+    assert await store.lists.add("bad", many, actor=me, precondition=Precondition(await now())) == 49
+    assert await store.lists.remove("bad", few, actor=me, precondition=Precondition(await now())) == 3
+    assert not await store.lists.put(allowing, actor=me, precondition=Precondition(await now()))
+    assert await store.lists.drop("bad", actor=me, precondition=Precondition(await now()))
+    assert not await store.lists.drop("bad", actor=me, precondition=there)
+
+
+@pytest.mark.usefixtures("in_parts")
+async def test_a_list_that_changed_during_an_import(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, begun, changed = list_import._step, asyncio.Event(), asyncio.Event()
+
+    async def step_by_step(*arguments: Any) -> None:
+        await step(*arguments)
+        begun.set()
+        await changed.wait()
+
+    monkeypatch.setattr(list_import, "_step", step_by_step)
+    await store.lists.put(BAD, actor=Actor("me"))
+    seen = Precondition(frozenset({list_etag((await store.lists.every())[0].revision)}))
+    importing = asyncio.create_task(store.lists.add("bad", numbers(0, 200), actor=Actor("me"), precondition=seen))
+    await begun.wait()
+    await store.lists.add("bad", numbers(500, 501), actor=Actor("me"))
+    changed.set()
+    with pytest.raises(StaleWrite):
+        await importing
+    assert await everything(store, "bad", 1000) == numbers(500, 501)
+    assert await rows(store, "list_entries") == 1
+    assert await rows(store, "list_parts") == 0

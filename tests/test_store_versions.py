@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.store.audit import Actor
-from gateway.store.versions import InUse, PinMissing, StaleWrite
+from gateway.store.preconditions import ANY, Precondition, StaleWrite
+from gateway.store.versions import InUse, PinMissing, Version
 from tests.stores import Store, another_process, opened, save
 
 pytest_plugins = ["tests.store_fixtures"]
@@ -90,7 +91,7 @@ async def test_the_first_version_may_be_a_draft(store: Store) -> None:
     assert (await store.versions.snapshot()).versions == ()
     assert await store.versions.read("classifier", "cats", None) == draft, "the latest where none is in force"
     assert await store.versions.shown("classifier") == (draft,)
-    second = (await save(store, "cats", {"v": 2}, activate=False, if_match=draft.etag)).version
+    second = (await save(store, "cats", {"v": 2}, activate=False, precondition=names(draft))).version
     assert (second.number, second.active) == (2, False)
     await save(store, "p", {}, kind="policy", pins={"cats": 1}, activate=False)
     promoted = await store.versions.activate("classifier", "cats", 1, actor=Actor("me"))
@@ -114,26 +115,81 @@ async def test_a_version_that_is_not_there(store: Store) -> None:
     assert await store.versions.history("policy", "cats") == ()
 
 
-async def test_if_match(store: Store) -> None:
-    for etag in ("*", '"1-abc"'):
+def names(*versions: Version) -> Precondition:
+    return Precondition(frozenset(version.etag for version in versions))
+
+
+async def test_a_save_names_the_latest_version(store: Store) -> None:
+    absent = Precondition(none_match=ANY)
+    for stale in (Precondition(ANY), Precondition(frozenset({'"1-abc"'}))):
         with pytest.raises(StaleWrite):
-            await save(store, "cats", {"v": 1}, if_match=etag)
-    first = (await save(store, "cats", {"v": 1})).version
-    second = (await save(store, "cats", {"v": 2}, if_match=first.etag)).version
-    with pytest.raises(StaleWrite):
-        await save(store, "cats", {"v": 3}, if_match=first.etag)
-    assert (await save(store, "cats", {"v": 3}, if_match="*")).version.number == 3
-    with pytest.raises(StaleWrite) as stale:
-        await save(store, "cats", {"v": 5}, if_match=f'"x", {first.etag}')
-    assert stale.value.latest == 3
-    third = await store.versions.read("classifier", "cats", 3)
-    assert third is not None
-    assert not (await save(store, "cats", {"v": 3}, if_match=f'"x" , {third.etag}')).new
+            await save(store, "cats", {"v": 1}, precondition=stale)
+    first = (await save(store, "cats", {"v": 1}, precondition=absent)).version
+    second = (await save(store, "cats", {"v": 2}, precondition=names(first))).version
+    for stale in (names(first), names(), absent, Precondition(none_match=frozenset({second.etag}))):
+        with pytest.raises(StaleWrite) as caught:
+            await save(store, "cats", {"v": 3}, precondition=stale)
+        assert caught.value.latest == 2
+    third = (await save(store, "cats", {"v": 3}, precondition=Precondition(ANY))).version
+    assert not (await save(store, "cats", {"v": 3}, precondition=names(first, third))).new
     assert (await save(store, "cats", {"v": 4})).version.number == 4
     etags = {version.etag for version in await store.versions.history("classifier", "cats")}
-    assert {first.etag, second.etag} < etags
+    assert {first.etag, second.etag, third.etag} < etags
     assert len(etags) == 4
     assert all(etag.startswith('"') and etag.endswith('"') for etag in etags)
+    await store.versions.remove("classifier", "cats", actor=Actor("me"))
+    assert (await save(store, "cats", {"v": 4}, precondition=absent)).version.number == 5
+
+
+async def test_a_deletion_names_the_latest_version(store: Store) -> None:
+    first = (await save(store, "cats", {"v": 1})).version
+    draft = (await save(store, "cats", {"v": 2}, activate=False)).version
+    before = await store.versions.revision()
+    for stale in (names(first), Precondition(none_match=ANY), Precondition(none_match=frozenset({draft.etag}))):
+        with pytest.raises(StaleWrite) as caught:
+            await store.versions.remove("classifier", "cats", actor=Actor("me"), precondition=stale)
+        assert caught.value.latest == 2
+    assert (await store.versions.revision(), len(await store.versions.history("classifier", "cats"))) == (before, 2)
+    assert await store.versions.remove("classifier", "cats", actor=Actor("me"), precondition=names(draft))
+    assert not await store.versions.remove("classifier", "cats", actor=Actor("me"), precondition=names(draft))
+
+
+async def test_an_activation_names_the_version_in_force_or_the_latest(store: Store) -> None:
+    made = [(await save(store, "cats", {"v": number}, activate=number != 3)).version for number in (1, 2, 3)]
+    first, second, draft = made
+    before = await store.versions.revision()
+    for stale in (names(first), Precondition(none_match=ANY), Precondition(none_match=frozenset({second.etag}))):
+        for number in (1, 2, 3):
+            with pytest.raises(StaleWrite) as caught:
+                await store.versions.activate("classifier", "cats", number, actor=Actor("me"), precondition=stale)
+            assert caught.value.latest == 3
+    assert await store.versions.revision() == before
+    for named, number in ((second, 3), (draft, 2), (draft, 1), (first, 2)):
+        found = await store.versions.activate(
+            "classifier", "cats", number, actor=Actor("me"), precondition=names(named)
+        )
+        assert found is not None
+        assert (found.number, found.active) == (number, True)
+    assert await store.versions.activate("classifier", "cats", 4, actor=Actor("me"), precondition=names(first)) is None
+
+
+async def test_of_many_that_saw_the_same_one_alone_changes_it(store: Store) -> None:
+    """Saves and deletions at once, each with the tag of what it has seen."""
+    me = Actor("me")
+    for turn in range(3):
+        seen = names((await save(store, "cats", {"turn": turn})).version)
+        done = await asyncio.gather(
+            *(save(store, "cats", {"turn": turn, "writer": writer}, precondition=seen) for writer in range(4)),
+            *(store.versions.remove("classifier", "cats", actor=me, precondition=seen) for _ in range(4)),
+            return_exceptions=True,
+        )
+        # A deletion that comes behind another one finds nothing.
+        assert len([one for one in done if one and not isinstance(one, StaleWrite)]) == 1, done
+    fresh = Precondition(none_match=ANY)
+    made = await asyncio.gather(
+        *(save(store, "new", {"writer": writer}, precondition=fresh) for writer in range(6)), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, StaleWrite) for outcome in made) == 5
 
 
 async def test_one_body_under_two_names_has_two_etags(store: Store) -> None:

@@ -52,7 +52,7 @@ def gateway(tmp_path: Path) -> StartGateway:
         settings = Settings(
             model_repository=folder, data_dir=tmp_path, log_level="error", store_timeout_s=store_timeout_s
         )
-        with TestClient(create_app(settings, lambda *_: encoder)) as client:
+        with TestClient(create_app(settings, lambda *_: encoder), base_url="http://localhost") as client:
             web = Web(client, encoder)
             wait_ready(web)
             yield web

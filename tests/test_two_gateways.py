@@ -154,3 +154,24 @@ def test_98_without_the_database_what_is_in_force_goes_on_serving(
             postgres.start()
         degraded([])
         assert moderate()["decision_id"] is not None
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_four_that_start_at_once_make_the_tables_and_the_scenarios_once(
+    stack: Stack, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    environment = {}
+    if kind == "postgresql":
+        postgres: Server = request.getfixturevalue("postgres")
+        environment["DATABASE_URL"] = postgres.new_database()
+    with more_gateways(stack, 4, tmp_path, **environment) as addresses, httpx2.Client(timeout=30) as client:
+        rows = client.get(f"{addresses[0]}/v1/audit", params={"limit": 100}).json()["data"]
+        seeded = [(row["kind"], row["name"]) for row in rows if row["actor"] == "seed" and row["action"] == "save"]
+        assert len(seeded) == len(set(seeded)) > 0
+        for address in addresses:
+            data = client.get(f"{address}/v1/policies").json()["data"]
+            assert {(entry["name"], entry["version"]) for entry in data} >= {("default", 1)}
+    logs = [path.read_text() for path in tmp_path.glob("gateway-*.log")]
+    assert sorted(log.count("scenario saved") for log in logs) == [0, 0, 0, len(seeded)], "one did all of it"
+    assert not any("error" in log for log in logs)

@@ -142,7 +142,8 @@ def test_another_bundle_than_ours_is_never_ready(tmp_path: Path) -> None:
     with TestClient(
         create_app(
             Settings(model_repository=tmp_path, data_dir=tmp_path / "data", log_level="error"), lambda *_: encoder
-        )
+        ),
+        base_url="http://localhost",
     ) as client:
         until(lambda: "bundle" in client.get("/readyz").json()["failing"])
         assert client.get("/readyz").status_code == 503

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.classifiers import REFERENCE_PATTERN
@@ -40,7 +41,6 @@ KEPT_JSON_WEIGHT = 2  # later the base64 text and the same without blanks, or th
 WIDE_JSON_WEIGHT = 6  # Python's text takes four bytes a character if one of them is beyond U+FFFF
 GRACE = 1 / 2  # of the time for a body: a busy server reads late, and that is not the client's fault
 UNDECLARED_BYTES = 1 << 20  # room for a body of unknown length; what is beyond counts as a slow client's
-LENGTH_DIGITS = 19  # more do not fit into 64 bits, and the server refuses them before
 BODY_CUT = "body_cut"  # in the request's state: the connection ended before the body did
 
 
@@ -120,9 +120,7 @@ async def _receive(
         take: gets each piece.
         weight: copies of the body that are held while it is worked on.
     """
-    declared = _declared(request)
-    if declared > rules.max_body_bytes:
-        raise _too_large(rules)
+    declared = declared_bytes(request.headers, rules.max_body_bytes)
     await reservation.enter_room(declared or min(UNDECLARED_BYTES, rules.max_body_bytes))
     reservation.grow_to(declared * weight)
     total = 0
@@ -142,7 +140,7 @@ async def _receive(
                 chunk, more = message.get("body", b""), message.get("more_body", False)
                 total += len(chunk)
                 if total > rules.max_body_bytes:
-                    raise _too_large(rules)
+                    raise _too_large(rules.max_body_bytes)
                 reservation.grow_to(total * weight)
                 pace.received_bytes = total
                 if chunk:
@@ -154,9 +152,20 @@ async def _receive(
     reservation.leave_room(but=total)
 
 
-def _declared(request: Request) -> int:
-    length = request.headers.get("content-length", "")
-    return int(length) if length.isascii() and length.isdecimal() and len(length) < LENGTH_DIGITS else 0
+def declared_bytes(headers: Headers, most: int) -> int:
+    """Return the Content-Length, 0 where there is none.
+
+    Raises:
+        HttpMalformed: it is no number; our own server refuses such a request by itself.
+        PayloadTooLarge: it is over ``most``.
+    """
+    length = headers.get("content-length", "0").strip(" \t")
+    if not (length.isascii() and length.isdecimal()):
+        raise HttpMalformed("Content-Length is not a number of bytes.")
+    digits = length.lstrip("0") or "0"
+    if len(digits) > len(str(most)) or int(digits) > most:  # Python reads no number of thousands of digits
+        raise _too_large(most)
+    return int(digits)
 
 
 def _is_cut(request: Request) -> bool:
@@ -197,8 +206,8 @@ def _base64_texts(value: object, depth: int = 0) -> list[str]:
     return found
 
 
-def _too_large(rules: BodyRules) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body is over {rules.max_body_bytes} bytes, the most that is accepted.")
+def _too_large(most: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is over {most} bytes, the most that is accepted.")
 
 
 def form_fields(

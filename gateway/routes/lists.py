@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Annotated
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
 
 import orjson
 import structlog
@@ -20,6 +21,7 @@ from gateway.routes.access import actor_of
 from gateway.routes.body import read_plain, validated
 from gateway.routes.openapi import request_body, text_body
 from gateway.routes.parameters import known_parameters
+from gateway.routes.preconditions import OF_LISTS, conditional, precondition_of, refusal
 from gateway.routes.resources import away, json_body
 from gateway.routes.services import Services
 from gateway.routes.strict_json import parse_object
@@ -28,7 +30,9 @@ from gateway.schemas.stored_requests import ListIn
 from gateway.store.audit import Actor
 from gateway.store.lists import ListKind, PictureList
 from gateway.store.outages import StoreUnavailable
+from gateway.store.preconditions import Precondition, StaleWrite, list_etag
 
+T = TypeVar("T")
 CURSOR = re.compile("[0-9a-f]{64}")
 
 router = APIRouter(prefix="/v1/lists", tags=["lists"], dependencies=[Depends(known_parameters)])
@@ -39,17 +43,17 @@ router = APIRouter(prefix="/v1/lists", tags=["lists"], dependencies=[Depends(kno
     summary="Create or change a list",
     response_model=ListOut,
     responses={201: {"model": ListOut}},
-    openapi_extra=request_body(ListIn),
+    openapi_extra=request_body(ListIn) | conditional(OF_LISTS),
 )
 async def put_list(request: Request, response: Response, name: str) -> ListOut:
     """Create a list or change its action or distance; its kind stays."""
     services: Services = request.state.services
     given = validated(ListIn, await json_body(request))
     made = check_list(PictureList(check_name(name), given.action, given.kind, given.max_distance))
-    created = await away(put(services, made, actor_of(request)))
+    created = await change(request, name, put(services, made, actor_of(request), precondition_of(request)))
     await refreshed(services.known)
     response.status_code = 201 if created else 200
-    return await found(services, name)
+    return shown(response, await found(services, name))
 
 
 @router.get("", summary="All lists", response_model=ListsOut)
@@ -60,41 +64,56 @@ async def lists(request: Request) -> ListsOut:
 
 
 @router.get("/{name}", summary="One list", response_model=ListOut)
-async def read_list(request: Request, name: str) -> ListOut:
+async def read_list(request: Request, response: Response, name: str) -> ListOut:
     """Return a list."""
-    return await found(request.state.services, check_name(name))
+    return shown(response, await found(request.state.services, check_name(name)))
 
 
-@router.delete("/{name}", summary="Delete a list with its entries", status_code=204)
+@router.delete(
+    "/{name}", summary="Delete a list with its entries", status_code=204, openapi_extra=conditional(OF_LISTS)
+)
 async def delete_list(request: Request, name: str) -> Response:
     """Delete a list."""
     services: Services = request.state.services
-    if not await away(services.lists.drop(check_name(name), actor=actor_of(request))):
+    deletion = services.lists.drop(check_name(name), actor=actor_of(request), precondition=precondition_of(request))
+    if not await change(request, name, deletion):
         raise NotFound("There is no such list.")
     await refreshed(services.known)
     return Response(status_code=204)
 
 
-@router.post("/{name}/entries", summary="Add hashes", response_model=Added, openapi_extra=text_body())
+@router.post(
+    "/{name}/entries",
+    summary="Add hashes",
+    response_model=Added,
+    openapi_extra=text_body() | conditional(OF_LISTS),
+)
 async def add_entries(request: Request, name: str) -> Added:
     """Add hashes: JSON ``{"entries": […]}``, one hash a line, or CSV with a header."""
     services: Services = request.state.services
     made = await found(services, check_name(name))
     hashes = await read_entries(request, made.kind)
-    added = await away(services.lists.add(name, hashes, actor=actor_of(request)))
+    adding = services.lists.add(name, hashes, actor=actor_of(request), precondition=precondition_of(request))
+    added = await change(request, name, adding)
     if added is None:
         raise NotFound("There is no such list.")
     await refreshed(services.known)
     return Added(received=len(hashes), added=added)
 
 
-@router.delete("/{name}/entries", summary="Remove hashes", response_model=Deleted, openapi_extra=text_body())
+@router.delete(
+    "/{name}/entries",
+    summary="Remove hashes",
+    response_model=Deleted,
+    openapi_extra=text_body() | conditional(OF_LISTS),
+)
 async def remove_entries(request: Request, name: str) -> Deleted:
     """Remove hashes, given as for adding."""
     services: Services = request.state.services
     made = await found(services, check_name(name))
     hashes = await read_entries(request, made.kind)
-    removed = await away(services.lists.remove(name, hashes, actor=actor_of(request)))
+    removing = services.lists.remove(name, hashes, actor=actor_of(request), precondition=precondition_of(request))
+    removed = await change(request, name, removing)
     await refreshed(services.known)
     return Deleted(deleted=removed)
 
@@ -123,14 +142,28 @@ async def refreshed(known: KnownWatch) -> None:
         structlog.get_logger("lists").warning("saved, but not matched yet: the watch will load it")
 
 
-async def put(services: Services, made: PictureList, actor: Actor) -> bool:
+async def change(request: Request, name: str, changing: Coroutine[Any, Any, T]) -> T:
+    """Return what a change of a list returns.
+
+    Raises:
+        PreconditionFailed: the request's precondition does not hold.
+        InvalidRequest, StorageUnavailable: as ``away``.
+    """
+    try:
+        return await away(changing)
+    except StaleWrite:
+        stale = f"If-Match does not name the list “{name}” as it is now; read it again."
+        raise refusal(precondition_of(request), name, stale) from None
+
+
+async def put(services: Services, made: PictureList, actor: Actor, precondition: Precondition) -> bool:
     """Save a list; return whether it is new.
 
     Raises:
         InvalidRequest: it is there and of the other kind.
     """
     try:
-        return await services.lists.put(made, actor=actor)
+        return await services.lists.put(made, actor=actor, precondition=precondition)
     except ValueError:
         raise InvalidRequest("The kind of a list cannot change; make another list.") from None
 
@@ -159,7 +192,7 @@ def plain(body: bytes) -> bytes:
     return orjson.dumps(given["entries"])
 
 
-async def found(services: Services, name: str) -> ListOut:
+async def found(services: Services, name: str) -> PictureList:
     """Return a list by name.
 
     Raises:
@@ -167,8 +200,14 @@ async def found(services: Services, name: str) -> ListOut:
     """
     for made in await away(services.lists.every()):
         if made.name == name:
-            return out(made)
+            return made
     raise NotFound("There is no such list.")
+
+
+def shown(response: Response, made: PictureList) -> ListOut:
+    """Return a list as the API shows it, and its ETag in the response."""
+    response.headers["ETag"] = list_etag(made.revision)
+    return out(made)
 
 
 def out(made: PictureList) -> ListOut:

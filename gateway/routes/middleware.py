@@ -12,14 +12,13 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import GatewayError, HttpMalformed, InternalError
+from gateway.errors import GatewayError, InternalError, RequestError
 from gateway.routes.leaving import ClientLeft
 from gateway.routes.problems import SECURITY_HEADERS, error_response
+from gateway.routes.request_rules import RequestRules
 from gateway.telemetry import Metrics
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-# uri-host [":" port] of RFC 9110, 7.2; an http address has a host, so that an empty one is refused too.
-HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+,;=-]{1,255})(:[0-9]{0,5})?")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})  # RFC 9110, 5789
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds: seen at the level debug
 NOTED = ("images", "code")  # what routes and handlers put into the request's state for its log line
@@ -33,11 +32,13 @@ class RequestContext:
 
     Args:
         app: what it wraps.
+        rules: what is refused here, before anything else is looked at.
         metrics: counts and times go there.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, rules: RequestRules, metrics: Metrics) -> None:
         self._app = app
+        self._rules = rules
         self._metrics = metrics
         self._log = structlog.get_logger("access")
 
@@ -51,10 +52,10 @@ class RequestContext:
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
         start = time.perf_counter()
         try:
-            if is_addressed(scope["http_version"], exchange.headers.getlist("host")):
-                await self._app(scope, exchange.receive, exchange.send)
-            else:
-                await self._answer(exchange, HttpMalformed("A request names its host once, as host or host:port."))
+            self._rules.check(scope, exchange.headers)
+            await self._app(scope, exchange.receive, exchange.send)
+        except RequestError as refused:
+            await self._answer(exchange, refused)
         except (ClientLeft, ClientDisconnect):
             pass  # nobody is there to be told, and nothing went wrong here
         except Exception:  # noqa: BLE001 - the last net: the client gets a problem document, the log the trace
@@ -66,6 +67,7 @@ class RequestContext:
     async def _answer(self, exchange: _Exchange, error: GatewayError) -> None:
         """Count an error, and answer with it if there was no answer yet."""
         self._metrics.errors.labels(error.code).inc()
+        exchange.scope["state"]["code"] = error.code
         if exchange.status == CLIENT_CLOSED:
             answer = error_response(error, exchange.scope["path"], exchange.request_id)
             await answer(exchange.scope, exchange.receive, exchange.send)
@@ -123,10 +125,3 @@ class _Exchange:
             message["headers"] = given
         self.bytes_out += len(message.get("body", b"")) if self.scope["method"] != "HEAD" else 0
         await self._send(message)
-
-
-def is_addressed(http_version: str, hosts: list[str]) -> bool:
-    """Tell whether a request names its host as RFC 9112, 3.2 asks for; HTTP/1.0 may leave it out."""
-    if not hosts:
-        return http_version == "1.0"
-    return len(hosts) == 1 and HOST.fullmatch(hosts[0]) is not None

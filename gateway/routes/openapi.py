@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import orjson
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.classifiers import NAME
 from gateway.errors import (
+    CrossSiteRequest,
     GatewayError,
     HeadersTooLarge,
+    HostNotAllowed,
     HttpMalformed,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     Overloaded,
+    PayloadTooLarge,
+    PreconditionFailed,
     RequestTimeout,
     ResourceInUse,
     StorageUnavailable,
@@ -33,6 +40,7 @@ from gateway.errors import (
 )
 from gateway.routes.access import ACCESS, is_open
 from gateway.routes.problems import OPENAI_PATH
+from gateway.routes.request_rules import SAFE_METHODS
 from gateway.schemas.answers import Problem
 
 REF = "#/components/schemas/{model}"
@@ -51,7 +59,9 @@ OPENAI_ERROR = {
         }
     },
 }
-ALWAYS_POSSIBLE = frozenset({HttpMalformed, HeadersTooLarge, RequestTimeout, Overloaded, InternalError})
+ALWAYS_POSSIBLE = frozenset(
+    {HostNotAllowed, HttpMalformed, HeadersTooLarge, PayloadTooLarge, RequestTimeout, Overloaded, InternalError}
+)
 OF_KEYS = frozenset({401, 403, 429})  # statuses
 HASH_PATTERN = "^[0-9a-fA-F]{64}$"
 
@@ -116,6 +126,14 @@ def install(app: FastAPI, bodies: Sequence[type[BaseModel]], examples: dict[str,
         bodies: models named by ``request_body``.
         examples: path → example of its JSON body.
     """
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def described() -> Response:
+        return Response(await asyncio.to_thread(rendered), media_type="application/json")
+
+    @functools.cache
+    def rendered() -> bytes:
+        return orjson.dumps(app.openapi())
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema:
@@ -184,6 +202,8 @@ def is_possible(error: type[GatewayError], path: str, method: str, operation: di
     """Tell whether an operation can answer with an error: one that reads a body with any, the others with a few."""
     if error is MethodNotAllowed:
         return False  # that is of no operation
+    if error is CrossSiteRequest:
+        return method.upper() not in SAFE_METHODS
     if "requestBody" in operation or error in ALWAYS_POSSIBLE:
         return True
     if error.status in OF_KEYS:
@@ -194,4 +214,4 @@ def is_possible(error: type[GatewayError], path: str, method: str, operation: di
         return True
     if error is NotFound:
         return "{" in path
-    return error is ResourceInUse and method == "delete"
+    return error in {PreconditionFailed, ResourceInUse} and method == "delete"

@@ -15,8 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from gateway.errors import (
+    CrossSiteRequest,
     Forbidden,
     GatewayError,
+    HostNotAllowed,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
@@ -47,6 +49,8 @@ OPENAI_PATH = "/v1/moderations"  # whose errors have OpenAI's shape
 OPENAI_KINDS = {
     Unauthorized: "authentication_error",
     Forbidden: "permission_error",
+    CrossSiteRequest: "permission_error",
+    HostNotAllowed: "invalid_request_error",
     RateLimited: "rate_limit_error",
 }
 
@@ -101,7 +105,7 @@ def answered(request: Request, error: GatewayError, metrics: Metrics) -> Respons
     """Return a request's error as its response; it is counted, and noted for the request's log line."""
     metrics.errors.labels(error.code).inc()
     request.state.code = error.code
-    return error_response(error, request.url.path, request.scope["state"]["request_id"])
+    return error_response(error, request.scope["path"], request.scope["state"]["request_id"])
 
 
 def install_handlers(app: FastAPI, metrics: Metrics) -> None:
@@ -118,7 +122,7 @@ def install_handlers(app: FastAPI, metrics: Metrics) -> None:
             known = NotFound("There is nothing at this path; /docs lists what there is.")
         elif status == MethodNotAllowed.status:
             # The framework knows the methods of one route only, and a path may have several.
-            allow = ", ".join(allowed_methods(request.app.openapi(), request.url.path))
+            allow = ", ".join(allowed_methods(request.app.openapi(), request.scope["path"]))
             allow = allow or (getattr(error, "headers", None) or {}).get("Allow", "")
             known = MethodNotAllowed(f"This path answers {allow or 'other methods'}.", allow=allow)
         else:

@@ -30,12 +30,14 @@ from gateway.routes.access import actor_of
 from gateway.routes.body import read_body, validated
 from gateway.routes.openapi import request_body
 from gateway.routes.parameters import known_parameters
+from gateway.routes.preconditions import OF_ACTIVATION, OF_VERSIONS, conditional, precondition_of, refusal
 from gateway.routes.services import Services
 from gateway.schemas.stored_answers import ResourceOut, ResourcesOut
 from gateway.schemas.stored_requests import Activation
 from gateway.store.audit import Actor
 from gateway.store.outages import StoreUnavailable
-from gateway.store.versions import InUse, Kind, PinMissing, StaleWrite, Version
+from gateway.store.preconditions import Precondition, StaleWrite
+from gateway.store.versions import InUse, Kind, PinMissing, Version
 
 T = TypeVar("T")
 KINDS: dict[str, Kind] = {"classifiers": "classifier", "policies": "policy"}
@@ -137,8 +139,8 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
             body = validated(body_model, written(check_name(name), given))
             # Numbers are never given out again, so the number does not tell whether there was anything before.
             created = await away(services.versions.read(kind, name, None)) is None
-            if_match = request.headers.get("if-match")
-            version, _ = await save_version(services, name, body, if_match, actor_of(request), activate=activate)
+            precondition = precondition_of(request)
+            version, _ = await save_version(services, name, body, precondition, actor_of(request), activate=activate)
         return answer(version, 201 if created else 200)
 
     async def names(request: Request) -> Response:
@@ -164,18 +166,13 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
         services: Services = request.state.services
         async with admitted(request) as given:
             wanted = validated(Activation, given).version
-            return answer(await activate_version(services, kind, check_name(name), wanted, actor_of(request)))
+            precondition = precondition_of(request)
+            made = await activate_version(services, kind, check_name(name), wanted, precondition, actor_of(request))
+            return answer(made)
 
     async def delete(request: Request, name: str) -> Response:
         services: Services = request.state.services
-        try:
-            found = await away(services.versions.remove(kind, check_name(name), actor=actor_of(request)))
-        except InUse as use:
-            users = ", ".join(use.users)
-            raise ResourceInUse(f"“{name}” is used by the policies {users}; change or delete those first.") from None
-        if not found:
-            raise NotFound(f"There is no such {kind}.")
-        await refreshed(services.catalogue)
+        await delete_resource(services, kind, check_name(name), precondition_of(request), actor_of(request))
         return Response(status_code=204)
 
     article = f"a {kind}"
@@ -188,7 +185,7 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
         summary=f"Create {article} or its next version",
         response_model=ResourceOut,
         responses={201: {"model": ResourceOut}},
-        openapi_extra=body,
+        openapi_extra=body | conditional(OF_VERSIONS),
     )
     router.add_api_route(
         f"{base}/{{name}}", read, methods=["GET"], summary=f"Read {article}", response_model=ResourceOut
@@ -202,41 +199,61 @@ def add_routes(plural: str, body_model: type[Classifier | Policy]) -> None:
         methods=["POST"],
         summary="Promote a version or roll back to it",
         response_model=ResourceOut,
-        openapi_extra=request_body(Activation),
+        openapi_extra=request_body(Activation) | conditional(OF_ACTIVATION),
     )
-    router.add_api_route(f"{base}/{{name}}", delete, methods=["DELETE"], summary=f"Delete {article}", status_code=204)
+    router.add_api_route(
+        f"{base}/{{name}}",
+        delete,
+        methods=["DELETE"],
+        summary=f"Delete {article}",
+        status_code=204,
+        openapi_extra=conditional(OF_VERSIONS),
+    )
 
 
 async def save_version(
-    services: Services, name: str, body: Classifier | Policy, if_match: str | None, actor: Actor, *, activate: bool
+    services: Services,
+    name: str,
+    body: Classifier | Policy,
+    precondition: Precondition,
+    actor: Actor,
+    *,
+    activate: bool,
 ) -> tuple[Version, bool]:
     """Validate whole, compute the text vectors, save, make it current here; return the version and whether it is new.
 
     Raises:
         RequestError: something in the body cannot work; the field is named.
-        PreconditionFailed: ``if_match`` is stale.
+        PreconditionFailed: the precondition does not hold.
         StorageUnavailable: the store is away.
         ServiceError: text vectors could not be computed.
     """
     try:
-        saved = await away(services.saver.save(name, body, if_match=if_match, activate=activate, actor=actor))
+        saving = services.saver.save(name, body, activate=activate, actor=actor, precondition=precondition)
+        saved = await away(saving)
     except PinMissing as gone:
         raise InvalidRequest(f"The classifiers {', '.join(gone.missing)} were deleted meanwhile.") from None
     except StaleWrite as stale:
-        if stale.latest is None:
-            raise PreconditionFailed(f"If-Match is given, and there is nothing named “{name}” yet.") from None
-        raise PreconditionFailed(
-            f"If-Match does not name the latest version, which is {stale.latest}, in force or a draft; read "
-            f"?version={stale.latest} first."
-        ) from None
+        raise stale_version(stale, precondition, name) from None
     await refreshed(services.catalogue)
     return saved.version, saved.new
 
 
-async def activate_version(services: Services, kind: Kind, name: str, number: int, actor: Actor) -> Version:
+def stale_version(stale: StaleWrite, precondition: Precondition, name: str) -> PreconditionFailed:
+    """Return the error of a change whose precondition does not hold."""
+    if stale.latest is None:
+        return refusal(precondition, name, f"If-Match is given, and there is nothing named “{name}” yet.")
+    latest = f"the latest version, which is {stale.latest}, in force or a draft; read ?version={stale.latest} first."
+    return refusal(precondition, name, f"If-Match does not name {latest}")
+
+
+async def activate_version(
+    services: Services, kind: Kind, name: str, number: int, precondition: Precondition, actor: Actor
+) -> Version:
     """Make a version the active one, its text vectors computed first.
 
     Raises:
+        PreconditionFailed: the precondition does not hold.
         NotFound: there is no such version.
         PolicyModelMismatch: a policy's version was saved for another bundle.
         StorageUnavailable: the store is away.
@@ -251,13 +268,36 @@ async def activate_version(services: Services, kind: Kind, name: str, number: in
     if kind == "classifier":
         await services.catalogue.bind_classifier(row, Deadline.after(services.saver.timeout_s))
     try:
-        made = await away(services.versions.activate(kind, name, number, actor=actor))
+        made = await away(services.versions.activate(kind, name, number, actor=actor, precondition=precondition))
     except PinMissing as gone:
         raise InvalidRequest(f"Version {number} needs {', '.join(gone.missing)}, which were deleted.") from None
+    except StaleWrite as stale:
+        raise stale_version(stale, precondition, name) from None
     if made is None:
         raise NotFound(f"There is no version {number} of “{name}”.")
     await refreshed(services.catalogue)
     return made
+
+
+async def delete_resource(services: Services, kind: Kind, name: str, precondition: Precondition, actor: Actor) -> None:
+    """Delete a resource with all versions, and make that current here.
+
+    Raises:
+        NotFound: there is none.
+        ResourceInUse: policies in force use the classifier.
+        PreconditionFailed: the precondition does not hold.
+        StorageUnavailable: the store is away.
+    """
+    try:
+        found = await away(services.versions.remove(kind, name, actor=actor, precondition=precondition))
+    except InUse as use:
+        users = ", ".join(use.users)
+        raise ResourceInUse(f"“{name}” is used by the policies {users}; change or delete those first.") from None
+    except StaleWrite as stale:
+        raise stale_version(stale, precondition, name) from None
+    if not found:
+        raise NotFound(f"There is no such {kind}.")
+    await refreshed(services.catalogue)
 
 
 add_routes("classifiers", Classifier)

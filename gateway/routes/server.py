@@ -1,9 +1,8 @@
-"""The server: uvicorn's, which says before it ends that it will, and which may be handed its connections."""
+"""The server: uvicorn's, which says before it ends that it will, and which may share its listeners."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import socket
 import time
@@ -11,14 +10,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import cast
 
+import structlog
 import uvicorn
 
-from gateway.member import Member
-
 POLL_S = 0.05
-HANDED_AT_ONCE = 32  # connections taken before requests get their turn again
-STARTED = b"S"
-DOOR_MARGIN_S = 5.0  # behind the delay: for the supervisor to shut the door
+ACCEPT_PAUSE_S = 0.001
+NONE_PAUSE_S = 0.01
 
 
 class DrainingServer(uvicorn.Server):
@@ -54,87 +51,71 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Wait with the door open, then end as uvicorn does."""
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
-        await self._wait_for_door()
-        await super().shutdown(sockets)
-
-    async def _wait_for_door(self) -> None:
         end_s = time.monotonic() + self._delay_s
         while time.monotonic() < end_s and self._signals < 2:  # noqa: PLR2004, ASYNC110 - a second signal
             await asyncio.sleep(POLL_S)
+        await self._shut_door()
+        await super().shutdown(sockets)
+
+    async def _shut_door(self) -> None:
+        """Let nobody else in; what this class listens on, uvicorn closes."""
 
 
-class MemberServer(DrainingServer):
-    """One of several server processes: the supervisor accepts connections and hands them over.
+class ReplicaServer(DrainingServer):
+    """A server that shares its listeners with others, and leaves them their part of the connections.
 
-    The door is the supervisor's: it is shut once the channel has ended.
-
-    Args:
-        config: as of uvicorn.
-        delay_s: as of ``DrainingServer``; here a bound, as the supervisor shuts the door.
-        announce: likewise.
-        channel: where connections come from, as descriptors; SEQPACKET, so that a message is one connection.
-        place: where it is told how many were taken.
+    The first to wake up would accept all that wait: of 64 connections that were opened at once the busiest of four got
+    46 on average. So each takes one at a time and then looks away for a moment, in which the others come by: 22
+    (``python -m scripts.bench scale``).
     """
 
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        delay_s: float,
-        announce: Callable[[], None],
-        channel: socket.socket,
-        place: Member,
-    ) -> None:
-        super().__init__(config, delay_s, announce)
-        self._channel = channel
-        self._place = place
-        self._door_shut = asyncio.Event()
-        self._beginning: set[asyncio.Task[None]] = set()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - it has none
-        """Start the application, then ask for connections."""
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then take connections."""
         await super().startup(sockets=[])
-        self._channel.settimeout(0)
-        asyncio.get_running_loop().add_reader(self._channel, self._take)
-        self._channel.send(STARTED)
+        self._listeners = sockets or []
+        self._beginning: set[asyncio.Task[None]] = set()
+        for listener in self._listeners:
+            listener.setblocking(False)  # noqa: FBT003 - a method of one flag
+            self._look(listener)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End, when the last connection was handed over."""
-        await super().shutdown(sockets)
-        asyncio.get_running_loop().remove_reader(self._channel)
+    async def _shut_door(self) -> None:
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+            while self._took(listener):
+                pass
+        await asyncio.gather(*self._beginning)
 
-    async def _wait_for_door(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._delay_s + DOOR_MARGIN_S):
-                await self._door_shut.wait()
-                await asyncio.gather(*self._beginning)
+    def _look(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
-    def _take(self) -> None:
-        """Take what was handed over."""
-        for _ in range(HANDED_AT_ONCE):
-            try:
-                message, handles, _, _ = socket.recv_fds(self._channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                message, handles = b"", []
-            if not message:
-                asyncio.get_running_loop().remove_reader(self._channel)
-                self._door_shut.set()
-                return
-            for handle in handles:
-                task = asyncio.create_task(self._begin(socket.socket(fileno=handle)))
-                self._beginning.add(task)
-                task.add_done_callback(self._beginning.discard)
+    def _accept(self, listener: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(listener)
+        took = self._took(listener)
+        asyncio.get_running_loop().call_later(ACCEPT_PAUSE_S if took else NONE_PAUSE_S, self._look, listener)
+
+    def _took(self, listener: socket.socket) -> bool:
+        """Accept a connection; False where there is none, as another was quicker, or none can be had."""
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as fault:  # too many open files, no memory: those who wait are asked again in a moment
+            structlog.get_logger("server").error("no connection can be accepted", reason=fault.strerror)
+            return False
+        task = asyncio.get_running_loop().create_task(self._begin(connection))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+        return True
 
     async def _begin(self, connection: socket.socket) -> None:
         """Serve a connection from now on."""
+        connection.setblocking(False)  # noqa: FBT003 - a method of one flag
         try:
-            connection.settimeout(0)
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
         except OSError:  # it has ended already
             connection.close()
-        finally:
-            self._place.taken.add(1)
 
     def _protocol(self) -> asyncio.Protocol:
         make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)

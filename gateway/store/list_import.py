@@ -30,6 +30,7 @@ from gateway.store.list_entries import (
     unknown,
 )
 from gateway.store.outages import StoreUnavailable
+from gateway.store.preconditions import Precondition, StaleWrite, list_etag
 from gateway.store.schema import list_entries, list_parts
 
 AT_ONCE = 20_000
@@ -50,32 +51,45 @@ DOUBLED = text(
 )
 
 
-async def add(database: Database, name: str, chunks: Sequence[Chunk], *, actor: Actor) -> int | None:
+async def add(
+    database: Database, name: str, chunks: Sequence[Chunk], *, actor: Actor, precondition: Precondition
+) -> int | None:
     """As ``Lists.add``."""
     seen = await database.read(lambda tx: standing(tx, name))
     if seen is None:
         return None
+    precondition.check(list_etag(seen.revision))  # and once more at the end, before all the work too
     new = list(chunks)
     if seen.entries:
         new = rechunked([await _unknown(database, seen, chunk) for chunk in chunks])
     if sum(map(len, new)) <= AT_ONCE or len(seen.owners) > MOST_PARTS:
-        return await database.write(lambda tx: _add(tx, name, new, seen, actor=actor))
+        return await database.write(lambda tx: _add(tx, name, new, seen, actor=actor, precondition=precondition))
     await _clear(database)
     part = await database.write(lambda tx: _begin(tx, seen.id))
     for chunk in new:
         for start in range(0, len(chunk), STEP):
             await _step(database, part, chunk[start : start + STEP])
-    added = await database.write(lambda tx: _publish(tx, name, part, seen, sum(map(len, new)), actor=actor))
+    entries = sum(map(len, new))
+    try:
+        added = await database.write(
+            lambda tx: _publish(tx, name, part, seen, entries, actor=actor, precondition=precondition)
+        )
+    except StaleWrite:
+        await _discard(database, part)
+        raise
     if added is None:
         await _discard(database, part)
     return added
 
 
-async def _add(tx: Transaction, name: str, chunks: Sequence[Chunk], seen: Standing, *, actor: Actor) -> int | None:
+async def _add(
+    tx: Transaction, name: str, chunks: Sequence[Chunk], seen: Standing, *, actor: Actor, precondition: Precondition
+) -> int | None:
     """Add hashes that the list did not have when it was seen, in this transaction; None if there is no such list."""
     found = await locked(tx, name)
     if found is None:
         return None
+    precondition.check(list_etag(found.revision))
     now = await as_it_stands(tx, found)
     if now != seen:  # somebody was faster
         chunks = rechunked([await unknown(tx, now, chunk) for chunk in chunks])
@@ -106,11 +120,14 @@ async def _stage(tx: Transaction, part: int, entries: Chunk) -> None:
     await add_rows(tx, -part, [entries])
 
 
-async def _publish(tx: Transaction, name: str, part: int, seen: Standing, entries: int, *, actor: Actor) -> int | None:
+async def _publish(
+    tx: Transaction, name: str, part: int, seen: Standing, entries: int, *, actor: Actor, precondition: Precondition
+) -> int | None:
     """Make a part belong to its list; return how many entries it adds, None if the list is gone."""
     found = await locked(tx, name)
     if found is None or found.id != seen.id:
         return None
+    precondition.check(list_etag(found.revision))
     await _touch(tx, part)
     if found.revision != seen.revision:  # what came meanwhile may be in the part too
         for owner in await owners(tx, found.id):

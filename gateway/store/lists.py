@@ -23,6 +23,7 @@ from gateway.store.list_entries import (
     present,
     standing,
 )
+from gateway.store.preconditions import UNCONDITIONAL, Precondition, list_etag
 from gateway.store.schema import list_changes, list_entries, list_parts, lists, revisions
 
 ListAction = Literal["block", "allow"]
@@ -58,10 +59,13 @@ class Lists(Repository):
     """Lists and their entries."""
 
     @writes
-    async def put(self, tx: Transaction, made: PictureList, *, actor: Actor) -> bool:
+    async def put(
+        self, tx: Transaction, made: PictureList, *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+    ) -> bool:
         """Create or change a list; True if it was created. ``made.entries`` and ``made.revision`` are not read.
 
         Raises:
+            StaleWrite: the precondition does not hold.
             ValueError: the list exists and is of the other kind.
         """
         row = {"action": made.action, "kind": made.kind, "max_distance": made.max_distance}
@@ -70,6 +74,7 @@ class Lists(Repository):
         found = await locked(tx, made.name)
         if found is None:
             raise LookupError(made.name)
+        precondition.check(*([list_etag(found.revision)] if created is None else []))
         if found.kind != made.kind:
             raise ValueError(f"the list {made.name} is of kind {found.kind}, which cannot change")
         if created is None and (found.action, found.max_distance) == (made.action, made.max_distance):
@@ -85,16 +90,19 @@ class Lists(Repository):
         shown = [lists.c[name] for name in PictureList.__dataclass_fields__]
         return tuple(PictureList(**row) for row in (await tx.execute(select(*shown).order_by(lists.c.name))).mappings())
 
-    async def add(self, name: str, hashes: Sequence[str], *, actor: Actor) -> int | None:
+    async def add(
+        self, name: str, hashes: Sequence[str], *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+    ) -> int | None:
         """Add hashes, in hex, all or none; return how many were new, None if there is no such list.
 
         Many are written in steps, between which others write; they belong to the list from the last step on.
 
         Raises:
+            StaleWrite: the precondition does not hold, before the first step or at the last.
             ValueError: one of them is not hex.
         """
         chunks = await asyncio.to_thread(chunked, hashes)
-        return await list_import.add(self._database, name, chunks, actor=actor)
+        return await list_import.add(self._database, name, chunks, actor=actor, precondition=precondition)
 
     @reads
     async def read(self, tx: Transaction, name: str, *, after: str | None, limit: int) -> tuple[str, ...]:
@@ -119,23 +127,33 @@ class Lists(Repository):
         added = tuple(entry.hex() for entry, there in last.items() if there)
         return ListChanges(row.revision, added, tuple(entry.hex() for entry, there in last.items() if not there))
 
-    async def remove(self, name: str, hashes: Sequence[str], *, actor: Actor) -> int:
+    async def remove(
+        self, name: str, hashes: Sequence[str], *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+    ) -> int:
         """Remove hashes, in hex; return how many were there.
 
         Raises:
+            StaleWrite: the precondition does not hold.
             ValueError: one of them is not hex.
         """
-        return await self._remove(name, await asyncio.to_thread(chunked, hashes), actor=actor)
+        chunks = await asyncio.to_thread(chunked, hashes)
+        return await self._remove(name, chunks, actor=actor, precondition=precondition)
 
     @writes
-    async def drop(self, tx: Transaction, name: str, *, actor: Actor) -> bool:
+    async def drop(
+        self, tx: Transaction, name: str, *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+    ) -> bool:
         """Delete a list with its entries; False if there is none.
 
         A part that is being imported is left to whoever imports it.
+
+        Raises:
+            StaleWrite: the precondition does not hold.
         """
         found = await locked(tx, name)
         if found is None:
             return False
+        precondition.check(list_etag(found.revision))
         for owner in await owners(tx, found.id):
             each = select(list_entries.c.hash).where(list_entries.c.list_id == owner).order_by(list_entries.c.hash)
             gone = delete(list_entries).where(list_entries.c.list_id == owner)
@@ -161,10 +179,13 @@ class Lists(Repository):
         return int((await tx.execute(select(revisions.c.lists))).scalar_one())
 
     @writes
-    async def _remove(self, tx: Transaction, name: str, chunks: Sequence[Chunk], *, actor: Actor) -> int:
+    async def _remove(
+        self, tx: Transaction, name: str, chunks: Sequence[Chunk], *, actor: Actor, precondition: Precondition
+    ) -> int:
         found = await locked(tx, name)
         if found is None:
             return 0
+        precondition.check(list_etag(found.revision))
         gone: list[Chunk] = []
         for owner in await owners(tx, found.id):
             for chunk in chunks:

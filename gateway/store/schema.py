@@ -269,6 +269,15 @@ list_entries = Table(
     sqlite_with_rowid=False,
 )
 
+# One row for each kind of work that is done once for all gateways.
+leases = Table(
+    "leases",
+    metadata,
+    Column("work", Words, primary_key=True),
+    Column("owner", Words, nullable=False),
+    Column("held_until", Moment, nullable=False),
+)
+
 # Only appended to: nothing here deletes or changes a row.
 audit = Table(
     "audit",

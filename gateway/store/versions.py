@@ -6,8 +6,6 @@ pins it comes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,19 +17,13 @@ from gateway.store import audit
 from gateway.store.audit import Actor
 from gateway.store.database import Database, Repository, Transaction, reads, writes
 from gateway.store.label_vectors import LabelVectors
+from gateway.store.preconditions import UNCONDITIONAL, Precondition, content_digest, version_etag
 from gateway.store.schema import activations, resources, revisions, versions
 
 MAX_NUMBER = 2**31 - 1
-DIGEST_CHARS = 32
+LATEST = resources.c.latest
 
 Kind = Literal["classifier", "policy"]
-
-
-@dataclass
-class StaleWrite(Exception):
-    """``If-Match`` names another version than the latest; ``latest`` is its number, None where there is none."""
-
-    latest: int | None
 
 
 class InUse(Exception):
@@ -129,9 +121,9 @@ class Versions(Repository):
         body: dict[str, Any],
         *,
         pins: dict[str, int],
-        if_match: str | None,
         activate: bool,
         actor: Actor,
+        precondition: Precondition = UNCONDITIONAL,
         vectors: bytes | None = None,
     ) -> Saved:
         """Keep a new version, or find that the latest one has the same body, pins and bundle (then nothing is new).
@@ -141,19 +133,17 @@ class Versions(Repository):
         lost. A policy is saved for this bundle; the label vectors of a classifier are kept with a version that is new.
 
         Raises:
-            StaleWrite: ``if_match`` is given and the latest version's etag is not among those that it names (``*``
-                matches any existing one).
+            StaleWrite: the precondition does not hold of the latest version.
             PinMissing: a classifier version in ``pins`` is not there.
         """
         await audit.queue_up(tx)
         resource = (await tx.execute(select(resources).where(_is(resources.c, kind, name)))).one_or_none()
-        before = await self._version(tx, kind, name, resource.latest) if resource else None
-        if if_match is not None and (before is None or not {"*", before.etag} & _etags(if_match)):
-            raise StaleWrite(before.number if before else None)
+        before = await self._version(tx, kind, name, LATEST)
+        _check(precondition, before)
         await _require(tx, pins)
         bundle_id = self.bundle_id if kind == "policy" else None
-        digest = _digest(kind, name, body, pins, bundle_id)
-        if before is not None and before.etag == _etag(before.number, digest):
+        digest = content_digest(kind, name, body, pins, bundle_id)
+        if before is not None and before.etag == version_etag(before.number, digest):
             return Saved(await self._put_in_force(tx, before, actor=actor) if activate else before, new=False)
 
         number = resource.latest + 1 if resource else 1
@@ -174,16 +164,27 @@ class Versions(Repository):
         return Saved(await self._there(tx, kind, name, number), new=True)
 
     @writes
-    async def activate(self, tx: Transaction, kind: Kind, name: str, number: int, *, actor: Actor) -> Version | None:
+    async def activate(
+        self,
+        tx: Transaction,
+        kind: Kind,
+        name: str,
+        number: int,
+        *,
+        actor: Actor,
+        precondition: Precondition = UNCONDITIONAL,
+    ) -> Version | None:
         """Make a version the active one of this bundle; None if there is no such version.
 
         Raises:
+            StaleWrite: the precondition holds neither of the latest version nor of the one that ``read`` shows.
             PinMissing: a classifier version that it pins was deleted.
         """
         await audit.queue_up(tx)
         version = await self._version(tx, kind, name, number)
         if version is None:
             return None
+        _check(precondition, await self._version(tx, kind, name, LATEST), await self._version(tx, kind, name, None))
         await _require(tx, version.pins)
         return await self._put_in_force(tx, version, actor=actor)
 
@@ -204,17 +205,22 @@ class Versions(Repository):
         return await self._all(tx, wanted.order_by(versions.c.name))
 
     @writes
-    async def remove(self, tx: Transaction, kind: Kind, name: str, *, actor: Actor) -> bool:
+    async def remove(
+        self, tx: Transaction, kind: Kind, name: str, *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+    ) -> bool:
         """Delete a resource with all versions, for all bundles; False if there is none.
 
         Raises:
             InUse: a policy pins the classifier in a version that is active for any bundle.
+            StaleWrite: the precondition does not hold of the latest version.
         """
         await audit.queue_up(tx)
-        if await self._version(tx, kind, name, None) is None:
+        latest = await self._version(tx, kind, name, LATEST)
+        if latest is None:
             return False
         if kind == "classifier" and (users := await self._users(tx, name)):
             raise InUse(users)
+        _check(precondition, latest)
         await tx.execute(delete(versions).where(_is(versions.c, kind, name)))
         await audit.record(tx, actor=actor, action="delete", kind=kind, name=name)
         return True
@@ -275,8 +281,10 @@ class Versions(Repository):
         assert found is not None  # noqa: S101 - written or read in this transaction, behind the lock
         return found
 
-    async def _version(self, tx: Transaction, kind: Kind, name: str, number: int | None) -> Version | None:
-        if number is not None and not 0 < number <= MAX_NUMBER:
+    async def _version(
+        self, tx: Transaction, kind: Kind, name: str, number: int | ColumnElement[int] | None
+    ) -> Version | None:
+        if isinstance(number, int) and not 0 < number <= MAX_NUMBER:
             return None
         wanted = self._shown if number is None else number
         found = await self._all(tx, self._selected(_is(versions.c, kind, name), versions.c.number == wanted))
@@ -289,6 +297,16 @@ class Versions(Repository):
 
     async def _all(self, tx: Transaction, wanted: Select[Any]) -> tuple[Version, ...]:
         return tuple(_made(row) for row in await tx.execute(wanted))
+
+
+def _check(precondition: Precondition, latest: Version | None, shown: Version | None = None) -> None:
+    """Let a change pass whose precondition names the latest version, or another one that it may name.
+
+    Raises:
+        StaleWrite: it names neither.
+    """
+    etags = [version.etag for version in (latest, shown) if version]
+    precondition.check(*etags, latest=latest.number if latest else None)
 
 
 async def _require(tx: Transaction, pins: dict[str, int]) -> None:
@@ -325,22 +343,7 @@ def _made(row: Row[Any]) -> Version:
         pins=row.pins,
         bundle_id=row.bundle_id,
         created_at=row.created_at,
-        etag=_etag(row.number, row.digest),
+        etag=version_etag(row.number, row.digest),
         active=row.number == row.own or (foreign and row.kind == "classifier"),
         foreign=foreign,
     )
-
-
-def _digest(kind: Kind, name: str, body: dict[str, Any], pins: dict[str, int], bundle_id: str | None) -> str:
-    """Return the same hex for the same content of a resource, in whatever order its fields were written."""
-    content = json.dumps([kind, name, body, pins, bundle_id], sort_keys=True, allow_nan=False)
-    return hashlib.sha256(content.encode()).hexdigest()[:DIGEST_CHARS]
-
-
-def _etags(header: str) -> frozenset[str]:
-    """Return the tags of an ``If-Match``; ours hold no comma."""
-    return frozenset(tag.strip() for tag in header.split(","))
-
-
-def _etag(number: int, digest: str) -> str:
-    return f'"{number}-{digest}"'

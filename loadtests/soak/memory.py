@@ -43,11 +43,16 @@ class Sample:
 
 
 def listening(port: int) -> psutil.Process | None:
-    """Return the process that listens on a TCP port of this machine, None if none can be seen."""
-    for found in psutil.net_connections("tcp"):
-        if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == port and found.pid is not None:
-            return psutil.Process(found.pid)
-    return None
+    """Return the process that listens on a TCP port of this machine, None if none can be seen.
+
+    The youngest: the launcher of gateways holds their listener too.
+    """
+    found = [
+        psutil.Process(one.pid)
+        for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid is not None
+    ]
+    return max(found, key=psutil.Process.create_time, default=None)
 
 
 def pss_mib(process: psutil.Process) -> float:

@@ -121,7 +121,7 @@ def _decoding(size_px: int) -> tuple[Callable[[], Any], int]:
 
     limits = DecodeLimits(
         max_bytes=1 << 24, max_pixels=50_000_000, max_side_px=10_000, min_side_px=32, max_frames=500, sampled_frames=16,
-        timeout_s=60, formats=accepted_formats(heic=False),
+        timeout_s=60, formats=accepted_formats(heic=False, isolated=True),
     )  # fmt: skip
     jobs = [
         Job(data, inspect(data, limits), limits, frozenset({"center"}), size_px, size_px, 0) for data in photographs(8)

@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 
 from gateway.bundle import IMAGE_MODEL
-from gateway.encoder import CHANNEL_OPTIONS, SERVICE, inference
+from gateway.encoder import CHANNEL_OPTIONS, inference
 from scripts.bench.client import OK, Load, Steady
 
 DEADLINE_S = 600.0
@@ -22,7 +22,7 @@ WARM = 8
 def message(side_px: int, rows: int = 1) -> bytes:
     """Return an inference of some rows of noise, as it goes over the wire."""
     pixels = np.random.default_rng(0).integers(0, 256, (rows, side_px, side_px, 3), np.uint8)
-    return inference(IMAGE_MODEL, "pixels", pixels, DEADLINE_S)
+    return bytes(inference(IMAGE_MODEL, "pixels", pixels, DEADLINE_S).SerializeToString())
 
 
 async def closed_loop(address: str, sent: bytes, in_flight: int, seconds: float, channels: int = 1) -> Load:
@@ -37,7 +37,7 @@ async def closed_loop(address: str, sent: bytes, in_flight: int, seconds: float,
     """
     own = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]  # or equal channels share one connection
     opened = [grpc.aio.insecure_channel(address, options=own) for _ in range(channels)]
-    calls = [channel.unary_unary(SERVICE + "ModelInfer") for channel in opened]
+    calls = [channel.unary_unary("/inference.GRPCInferenceService/ModelInfer") for channel in opened]
     latencies: list[float] = []
     ended: list[float] = []
     warm = min(WARM, in_flight)

@@ -30,7 +30,7 @@ from scripts.bench.stack import Stack, stack
 BATCHES = (1, 8, 32, 64, 128, 256)
 TRITON_BATCHES = (1, 8, 64)
 IN_FLIGHT = (16, 64, 256)
-PROCESSES = (1, 4)
+REPLICAS = (1, 4)
 CLIENTS = 4
 LABELS = ("a cat", "a dog", "a car", "a house", "something else")
 ANCHORS = (
@@ -60,16 +60,14 @@ def measured(plan: Plan, device: str, precision: str, name: str) -> Section:
     by_batch = medians({str(batch): [rates[str(batch)] for rates in alone] for batch in BATCHES})
     most = read_manifest(repository).image_max_batch
     through: dict[str, float] = {}
-    for processes in PROCESSES:
-        with stack(plan.model, precision, device, {"GATEWAY_PROCESSES": str(processes)}) as running:
+    for replicas in REPLICAS:
+        with stack(plan.model, precision, device, {"REPLICAS": str(replicas)}) as running:
             sides: dict[str, Callable[[], float]] = {}
-            if processes == PROCESSES[0]:
+            if replicas == REPLICAS[0]:
                 for batch in (one for one in TRITON_BATCHES if one <= most):
                     sides[f"Triton, batches of {batch}"] = _triton(running, batch, plan.seconds)
             for in_flight in IN_FLIGHT:
-                sides[f"REST, {processes} gateway processes, {in_flight} in flight"] = _rest(
-                    running, in_flight, plan.seconds
-                )
+                sides[f"REST, {replicas} replicas, {in_flight} in flight"] = _rest(running, in_flight, plan.seconds)
             through |= medians(alternate(sides, plan.rounds))
     best = max(rate for side, rate in through.items() if side.startswith("REST"))
     figures = {f"rest {device} {precision}": best}

@@ -68,15 +68,19 @@ def file_pages(pids: Sequence[int]) -> int:
 
 
 def listener(port: int) -> psutil.Process:
-    """Return the process that listens on a port.
+    """Return the process that listens on a port, the youngest: the launcher of gateways holds their listener too.
 
     Raises:
         LookupError: there is none.
     """
-    for found in psutil.net_connections("tcp"):
-        if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == port and found.pid:
-            return psutil.Process(found.pid)
-    raise LookupError(f"nothing listens on port {port}")
+    found = [
+        psutil.Process(one.pid)
+        for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid
+    ]
+    if not found:
+        raise LookupError(f"nothing listens on port {port}")
+    return max(found, key=psutil.Process.create_time)
 
 
 def look(gateway: psutil.Process, answered: int = 0) -> Held:

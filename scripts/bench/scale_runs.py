@@ -1,4 +1,4 @@
-"""Gateways of several processes in front of Tritons of several instances, loaded in turns: rates and processor time."""
+"""Replicas of the gateway in front of Tritons of several instances, loaded in turns: rates and processor time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from scripts.bench.plan import Plan
 from scripts.bench.report import ROOT
 from scripts.bench.stack import FIRST_PORT, START_TIMEOUT_S, Stack, is_ready, stack
 
-PROCESSES = (1, 2, 4)
+REPLICAS = (1, 2, 4)
 INSTANCES = (1, 2)
 IN_FLIGHT = 32
 SIZES = {"640 x 480": (640, 480), "160 x 120": (160, 120)}
@@ -43,12 +43,12 @@ class Sample:
 
     Attributes:
         rate: pictures a second.
-        server_ms: processor time a picture of the gateway's server processes and the one above them.
+        server_ms: processor time a picture of the gateway's replicas and of their launcher.
         decode_ms: of its decoders.
         triton_ms: of Triton.
         client_ms: of the client, which has the same cores.
-        busiest: processor time of the busiest server process, as a part of one core.
-        memory_mib: of the server processes, shared pages divided among them.
+        busiest: processor time of the busiest replica, as a part of one core.
+        memory_mib: of the replicas, shared pages divided among them.
     """
 
     rate: float
@@ -110,11 +110,11 @@ class Usage:
 def _kind(words: list[str]) -> str:
     if "gateway.decode_worker" in words:
         return "decoder"
-    return "server" if "gateway" in words else "triton"
+    return "server" if {"gateway", "--no-triton"} & set(words) else "triton"
 
 
 def measured(model: str, sizes: list[str], plan: Plan) -> dict[tuple[int, int], list[dict[str, Sample]]]:
-    """Return the samples of each pair (instances, processes) by size of the pictures."""
+    """Return the samples of each pair (instances, replicas) by size of the pictures."""
     base = exported(model, plan.precision, plan.device)
     with ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(dir=base.parent)))
@@ -126,12 +126,12 @@ def measured(model: str, sizes: list[str], plan: Plan) -> dict[tuple[int, int], 
             settings |= {name: str(FIRST_PORT + 4 * number + place) for place, name in enumerate(names)}
             entered = stack(model, plan.precision, plan.device, settings, with_gateway=False)
             running = held.enter_context(entered)
-            for processes in PROCESSES:
+            for replicas in REPLICAS:
                 port = FIRST_PORT + 10 + len(sides)
-                above = held.enter_context(gateway(running, processes, port))
-                sides[f"{instances} {processes}"] = partial(_load, running, above, port, sizes, plan.seconds)
+                above = held.enter_context(gateways(running, replicas, port))
+                sides[f"{instances} {replicas}"] = partial(_load, running, above, port, sizes, plan.seconds)
         found = alternate(sides, plan.rounds)
-    return {(i, g): found[f"{i} {g}"] for i in INSTANCES for g in PROCESSES}
+    return {(i, g): found[f"{i} {g}"] for i in INSTANCES for g in REPLICAS}
 
 
 def linked(base: Path, folder: Path) -> Path:
@@ -145,19 +145,19 @@ def linked(base: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def gateway(triton: Stack, processes: int, port: int) -> Iterator[psutil.Process]:
-    """Run a gateway of so many processes in front of a Triton; it is stopped, as by SIGSTOP, until it is asked.
+def gateways(triton: Stack, replicas: int, port: int) -> Iterator[psutil.Process]:
+    """Run so many replicas of the gateway in front of a Triton; they are stopped, as by SIGSTOP, until asked.
 
     Otherwise those that are not measured would look after their health with inferences of their own, and to start one
     for each measurement would take longer than to measure: it has to compute its scenarios' texts.
 
     Raises:
-        RuntimeError: it does not become ready.
+        RuntimeError: they do not become ready.
     """
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "GATEWAY_PORT": str(port),
-            "GATEWAY_PROCESSES": str(processes),
+            "REPLICAS": str(replicas),
             "TRITON_GRPC_PORT": str(triton.grpc_port),
             "MODEL_REPOSITORY": str(triton.repository),
             "DATA_DIR": folder,
@@ -166,7 +166,8 @@ def gateway(triton: Stack, processes: int, port: int) -> Iterator[psutil.Process
             "REQUEST_TIMEOUT_S": "120",
         }
         settings |= dict.fromkeys(("GATEWAY_API_KEYS", "GATEWAY_API_KEYS_FILE", "DATABASE_URL"), "")
-        child = subprocess.Popen([sys.executable, "-m", "gateway"], cwd=ROOT, env={**os.environ, **settings})
+        command = [sys.executable, "-m", "scripts.serve", "--no-triton"]
+        child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings})
         above = psutil.Process(child.pid)
         try:
             wait_ready(f"http://{triton.host}:{port}")

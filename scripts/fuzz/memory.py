@@ -13,15 +13,19 @@ WARM_UP = 0.1
 
 
 def listener(port: int) -> int | None:
-    """Return the id of the process of ours that listens on a port of this machine; None where there is none."""
+    """Return the id of the process of ours that listens on a port of this machine; None where there is none.
+
+    The youngest: the launcher of gateways holds their listener too.
+    """
+    found: dict[float, int] = {}
     for process in psutil.process_iter():
         try:
             ends = process.net_connections("tcp")
             if any(end.status == psutil.CONN_LISTEN and end.laddr.port == port for end in ends):
-                return int(process.pid)
+                found[process.create_time()] = int(process.pid)
         except (psutil.AccessDenied, psutil.NoSuchProcess):
             continue
-    return None
+    return found[max(found)] if found else None
 
 
 @dataclass(slots=True)

@@ -16,6 +16,12 @@ _FORMS = (">B", ">H", "<H", ">I", "<I")
 _MOST_BYTES = 1 << 20
 """Doubling may not grow a picture without end."""
 
+_NAMES: dict[Kind, tuple[bytes, ...]] = {
+    "png": (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"pHYs", b"gAMA", b"sRGB", b"eXIf", b"PLTE", b"tRNS", b"fdAT", b"abCd"),
+    "riff": (b"EXIF", b"XMP ", b"ICCP", b"ALPH", b"VP8X", b"ANIM", b"abcd"),
+    "boxes": (b"free", b"skip", b"uuid", b"meta", b"Exif", b"irot", b"imir", b"clap", b"colr", b"abcd"),
+}
+
 Change = Callable[[bytes, Sequence[bytes], random.Random], bytes]
 PieceChange = Callable[[Kind, list[Piece], list[Piece], random.Random], None]
 
@@ -132,6 +138,22 @@ def _take_piece(_kind: Kind, pieces: list[Piece], other: list[Piece], dice: rand
     pieces[at : at + dice.randrange(2)] = [dice.choice(other)]
 
 
+def _new_piece(kind: Kind, pieces: list[Piece], _other: list[Piece], dice: random.Random) -> None:
+    """Put in a piece that no encoder writes there: a JPEG's reserved markers, chunks and boxes of any name."""
+    body = dice.randbytes(dice.choice((0, 1, 2, 4, 8, 33)))
+    name = bytes(dice.choice(_NAMES[kind])) if kind in _NAMES else b""
+    made = {
+        "jpeg": lambda: bytes((0xFF, dice.randrange(1, 256))) + dice.choice((b"", b"\0\2", b"\0\4\0\1", body)),
+        "png": lambda: bytes(4) + name + body + bytes(4),
+        "gif": lambda: b"!" + bytes((dice.choice((0xF9, 0xFE, 0xFF, 0x01)), len(body))) + body + b"\0"[: len(body)],
+        "riff": lambda: name + struct.pack("<I", len(body)) + body + bytes(len(body) & 1),
+        "boxes": lambda: struct.pack(">I", 8 + len(body)) + name + body,
+    }[kind]()
+    at = dice.randrange(1, len(pieces) + 1)
+    depth = pieces[at - 1].depth + (1 if pieces[at - 1].holds else 0)
+    pieces.insert(at, Piece(made, depth, mended=kind != "jpeg"))
+
+
 def _wrong_length(kind: Kind, pieces: list[Piece], _other: list[Piece], dice: random.Random) -> None:
     """Let a piece state a length that is not its own."""
     at = _which(pieces, dice)
@@ -165,6 +187,6 @@ _CHANGES: tuple[Change, ...] = (
     *(_edit_pieces,) * 12,
 )
 _PIECE_CHANGES: tuple[PieceChange, ...] = (
-    *(_repeat_piece, _remove_piece, _swap_pieces, _take_piece, _wrong_length),
+    *(_repeat_piece, _remove_piece, _swap_pieces, _take_piece, _wrong_length, _new_piece, _new_piece),
     *(_damage_body,) * 5,
 )

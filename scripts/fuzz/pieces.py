@@ -79,7 +79,7 @@ def _mended(kind: Kind, piece: Piece) -> Piece:
     if kind == "png" and len(data) >= 12 and not data.startswith(b"\x89PNG"):
         body = data[4:-4]
         data = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    elif kind == "jpeg" and data[0] == 0xFF and not 0xD0 <= data[1] <= 0xD9 and data[1] != 0xDA:
+    elif kind == "jpeg" and data[0] == 0xFF and data[1] >= 0xC0 and not 0xD0 <= data[1] <= 0xDA:
         data = data[:2] + struct.pack(">H", min(len(data) - 2, 0xFFFF)) + data[4:]
     elif kind == "riff" and len(data) >= 8 and struct.unpack_from("<I", data, 4)[0] != len(data) - 9:  # padded
         data = data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
@@ -112,9 +112,9 @@ def _jpeg(data: bytes) -> Iterator[Piece]:
         end = at + 2 + (0 if alone else struct.unpack_from(">H", data, at + 2)[0])
         yield Piece(data[at:end])
         at = end
-        if marker == 0xDA:
+        if marker == 0xDA or 0xD0 <= marker <= 0xD7:  # entropy-coded data, up to a restart or the next segment
             scan = at
-            while at + 1 < len(data) and (data[at] != 0xFF or data[at + 1] == 0 or 0xD0 <= data[at + 1] <= 0xD7):
+            while at + 1 < len(data) and (data[at] != 0xFF or data[at + 1] == 0):
                 at += 1
             yield Piece(data[scan:at])
     yield Piece(data[at:])

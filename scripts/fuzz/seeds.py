@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
 SIZE = (48, 40)
@@ -51,6 +53,21 @@ def moving(kind: str, **options: Any) -> bytes:  # noqa: ANN401 - whatever Pillo
     return saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, loop=0, **options)
 
 
+def interlaced() -> bytes:
+    """Return a PNG in Adam7's order (W3C PNG 8.1), which Pillow does not write: 16 bits, colour and alpha."""
+    samples = np.asarray(see_through()).astype(">u2") * 257
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    rows = b"".join(b"\0" + row.tobytes() for x, y, right, down in passes for row in samples[y::down, x::right])
+    whole = b"\x89PNG\r\n\x1a\n"
+    for body in (
+        b"IHDR" + struct.pack(">IIBBBBB", *SIZE, 16, 6, 0, 0, 1),
+        b"IDAT" + zlib.compress(rows, 9),
+        b"IEND",
+    ):
+        whole += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return whole
+
+
 def pictures() -> Iterator[tuple[str, bytes]]:
     """Yield file names and their bytes."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
@@ -64,6 +81,9 @@ def pictures() -> Iterator[tuple[str, bytes]]:
     yield "cmyk.jpg", saved(drawn().convert("CMYK"), "JPEG", quality=60)
     yield "metadata.jpg", saved(drawn(), "JPEG", quality=70, exif=EXIF, icc_profile=profile, comment=b"a drawing")
     yield "restarts.jpg", saved(drawn(), "JPEG", quality=70, restart_marker_blocks=2)
+    yield "progressive-restarts.jpg", saved(drawn(), "JPEG", quality=70, progressive=True, restart_marker_blocks=2)
+    yield "cmyk-restarts.jpg", saved(drawn().convert("CMYK"), "JPEG", quality=60, restart_marker_rows=1)
+    yield "grey-restarts.jpg", saved(drawn().convert("L"), "JPEG", quality=70, restart_marker_rows=1)
     yield "two.jpg", saved(drawn(), "MPO", quality=60, save_all=True, append_images=[drawn(2)])
     yield "rgb.png", saved(drawn(), "PNG")
     yield "rgba.png", saved(see_through(), "PNG")
@@ -72,6 +92,7 @@ def pictures() -> Iterator[tuple[str, bytes]]:
     yield "sixteen.png", saved(drawn().convert("I;16"), "PNG")
     yield "one-bit.png", saved(drawn().convert("1"), "PNG")
     every = {"exif": EXIF, "icc_profile": profile, "pnginfo": texts, "transparency": (230, 225, 210)}
+    yield "interlaced.png", interlaced()
     yield "metadata.png", saved(drawn(), "PNG", **every)
     yield "moving.png", moving("PNG")
     yield "still.gif", saved(drawn(), "GIF")
