@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         "https://console.example.org; others than the gateway's own get 403.",
     )
     gateway_api_keys: str = Field(
-        "", description="API keys, hashed: name:sha256:roles[:rate], comma-separated; `python -m scripts.keys new`."
+        "", description="API keys, hashed: name:sha256:roles[:rate], comma-separated; `clip-gateway keys new`."
     )
     gateway_api_keys_file: Path | None = Field(
         None, description="A file with more of them, one a line; read again every two seconds."

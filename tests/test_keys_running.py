@@ -164,10 +164,9 @@ def test_the_openai_package(kept: Kept) -> None:
 
 def test_keys_are_added_and_withdrawn_without_a_restart(kept: Kept) -> None:
     before = kept.file.read_text()
-    command = ["new", "--name", "late", "--roles", "infer", "--append-to", str(kept.file)]
-    run = subprocess.run(
-        [sys.executable, "-m", "scripts.keys", *command], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    program = str(Path(sys.executable).with_name("clip-gateway"))
+    command = [program, "keys", "new", "--name", "late", "--roles", "infer", "--append-to", str(kept.file)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     late = run.stdout.strip()
 
     def status() -> int:
@@ -182,7 +181,7 @@ def test_the_tools_send_the_key_of_the_environment(kept: Kept, tmp_path: Path) -
     def run(*command: str, key: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "CLIP_API_KEY": key}
         return subprocess.run(
-            [sys.executable, "-m", *command, "--address", kept.url],
+            [Path(sys.executable).with_name("clip-gateway"), *command, "--address", kept.url],
             cwd=ROOT,
             env=environment,
             capture_output=True,
@@ -191,11 +190,11 @@ def test_the_tools_send_the_key_of_the_environment(kept: Kept, tmp_path: Path) -
         )
 
     picture = "examples/red-circle.png"
-    assert run("scripts.moderate", picture, key=kept.keys["infer"]).returncode == 0
-    refused = run("scripts.moderate", picture, key="")
+    assert run("moderate", picture, key=kept.keys["infer"]).returncode == 0
+    refused = run("moderate", picture, key="")
     assert refused.returncode == 3
     assert "unauthorized" in refused.stdout
-    assert run("scripts.policies", "export", "--folder", str(tmp_path), key=kept.keys["read"]).returncode == 0
+    assert run("policies", "export", "--folder", str(tmp_path), key=kept.keys["read"]).returncode == 0
     assert (tmp_path / "policies" / "default.yaml").is_file()
 
 
