@@ -337,19 +337,3 @@ def _is_host(text: str) -> bool:
         return bool(HostRules.parse([text]))
     except ValueError:
         return False  # such as the path of a database's socket
-
-
-def configuration_table() -> str:
-    """Return the README's configuration table: one Markdown row a setting, from the fields themselves."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        default = field.default
-        shown = (
-            ""
-            if default in (frozenset(), (), None, "")
-            else str(default).lower()
-            if isinstance(default, bool)
-            else str(default)
-        )
-        rows.append(f"| `{name.upper()}` | {f'`{shown}`' if shown else ''} | {field.description} |")
-    return "\n".join(rows)
