@@ -21,8 +21,10 @@ from gateway.cli.judging import Question, judge
 from gateway.cli.main import cli
 from gateway.cli.sources import Source
 from scripts.demo.world import draw, scenario_scene
-from tests.conftest import Stack
+from tests.conftest import Stack, free_ports, stop
 from tests.drawings import encoded, shape
+from tests.fakes import write_bundle
+from tests.waiting import until
 
 DECIDED, BLOCKED, USAGE, UNDECIDED, BOTH = 0, 1, 2, 3, 4
 COMMAND = Path(sys.executable).with_name("clip-gateway")
@@ -254,3 +256,25 @@ def test_the_installed_command_knows_its_words(tmp_path: Path) -> None:
         check=True,
     )
     assert completed.stdout.split(",")[1].strip() == "moderate"
+
+
+def test_the_installed_command_serves(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle")
+    port, nobody = free_ports(2)
+    settings = {"GATEWAY_PORT": str(port), "TRITON_GRPC_PORT": str(nobody), "SHUTDOWN_DELAY_S": "0"}
+    folders = {"MODEL_REPOSITORY": str(tmp_path / "bundle"), "DATA_DIR": str(tmp_path / "data")}
+    process = subprocess.Popen([COMMAND, "serve"], env={**os.environ, **settings, **folders})
+    try:
+        until(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/livez"))
+        assert process.poll() is None
+    finally:
+        assert stop(process) == 0
+    unusable = {**os.environ, **settings, "MODEL_REPOSITORY": str(tmp_path / "absent")}
+    assert subprocess.run([COMMAND, "serve"], env=unusable, capture_output=True, check=False).returncode == USAGE
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx2.get(url).status_code == 200
+    except httpx2.TransportError:
+        return False

@@ -14,4 +14,4 @@ def serve(ctx: click.Context) -> None:
 
     Triton has to serve the bundle in MODEL_REPOSITORY already; `make serve` starts both.
     """
-    ctx.exit(main())
+    ctx.exit(main(arguments=()))
