@@ -14,7 +14,7 @@ DEVICE ?= auto
 REPLICAS ?= 1
 export MODEL PRECISION DEVICE REPLICAS
 
-.PHONY: serve test faults fuzz fuzz-pixels fuzz-api flood lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
+.PHONY: serve test test-all faults fuzz fuzz-pixels fuzz-api flood lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -47,8 +47,11 @@ serve: $(VENV)/.serve-installed ## Triton and the gateway; MODEL=demo|<hub id>|<
 # Two processes, each with a stack of its own: what one waits for, the other computes meanwhile.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.dev-installed ## The whole suite, against a real Triton
-	$(BIN)/python -m pytest $(PARALLEL)
+test: $(VENV)/.dev-installed ## The tests, against a real Triton
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not heavy'
+
+test-all: test ## Those that take long too: browser, crowds of slow clients, rolling restarts
+	$(BIN)/python -m pytest $(PARALLEL) -m heavy
 
 faults: $(VENV)/.dev-installed ## Stage every fault of the list and write what each got to reports/faults.md
 	@mkdir -p reports
