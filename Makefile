@@ -14,7 +14,7 @@ DEVICE ?= auto
 REPLICAS ?= 1
 export MODEL PRECISION DEVICE REPLICAS
 
-.PHONY: serve test faults fuzz fuzz-pixels fuzz-api flood lint format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
+.PHONY: serve test test-all faults fuzz fuzz-pixels fuzz-api flood lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -47,11 +47,15 @@ serve: $(VENV)/.serve-installed ## Triton and the gateway; MODEL=demo|<hub id>|<
 # Two processes, each with a stack of its own: what one waits for, the other computes meanwhile.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.dev-installed ## The whole suite, against a real Triton
-	$(BIN)/python -m pytest $(PARALLEL)
+test: $(VENV)/.dev-installed ## The tests, against a real Triton
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not heavy'
 
-faults: $(VENV)/.dev-installed ## Stage every fault of the list and write what each got to FAULTS.md
-	$(BIN)/python -m pytest $(PARALLEL) -m fault --fault-table=FAULTS.md
+test-all: test ## Those that take long too: browser, crowds of slow clients, rolling restarts
+	$(BIN)/python -m pytest $(PARALLEL) -m heavy
+
+faults: $(VENV)/.dev-installed ## Stage every fault of the list and write what each got to reports/faults.md
+	@mkdir -p reports
+	$(BIN)/python -m pytest $(PARALLEL) -m fault --fault-table=reports/faults.md
 
 fuzz: $(VENV)/.dev-installed ## Damaged pictures to a running gateway; FUZZ='--url http://127.0.0.1:8000 --count 100000'
 	$(BIN)/python -m scripts.fuzz $(FUZZ)
@@ -71,11 +75,14 @@ lint: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.dev-installed ## The documentation as a site: reports/site/index.html; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(VENV)/.dev-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev-installed ## Measure everything and write BENCHMARKS.md; BENCH='text intake --rounds 3', PEERS=1, BENCH_MODEL, PRICE_PER_HOUR
+bench: $(VENV)/.dev-installed ## Measure everything and write docs/benchmarks.md; BENCH='text intake --rounds 3', PEERS=1, BENCH_MODEL, PRICE_PER_HOUR
 	$(BIN)/python -m scripts.bench --write $(BENCH)
 
 loadtest: $(VENV)/.dev-installed ## Locust up to saturation, by REST and gRPC; URL=http://…, LOADTEST_…; the curve in reports/

@@ -69,7 +69,7 @@ def main(make_app: MakeApp = create_app, arguments: Sequence[str] | None = None)
     if not (settings.has_keys or settings.gateway_allow_open or settings.is_on_loopback):
         sys.stderr.write(
             f"gateway: {settings.gateway_host} is reachable by others and no API keys are configured. Set "
-            "GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE (python -m scripts.keys new), or GATEWAY_HOST=127.0.0.1, or "
+            "GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE (clip-gateway keys new), or GATEWAY_HOST=127.0.0.1, or "
             "GATEWAY_ALLOW_OPEN=true behind something that authenticates.\n"
         )
         return 2

@@ -54,10 +54,10 @@ from gateway.routes import (
     openapi,
     resources,
     service,
+    start_page,
 )
 from gateway.routes.access import Authentication, authorise
 from gateway.routes.body import BodyRules
-from gateway.routes.direct import Direct
 from gateway.routes.examples import examples
 from gateway.routes.middleware import RequestContext
 from gateway.routes.problems import install_handlers
@@ -86,6 +86,10 @@ DESCRIPTION = """Zero-shot classification of pictures with CLIP in NVIDIA Triton
 Every error is `application/problem+json` with a stable `code`; every answer names the model that gave it.
 """
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
+RESOURCES = (
+    *(classify, embeddings, moderate, moderations, dry_run, resources, lists, decisions, audit),
+    *(service, start_page),
+)
 BODIES = (
     ClassifyBody,
     ClassifyForm,
@@ -151,12 +155,9 @@ def create_app(
         redirect_slashes=False,  # it would send clients to whatever host they named
     )
     app.state.draining = draining
-    of_pictures = (classify.router, embeddings.router, moderate.router, moderations.router)
-    stored = (dry_run.router, resources.router, lists.router, decisions.router, audit.router)
-    for router in (*of_pictures, *stored, service.router):
-        app.include_router(router)
+    for resource in RESOURCES:
+        app.include_router(resource.router)
     install_handlers(app, metrics)
-    app.add_middleware(Direct, routes=[route for router in of_pictures for route in router.routes], metrics=metrics)
     app.add_middleware(Authentication, keys=keys, quotas=quotas, metrics=metrics)
     hosts = HostRules.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)

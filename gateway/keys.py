@@ -103,7 +103,7 @@ def read_entries(text: str) -> tuple[tuple[ApiKey, ...], tuple[str, ...]]:
 def _parsed(entry: str) -> ApiKey:
     name, *rest = entry.split(":")
     if len(rest) not in {2, 3}:
-        raise KeysInvalid("is not name:sha256:roles or name:sha256:roles:rate; python -m scripts.keys new makes one")
+        raise KeysInvalid("is not name:sha256:roles or name:sha256:roles:rate; clip-gateway keys new makes one")
     digest, roles, rate = rest[0], frozenset(rest[1].split("+")), rest[2] if rest[2:] else None
     if not NAME.fullmatch(name) or name in RESERVED_NAMES:
         raise KeysInvalid(

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         "https://console.example.org; others than the gateway's own get 403.",
     )
     gateway_api_keys: str = Field(
-        "", description="API keys, hashed: name:sha256:roles[:rate], comma-separated; `python -m scripts.keys new`."
+        "", description="API keys, hashed: name:sha256:roles[:rate], comma-separated; `clip-gateway keys new`."
     )
     gateway_api_keys_file: Path | None = Field(
         None, description="A file with more of them, one a line; read again every two seconds."
@@ -337,19 +337,3 @@ def _is_host(text: str) -> bool:
         return bool(HostRules.parse([text]))
     except ValueError:
         return False  # such as the path of a database's socket
-
-
-def configuration_table() -> str:
-    """Return the README's configuration table: one Markdown row a setting, from the fields themselves."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        default = field.default
-        shown = (
-            ""
-            if default in (frozenset(), (), None, "")
-            else str(default).lower()
-            if isinstance(default, bool)
-            else str(default)
-        )
-        rows.append(f"| `{name.upper()}` | {f'`{shown}`' if shown else ''} | {field.description} |")
-    return "\n".join(rows)

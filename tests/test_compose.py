@@ -6,12 +6,14 @@ import importlib.util
 import json
 import os
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from gateway.cli.main import SUBCOMMANDS, main
 from gateway.errors import error_classes
 from gateway.routes.problems import SECURITY_HEADERS
 from gateway.settings import Settings
@@ -117,8 +119,11 @@ def test_modules_of_commands_can_be_imported() -> None:
     ]
     commands += [json.loads(found) for found in re.findall(r"^CMD (\[.*\])$", text_of("Dockerfile"), re.MULTILINE)]
     modules = {words[2] for words in commands if words[:2] == ["python", "-m"]}
-    assert modules == {"gateway", "scripts.export"}
+    assert modules == {"scripts.export"}
     assert all(importlib.util.find_spec(module) for module in modules)
+    assert ["clip-gateway", "serve"] in commands
+    assert entry_points(group="console_scripts", name="clip-gateway")["clip-gateway"].load() is main
+    assert "serve" in SUBCOMMANDS
 
 
 @pytest.mark.parametrize("name", [BASE, "docker-compose.gpu.yml"])

@@ -184,7 +184,7 @@ def test_switched_on_without_the_extra_it_does_not_start(
     with pytest.raises(DecoderMissing):
         accepted_formats(heic=True, isolated=True)
     monkeypatch.setenv("HEIC", "true")
-    assert server.main() == 2
+    assert server.main(arguments=[]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("gateway: HEIC=true needs the optional extra heic")
 
@@ -194,7 +194,7 @@ def test_switched_on_without_isolation_it_does_not_start(
 ) -> None:
     monkeypatch.setenv("HEIC", "true")
     monkeypatch.setenv("DECODE_ISOLATION", "false")
-    assert server.main() == 2
+    assert server.main(arguments=[]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("gateway: HEIC=true needs DECODE_ISOLATION=true")
 

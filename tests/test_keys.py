@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+from gateway.cli.main import cli
 from gateway.key_watch import KeyWatch
 from gateway.keys import KEY_PREFIX, ApiKey, Keyring, KeysInvalid, digest_of, entry_of, new_key, parse_entries
 from gateway.quotas import Quotas, QuotaStoreInvalid
 from gateway.routes.access import ACCESS, OPEN_PATHS
-from scripts.keys import main
 from tests.conftest import ROOT
 from tests.fakes import write_bundle
 from tests.web import Web, ask, b64, is_problem, png
@@ -319,27 +320,33 @@ def test_addresses_of_no_shared_store(url: str) -> None:
     assert "host" not in str(raised.value)
 
 
-def command(*arguments: str) -> Any:
-    return subprocess.run(
-        [sys.executable, "-S", "-m", "scripts.keys", "new", *arguments],  # -S: no installed package
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def command(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["keys", "new", *words])
 
 
 def test_the_command_prints_a_key_and_its_entry() -> None:
     run = command("--name", "ci", "--roles", "infer,read", "--rate", "120/minute")
-    assert run.returncode == 0, run.stderr
+    assert run.exit_code == 0, run.stderr
     key, entry = (line.split()[-1] for line in run.stdout.splitlines())
     (read,) = parse_entries(entry)
     assert (read.name, sorted(read.roles), read.rate) == ("ci", ["infer", "read"], "120/minute")
     assert Keyring([read]).find(key) is read
     assert key not in entry
+    scripted = json.loads(command("--name", "ci", "--roles", "infer", "--json").stdout)
+    assert Keyring(parse_entries(scripted["entry"])).find(scripted["key"]) is not None
 
 
-def test_the_command_refuses_what_the_gateway_would(capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong in (["--roles", "admin"], ["--roles", "infer", "--rate", "often"]):
-        assert main(["new", "--name", "ci", *wrong]) == 2
-        assert capsys.readouterr().out == ""
+def test_the_command_refuses_what_the_gateway_would(tmp_path: Path) -> None:
+    unwritable = ["--roles", "infer", "--append-to", str(tmp_path / "absent" / "keys")]
+    for wrong in (["--roles", "admin"], ["--roles", "infer", "--rate", "often"], unwritable):
+        run = command("--name", "ci", *wrong)
+        assert (run.exit_code, run.stdout) == (2, "")
+
+
+def test_making_a_key_does_not_load_the_server() -> None:
+    code = (
+        "import sys; from gateway.cli.main import cli; cli(['keys', '--help'], standalone_mode=False); "
+        "print(sorted({'fastapi', 'numpy'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.splitlines()[-1] == "[]"

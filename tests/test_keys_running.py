@@ -127,12 +127,13 @@ def test_logs_and_decisions_name_the_key_and_never_hold_it(kept: Kept) -> None:
     assert shown["key"] == "infer"
     unknown = new_key()
     classify(kept, **auth(unknown))
+    until(lambda: "unknown key" in kept.log.read_text())
     text = kept.log.read_text()
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     mine = [line for line in lines if line.get("request_id") == response.headers["x-request-id"]]
     assert [(line["key"], line["route"]) for line in mine] == [("infer", "/v1/moderate")]
-    refused = [line for line in lines if line.get("status") == 401][-1]
-    assert (refused["refused"], refused["client"]) == ("unknown key", "127.0.0.1")
+    refused = {(line["refused"], line["client"]) for line in lines if line.get("status") == 401}
+    assert ("unknown key", "127.0.0.1") in refused
     for key in (*kept.keys.values(), unknown):
         assert key not in text
         assert digest_of(key).hex() not in text
@@ -164,10 +165,9 @@ def test_the_openai_package(kept: Kept) -> None:
 
 def test_keys_are_added_and_withdrawn_without_a_restart(kept: Kept) -> None:
     before = kept.file.read_text()
-    command = ["new", "--name", "late", "--roles", "infer", "--append-to", str(kept.file)]
-    run = subprocess.run(
-        [sys.executable, "-m", "scripts.keys", *command], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    program = str(Path(sys.executable).with_name("clip-gateway"))
+    command = [program, "keys", "new", "--name", "late", "--roles", "infer", "--append-to", str(kept.file)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     late = run.stdout.strip()
 
     def status() -> int:
@@ -182,7 +182,7 @@ def test_the_tools_send_the_key_of_the_environment(kept: Kept, tmp_path: Path) -
     def run(*command: str, key: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "CLIP_API_KEY": key}
         return subprocess.run(
-            [sys.executable, "-m", *command, "--address", kept.url],
+            [Path(sys.executable).with_name("clip-gateway"), *command, "--address", kept.url],
             cwd=ROOT,
             env=environment,
             capture_output=True,
@@ -191,11 +191,11 @@ def test_the_tools_send_the_key_of_the_environment(kept: Kept, tmp_path: Path) -
         )
 
     picture = "examples/red-circle.png"
-    assert run("scripts.moderate", picture, key=kept.keys["infer"]).returncode == 0
-    refused = run("scripts.moderate", picture, key="")
+    assert run("moderate", picture, key=kept.keys["infer"]).returncode == 0
+    refused = run("moderate", picture, key="")
     assert refused.returncode == 3
     assert "unauthorized" in refused.stdout
-    assert run("scripts.policies", "export", "--folder", str(tmp_path), key=kept.keys["read"]).returncode == 0
+    assert run("policies", "export", "--folder", str(tmp_path), key=kept.keys["read"]).returncode == 0
     assert (tmp_path / "policies" / "default.yaml").is_file()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 
-from scripts.policies import DIFFERS, DONE, ERROR, main, run
+from gateway.cli.main import cli
+from gateway.cli.policies import DIFFERS, DONE, ERROR, export, import_, told
 from tests.conftest import ROOT, Stack
 from tests.web import Web
 
@@ -19,6 +22,15 @@ POLICY: dict[str, Any] = {
     "rules": [{"category": "bad", "classifier": "scene", "labels": ["bad"], "review_at": 0.5, "block_at": 0.9}],
     "views": "full",
 }
+
+
+def run(client: httpx2.Client, command: str, folder: Path, *, dry_run: bool) -> int:
+    work = export if command == "export" else import_
+    return told(client, lambda client: work(client, folder, dry_run=dry_run))
+
+
+def command(*words: Any) -> Result:
+    return CliRunner().invoke(cli, ["policies", *map(str, words)])
 
 
 @pytest.fixture
@@ -164,11 +176,11 @@ def test_what_the_gateway_refuses_is_told(made: Web, folder: Path, capsys: pytes
     assert run(made.client, "import", folder / "nowhere", dry_run=False) == ERROR
 
 
-def test_a_gateway_that_is_away_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["import", "--folder", str(folder), "--address", "http://127.0.0.1:9"]) == ERROR
-    assert "cannot be reached" in capsys.readouterr().err
-    assert main(["import", "--folder", str(folder), "--address", "http://a:b"]) == ERROR
-    assert "no address" in capsys.readouterr().err
+def test_a_gateway_that_is_away_is_told(folder: Path) -> None:
+    away = command("import", "--folder", folder, "--address", "http://127.0.0.1:9")
+    assert (away.exit_code, "cannot be reached" in away.stderr) == (ERROR, True)
+    wrong = command("import", "--folder", folder, "--address", "http://a:b")
+    assert (wrong.exit_code, "is no address" in wrong.stderr) == (ERROR, True)
 
 
 def test_what_is_no_gateway_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,8 +194,17 @@ def test_what_is_no_gateway_is_told(folder: Path, capsys: pytest.CaptureFixture[
 def test_the_shipped_files_are_what_a_fresh_gateway_exports(stack: Stack, tmp_path: Path) -> None:
     shipped = ROOT / "gateway" / "scenarios" / "demo"
     shutil.copytree(shipped, tmp_path / "classifiers", ignore=shutil.ignore_patterns("policy-*"))
-    assert main(["export", "--folder", str(tmp_path), "--address", stack.gateway_url]) == DONE
+    assert command("export", "--folder", tmp_path, "--address", stack.gateway_url).exit_code == DONE
     for name in ("nudity", "gore", "offensive", "facial_attributes"):
         kept = (tmp_path / "classifiers" / f"{name}.yaml").read_text(encoding="utf-8")
         assert kept == (shipped / f"{name}.yaml").read_text(encoding="utf-8"), "no difference, so nothing was written"
     assert load(tmp_path, "policies/default.yaml") is not None
+
+
+def test_what_is_in_force_is_listed(stack: Stack) -> None:
+    listed = command("list", "--address", stack.gateway_url).stdout
+    assert "classifiers  gore@" in listed
+    assert "policies     default@" in listed
+    rows = json.loads(command("list", "--json", "--address", stack.gateway_url).stdout)
+    assert {row["name"]: row["kind"] for row in rows}["default"] == "policies"
+    assert all(row["version"] >= 1 and ("rules" in row or "labels" in row) for row in rows)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
 from gateway.app import create_app
@@ -55,70 +56,28 @@ def test_a_fault_of_the_service_has_its_status_and_never_a_verdict(
             assert response.headers["retry-after"].isdecimal()
 
 
-def told(answer: Any) -> tuple[int, dict[str, str], Any]:
-    """Return all that an answer says, without what is another one's each time: ids, timings, and their lengths."""
-    own = {"x-request-id", "content-length"}
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            passing = {"id", "request_id", "decision_id", "timings_ms"} - ({"id"} if "bundle_id" in value else set())
-            return {name: plain(inner) for name, inner in value.items() if name not in passing}
-        return [plain(inner) for inner in value] if isinstance(value, list) else value
-
-    return answer.status_code, {k: v for k, v in answer.headers.items() if k not in own}, plain(answer.json())
-
-
-IMAGE = b64(png())
-IMAGE_URL = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{IMAGE['base64']}"}}
+def test_a_browser_that_opens_the_address_gets_a_page_with_links(web: Web) -> None:
+    page = web.client.get("/", headers={"Accept": "text/html"})
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    links = re.findall(r'href="([^"]+)"', page.text)
+    assert links
+    for link in links:
+        assert web.client.get(f"/{link}").status_code == 200, link
+    (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in page.headers["content-security-policy"]
+    assert (web.client.head("/").status_code, web.client.head("/").content) == (200, b"")
 
 
-@pytest.mark.parametrize(
-    ("path", "good", "seen"),
-    [
-        ("/v1/classify", {"images": [IMAGE], "labels": ["a", "b"]}, "results.0.scores.0.label"),
-        ("/v1/embeddings", {"input": ["a", {"image": IMAGE}]}, "data.1.embedding.7"),
-        ("/v1/moderate", {"images": [IMAGE], "policy": "strict"}, "results.0.decision"),
-        ("/v1/moderations", {"input": [IMAGE_URL], "model": "strict"}, "results.0.category_scores.violence"),
-    ],
-)
-def test_the_routes_of_pictures_answer_alike_with_and_without_the_framework_between(
-    made: Web, path: str, good: dict[str, Any], seen: str
-) -> None:
-    def with_picture(text: str) -> Any:
-        return json.loads(json.dumps(good).replace(IMAGE["base64"], text))
-
-    for what, body, status in [
-        ("good", good, 200),
-        ("a field too many, which OpenAI's clients may send", {**good, "more": 1}, 200 if "input" in good else 422),
-        ("another route's field", {"labels": 1}, 422),
-        ("no base64", with_picture("!"), 422),
-        ("a picture that is cut", with_picture(IMAGE["base64"][:80]), 422),
-    ]:
-        direct, framed = (told(made.client.post(path + query, json=body)) for query in ("", "?by=the-framework"))
-        assert direct == framed, what
-        assert direct[0] == status, what
-        value = direct[2]
-        for step in seen.split(".") if status == 200 else ():
-            value = value[int(step) if step.isdecimal() else step]
-        assert value is not None
-    assert made.client.get(path).status_code == 405
-
-
-def test_the_direct_way_is_taken(made: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or the test above compares the framework with itself."""
-    asked: list[str] = []
-    way = APIRoute.handle
-
-    async def handled(route: APIRoute, *call: Any) -> None:
-        asked.append(route.path)
-        await way(route, *call)
-
-    monkeypatch.setattr(APIRoute, "handle", handled)
-    body = {"images": [IMAGE], "policy": "strict"}
-    assert made.client.post("/v1/moderate", json=body).status_code == 200
-    assert asked == []
-    assert made.client.post("/v1/moderate?by=the-framework", json=body).status_code == 200
-    assert asked == ["/v1/moderate"]
+def test_probes_may_ask_for_the_head_alone(web: Web) -> None:
+    for path in ("/livez", "/readyz"):
+        asked, whole = web.client.head(path), web.client.get(path)
+        assert (asked.status_code, asked.content) == (200, b"")
+        assert asked.headers["content-length"] == whole.headers["content-length"]
+    web.encoder.failure = ModelUnavailable("down")
+    is_problem(ask(web), 503, "model_unavailable")
+    assert web.client.head("/readyz").status_code == 503
 
 
 def test_readiness_follows_the_encoder_and_recovers(web: Web) -> None:

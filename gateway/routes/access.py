@@ -25,7 +25,7 @@ ANONYMOUS = "anonymous"  # in the audit, while no keys are configured
 
 # Open to everybody. Health says nothing about anyone's data, and who asks for it (an orchestrator, a load balancer)
 # often cannot send a header. The documentation says what the source says, and a browser opens a page without a key.
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
 OPEN_FOLDERS = ("/swagger/",)
 
 ANY_ROLE: frozenset[Role] = frozenset({"infer", "read", "manage"})

@@ -16,12 +16,14 @@ router = APIRouter(tags=["service"])
 PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@router.head("/livez", include_in_schema=False, response_class=PlainTextResponse)
 @router.get("/livez", summary="Does the process run?", response_class=PlainTextResponse)
 async def livez() -> str:
     """Answer 200 while the process runs."""
     return "ok\n"
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Can requests be answered?",

@@ -58,7 +58,7 @@ class Case:
 def request(method: str, path: str, body: bytes = b"", kind: str = "application/json", length: int = -1) -> bytes:
     """Return a request's head; ``length`` announces another body than there is."""
     announced = f"Content-Type: {kind}\r\nContent-Length: {len(body) if length < 0 else length}\r\n"
-    return f"{method} {path} HTTP/1.1\r\nHost: soak\r\n{announced if body or length >= 0 else ''}\r\n".encode()
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{announced if body or length >= 0 else ''}\r\n".encode()
 
 
 def form(files: Sequence[bytes], fields: Sequence[tuple[str, str]]) -> bytes:

@@ -1,1 +1,1 @@
-"""Benchmarks: each section of BENCHMARKS.md is a module here, measured by ``python -m scripts.bench <section>``."""
+"""Each section of docs/benchmarks.md is a module here, measured by ``python -m scripts.bench <section>``."""

@@ -1,7 +1,7 @@
 """``python -m scripts.bench [section ...]``: measures, prints tables and the machine, and keeps what was measured.
 
 Without sections all are measured, the peers only with ``PEERS=1``; with ``DEVICE=cuda`` the GPU is. ``--write``
-composes BENCHMARKS.md of everything kept, measured now or before.
+composes docs/benchmarks.md of everything kept, measured now or before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SECTIONS = (
     "gateway", "latency", "encoder", "intake", "precision", "text", "wire", "memory", "scale", "moderation", "peers",
     "gpu", "cost",
 )  # fmt: skip
-"""Modules of this package with a function ``measure(plan) -> Section``, in the order of BENCHMARKS.md."""
+"""Modules of this package with a function ``measure(plan) -> Section``, in the order of docs/benchmarks.md."""
 
 
 GPU_SECTIONS = ("gpu", "cost")
@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--peers", action="store_true", default=os.environ.get("PEERS") == "1")
     price = float(os.environ.get("PRICE_PER_HOUR") or 0.20)
     parser.add_argument("--price-per-hour", type=float, default=price, help="of this machine, US dollars")
-    parser.add_argument("--write", action="store_true", help="write BENCHMARKS.md")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     parser.add_argument("--write-only", action="store_true", help="write it from what was kept, measuring nothing")
     given = parser.parse_args()
     if unknown := [name for name in given.sections if name not in SECTIONS]:
@@ -75,7 +75,7 @@ def main() -> int:
         print(f"\n## {section.title}\n\n{section.markdown()}", flush=True)
     if given.write or given.write_only:
         kept = [one for name in SECTIONS if (one := load(name))]
-        (ROOT / "BENCHMARKS.md").write_text(compose(kept), encoding="utf-8")
+        (ROOT / "docs" / "benchmarks.md").write_text(compose(kept), encoding="utf-8")
     return 1 if failed else 0
 
 

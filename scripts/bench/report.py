@@ -1,4 +1,4 @@
-"""What a section of the benchmarks gives, how it is kept, and how BENCHMARKS.md is composed of what was kept.
+"""What a section of the benchmarks gives, how it is kept, and how docs/benchmarks.md is composed of what was kept.
 
 A section is measured in one run and kept as JSON with its date and machine, so that one section can be measured again
 without the others; what stands side by side in a table was always measured side by side.
@@ -129,7 +129,7 @@ def load(name: str) -> Kept | None:
 
 
 def compose(sections: Iterable[Kept]) -> str:
-    """Return the text of BENCHMARKS.md: all targets in one table first, then section by section."""
+    """Return the text of docs/benchmarks.md: all targets in one table first, then section by section."""
     kept = list(sections)
     rows = tuple(
         (f"[{one.section.title}](#{_anchor(one.section.title)})", target.name, target.asked, target.measured,

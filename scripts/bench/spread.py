@@ -26,7 +26,7 @@ COUNTS = (16, 64)
 BURSTS = 5  # a round
 BACKLOG = 2048
 START_S = 1.0
-REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 

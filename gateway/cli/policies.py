@@ -1,8 +1,4 @@
-"""Keep classifiers and policies as YAML files, in a team's git: out of a running gateway, and into one.
-
-    python -m scripts.policies export --folder policies
-    python -m scripts.policies import --folder policies --dry-run
-    python -m scripts.policies import --folder policies
+"""``clip-gateway policies``: classifiers and policies as YAML files, in a team's git: out of a gateway, and into one.
 
 The folder holds classifiers/NAME.yaml and policies/NAME.yaml, each the body that the API takes. What is in force is
 exported; a file that already says the same is left as it is, with its comments. An import validates every file before
@@ -10,27 +6,24 @@ it writes anything, shows what differs, saves classifiers first and then policie
 policy is saved again also when only a classifier that it names has changed, or the model, so that it pins the present
 ones. Each write names the version that was compared with (If-Match): an edit in between is reported, not overwritten.
 What only the gateway has is named and left alone. With API keys, an import needs the role manage, an export read.
-
-With --dry-run nothing is written, on either side. Exit code: 0 done, or nothing differs; 1 with --dry-run, something
-differs, as of `diff`; 2 an error, told on standard error (what was saved before it stays saved).
 """
 
 from __future__ import annotations
 
-import argparse
 import difflib
-import os
-import sys
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx2
 import yaml
 from pydantic import ValidationError
 
 from gateway.classifiers import Classifier, check_name, split_reference
+from gateway.cli.connection import Connection, connection_options
 from gateway.errors import InvalidRequest
 from gateway.policy import Policy
 
@@ -170,13 +163,13 @@ def export(client: httpx2.Client, folder: Path, *, dry_run: bool) -> int:
         lines = difference(filled(known.body, entry.body) if known else None, entry.body, entry.path)
         if lines:
             changed = True
-            print("\n".join(lines))
+            click.echo("\n".join(lines))
             if not dry_run:
                 target = folder / entry.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(written(entry.body), encoding="utf-8")
     for key in here.keys() - there.keys():
-        print(f"only in the folder: {here[key].path}")
+        click.echo(f"only in the folder: {here[key].path}")
     return DIFFERS if changed and dry_run else DONE
 
 
@@ -199,14 +192,14 @@ def import_(client: httpx2.Client, folder: Path, *, dry_run: bool) -> int:
         if not lines:
             continue
         changed = True
-        print("\n".join(lines))
+        click.echo("\n".join(lines))
         if plural == "classifiers":
             moved.add(name)
         if not dry_run:
             version = put(client, entry, known)
-            print(f"saved {plural}/{name} as version {version}")
+            click.echo(f"saved {plural}/{name} as version {version}")
     for key in there.keys() - here.keys():
-        print(f"only on the gateway: {there[key].path}")
+        click.echo(f"only on the gateway: {there[key].path}")
     return DIFFERS if changed and dry_run else DONE
 
 
@@ -242,46 +235,77 @@ def put(client: httpx2.Client, entry: Entry, known: Entry | None) -> int:
     return int(answered(response).json()["version"])
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = made.add_subparsers(dest="command", required=True)
-    for name, said in (("export", "gateway → files"), ("import", "files → gateway")):
-        command = commands.add_parser(name, help=said)
-        command.add_argument("--folder", type=Path, required=True)
-        command.add_argument("--address", default="http://127.0.0.1:8000")
-        command.add_argument("--key", default=os.environ.get("CLIP_API_KEY"), help="API key; CLIP_API_KEY by default")
-        command.add_argument("--dry-run", action="store_true", help="show what would change, change nothing")
-    return made
+@click.group()
+def policies() -> None:
+    """Keep classifiers and policies as YAML files, and list those in force.
+
+    Exit code: 0 done, or nothing differs; 1 with --dry-run, something differs; 2 an error, told on standard error (what
+    was saved before it stays saved).
+    """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    given = parser().parse_args(arguments)
-    headers = {"Authorization": f"Bearer {given.key}"} if given.key else {}
+def folder_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of an export or import."""
+    folder = click.option("--folder", type=click.Path(path_type=Path, file_okay=False), required=True)
+    dry_run = click.option("--dry-run", is_flag=True, help="Show what would change, change nothing.")
+    return folder(dry_run(connection_options(command)))
+
+
+@policies.command("export")
+@folder_options
+@click.pass_context
+def export_command(ctx: click.Context, *, folder: Path, dry_run: bool, address: str, key: str | None) -> None:
+    """Write what is in force on the gateway into a folder."""
+    ctx.exit(connected(Connection(address, key), lambda client: export(client, folder, dry_run=dry_run)))
+
+
+@policies.command("import")
+@folder_options
+@click.pass_context
+def import_command(ctx: click.Context, *, folder: Path, dry_run: bool, address: str, key: str | None) -> None:
+    """Save what a folder holds, and the gateway does not say already."""
+    ctx.exit(connected(Connection(address, key), lambda client: import_(client, folder, dry_run=dry_run)))
+
+
+@policies.command("list")
+@connection_options
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with every field.")
+@click.pass_context
+def list_command(ctx: click.Context, *, address: str, key: str | None, as_json: bool) -> None:
+    """List the classifiers and policies in force."""
+
+    def work(client: httpx2.Client) -> int:
+        there = from_gateway(client)
+        if as_json:
+            rows = [
+                {"kind": kind, "name": name, "version": entry.version, **entry.body}
+                for (kind, name), entry in there.items()
+            ]
+            click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        else:
+            for (kind, name), entry in there.items():
+                click.echo(f"{kind:<12} {name}@{entry.version}")
+        return DONE
+
+    ctx.exit(connected(Connection(address, key), work))
+
+
+def connected(connection: Connection, work: Callable[[httpx2.Client], int]) -> int:
+    """Do work with a client of the gateway; return the exit code, and say what went wrong."""
+    with httpx2.Client(base_url=connection.address, headers=connection.headers, timeout=TIMEOUT_S) as client:
+        return told(client, work)
+
+
+def told(client: httpx2.Client, work: Callable[[httpx2.Client], int]) -> int:
+    """Do work; return its exit code, or ``ERROR`` and say why on standard error."""
     try:
-        with httpx2.Client(base_url=given.address, headers=headers, timeout=TIMEOUT_S) as client:
-            return run(client, given.command, given.folder, dry_run=given.dry_run)
-    except httpx2.InvalidURL:
-        print(f"{given.address} is no address; http://host:port is", file=sys.stderr)
-        return ERROR
-
-
-def run(client: httpx2.Client, command: str, folder: Path, *, dry_run: bool) -> int:
-    """Export or import; return the exit code."""
-    try:
-        work = export if command == "export" else import_
-        return work(client, folder, dry_run=dry_run)
+        return work(client)
     except Refused as error:
-        print(error, file=sys.stderr)
+        click.echo(str(error), err=True)
     except httpx2.HTTPError as error:
-        print(f"{client.base_url} cannot be reached: {error}", file=sys.stderr)
+        click.echo(f"{client.base_url} cannot be reached: {error}", err=True)
     except OSError as error:
-        print(f"{folder}: {error}", file=sys.stderr)
+        click.echo(f"{error.filename}: {error.strerror}", err=True)
     except (ValueError, KeyError, TypeError):
-        print(f"{client.base_url} does not answer as a gateway does", file=sys.stderr)
+        click.echo(f"{client.base_url} does not answer as a gateway does", err=True)
     return ERROR
-
-
-if __name__ == "__main__":
-    sys.exit(main())
