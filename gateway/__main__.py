@@ -18,12 +18,12 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from gateway.app import connection_protocol, create_app
-from gateway.bundle import BundleError
-from gateway.image_formats import DecoderMissing
-from gateway.keys import KeysInvalid
-from gateway.log_lines import configure_logging
-from gateway.quotas import QuotaStoreInvalid
-from gateway.routes.server import DrainingServer, ReplicaServer
+from gateway.auth.api_keys import KeysInvalid
+from gateway.auth.rate_limits import QuotaStoreInvalid
+from gateway.decoding.headers.registry import DecoderMissing
+from gateway.inference.bundle import BundleError
+from gateway.observability.log_format import configure_logging
+from gateway.serving.server import DrainingServer, ReplicaServer
 from gateway.settings import Settings
 from gateway.store.migrate import check_database
 from gateway.store.outages import DatabaseUnusable

@@ -13,61 +13,64 @@ import httpcore2
 import structlog
 from fastapi import Depends, FastAPI
 
-from gateway.bundle import TOKENIZER_NAME, Manifest, read_manifest
-from gateway.catalogue import Catalogue
-from gateway.classifiers import Classifier
-from gateway.decision_log import DecisionLog
-from gateway.decode import DecodeLimits
-from gateway.decode_forker import Forker
-from gateway.decode_pool import DecodePool
-from gateway.decode_threads import DecodeThreads
-from gateway.draining import Draining
-from gateway.encoder import Encoder, TritonEncoder
-from gateway.fetch import Fetcher, FetchLimits
-from gateway.fetch_network import Proxy
-from gateway.health import HealthGate
-from gateway.host_rules import HostRules
-from gateway.image_formats import accepted_formats
-from gateway.intake import Intake
-from gateway.key_watch import KeyWatch
-from gateway.known_watch import KnownWatch
-from gateway.labels import LabelRules
-from gateway.limits import Admission, BodyLimits, Budgets, MemoryBudget
-from gateway.moderation import LogRules, Moderator
-from gateway.perceptual import available, load_hasher
-from gateway.pipeline import Pipeline, PipelineLimits
-from gateway.policy import Policy
-from gateway.prepare import Preparer
-from gateway.quotas import Quotas
-from gateway.readiness import Readiness
-from gateway.resolve import DnsResolver, NameServer
-from gateway.retention import Retention
-from gateway.routes import (
+from gateway.api import (
     audit,
+    classifiers_and_policies,
     classify,
     decisions,
     dry_run,
     embeddings,
-    lists,
+    hash_lists,
+    health,
     moderate,
-    moderations,
+    openai_moderations,
     openapi,
-    resources,
-    service,
     start_page,
 )
-from gateway.routes.access import Authentication, authorise
-from gateway.routes.body import BodyRules
-from gateway.routes.examples import examples
-from gateway.routes.middleware import RequestContext
-from gateway.routes.problems import install_handlers
-from gateway.routes.protocol import ConnectionLimits, protocol_with
-from gateway.routes.request_rules import RequestRules
-from gateway.routes.services import ModerationsRules, Services
-from gateway.saving import Saver
-from gateway.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
-from gateway.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
-from gateway.seeding import seed_alone
+from gateway.api.authorization import Authentication, authorise
+from gateway.api.body.reader import BodyRules
+from gateway.api.dependencies import ModerationsRules, Services
+from gateway.api.examples import examples
+from gateway.api.problems import install_handlers
+from gateway.api.request_context import RequestContext
+from gateway.api.request_rules import RequestRules
+from gateway.api.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
+from gateway.api.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
+from gateway.auth.key_file import KeyWatch
+from gateway.auth.rate_limits import Quotas
+from gateway.decoding.decoder import DecodeLimits
+from gateway.decoding.headers.registry import accepted_formats
+from gateway.decoding.pdq import available, load_hasher
+from gateway.decoding.preprocess import Preparer
+from gateway.decoding.workers.forkserver import Forker
+from gateway.decoding.workers.pool import DecodePool
+from gateway.decoding.workers.threads import DecodeThreads
+from gateway.draining import Draining
+from gateway.fetching.dns_resolver import DnsResolver, NameServer
+from gateway.fetching.fetcher import Fetcher, FetchLimits
+from gateway.fetching.host_patterns import HostRules
+from gateway.fetching.image_source import Intake
+from gateway.fetching.transport import Proxy
+from gateway.hash_matching.refresher import KnownWatch
+from gateway.inference.bundle import TOKENIZER_NAME, Manifest, read_manifest
+from gateway.inference.circuit_breaker import HealthGate
+from gateway.inference.prompts import LabelRules
+from gateway.inference.text_embeddings import TextLimits, TextVectors
+from gateway.inference.tokenizer import Tokenizer
+from gateway.inference.triton import Encoder, TritonEncoder
+from gateway.limits.admission import Admission, BodyLimits, Budgets, MemoryBudget
+from gateway.moderation.catalog import Catalogue
+from gateway.moderation.classifiers import Classifier
+from gateway.moderation.decision_log import DecisionLog
+from gateway.moderation.moderator import LogRules, Moderator
+from gateway.moderation.policy import Policy
+from gateway.moderation.retention import Retention
+from gateway.moderation.saving import Saver
+from gateway.moderation.seeding import seed_alone
+from gateway.observability.metrics import Metrics
+from gateway.pipeline import Pipeline, PipelineLimits
+from gateway.readiness import Readiness
+from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
@@ -75,9 +78,6 @@ from gateway.store.leases import Leases
 from gateway.store.lists import Lists
 from gateway.store.migrate import late_database
 from gateway.store.versions import Versions
-from gateway.telemetry import Metrics
-from gateway.text_vectors import TextLimits, TextVectors
-from gateway.tokenizer import Tokenizer
 
 VERSION = "0.1.0"
 MOST_BYTES_PER_PIXEL = 32  # above every format's estimate
@@ -87,8 +87,8 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 """
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
 RESOURCES = (
-    *(classify, embeddings, moderate, moderations, dry_run, resources, lists, decisions, audit),
-    *(service, start_page),
+    *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, hash_lists),
+    *(decisions, audit, health, start_page),
 )
 BODIES = (
     ClassifyBody,
@@ -96,7 +96,7 @@ BODIES = (
     ModerateBody,
     ModerateForm,
     EmbeddingsBody,
-    moderations.ModerationsBody,
+    openai_moderations.ModerationsBody,
     Classifier,
     Policy,
     Activation,

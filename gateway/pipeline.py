@@ -1,7 +1,7 @@
 """The request path: intake → decode → views → encode → score, for every picture by itself.
 
 What a picture got is a value (``Look``): what was seen, or an error, never both. ``classify`` scores what was seen;
-``moderation.py`` puts policies on top. The web layer turns both into HTTP.
+``moderator.py`` puts policies on top. The web layer turns both into HTTP.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from functools import partial
 import numpy as np
 import structlog
 
-from gateway.concurrency import all_of
-from gateway.deadline import Deadline
-from gateway.decode import QUICK_BYTES, DecodeLimits, inspect, is_inspected_quickly, sha256_of
-from gateway.encoder import Encoder, Vectors
+from gateway.decoding.decoder import QUICK_BYTES, DecodeLimits, inspect, is_inspected_quickly, sha256_of
+from gateway.decoding.preprocess import Job, Prepared, Preparer
+from gateway.decoding.views import ViewRule
 from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidRequest, Overloaded
-from gateway.intake import ImageRequest, Intake
-from gateway.known_pictures import Match
-from gateway.limits import Budgets
-from gateway.prepare import Job, Prepared, Preparer
-from gateway.scoring import Scores, TextMatrix, score
-from gateway.stopwatch import Stopwatch
-from gateway.telemetry import Metrics
-from gateway.views import ViewRule
+from gateway.fetching.image_source import ImageRequest, Intake
+from gateway.hash_matching.matcher import Match
+from gateway.inference.scoring import Scores, TextMatrix, score
+from gateway.inference.triton import Encoder, Vectors
+from gateway.limits.admission import Budgets
+from gateway.limits.deadline import Deadline
+from gateway.limits.gather import all_of
+from gateway.observability.metrics import Metrics
+from gateway.observability.stage_timer import Stopwatch
 
 MOST_VIEWS = {"center": 1, "full": 1, "tiles": 6}  # full and at most 5 squares
 BUSY_RETRY_AFTER_S = 2

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from gateway.catalogue import Catalogue
+from gateway.decoding.preprocess import Preparer
 from gateway.draining import Draining
-from gateway.health import HealthGate
-from gateway.known_watch import KnownWatch
-from gateway.prepare import Preparer
+from gateway.hash_matching.refresher import KnownWatch
+from gateway.inference.circuit_breaker import HealthGate
+from gateway.moderation.catalog import Catalogue
 
 PAUSE_S = 0.02
 

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from gateway.fetch_network import Proxy
-from gateway.host_rules import HostRules
-from gateway.resolve import NameServer
+from gateway.fetching.dns_resolver import NameServer
+from gateway.fetching.host_patterns import HostRules
+from gateway.fetching.transport import Proxy
 
 MIB = 1 << 20
 LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})

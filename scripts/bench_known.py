@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.known_pictures import KnownPictures
+from gateway.hash_matching.matcher import KnownPictures
 from gateway.store.lists import PictureList
 from scripts.bench.machine import machine
 

@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from gateway.routes.unread import UNSENT_BYTES
+from gateway.serving.unread_answers import UNSENT_BYTES
 from gateway.settings import MIB, Settings
 
 BASE_MIB = 384  # the interpreter with its libraries, threads and metrics, and what allocators do not give back

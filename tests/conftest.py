@@ -23,10 +23,10 @@ from starlette.testclient import TestClient
 from gateway.app import create_app
 from gateway.settings import Settings
 from scripts.export.order import read_order
-from tests.fakes import FakeEncoder, write_bundle
-from tests.web import Web, wait_ready
+from tests.support.fake_encoder import FakeEncoder, write_bundle
+from tests.support.in_process_app import Web, wait_ready
 
-pytest_plugins = ["tests.faults"]
+pytest_plugins = ["tests.support.fault_table"]
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT.parent / "shared" / "golden"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gateway.keys import ROLES, ApiKey, KeysInvalid, digest_of, entry_of, new_key, parse_entries
+from gateway.auth.api_keys import ROLES, ApiKey, KeysInvalid, digest_of, entry_of, new_key, parse_entries
 
 
 @click.group()

@@ -22,10 +22,10 @@ import httpx2
 import yaml
 from pydantic import ValidationError
 
-from gateway.classifiers import Classifier, check_name, split_reference
 from gateway.cli.connection import Connection, connection_options
 from gateway.errors import InvalidRequest
-from gateway.policy import Policy
+from gateway.moderation.classifiers import Classifier, check_name, split_reference
+from gateway.moderation.policy import Policy
 
 DONE, DIFFERS, ERROR = 0, 1, 2
 KINDS: tuple[tuple[str, type[Classifier | Policy]], ...] = (("classifiers", Classifier), ("policies", Policy))

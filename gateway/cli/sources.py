@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from gateway.image_header import SIGNATURE_BYTES, sniff
+from gateway.decoding.headers.header import SIGNATURE_BYTES, sniff
 
 PLACEHOLDERS = frozenset({"path", "name", "stem", "folder"})
 

@@ -131,7 +131,7 @@ activations = Table(
     ),
 )
 
-# What the labels of a classifier's version are to a text tower; ``gateway.label_matrix`` says what the bytes hold.
+# What the labels of a classifier's version are to a text tower; ``inference/label_matrix.py`` says what the bytes hold.
 label_vectors = Table(
     "label_vectors",
     metadata,

@@ -96,7 +96,7 @@ def _together(commands: list[list[str]], environment: dict[str, str]) -> Alone:
 def _encoding(repository: Path, threads: int, batch: int) -> tuple[Callable[[], Any], int]:
     import torch
 
-    from gateway.bundle import read_manifest
+    from gateway.inference.bundle import read_manifest
 
     torch.set_num_threads(threads)
     torch._C._jit_set_profiling_mode(False)  # noqa: SLF001, FBT003 - as Triton runs it
@@ -114,10 +114,10 @@ def _encoding(repository: Path, threads: int, batch: int) -> tuple[Callable[[], 
 
 
 def _decoding(size_px: int) -> tuple[Callable[[], Any], int]:
-    from gateway.decode import DecodeLimits, inspect
-    from gateway.image_formats import accepted_formats
-    from gateway.prepare import Job, prepare
-    from gateway.stopwatch import Stopwatch
+    from gateway.decoding.decoder import DecodeLimits, inspect
+    from gateway.decoding.headers.registry import accepted_formats
+    from gateway.decoding.preprocess import Job, prepare
+    from gateway.observability.stage_timer import Stopwatch
 
     limits = DecodeLimits(
         max_bytes=1 << 24, max_pixels=50_000_000, max_side_px=10_000, min_side_px=32, max_frames=500, sampled_frames=16,

@@ -11,8 +11,8 @@ import time
 import grpc
 import numpy as np
 
-from gateway.bundle import IMAGE_MODEL
-from gateway.encoder import CHANNEL_OPTIONS, inference
+from gateway.inference.bundle import IMAGE_MODEL
+from gateway.inference.triton import CHANNEL_OPTIONS, inference
 from scripts.bench.client import OK, Load, Steady
 
 DEADLINE_S = 600.0

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gateway.views import tile_boxes
+from gateway.decoding.views import tile_boxes
 from scripts.bench.alternate import alternate, medians
 from scripts.bench.client import closed_loop, upload
 from scripts.bench.machine import cores

@@ -19,13 +19,13 @@ import psutil
 import uvloop
 from PIL import Image
 
-from gateway.decode import DecodeLimits, inspect, is_inspected_quickly, sha256_of
-from gateway.decode_forker import Forker
-from gateway.decode_pool import DecodePool
-from gateway.decode_threads import DecodeThreads
-from gateway.prepare import Job, Preparer, prepare
-from gateway.stopwatch import Stopwatch
-from gateway.views import ViewRule
+from gateway.decoding.decoder import DecodeLimits, inspect, is_inspected_quickly, sha256_of
+from gateway.decoding.preprocess import Job, Preparer, prepare
+from gateway.decoding.views import ViewRule
+from gateway.decoding.workers.forkserver import Forker
+from gateway.decoding.workers.pool import DecodePool
+from gateway.decoding.workers.threads import DecodeThreads
+from gateway.observability.stage_timer import Stopwatch
 from scripts.bench.alternate import alternate
 from scripts.bench.large_pictures import jpeg, photograph, rotated
 from scripts.bench.machine import cores

@@ -64,7 +64,7 @@ def exported(model: str, precision: str, device: str) -> Path:
 def _in_this_process(model: str, device: str, seconds: float, rounds: int) -> dict[str, list[float]]:
     import torch
 
-    from gateway.bundle import read_manifest
+    from gateway.inference.bundle import read_manifest
     from scripts.export.device import resolve_device
     from scripts.export.pipeline import load
     from scripts.export.source import parse_source

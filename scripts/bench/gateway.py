@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 
-from gateway.bundle import read_manifest
+from gateway.inference.bundle import read_manifest
 from scripts.bench import alone, bare, client
 from scripts.bench.alternate import alternate
 from scripts.bench.machine import cores

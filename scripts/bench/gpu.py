@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.bundle import read_manifest
+from gateway.inference.bundle import read_manifest
 from scripts.bench.alternate import alternate, medians
 from scripts.bench.client import closed_loop, upload
 from scripts.bench.encoder import exported

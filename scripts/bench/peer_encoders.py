@@ -49,7 +49,7 @@ def _ours(path: Path, seconds: float, batches: Sequence[int]) -> dict[int, float
     """Measure an exported encoder in this process, as ``onnx_rate.py`` measures the other."""
     import torch
 
-    from gateway.bundle import read_manifest
+    from gateway.inference.bundle import read_manifest
     from scripts.export.torchscript import load
 
     torch.set_num_threads(cores())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gateway.bundle import read_manifest
+from gateway.inference.bundle import read_manifest
 from scripts.bench.encoder import exported
 from scripts.bench.pictures import photographs
 from scripts.bench.plan import Plan

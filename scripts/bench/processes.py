@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 KINDS = (
-    ("gateway.decode_worker", "decoders"),
+    ("gateway.decoding.workers.worker", "decoders"),
     ("-m\0gateway", "gateway"),
     ("triton_python_backend_stub", "encoders"),
     ("tritonserver", "triton"),

@@ -108,7 +108,7 @@ class Usage:
 
 
 def _kind(words: list[str]) -> str:
-    if "gateway.decode_worker" in words:
+    if "gateway.decoding.workers.worker" in words:
         return "decoder"
     return "server" if {"gateway", "--no-triton"} & set(words) else "triton"
 

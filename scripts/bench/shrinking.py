@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gateway.bundle import read_manifest
-from gateway.prepare import Job, prepare
-from gateway.stopwatch import Stopwatch
-from gateway.verdicts import verdict_of
-from gateway.views import cut_views
+from gateway.decoding.preprocess import Job, prepare
+from gateway.decoding.views import cut_views
+from gateway.inference.bundle import read_manifest
+from gateway.moderation.verdicts import verdict_of
+from gateway.observability.stage_timer import Stopwatch
 from scripts.bench.decoding import Pixels, job
 from scripts.bench.large_pictures import large_drawings, large_photographs
 from scripts.bench.plan import Plan

@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from gateway.routes.server import ReplicaServer
+from gateway.serving.server import ReplicaServer
 
 WAYS = ("one listener, all that wait", "SO_REUSEPORT", "one listener, one at a time")
 REPLICAS = 4

@@ -14,8 +14,8 @@ import httpx2
 import numpy as np
 import tritonclient.grpc.aio as triton
 
-from gateway.bundle import TEXT_MODEL, Manifest, read_manifest
-from gateway.tokenizer import Tokenizer
+from gateway.inference.bundle import TEXT_MODEL, Manifest, read_manifest
+from gateway.inference.tokenizer import Tokenizer
 from scripts.bench.alternate import alternate, medians, ratio
 from scripts.bench.client import Load, closed_loop, posted, upload
 from scripts.bench.pictures import photographs

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gateway.bundle import IMAGE_MODEL, read_manifest
-from gateway.encoder import inference
+from gateway.inference.bundle import IMAGE_MODEL, read_manifest
+from gateway.inference.triton import inference
 from scripts.bench import bare
 from scripts.bench.alternate import alternate
 from scripts.bench.client import Load

@@ -4,7 +4,7 @@ The same words, views and rules as in the gateway, by the gateway's own code; on
 right if something offending is blocked and anything else allowed: a review counts as wrong.
 
 `--thresholds` prints what each category's scores are on other drawings than those that the figures are measured on:
-that is where the thresholds in `gateway/scenarios/demo/policy-default.yaml` were read off.
+that is where the thresholds in `gateway/moderation/scenarios/demo/policy-default.yaml` were read off.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image, ImageSequence
 
-from gateway.binding import BoundClassifier, BoundPolicy, bind
-from gateway.classifiers import Classifier
-from gateway.labels import LabelRules
-from gateway.policy import Decision
-from gateway.scoring import TextMatrix, mean_units
-from gateway.shipped import shipped
-from gateway.verdicts import Verdict, verdict_of
-from gateway.views import Place, ViewRule, cut_views
+from gateway.decoding.views import Place, ViewRule, cut_views
+from gateway.inference.prompts import LabelRules
+from gateway.inference.scoring import TextMatrix, mean_units
+from gateway.moderation.binding import BoundClassifier, BoundPolicy, bind
+from gateway.moderation.builtin_scenarios import shipped
+from gateway.moderation.classifiers import Classifier
+from gateway.moderation.policy import Decision
+from gateway.moderation.verdicts import Verdict, verdict_of
 from scripts.demo.evaluate import fresh_size
 from scripts.demo.model import IMAGE_SIZE, WEIGHTS, Demo
 from scripts.demo.world import ATTRIBUTES, SCENARIOS, Scene, draw, sample_scene, scenario_scene, truth

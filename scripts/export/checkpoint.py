@@ -12,7 +12,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel
 from transformers.utils import logging
 
-from gateway.bundle import ImageTransform
+from gateway.inference.bundle import ImageTransform
 from scripts.export.architectures import CONTEXT_LENGTH, RANDOM_SEED, VOCABULARY_SIZE, random_architecture
 from scripts.export.refusal import ExportRefused
 

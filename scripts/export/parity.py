@@ -11,7 +11,7 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import CLIPModel
 
-from gateway.bundle import ImageTransform
+from gateway.inference.bundle import ImageTransform
 from scripts.export.refusal import ExportRefused
 from scripts.export.vocabulary import Vocabulary
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import CLIPModel
 
-from gateway.bundle import ImageTransform, Manifest, ModelIdentity
+from gateway.inference.bundle import ImageTransform, Manifest, ModelIdentity
 from scripts.export import checkpoint, measuring, parity, sizing, torchscript, vocabulary, writing
 from scripts.export.architectures import random_architecture
 from scripts.export.order import text_precision

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gateway.bundle import ImageTransform
+from gateway.inference.bundle import ImageTransform
 from scripts.export.refusal import ExportRefused
 
 BICUBIC = 3

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.bundle import BundleError, file_sha256, read_manifest
+from gateway.inference.bundle import BundleError, file_sha256, read_manifest
 from scripts.export.sizing import Sizing, Wish
 
 RECORD_NAME = "export.json"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from gateway.bundle import IMAGE_MODEL, MANIFEST_NAME, TEXT_MODEL, file_sha256, read_manifest
+from gateway.inference.bundle import IMAGE_MODEL, MANIFEST_NAME, TEXT_MODEL, file_sha256, read_manifest
 from scripts.export.record import RECORD_NAME, Measured, Request, write_record
 from scripts.export.sizing import Wish
 from scripts.export.triton_config import image_config, text_config

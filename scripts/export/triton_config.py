@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2 as schema
 
-from gateway.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
+from gateway.inference.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
 from scripts.export.order import text_precision
 from scripts.export.sizing import Sizing
 

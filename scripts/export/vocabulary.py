@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from gateway.bundle import TextTransform
+from gateway.inference.bundle import TextTransform
 from scripts.export.architectures import VOCABULARY_SIZE
 from scripts.export.refusal import ExportRefused
 from scripts.export.words import WORDS

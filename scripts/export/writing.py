@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gateway.bundle import IMAGE_MODEL, MANIFEST_NAME, TEXT_MODEL, TOKENIZER_NAME, Manifest, file_sha256
+from gateway.inference.bundle import IMAGE_MODEL, MANIFEST_NAME, TEXT_MODEL, TOKENIZER_NAME, Manifest, file_sha256
 from scripts.export.lock import STAGING_NAME
 from scripts.export.record import RECORD_NAME, Measured, Request, write_record
 from scripts.export.sizing import Sizing, Wish

@@ -32,11 +32,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gateway.decode import DecodeLimits, inspect, open_image
-from gateway.decode_worker import decode_alone
+from gateway.decoding.decoder import DecodeLimits, inspect, open_image
+from gateway.decoding.headers.header import ImageFormat, ImageHeader, sniff
+from gateway.decoding.headers.registry import accepted_formats
+from gateway.decoding.workers.worker import decode_alone
 from gateway.errors import GatewayError
-from gateway.image_formats import accepted_formats
-from gateway.image_header import ImageFormat, ImageHeader, sniff
 from scripts.fuzz.mutate import mutation
 from scripts.fuzz.pieces import split
 from scripts.fuzz.seeds import drawn, see_through

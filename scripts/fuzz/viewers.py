@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
-from gateway.image_exif import read_orientation
-from gateway.image_header import ImageHeader
-from gateway.image_png import scale_key
-from gateway.image_rgb import to_rgb, turn_upright
+from gateway.decoding.headers.exif import read_orientation
+from gateway.decoding.headers.header import ImageHeader
+from gateway.decoding.headers.png import scale_key
+from gateway.decoding.to_rgb import to_rgb, turn_upright
 from scripts.fuzz.pieces import split
 
 MOST_PIXELS = 1_000_000

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.bundle import BundleError, read_manifest
+from gateway.inference.bundle import BundleError, read_manifest
 from scripts.export.lock import hold_for_serving
 from scripts.triton import leftovers
 from scripts.triton.failure import TritonFailed

@@ -1,0 +1,192 @@
+"""Who may do what: the key of a request, its quota, and the one table of routes and roles.
+
+Authentication is a layer around the application, so that nothing of a request is looked at before its key: no route, no
+body. Authorisation is asked by every route before its own work. What is in neither table is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.api.problems import error_response
+from gateway.auth.api_keys import ApiKey, Keyring, Role
+from gateway.auth.key_file import KeyWatch
+from gateway.auth.rate_limits import Quota, Quotas
+from gateway.errors import Forbidden, GatewayError, RateLimited, Unauthorized
+from gateway.observability.metrics import Metrics
+from gateway.store.audit import Actor
+
+ANONYMOUS = "anonymous"  # in the audit, while no keys are configured
+
+# Open to everybody. Health says nothing about anyone's data, and who asks for it (an orchestrator, a load balancer)
+# often cannot send a header. The documentation says what the source says, and a browser opens a page without a key.
+OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
+OPEN_FOLDERS = ("/swagger/",)
+
+ANY_ROLE: frozenset[Role] = frozenset({"infer", "read", "manage"})
+INFER: frozenset[Role] = frozenset({"infer"})
+READ: frozenset[Role] = frozenset({"read"})
+MANAGE: frozenset[Role] = frozenset({"manage"})
+# Who changes something has to see it; who reads decisions has to know what decided.
+CONFIGURATION = READ | MANAGE
+METRICS: frozenset[Role] = READ | {"metrics"}
+
+# (method, route) → any one of these roles is enough. A route that is missing here is refused to every key.
+ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
+    ("POST", "/v1/classify"): INFER,
+    ("POST", "/v1/embeddings"): INFER,
+    ("POST", "/v1/moderate"): INFER,
+    ("POST", "/v1/moderations"): INFER,
+    ("GET", "/v1/models"): ANY_ROLE,
+    ("GET", "/metrics"): METRICS,
+    ("GET", "/v1/decisions"): READ,
+    ("GET", "/v1/decisions/{decision_id}"): READ,
+    # A reviewer's verdict changes no decision; who may see one may say what was wrong with it.
+    ("POST", "/v1/decisions/{decision_id}/feedback"): CONFIGURATION,
+    ("DELETE", "/v1/decisions"): MANAGE,
+    ("GET", "/v1/audit"): CONFIGURATION,
+    ("GET", "/v1/classifiers"): CONFIGURATION,
+    ("GET", "/v1/classifiers/{name}"): CONFIGURATION,
+    ("GET", "/v1/classifiers/{name}/versions"): CONFIGURATION,
+    ("PUT", "/v1/classifiers/{name}"): MANAGE,
+    ("POST", "/v1/classifiers/{name}/activate"): MANAGE,
+    ("DELETE", "/v1/classifiers/{name}"): MANAGE,
+    ("GET", "/v1/policies"): CONFIGURATION,
+    ("GET", "/v1/policies/{name}"): CONFIGURATION,
+    ("GET", "/v1/policies/{name}/versions"): CONFIGURATION,
+    ("PUT", "/v1/policies/{name}"): MANAGE,
+    ("POST", "/v1/policies/{name}/activate"): MANAGE,
+    ("DELETE", "/v1/policies/{name}"): MANAGE,
+    # Saves nothing, but runs the model, and its examples name logged decisions.
+    ("POST", "/v1/policies/{name}/dry-run"): MANAGE,
+    ("GET", "/v1/lists"): CONFIGURATION,
+    ("GET", "/v1/lists/{name}"): CONFIGURATION,
+    ("GET", "/v1/lists/{name}/entries"): CONFIGURATION,
+    ("PUT", "/v1/lists/{name}"): MANAGE,
+    ("DELETE", "/v1/lists/{name}"): MANAGE,
+    ("POST", "/v1/lists/{name}/entries"): MANAGE,
+    ("DELETE", "/v1/lists/{name}/entries"): MANAGE,
+}
+
+
+def is_open(path: str) -> bool:
+    """Return whether a path needs no key."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
+
+
+def key_of(request: Request) -> ApiKey | None:
+    """Return the request's key; None while no keys are configured."""
+    found: ApiKey | None = request.state.key
+    return found
+
+
+def key_name(request: Request) -> str | None:
+    """Return the name of the request's key; None while no keys are configured."""
+    key = key_of(request)
+    return key.name if key else None
+
+
+def actor_of(request: Request) -> Actor:
+    """Return who is behind a request, for the audit."""
+    return Actor(key_name(request) or ANONYMOUS, request.state.request_id)
+
+
+async def authorise(request: Request) -> None:
+    """Let the request pass if its key has a role of the route; every route depends on this.
+
+    Raises:
+        Forbidden: it has none.
+    """
+    key = key_of(request)
+    if key is None:
+        return
+    route = getattr(request.scope.get("route"), "path", "")
+    needed: frozenset[str] = ACCESS.get((request.method, route), frozenset())
+    if not needed:
+        raise Forbidden("This is open to no key.")
+    if not needed & key.roles:
+        raise Forbidden(f"This needs a key with the role {' or '.join(sorted(needed))}.")
+
+
+class Authentication:
+    """ASGI middleware: finds out whose key a request carries and counts it, before anything else is read.
+
+    Puts the key, or None where no keys are configured, into the request's state.
+
+    Args:
+        app: what it wraps.
+        keys: in force.
+        quotas: of the keys.
+        metrics: refusals are counted there.
+    """
+
+    def __init__(self, app: ASGIApp, keys: KeyWatch, quotas: Quotas, metrics: Metrics) -> None:
+        self._app = app
+        self._keys = keys
+        self._quotas = quotas
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; other scopes pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope["state"]
+        state["key"] = None
+        keyring = self._keys.current
+        if keyring is None or is_open(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        quota: Quota | None = None
+
+        async def send_marked(message: Message) -> None:
+            if quota is not None and message["type"] == "http.response.start":
+                mark(MutableHeaders(scope=message), state["key"].name, quota)
+            await send(message)
+
+        try:
+            key = state["key"] = self._authenticated(scope, keyring)
+            structlog.contextvars.bind_contextvars(key=key.name)
+            quota = await self._quotas.hit(key)
+            if quota is not None and not quota.admitted:
+                raise RateLimited(
+                    f"The key “{key.name}” may send {quota.limit} requests in {quota.window_s} s.",
+                    retry_after_s=quota.reset_s,
+                )
+        except GatewayError as error:
+            self._metrics.errors.labels(error.code).inc()
+            state["code"] = error.code
+            await error_response(error, scope["path"], state["request_id"])(scope, receive, send_marked)
+            return
+        await self._app(scope, receive, send_marked)
+
+    @staticmethod
+    def _authenticated(scope: Scope, keyring: Keyring) -> ApiKey:
+        """Return the key that the one Authorization header carries.
+
+        Raises:
+            Unauthorized: there is no such header, or it carries no known key. What it carries is not logged.
+        """
+        given = Headers(scope=scope).getlist("authorization")
+        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        key = keyring.find(token.strip()) if scheme.lower() == "bearer" else None
+        if key is None:
+            client = scope.get("client") or ("unknown", 0)
+            reason = "unknown key" if given else "no key"
+            structlog.contextvars.bind_contextvars(refused=reason, client=client[0])
+            raise Unauthorized("Send a valid API key: Authorization: Bearer …")
+        return key
+
+
+def mark(headers: MutableHeaders, name: str, quota: Quota) -> None:
+    """Say in an answer's headers where its key stands, as the IETF's draft on RateLimit fields does.
+
+    ``q`` requests in ``w`` seconds are allowed, ``r`` are left, and in ``t`` seconds there will be more.
+    """
+    headers["RateLimit-Policy"] = f'"{name}";q={quota.limit};w={quota.window_s}'
+    headers["RateLimit"] = f'"{name}";r={quota.remaining};t={quota.reset_s}'

@@ -1,0 +1,57 @@
+"""What the routes work with, made once by ``app.py``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.api.body.reader import BodyRules
+from gateway.hash_matching.refresher import KnownWatch
+from gateway.inference.bundle import Manifest
+from gateway.inference.prompts import LabelRules
+from gateway.inference.text_embeddings import TextVectors
+from gateway.limits.admission import Admission
+from gateway.moderation.catalog import Catalogue
+from gateway.moderation.decision_log import DecisionLog
+from gateway.moderation.moderator import Moderator
+from gateway.moderation.saving import Saver
+from gateway.observability.metrics import Metrics
+from gateway.pipeline import Pipeline
+from gateway.readiness import Readiness
+from gateway.store.audit import Audit
+from gateway.store.decisions import Decisions
+from gateway.store.lists import Lists
+from gateway.store.versions import Versions
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationsRules:
+    """Of /v1/moderations: whether review flags too, whether text is read past, how many pictures a request may have."""
+
+    review_flags: bool
+    ignore_text: bool
+    max_images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a running gateway; seconds for ``request_timeout_s``."""
+
+    manifest: Manifest
+    pipeline: Pipeline
+    text: TextVectors
+    readiness: Readiness
+    admission: Admission
+    metrics: Metrics
+    body_rules: BodyRules
+    label_rules: LabelRules
+    request_timeout_s: float
+    saver: Saver
+    versions: Versions
+    decisions: Decisions
+    lists: Lists
+    audit: Audit
+    catalogue: Catalogue
+    moderator: Moderator
+    known: KnownWatch
+    decision_log: DecisionLog
+    moderations: ModerationsRules

@@ -1,0 +1,128 @@
+"""POST /v1/embeddings: OpenAI's shape, for texts and pictures."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter
+from fastapi.responses import Response
+from starlette.requests import Request
+
+from gateway.api.body.reader import KEPT_JSON_WEIGHT, read_body, validated
+from gateway.api.dependencies import Services
+from gateway.api.disconnect import unless_client_leaves
+from gateway.api.openapi import request_body
+from gateway.api.schemas.requests import EmbeddingImage, EmbeddingInput, EmbeddingsBody
+from gateway.api.schemas.responses import EmbeddingsResponse
+from gateway.errors import InvalidRequest, UnsupportedMediaType
+from gateway.fetching.image_source import Base64, GiveBack, ImageRequest, Url
+from gateway.inference.prompts import LabelRules, check_words
+from gateway.inference.scoring import Floats
+from gateway.limits.deadline import Deadline
+from gateway.limits.gather import all_of
+
+router = APIRouter()
+
+
+@router.post(
+    "/v1/embeddings",
+    summary="Vectors of texts and pictures",
+    response_model=EmbeddingsResponse,
+    openapi_extra=request_body(EmbeddingsBody),
+    tags=["images"],
+)
+async def embeddings(request: Request) -> Response:
+    """Return one unit vector an input, in its order; texts and pictures share one space.
+
+    A text is embedded as it is, without a template. If one input fails the whole request fails, as OpenAI's does.
+    """
+    services: Services = request.state.services
+    with services.admission.request() as reservation:
+        body = await read_body(request, services.body_rules, reservation)
+        if body.json is None:
+            raise UnsupportedMediaType("Send application/json here; pictures go in as url or base64.")
+        fields = validated(EmbeddingsBody, body.json)
+        inputs = [fields.input] if isinstance(fields.input, str) else fields.input
+        texts, images = apart(inputs, services, body.give_back)
+        request.state.images = len(images)
+        deadline = Deadline.after(services.request_timeout_s)
+        vectors = await unless_client_leaves(request, embed(texts, images, services, deadline))
+        tokens = await services.text.count_tokens(list(texts.values())) if texts else 0
+        answer = {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": index, "embedding": encoded(vectors[index], fields.encoding_format)}
+                for index in range(len(inputs))
+            ],
+            "model": services.manifest.model.id,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+        return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+
+
+def apart(
+    inputs: list[str | EmbeddingInput] | list[str], services: Services, give_back: GiveBack
+) -> tuple[dict[int, str], dict[int, ImageRequest]]:
+    """Return texts and pictures by their position in the input.
+
+    Raises:
+        InvalidRequest: nothing, or more than a request may hold.
+        InvalidLabels: a text that is blank, too long or unprintable.
+    """
+    texts: dict[int, str] = {}
+    images: dict[int, ImageRequest] = {}
+    for index, item in enumerate(inputs):
+        if isinstance(item, str):
+            texts[index] = item
+        elif item.text is not None:
+            texts[index] = item.text
+        elif item.image is not None:
+            images[index] = image_request(item.image, give_back)
+    if not inputs:
+        raise InvalidRequest("Field “input” needs at least one text or image.")
+    if len(images) > services.body_rules.max_images:
+        raise InvalidRequest(f"{len(images)} images given; at most {services.body_rules.max_images} are accepted.")
+    rules: LabelRules = services.label_rules
+    if len(texts) > rules.max_labels:
+        raise InvalidRequest(f"{len(texts)} texts given; at most {rules.max_labels} are accepted.")
+    check_words(list(texts.values()), "text", rules)
+    return texts, images
+
+
+def image_request(image: EmbeddingImage, give_back: GiveBack) -> ImageRequest:
+    """Return the picture that an input names."""
+    if image.base64 is not None:
+        return ImageRequest(Base64(image.base64, KEPT_JSON_WEIGHT, give_back))
+    return ImageRequest(Url(image.url or ""))
+
+
+async def embed(
+    texts: dict[int, str], images: dict[int, ImageRequest], services: Services, deadline: Deadline
+) -> dict[int, Floats]:
+    """Return every input's vector by position.
+
+    Raises:
+        GatewayError: the first failure of any input.
+    """
+
+    async def of_texts() -> dict[int, Floats]:
+        found = await services.text.prompts(texts.values(), deadline, services.text.limits.max_new_prompts)
+        return {index: found[text] for index, text in texts.items()}
+
+    async def of_image(index: int, image: ImageRequest) -> dict[int, Floats]:
+        return {index: await services.pipeline.embed_image(image, deadline)}
+
+    made: dict[int, Floats] = {}
+    for part in await all_of([of_texts(), *(of_image(index, image) for index, image in images.items())]):
+        made |= part
+    return made
+
+
+def encoded(vector: Floats, encoding_format: str) -> Any:  # noqa: ANN401 - an array or a string, both for JSON
+    """Return the vector as JSON numbers or as base64 of little-endian float32."""
+    if encoding_format == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    return np.ascontiguousarray(vector)

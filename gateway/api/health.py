@@ -1,0 +1,77 @@
+"""The service about itself: health, metrics, models."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.requests import Request
+
+from gateway.api.dependencies import Services
+from gateway.api.schemas.responses import ModelOut, ModelsResponse, Readiness
+
+router = APIRouter(tags=["service"])
+
+PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@router.head("/livez", include_in_schema=False, response_class=PlainTextResponse)
+@router.get("/livez", summary="Does the process run?", response_class=PlainTextResponse)
+async def livez() -> str:
+    """Answer 200 while the process runs."""
+    return "ok\n"
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get(
+    "/readyz",
+    summary="Can requests be answered?",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "Not ready; the failing checks are named."}},
+)
+async def readyz(request: Request) -> JSONResponse:
+    """Answer 200 when a real inference has succeeded recently and policies and lists are loaded, else 503.
+
+    A store that is lost or takes no writes is 200 with ``degraded``: what is in force goes on serving. A process that
+    is about to end answers 503 first, while it goes on answering everything else. Of several processes all must be
+    ready, since the next request may come to any of them; another that is not is ``processes``.
+    """
+    services: Services = request.state.services
+    failing = services.readiness.failing()
+    degraded = ["store"] if services.catalogue.store_lost or services.decision_log.lost else []
+    status = "unready" if failing else "ready"
+    return JSONResponse({"status": status, "failing": failing, "degraded": degraded}, 503 if failing else 200)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Return all metrics, of all processes of this gateway, in Prometheus' text format."""
+    services: Services = request.state.services
+    return Response(await asyncio.to_thread(services.metrics.exposition), media_type=PROMETHEUS_TYPE)
+
+
+@router.get("/v1/models", summary="Which models answer", response_model=ModelsResponse)
+async def models(request: Request) -> ModelsResponse:
+    """Return the served model with what a client needs to know about it."""
+    services: Services = request.state.services
+    manifest = services.manifest
+    return ModelsResponse(
+        data=[
+            ModelOut(
+                id=manifest.model.id,
+                revision=manifest.model.revision,
+                bundle_id=manifest.bundle_id,
+                embedding_dim=manifest.embedding_dim,
+                image_size=manifest.image.size_px,
+                context_length=manifest.text.context_length,
+                precision=manifest.precision,
+                device=manifest.device,
+                demo=manifest.model.demo,
+                random=manifest.model.random,
+                logit_scale=manifest.logit_scale,
+                templates=list(manifest.templates),
+                negatives=list(manifest.negatives),
+            )
+        ]
+    )

@@ -1,0 +1,211 @@
+"""POST /v1/moderations: OpenAI's contract, for its SDKs with another base_url. Errors have OpenAI's shape here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from starlette.requests import Request
+
+from gateway.api.authorization import key_name
+from gateway.api.body.reader import KEPT_JSON_WEIGHT, read_body, validated
+from gateway.api.classify import raise_if_all_failed
+from gateway.api.dependencies import Services
+from gateway.api.disconnect import unless_client_leaves
+from gateway.api.openapi import request_body
+from gateway.api.problems import OPENAI_PATH
+from gateway.errors import InvalidRequest, NotFound, TextNotSupported, UnsupportedMediaType
+from gateway.fetching.image_source import Base64, GiveBack, ImageRequest, Url
+from gateway.limits.deadline import Deadline
+from gateway.moderation.classifiers import split_reference
+from gateway.moderation.policy import OPENAI_CATEGORIES, STRICTNESS
+from gateway.moderation.verdicts import Verdict
+
+DEFAULT_POLICY = "default"
+SHOWN_CHARS = 80
+OPENAI_MODELS = "omni-moderation", "text-moderation"
+
+router = APIRouter(tags=["openai"])
+
+
+class ImageUrl(BaseModel):
+    """Where a picture is: https or a data: URI."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    url: str
+
+
+class ImagePart(BaseModel):
+    """A picture of the input."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class TextPart(BaseModel):
+    """A text of the input: not read here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["text"]
+    text: str
+
+
+Part = Annotated[ImagePart | TextPart, Field(discriminator="type")]
+
+
+class ModerationsBody(BaseModel):
+    """A request in OpenAI's form."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    input: list[Part] = Field(description="Parts; a string, or a list of strings, is text.")
+    model: str | None = Field(None, description="May name a policy, name or name@version; `default` otherwise.")
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+        if isinstance(value, list):
+            return [{"type": "text", "text": entry} if isinstance(entry, str) else entry for entry in value]
+        return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
+class ModerationsResult(BaseModel):
+    """One result for all parts of the input."""
+
+    flagged: bool
+    categories: dict[str, bool]
+    category_scores: dict[str, float]
+    category_applied_input_types: dict[str, list[str]]
+
+
+class ModerationsResponse(BaseModel):
+    """An answer in OpenAI's form; ``model`` is the policy and the bundle that decided."""
+
+    id: str
+    model: str
+    results: list[ModerationsResult]
+
+
+@router.post(
+    OPENAI_PATH,
+    summary="OpenAI-compatible moderation",
+    response_model=ModerationsResponse,
+    openapi_extra=request_body(ModerationsBody),
+)
+async def moderations(request: Request) -> Response:
+    """Decide about the pictures of the input by a policy, in OpenAI's shape; text is refused, never passed as clean."""
+    services: Services = request.state.services
+    return Response(orjson.dumps(await answer(request, services)), media_type="application/json")
+
+
+async def answer(request: Request, services: Services) -> dict[str, Any]:
+    """Return the answer.
+
+    Raises:
+        GatewayError: any failure; one failed picture fails the whole input, since the result speaks for all of it.
+    """
+    with services.admission.request() as reservation:
+        body = await read_body(request, services.body_rules, reservation)
+        if body.json is None:
+            raise UnsupportedMediaType("Send application/json.")
+        asked = validated(ModerationsBody, body.json)
+        images = pictures(asked, services, body.give_back)
+        request.state.images = len(images)
+        deadline = Deadline.after(services.request_timeout_s)
+        name = asked.model or DEFAULT_POLICY
+        reference = DEFAULT_POLICY if name.startswith(OPENAI_MODELS) else name
+        policy = await services.catalogue.policy(named(reference), deadline)
+        request_id = request.state.request_id
+        judged = await unless_client_leaves(
+            request,
+            services.moderator.moderate(
+                images,
+                policy,
+                None,
+                external_id=None,
+                request_id=request_id,
+                key_name=key_name(request),
+                deadline=deadline,
+            ),
+        )
+        raise_if_all_failed([item.look for item in judged])
+        for item in judged:
+            if item.look.error is not None:
+                raise item.look.error
+        verdicts = [item.verdict for item in judged if item.verdict is not None]
+        return {
+            "id": f"modr-{request_id}",
+            "model": f"{policy.key}:{services.manifest.bundle_id}",
+            "results": [result(verdicts, review_flags=services.moderations.review_flags)],
+        }
+
+
+def named(reference: str) -> str:
+    """Return a reference that may name a policy.
+
+    Raises:
+        NotFound: it is none, so there is no such policy.
+    """
+    try:
+        split_reference(reference)
+    except InvalidRequest:
+        raise NotFound(f"There is no policy “{reference[:SHOWN_CHARS]}”.") from None
+    return reference
+
+
+def pictures(asked: ModerationsBody, services: Services, give_back: GiveBack) -> list[ImageRequest]:
+    """Return the pictures of the input.
+
+    Raises:
+        TextNotSupported: there is text, and it is not to be read past.
+        InvalidRequest: no picture, or more than allowed.
+    """
+    found = [part for part in asked.input if isinstance(part, ImagePart)]
+    if len(found) < len(asked.input) and not (services.moderations.ignore_text and found):
+        raise TextNotSupported(
+            "Text is not moderated here, and unread text must not pass as clean; send image_url parts."
+        )
+    if not found:
+        raise InvalidRequest("The input has no image_url part.")
+    if len(found) > services.moderations.max_images:
+        raise InvalidRequest(f"{len(found)} images given; at most {services.moderations.max_images} are accepted.")
+    return [
+        ImageRequest(
+            Base64(part.image_url.url, KEPT_JSON_WEIGHT, give_back)
+            if part.image_url.url[:5].lower() == "data:"
+            else Url(part.image_url.url)
+        )
+        for part in found
+    ]
+
+
+def result(verdicts: Sequence[Verdict], *, review_flags: bool) -> dict[str, Any]:
+    """Return one result for all pictures: every category of OpenAI's, the highest score of those mapped onto it."""
+    least = STRICTNESS["review"] if review_flags else STRICTNESS["block"]
+    flagged = any(STRICTNESS[verdict.decision] >= least for verdict in verdicts)
+    categories = dict.fromkeys(OPENAI_CATEGORIES, False)
+    scores = dict.fromkeys(OPENAI_CATEGORIES, 0.0)
+    applied: dict[str, list[str]] = {name: [] for name in OPENAI_CATEGORIES}
+    for verdict in verdicts:
+        mapping = verdict.policy.openai_categories
+        for names in mapping.values():
+            for name in names:
+                applied[name] = ["image"]
+        for category in verdict.categories:
+            for name in mapping.get(category.category, ()):
+                scores[name] = max(scores[name], category.score)
+                categories[name] |= STRICTNESS[category.decision] >= least
+    return {
+        "flagged": flagged,
+        "categories": categories,
+        "category_scores": scores,
+        "category_applied_input_types": applied,
+    }

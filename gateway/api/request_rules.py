@@ -1,0 +1,100 @@
+"""What every request has to keep to, whatever it asks: judged by its head, before its key and before its body.
+
+A browser lets any page send requests to this machine and its network. A page of another site may not change anything
+here (by the methods that RFC 9110 calls unsafe), and a name that its owner points at this machine (DNS rebinding) makes
+no page ours.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from gateway.api.body.reader import declared_bytes
+from gateway.errors import CrossSiteRequest, HostNotAllowed, HttpMalformed
+from gateway.fetching.host_patterns import HostRules
+
+# uri-host [":" port] of RFC 9110, 7.2; an http address has a host, so that an empty one is refused too.
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+,;=-]{1,255})(:[0-9]{0,5})?")
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
+OWN_PAGES = frozenset({"same-origin", "none"})  # of Sec-Fetch-Site; none: the person's own doing, no page's
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+TARGET = "target"  # in the request's state: the raw target, where our own server reads it
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRules:
+    """The rules.
+
+    Attributes:
+        max_body_bytes: that a request may announce, also one whose body nobody reads.
+        allowed_hosts: that a request may name as its own; none: any.
+        allowed_origins: of pages of other sites that may send unsafe methods, as browsers write them.
+    """
+
+    max_body_bytes: int
+    allowed_hosts: HostRules
+    allowed_origins: frozenset[str]
+
+    def check(self, scope: Scope, headers: Headers) -> None:
+        """Let a request pass, or not.
+
+        Raises:
+            HttpMalformed: it does not name its host once (RFC 9112, 3.2), or its length is no number.
+            HostNotAllowed: it names one that is not this gateway's.
+            CrossSiteRequest: a page of another site would have something changed.
+            PayloadTooLarge: it announces too long a body.
+        """
+        host = _host(scope, headers.getlist("host"))
+        if host is not None and self.allowed_hosts and not self._is_allowed(host):
+            raise HostNotAllowed("The request names a host that is not this gateway's; ALLOWED_HOSTS lists more.")
+        if scope["method"] not in SAFE_METHODS and not self._is_from_here(host or "", headers):
+            raise CrossSiteRequest(
+                "A page of another site may not send this; CORS_ALLOWED_ORIGINS lists those that may."
+            )
+        declared_bytes(headers, self.max_body_bytes)
+
+    def _is_allowed(self, host: str) -> bool:
+        name = host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
+        try:
+            return self.allowed_hosts.covers(ip_address(name.strip("[]")))
+        except ValueError:
+            return self.allowed_hosts.covers(name.lower().removesuffix("."))
+
+    def _is_from_here(self, host: str, headers: Headers) -> bool:
+        """Tell whether no page of another site sent a request; what is no browser says nothing about that."""
+        origin = ", ".join(headers.getlist("origin")) if "origin" in headers else None
+        if origin in self.allowed_origins:
+            return True
+        if "sec-fetch-site" in headers:
+            return ", ".join(headers.getlist("sec-fetch-site")) in OWN_PAGES
+        return origin is None or _is_at(origin, host)
+
+
+def _host(scope: Scope, hosts: list[str]) -> str | None:
+    """Return the host that a request names; None where an HTTP/1.0 client names none.
+
+    Raises:
+        HttpMalformed: it names none, several, or something else; or its target names another one.
+    """
+    if not hosts and scope["http_version"] == "1.0":
+        return None
+    if len(hosts) != 1 or not HOST.fullmatch(hosts[0]):
+        raise HttpMalformed("A request names its host once, as host or host:port.")
+    target: str = scope["state"].get(TARGET, b"/").decode("latin-1")
+    if not target.startswith("/") and target != "*":  # http://host/path; servers differ in which host they believe
+        scheme, _, rest = target.partition("://")
+        if not _is_at(f"{scheme}://{re.split('[/?#]', rest)[0]}", hosts[0]):
+            raise HttpMalformed("The request's target names another host than its Host header.")
+    return hosts[0]
+
+
+def _is_at(origin: str, host: str) -> bool:
+    """Tell whether an origin is at this host and port; its scheme is not known behind a proxy with TLS."""
+    scheme, _, authority = origin.lower().partition("://")
+    port = DEFAULT_PORTS.get(scheme)
+    return port is not None and bool(host) and authority.removesuffix(port) == host.lower().removesuffix(port)

@@ -1,0 +1,140 @@
+"""What requests about pictures may hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway.decoding.views import ViewRule
+from gateway.inference.prompts import Mode
+from gateway.moderation.classifiers import Reference
+
+Include = Literal["similarity", "embedding", "views"]
+ClientId = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+UrlText = Annotated[str, Field(min_length=1, max_length=8192)]
+
+
+class Wire(BaseModel):
+    """A part of a request: unknown fields are refused, so that a typing error is not read past."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageIn(Wire):
+    """One picture: exactly one of ``url`` and ``base64``."""
+
+    url: UrlText | None = Field(None, description="An http or https URL on the public internet.")
+    base64: str | None = Field(None, description="The file in base64; a data: URI is accepted too.")
+    id: ClientId | None = Field(None, description="Yours; echoed back.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ImageIn:
+        if (self.url is None) == (self.base64 is None):
+            raise ValueError("give exactly one of url and base64")
+        return self
+
+
+class ClassifyFields(Wire):
+    """What to ask about the pictures."""
+
+    classifier: Reference | None = Field(None, description="A stored classifier, name or name@version.")
+    labels: list[str] = Field(
+        default_factory=list, description="What the picture may show, in words.", examples=[["a cat", "a dog"]]
+    )
+    templates: list[str] | None = Field(
+        None, description="Prompt templates with {} for the label, averaged; the bundle's own by default."
+    )
+    negatives: list[str] | None = Field(
+        None, description="Independent mode: prompts each label is weighed against; the bundle's own by default."
+    )
+    mode: Mode = Field("softmax", description="softmax: scores sum to 1 over the labels. independent: each by itself.")
+    top_k: int | None = Field(None, ge=1, description="Only the best scores.")
+    views: ViewRule = Field(
+        "center", description="center: the reference's crop. full: everything. tiles: full and squares."
+    )
+    include: list[Include] = Field(default_factory=list, description="Extra parts of the answer.")
+
+    @model_validator(mode="after")
+    def _labels_or_classifier(self) -> ClassifyFields:
+        given = {name for name in ("labels", "templates", "negatives", "mode") if name in self.model_fields_set}
+        if self.classifier is not None and given:
+            raise ValueError(f"a stored classifier brings its own {', '.join(sorted(given))}")
+        return self
+
+
+class ClassifyBody(ClassifyFields):
+    """A JSON request to classify pictures."""
+
+    images: list[ImageIn] = Field(min_length=1, description="The pictures.")
+
+
+class ClassifyForm(ClassifyFields):
+    """A multipart request to classify pictures; lists by repeating a field."""
+
+    file: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]] = Field(
+        default_factory=list, description="The pictures."
+    )
+    url: list[UrlText] = Field(default_factory=list, description="URLs of pictures.")
+    options: str | None = Field(None, description="The other fields as one JSON object.")
+
+
+class EmbeddingImage(Wire):
+    """A picture to embed: exactly one of ``url`` and ``base64``."""
+
+    url: UrlText | None = None
+    base64: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> EmbeddingImage:
+        if (self.url is None) == (self.base64 is None):
+            raise ValueError("give exactly one of url and base64")
+        return self
+
+
+class EmbeddingInput(Wire):
+    """Something to embed: exactly one of ``text`` and ``image``."""
+
+    text: str | None = None
+    image: EmbeddingImage | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> EmbeddingInput:
+        if (self.text is None) == (self.image is None):
+            raise ValueError("give exactly one of text and image")
+        return self
+
+
+class EmbeddingsBody(BaseModel):
+    """A request for vectors; OpenAI's other fields (``model``, ``user``, …) are accepted and change nothing."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    input: str | list[str | EmbeddingInput] = Field(description="Texts and pictures.")
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="base64: little-endian float32, a third of the size."
+    )
+
+
+class ModerateFields(Wire):
+    """What to decide by."""
+
+    policy: Reference = Field("default", description="name or name@version.")
+    shadow: Reference | None = Field(None, description="A second policy: evaluated and reported, never decisive.")
+    external_id: ClientId | None = Field(None, description="Yours; kept in the decision log.")
+
+
+class ModerateBody(ModerateFields):
+    """A JSON request to moderate pictures."""
+
+    images: list[ImageIn] = Field(min_length=1, description="The pictures.")
+
+
+class ModerateForm(ModerateFields):
+    """A multipart request to moderate pictures."""
+
+    file: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]] = Field(
+        default_factory=list, description="The pictures."
+    )
+    url: list[UrlText] = Field(default_factory=list, description="URLs of pictures.")
+    options: str | None = Field(None, description="The other fields as one JSON object.")

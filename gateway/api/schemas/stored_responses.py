@@ -1,0 +1,150 @@
+"""What answers about stored things look like; for the OpenAPI text."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from gateway.api.schemas.responses import CategoryOut, PolicyRef, ShadowOut
+
+
+class ResourceOut(BaseModel):
+    """A version of a classifier or policy: these fields, and those of its body."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    version: int
+    active: bool
+    created_at: str
+
+
+class ResourcesOut(BaseModel):
+    """Several versions."""
+
+    data: list[ResourceOut]
+
+
+class FeedbackOut(BaseModel):
+    """A reviewer's verdict as it was kept."""
+
+    at: str
+    decision: Literal["allow", "block"]
+    categories: list[str]
+    note: str
+
+
+class DecisionOut(BaseModel):
+    """A line of the decision log."""
+
+    id: str
+    at: str
+    request_id: str
+    external_id: str | None
+    key: str | None
+    image: dict[str, str | None]
+    policy: PolicyRef
+    bundle_id: str
+    decision: Literal["allow", "review", "block"]
+    scores: dict[str, float]
+    categories: list[CategoryOut]
+    attributes: dict[str, Any]
+    shadow: ShadowOut | None
+    warnings: list[str]
+    feedback: list[FeedbackOut] | None = None
+
+
+class DecisionsOut(BaseModel):
+    """A page of the decision log, newest first."""
+
+    data: list[DecisionOut]
+    next_cursor: str | None
+
+
+class AuditEntry(BaseModel):
+    """A change: who made it, with which request, and of what."""
+
+    at: str
+    actor: str
+    request_id: str | None
+    action: str
+    kind: str
+    name: str
+    version: int | None
+    detail: dict[str, Any]
+
+
+class AuditOut(BaseModel):
+    """A page of the audit, newest first."""
+
+    data: list[AuditEntry]
+    next_cursor: str | None
+
+
+class Deleted(BaseModel):
+    """How many were deleted."""
+
+    deleted: int
+
+
+class ListOut(BaseModel):
+    """A list and how many entries it has."""
+
+    name: str
+    action: Literal["block", "allow"]
+    kind: Literal["sha256", "pdq"]
+    max_distance: int
+    entries: int
+
+
+class ListsOut(BaseModel):
+    """All lists."""
+
+    data: list[ListOut]
+
+
+class EntriesOut(BaseModel):
+    """A page of a list's hashes, ascending."""
+
+    data: list[str]
+    next_cursor: str | None
+
+
+class Added(BaseModel):
+    """How many hashes were read, and how many of them were new."""
+
+    received: int
+    added: int
+
+
+class ChangeOut(BaseModel):
+    """How many decisions would go from one to another."""
+
+    before: Literal["allow", "review", "block"]
+    after: Literal["allow", "review", "block"]
+    count: int
+
+
+class DryRunExample(BaseModel):
+    """A decision that would change."""
+
+    decision_id: str | None
+    external_id: str | None
+    image_sha256: str
+    before: Literal["allow", "review", "block"]
+    after: Literal["allow", "review", "block"]
+    categories: list[CategoryOut]
+
+
+class DryRunOut(BaseModel):
+    """What a candidate would change against the active version."""
+
+    active: PolicyRef
+    candidate: PolicyRef
+    compared: int
+    skipped: int
+    changed: int
+    counts: list[ChangeOut]
+    examples: list[DryRunExample]
+    warnings: list[str]

@@ -1,0 +1,336 @@
+"""Bytes to pictures: every limit is judged from the header, then one frame at a time is decoded.
+
+A picture goes through ``inspect`` (by content only, no decoding, a few milliseconds) and ``open_image``. Pillow is
+given the one plugin that the signature names, constructed directly: no other plugin is tried, no file name is looked
+at, no process-wide setting of Pillow is changed (``LOAD_TRUNCATED_IMAGES`` stays False, and the limits here are
+stricter than ``MAX_IMAGE_PIXELS``). Both functions are synchronous and safe to run in several worker threads.
+A JPEG is decoded at a fraction of its size only where the caller asks (``downscale.py`` says when that is sound).
+
+Neither function can stop a single call into a C library: who runs them in a process can (``pool.py``). What they
+bound is its size (``max_pixels``), its number of passes (``jpeg.MAX_SCANS``) and, since decoders read through
+``guards.TimedReader``, the time between two reads of 64 KiB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, Self, cast
+
+from PIL import Image, ImageFile
+
+from gateway.decoding.downscale import Scale, scale_of
+from gateway.decoding.guards import DecodeDeadline, TimedReader, decoder_faults
+from gateway.decoding.headers.exif import read_orientation
+from gateway.decoding.headers.header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHeader, accepted_words, sniff
+from gateway.decoding.headers.png import load_all_rows, scale_key
+from gateway.decoding.headers.registry import plugin_of, read_header
+from gateway.decoding.to_rgb import Colour, to_rgb, turn_upright
+from gateway.errors import (
+    EmptyFile,
+    ImageCorrupt,
+    ImageDimensions,
+    ImageTooLarge,
+    ImageTooManyFrames,
+    ImageTooManyPixels,
+)
+
+LATEST_MS = 2**31 - 1
+"""24 days. A file may let one frame last for longer; what is later is said to be then."""
+
+QUICK_BYTES = 256 * 1024
+
+_DISAGREE = "The picture's parts disagree about its size; save it again with a common program."
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What one picture may be; the defaults and where they come from stand in the documentation of limits.
+
+    Attributes:
+        max_bytes: size of the file.
+        max_pixels: width x height of one frame.
+        max_side_px: the longer side, in pixels.
+        min_side_px: the shorter side, in pixels.
+        max_frames: frames in the file.
+        sampled_frames: frames decoded and judged at most.
+        timeout_s: processor seconds for decoding all sampled frames.
+        background: colour (red, green, blue) under transparent parts.
+        formats: those accepted.
+    """
+
+    max_bytes: int = 10_000_000
+    max_pixels: int = 50_000_000
+    max_side_px: int = 10_000
+    min_side_px: int = 32
+    max_frames: int = 500
+    sampled_frames: int = 16
+    timeout_s: float = 8.0
+    background: Colour = (255, 255, 255)
+    formats: Formats = ALWAYS_ACCEPTED
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What is said about a picture in an answer.
+
+    Attributes:
+        sha256: hexadecimal digest of the file's bytes; empty where it was not asked for.
+        format: by content.
+        width: pixels, after the EXIF orientation.
+        height: pixels, after the EXIF orientation.
+        frames: pictures in the file.
+        frames_analyzed: how many of them are decoded.
+    """
+
+    sha256: str
+    format: ImageFormat
+    width: int
+    height: int
+    frames: int
+    frames_analyzed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded picture.
+
+    Attributes:
+        rgb: mode RGB, upright.
+        scale: how the picture, ``ImageInfo.width`` x ``ImageInfo.height``, lies in it: pixel by pixel unless it was
+            decoded at a fraction of its size.
+        time_ms: when an animation shows it, in milliseconds from its start, at most ``LATEST_MS``; None when the
+            picture is no animation.
+    """
+
+    rgb: Image.Image
+    scale: Scale
+    time_ms: int | None
+
+
+def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
+    """Judge a picture by its header alone.
+
+    Args:
+        data: the whole file.
+        limits: what is accepted.
+
+    Raises:
+        EmptyFile: zero bytes.
+        ImageTooLarge: more bytes than ``max_bytes``.
+        UnsupportedImage: by its signature none of the accepted formats.
+        ImageCorrupt: cut short or broken in a way that shows without decoding.
+        ImageTooManyPixels, ImageDimensions, ImageTooManyFrames: over a limit.
+    """
+    if not data:
+        raise EmptyFile(f"The file has no bytes; send {accepted_words(limits.formats)}.")
+    if len(data) > limits.max_bytes:
+        raise ImageTooLarge(f"The file has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted.")
+    header = read_header(data, limits.formats, max_frames=limits.max_frames)
+    width, height = header.width, header.height
+    if header.pixels > limits.max_pixels:
+        larger = ", parts that are not shown included" if header.pixels > width * height else ""
+        raise ImageTooManyPixels(
+            f"The picture has {width} x {height} pixels, {header.pixels:,} in all{larger}; "
+            f"at most {limits.max_pixels:,} are accepted."
+        )
+    if max(width, height) > limits.max_side_px or min(width, height) < limits.min_side_px:
+        raise ImageDimensions(
+            f"The picture is {width} x {height} pixels; sides from {limits.min_side_px} to {limits.max_side_px} pixels "
+            "are accepted."
+        )
+    if header.frames > limits.max_frames:
+        raise ImageTooManyFrames(
+            f"The animation has more than {limits.max_frames} frames; at most {limits.max_frames} are accepted."
+        )
+    return header
+
+
+def is_inspected_quickly(data: bytes) -> bool:
+    """Return whether ``inspect`` takes a fraction of a millisecond, and a few at worst: less than asking a thread.
+
+    So it is with a JPEG of common size: its markers are found by a regular expression, and there may be only so many.
+    """
+    return len(data) <= QUICK_BYTES and sniff(data) == "jpeg"
+
+
+def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:
+    """Choose which frames of an animation are judged, in order.
+
+    The first and the last, and between them one at random from each of ``sampled - 2`` equal stretches: looking at
+    the first alone invites evasion, and so does a choice that can be predicted.
+
+    Args:
+        frames: frames in the file, 1 or more.
+        sampled: frames to choose, 1 or more; all of them when there are no more.
+        seed: of the choice; not to be guessed by whoever made the picture.
+    """
+    if frames <= sampled:
+        return tuple(range(frames))
+    dice = random.Random(seed)  # noqa: S311 - unpredictable to senders through its seed
+    if sampled == 1:
+        return (dice.randrange(frames),)
+    inner, stretches = frames - 2, sampled - 2
+    edges = [1 + inner * index // stretches for index in range(stretches + 1)] if stretches else []
+    between = [dice.randrange(start, end) for start, end in itertools.pairwise(edges)]
+    return (0, *between, frames - 1)
+
+
+class DecodedImage:
+    """An opened picture, decoded frame by frame; made by :func:`open_image`.
+
+    Attributes:
+        info: what is said about it.
+    """
+
+    def __init__(
+        self,
+        picture: ImageFile.ImageFile,
+        info: ImageInfo,
+        *,
+        orientation: int,
+        factor: int,
+        wanted: tuple[int, ...],
+        limits: DecodeLimits,
+        deadline: DecodeDeadline,
+    ) -> None:
+        self.info = info
+        self._picture = picture
+        self._orientation = orientation
+        self._factor = factor
+        self._wanted = wanted
+        self._limits = limits
+        self._deadline = deadline
+        # A still JPEG or PNG that is RGB already is handed out as it is. The others hold decoders (and an animation's
+        # next frame is drawn into the same pixels), so what they hand out is a copy.
+        self._copies = info.frames > 1 or info.format not in {"jpeg", "png"}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the decoder; frames already handed out stay valid, and no more can be had."""
+        if self._copies:
+            self._picture.close()
+
+    def frames(self) -> Iterator[Frame]:
+        """Decode the sampled frames one by one, in order; can be called once.
+
+        Yields:
+            Each frame; memory is that of one frame as long as the caller keeps no other.
+
+        Raises:
+            ImageCorrupt: broken data in any frame up to the last one sampled.
+            ImageUndecodable: out of time, or the decoder gave up without a reason.
+        """
+        clock_ms = 0.0
+        animated = self.info.frames > 1
+        for index in range(self._wanted[-1] + 1):
+            self._deadline.check()
+            with decoder_faults():
+                # Every frame up to the last wanted one is decoded, since each draws on those before it; one step at a
+                # time, so that the clock is looked at between them.
+                if index:
+                    self._picture.seek(index)
+                if animated or self.info.format != "png":
+                    self._picture.load()
+                else:
+                    load_all_rows(self._picture)
+                start_ms = self._picture.info.get("timestamp", clock_ms)
+                clock_ms += self._picture.info.get("duration", 0) or 0
+                if index not in self._wanted:
+                    continue
+                rgb = self._upright_rgb()
+            scale = scale_of(rgb.size, (self.info.width, self.info.height), self._factor, self._orientation)
+            yield Frame(rgb=rgb, scale=scale, time_ms=min(round(start_ms), LATEST_MS) if animated else None)
+
+    def _upright_rgb(self) -> Image.Image:
+        picture: Image.Image = self._picture
+        rgb = to_rgb(picture, self._limits.background)
+        if rgb is picture and self._copies:
+            rgb = picture.copy()
+        rgb = turn_upright(rgb, self._orientation)
+        size = (-(-self.info.width // self._factor), -(-self.info.height // self._factor))
+        if rgb.size != size and self.info.format != "gif":  # libheif settles the size only while it decodes
+            raise ImageCorrupt(_DISAGREE)
+        if rgb.size != size:  # a GIF whose later frames stick out of the first one's canvas
+            canvas = Image.new("RGB", size, self._limits.background)
+            canvas.paste(rgb)
+            rgb = canvas
+        return rgb
+
+
+def sha256_of(data: bytes) -> str:
+    """Return the hexadecimal digest of a file's bytes; other threads run meanwhile."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def open_image(
+    data: bytes,
+    limits: DecodeLimits,
+    *,
+    seed: int,
+    header: ImageHeader | None = None,
+    jpeg_factor: int = 1,
+    hashed: bool = True,
+) -> DecodedImage:
+    """Open a picture for decoding; use the result as a context manager.
+
+    Args:
+        data: the whole file.
+        limits: what is accepted; ``timeout_s`` starts to run here.
+        seed: of the choice of frames, see :func:`sample_frames`.
+        header: what :func:`inspect` gave for the same ``data`` and ``limits``, to save reading it twice.
+        jpeg_factor: 2, 4 or 8 decodes a JPEG at that fraction of its size, sides rounded up; others come whole.
+        hashed: whether the file's digest is made.
+
+    Raises:
+        ImageError: as :func:`inspect`, or because the decoder refuses the file.
+    """
+    deadline = DecodeDeadline(limits.timeout_s)
+    if header is None:
+        header = inspect(data, limits)
+    with decoder_faults():
+        picture = plugin_of(header.format)(cast("IO[bytes]", TimedReader(header.pieces(data), deadline)))
+    # A GIF's own count would walk the whole file again, and a HEIC's counts pictures beside the one that it shows.
+    frames = header.frames if header.format in {"gif", "heic"} else int(getattr(picture, "n_frames", 1))
+    fits = picture.size == (header.width, header.height)
+    if header.format == "gif":  # the canvas that the header gives holds later frames too
+        fits = picture.width <= header.width and picture.height <= header.height
+    if not fits or not 1 <= frames <= header.frames:
+        picture.close()
+        raise ImageCorrupt(_DISAGREE)
+    factor = 1
+    if header.format == "png":
+        scale_key(picture)
+    if header.format == "jpeg" and jpeg_factor > 1:
+        picture.draft(None, (header.width // jpeg_factor, header.height // jpeg_factor))
+        factor = jpeg_factor
+    orientation = header.orientation
+    if header.format == "avif":
+        # AVIF turns pictures by its own properties, which libavif reports as an orientation.
+        orientation = read_orientation(picture.info.get("exif", b""))
+    width, height = header.width, header.height
+    if orientation >= 5:  # noqa: PLR2004
+        width, height = height, width
+    wanted = sample_frames(frames, limits.sampled_frames, seed)
+    info = ImageInfo(
+        sha256=sha256_of(data) if hashed else "",
+        format=header.format,
+        width=width,
+        height=height,
+        frames=frames,
+        frames_analyzed=len(wanted),
+    )
+    return DecodedImage(
+        picture, info, orientation=orientation, factor=factor, wanted=wanted, limits=limits, deadline=deadline
+    )

@@ -1,0 +1,168 @@
+"""A picture's bytes to what the model reads: decode, views and fingerprint in one function, wherever it runs.
+
+``prepare`` is what meets hostile bytes in C. It runs in processes of its own (``pool.py``), or, with
+``DECODE_ISOLATION=false``, in threads (``threads.py``): both are a :class:`Preparer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.decoding.decoder import DecodeLimits, ImageInfo, open_image
+from gateway.decoding.downscale import averaged, jpeg_factor_for
+from gateway.decoding.headers.header import ImageHeader
+from gateway.decoding.pdq import PerceptualHash, PerceptualHasher
+from gateway.decoding.views import Place, ViewRule, cut_views
+from gateway.errors import InvalidRequest
+from gateway.observability.stage_timer import Stopwatch
+
+FEWEST_FRAMES = 3  # first, last and one between: less of an animation is not called looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to prepare.
+
+    Attributes:
+        data: the whole file.
+        header: what ``decode.inspect`` said about it.
+        limits: of decoding; ``sampled_frames`` is what this request can afford.
+        rules: which views.
+        size_px: side of the square the model reads.
+        resize_px: what the short side is brought to before the centre crop.
+        seed: of the choice of frames.
+        fingerprint: hash the frames too, which needs all their pixels.
+        hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, for whoever asks to fill in.
+    """
+
+    data: bytes
+    header: ImageHeader
+    limits: DecodeLimits
+    rules: frozenset[ViewRule]
+    size_px: int
+    resize_px: int
+    seed: int
+    fingerprint: bool = False
+    hashed: bool = True
+
+    @property
+    def jpeg_factor(self) -> int:
+        """At what fraction of its size a JPEG is decoded: 1, 2, 4 or 8."""
+        if self.header.format != "jpeg" or self.fingerprint:
+            return 1
+        return jpeg_factor_for(self.header.width, self.header.height, self.resize_px)
+
+    @property
+    def decode_bytes(self) -> int:
+        """Estimated peak memory in bytes of decoding and cutting one frame."""
+        return self.header.decode_bytes_at(self.jpeg_factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture ready for the model: uint8 pixels [V, S, S, 3], where each row comes from, and frames' fingerprints."""
+
+    info: ImageInfo
+    places: tuple[Place, ...]
+    pixels: npt.NDArray[np.uint8]
+    fingerprints: tuple[PerceptualHash, ...]
+
+
+Taken = Callable[[], None]
+
+
+def untold() -> None:
+    """Be nobody who wants to know when a picture's bytes are taken."""
+
+
+class Stage(Protocol):
+    """What a worker runs: ``prepare``, or a test's stand-in for it."""
+
+    def __call__(self, job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None, /) -> Prepared:
+        """See :func:`prepare`."""
+        ...
+
+
+class Preparer(Protocol):
+    """Runs ``prepare`` off the event loop."""
+
+    @property
+    def available(self) -> bool:
+        """Whether pictures can be prepared now."""
+        ...
+
+    @property
+    def fingerprints(self) -> bool:
+        """Whether frames can be hashed."""
+        ...
+
+    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
+        """Return the picture ready for the model; the watch gets the time of each stage.
+
+        ``taken`` is called when the picture's bytes have been sent to a decoder: the kernel's socket has taken them.
+        What came with the request is dropped then and counted no more; ``job`` keeps the bytes, for another try.
+
+        Raises:
+            GatewayError: the picture's fault, or the service's.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop what runs."""
+        ...
+
+
+def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) -> Prepared:
+    """Decode frame by frame and cut each into views; one frame is in memory at a time.
+
+    Args:
+        job: the picture.
+        watch: gets the seconds of ``decode``, ``views`` and ``fingerprint``.
+        fingerprint: perceptual hash of a frame, or None where none is installed.
+
+    Raises:
+        ImageError: the picture cannot be decoded.
+        InvalidRequest: too little of an animation could be looked at.
+    """
+    places: list[Place] = []
+    fingerprints: list[PerceptualHash] = []
+    pixels: list[npt.NDArray[np.uint8]] = []
+    with watch.stage("decode"):
+        picture = open_image(
+            job.data,
+            job.limits,
+            seed=job.seed,
+            header=job.header,
+            jpeg_factor=job.jpeg_factor,
+            hashed=job.hashed,
+        )
+    with picture:
+        if picture.info.frames_analyzed < min(picture.info.frames, FEWEST_FRAMES):
+            raise InvalidRequest(
+                "An animation needs several inferences and this request has too many images for that; send it "
+                "with fewer others."
+            )
+        remaining = picture.frames()
+        while True:
+            with watch.stage("decode"):
+                frame = next(remaining, None)
+            if frame is None:
+                break
+            with watch.stage("views"):
+                rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
+                cut = {
+                    view.name: view
+                    for rule in sorted(job.rules)
+                    for view in cut_views(rgb, rule, size_px=job.size_px, resize_px=job.resize_px, scale=scale)
+                }
+                places += [Place(view.name, view.box, frame.time_ms) for view in cut.values()]
+                pixels += [view.pixels for view in cut.values()]
+            if fingerprint is not None and job.fingerprint:
+                with watch.stage("fingerprint"):
+                    fingerprints.append(fingerprint(frame.rgb))
+        return Prepared(picture.info, tuple(places), np.stack(pixels), tuple(fingerprints))

@@ -1,0 +1,218 @@
+"""Preparing pictures in processes of their own: one that dies or hangs costs its own picture and nothing else.
+
+A fixed number of workers is kept alive, each with a task that starts it and starts it again. A picture takes an idle
+worker, and one that has not answered when it must (it died, hangs, broke the rules, or its client has left) is killed,
+never used again. Memory is bounded before, by ``limits.MemoryBudget``, and by the kernel in each worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Literal
+
+import structlog
+
+from gateway.decoding.guards import too_slow
+from gateway.decoding.preprocess import Job, Prepared, Taken, untold
+from gateway.decoding.workers.forkserver import Forker, Progress, Worker, WorkerLost, WorkerNotStarted, progress_of
+from gateway.decoding.workers.messages_answer import AnswerRefused, DecoderBug, read_answer
+from gateway.decoding.workers.messages_order import order_of
+from gateway.errors import DecodersUnavailable, GatewayError, ImageUndecodable, InternalError, Overloaded
+from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.tracebacks import as_trace
+
+GRACE_S: Final = 1.0
+"""Behind the decode timeout, which a worker that can still look at the clock keeps by itself."""
+
+RECYCLED_AFTER: Final = 1000
+"""Pictures of a worker: bounds what a leak in a library, or a picture that took it over unnoticed, can come to."""
+
+START_PAUSE_S: Final = 1.0
+KILL_WAIT_S: Final = 1.0
+MORE_ATTEMPTS: Final = 2  # than there are workers: all of them may have died a moment ago, unnoticed yet
+RETRY_AFTER_S: Final = 2
+
+Ending = Literal["died", "hung", "starved", "refused", "abandoned", "recycled", "idle"]
+
+
+class DecodePool:
+    """A ``Preparer`` whose decoders are processes; make it in a running loop, and close it there.
+
+    Args:
+        count: processes.
+        forker: starts them.
+        most_rows: rows of pixels of one picture.
+        observe: called with the reason each time a process ended.
+    """
+
+    def __init__(self, count: int, forker: Forker, most_rows: int, observe: Callable[[Ending], None]) -> None:
+        self._forker = forker
+        self._most_rows = most_rows
+        self._attempts = count + MORE_ATTEMPTS
+        self._observe = observe
+        self._idle: asyncio.LifoQueue[Worker] = asyncio.LifoQueue()  # the last one used has its memory warm
+        self._workers: set[Worker] = set()
+        self._failing = False
+        self._closing = asyncio.Event()
+        self._starter = ThreadPoolExecutor(1, "decode-start")
+        self._log = structlog.get_logger("decode")
+        self._tended = [asyncio.create_task(self._tend()) for _ in range(count)]
+
+    @property
+    def available(self) -> bool:
+        """Whether there are workers, or will be in a moment."""
+        return bool(self._workers) or not self._failing
+
+    @property
+    def fingerprints(self) -> bool:
+        """See ``Preparer.fingerprints``."""
+        return self._forker.fingerprint
+
+    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
+        """See ``Preparer.prepare``.
+
+        Raises:
+            ImageError: the picture's fault; ``ImageUndecodable`` where it killed its worker or took too long.
+            DecodersUnavailable: there is no worker.
+            InternalError: a bug.
+        """
+        order = order_of(job)
+        for _ in range(self._attempts):
+            try:
+                outcome = await self._ask(job, order, watch, taken)
+            except WorkerLost as lost:
+                if not lost.blamed:  # another one is asked
+                    continue
+                raise ImageUndecodable("The picture broke its decoder; save it again with a common program.") from None
+            if isinstance(outcome, GatewayError):
+                raise outcome
+            return outcome
+        raise _unavailable()
+
+    async def close(self) -> None:
+        """End all processes, and wait until they have gone."""
+        self._closing.set()
+        self._forker.kill()
+        for worker in self._workers:
+            worker.kill()
+        await asyncio.gather(*self._tended)
+        await asyncio.get_running_loop().run_in_executor(self._starter, self._forker.close)
+        self._starter.shutdown()
+
+    async def _ask(self, job: Job, order: bytes, watch: Stopwatch, taken: Taken) -> Prepared | GatewayError:
+        """Have one worker do the job.
+
+        Raises:
+            WorkerLost: it ended.
+            GatewayError: there is none.
+        """
+        most_pixel_bytes = self._most_rows * job.size_px * job.size_px * 3
+        worker = await self._borrow()
+        ending: Ending | None = "abandoned"  # when the client leaves or the deadline passes, we are cancelled
+        try:
+            begun = worker.begun()
+            facts, pixels = await worker.ask(order, job.data, most_pixel_bytes, taken, job.limits.timeout_s + GRACE_S)
+            outcome, elapsed_s = read_answer(job, facts, pixels)
+            watch.add(elapsed_s)
+            ending = "recycled" if worker.served >= RECYCLED_AFTER else None
+        except TimeoutError:
+            ending = "hung"
+            watch.add({"decode": job.limits.timeout_s + GRACE_S})
+            if starved(begun, progress_of(worker.pid), job.limits.timeout_s):
+                ending = "starved"
+                return Overloaded("The machine is busy; nothing was decided.", retry_after_s=RETRY_AFTER_S)
+            return too_slow(job.limits.timeout_s)
+        except WorkerLost:
+            ending = "died"
+            raise
+        except AnswerRefused as why:
+            ending = "refused"
+            self._log.error("a decoder's answer was refused", pid=worker.pid, reason=str(why))
+            return ImageUndecodable("The picture broke its decoder; save it again with a common program.")
+        except DecoderBug as bug:
+            ending = None
+            self._log.error("unexpected failure in a decoder", exception=as_trace(str(bug)))
+            return InternalError("The service failed on this image; nothing was decided.")
+        finally:
+            await self._give_back(worker, ending)
+        return outcome
+
+    async def _borrow(self) -> Worker:
+        while True:
+            if not self.available or self._closing.is_set():
+                raise _unavailable()
+            worker = await self._idle.get()
+            if not worker.gone.is_set():
+                worker.free.clear()
+                return worker
+
+    async def _give_back(self, worker: Worker, ending: Ending | None) -> None:
+        try:
+            if ending is None:
+                self._idle.put_nowait(worker)
+                return
+            worker.retired = True
+            self._observe(ending)
+            if ending != "recycled":
+                self._log.warning("decoder ended", pid=worker.pid, reason=ending)
+            worker.kill()
+            # Its memory is the kernel's again before another picture is let in.
+            async with asyncio.timeout(KILL_WAIT_S):
+                await worker.gone.wait()
+        except TimeoutError:
+            self._log.error("a decoder cannot be killed", pid=worker.pid)
+        finally:
+            worker.free.set()
+
+    async def _tend(self) -> None:
+        """Keep one worker alive."""
+        loop = asyncio.get_running_loop()
+        failures = 0  # in a row; a single one is what being killed while it starts looks like
+        while not self._closing.is_set():
+            try:
+                worker = await loop.run_in_executor(self._starter, self._forker.fork)
+            except WorkerNotStarted as why:
+                failures += 1
+                if failures > 1 and not self._closing.is_set():
+                    if not self._failing:
+                        self._log.error("no decoder can be started", reason=str(why))
+                    self._failing = True
+                    await self._pause()
+                continue
+            failures, self._failing = 0, False
+            self._workers.add(worker)
+            await worker.watch()
+            self._log.debug("decoder started", pid=worker.pid, landlock=worker.landlocked)
+            if self._closing.is_set():
+                worker.kill()
+            self._idle.put_nowait(worker)
+            await worker.gone.wait()
+            self._workers.discard(worker)
+            if not worker.retired and worker.free.is_set() and not self._closing.is_set():
+                self._observe("idle")
+            await worker.free.wait()
+            worker.close()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(START_PAUSE_S):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+
+
+def starved(begun: Progress | None, now: Progress | None, needed_s: float) -> bool:
+    """Return whether a worker that took too long was kept from its work by others.
+
+    It was if it could run all the time and did not get the ``needed_s`` processor seconds that a picture may take. What
+    waits for anything but a processor hangs.
+    """
+    return begun is not None and now is not None and now.runs and now.cpu_s - begun.cpu_s < needed_s
+
+
+def _unavailable() -> DecodersUnavailable:
+    return DecodersUnavailable(
+        "The processes that decode pictures cannot be started; nothing was decided.", retry_after_s=RETRY_AFTER_S
+    )

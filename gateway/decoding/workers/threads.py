@@ -1,0 +1,34 @@
+"""Preparing pictures in threads of this process: quick to start, and a decoder that crashes takes the gateway along."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+
+from gateway.decoding.pdq import PerceptualHasher
+from gateway.decoding.preprocess import Job, Prepared, Taken, prepare, untold
+from gateway.observability.stage_timer import Stopwatch
+
+
+class DecodeThreads:
+    """A ``Preparer`` without isolation: a hang cannot be ended, and what a picture takes over is the gateway.
+
+    Args:
+        threads: where it runs; whoever made them ends them.
+        fingerprint: perceptual hash of a frame, or None where none is wanted or installed.
+    """
+
+    available = True
+
+    def __init__(self, threads: Executor, fingerprint: PerceptualHasher | None) -> None:
+        self._threads = threads
+        self._fingerprint = fingerprint
+        self.fingerprints = fingerprint is not None
+
+    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:  # noqa: ARG002 - its bytes stay
+        """See ``Preparer.prepare``."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, prepare, job, watch, self._fingerprint)
+
+    async def close(self) -> None:
+        """See ``Preparer.close``."""

@@ -1,0 +1,115 @@
+"""Stored classifiers and policies, bound to the model being served: words as vectors, references as versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.decoding.views import ViewRule
+from gateway.errors import InvalidRequest, PolicyModelMismatch
+from gateway.inference.bundle import Manifest
+from gateway.inference.scoring import TextMatrix
+from gateway.moderation.classifiers import Calibration, Classifier, split_reference
+from gateway.moderation.policy import BoundRule, Policy
+from gateway.store.versions import Version
+
+
+@dataclass(frozen=True, slots=True)
+class BoundClassifier:
+    """A classifier version with its text side computed; ``key`` is ``name@version``."""
+
+    key: str
+    name: str
+    version: int
+    description: str
+    matrix: TextMatrix
+    calibrations: tuple[Calibration | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundPolicy:
+    """A policy version with all it pins; ``classifiers`` by key, ``attributes`` are keys of those that inform."""
+
+    name: str
+    version: int
+    bundle_id: str
+    views: ViewRule
+    rules: tuple[BoundRule, ...]
+    attributes: tuple[str, ...]
+    classifiers: Mapping[str, BoundClassifier]
+    openai_categories: Mapping[str, tuple[str, ...]]
+    uncalibrated: bool
+
+    @property
+    def key(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"
+
+
+def bind(
+    name: str, number: int, bundle_id: str, body: Policy, classifiers: Mapping[str, BoundClassifier]
+) -> BoundPolicy:
+    """Return a policy with its classifiers, by name; 0 is the number of one that is not saved.
+
+    Raises:
+        InvalidRequest: a rule names a label that its classifier does not have.
+    """
+    rules = []
+    uncalibrated = False
+    for index, rule in enumerate(body.rules):
+        classifier = classifiers[split_reference(rule.classifier)[0]]
+        for position, label in enumerate(rule.labels):
+            if label not in classifier.matrix.labels:
+                raise InvalidRequest(
+                    f"Field “rules.{index}.labels.{position}” names the label “{label}”, which “{classifier.key}” does "
+                    "not have."
+                )
+            uncalibrated |= classifier.calibrations[classifier.matrix.labels.index(label)] is None
+        aggregate = rule.aggregate or ("sum" if classifier.matrix.mode == "softmax" else "max")
+        rules.append(BoundRule(rule, classifier.key, aggregate))
+    return BoundPolicy(
+        name=name,
+        version=number,
+        bundle_id=bundle_id,
+        views=body.views,
+        rules=tuple(rules),
+        attributes=tuple(classifiers[split_reference(reference)[0]].key for reference in body.attributes),
+        classifiers={classifier.key: classifier for classifier in classifiers.values()},
+        openai_categories={category: tuple(names) for category, names in body.openai_categories.items()},
+        uncalibrated=uncalibrated,
+    )
+
+
+def read_classifier(body: dict[str, Any]) -> Classifier:
+    """Return a stored body as a classifier.
+
+    Raises:
+        InvalidRequest: it was stored by a version of this program that knew other fields.
+    """
+    try:
+        return Classifier.model_validate(body)
+    except ValidationError:
+        raise InvalidRequest("The stored classifier is not of a form this version reads; save it again.") from None
+
+
+def read_policy(body: dict[str, Any]) -> Policy:
+    """Return a stored body as a policy.
+
+    Raises:
+        InvalidRequest: as ``read_classifier``.
+    """
+    try:
+        return Policy.model_validate(body)
+    except ValidationError:
+        raise InvalidRequest("The stored policy is not of a form this version reads; save it again.") from None
+
+
+def mismatch(row: Version, manifest: Manifest) -> PolicyModelMismatch:
+    """Return the error of a policy that was saved for another bundle."""
+    return PolicyModelMismatch(
+        f"Policy “{row.name}@{row.number}” was saved for bundle {row.bundle_id}; this service runs "
+        f"{manifest.bundle_id} ({manifest.model.id}). Look at its thresholds and save it again for this model."
+    )

@@ -1,0 +1,61 @@
+"""Writes verdicts to the log before they are told, and knows whether that can be done at present."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from gateway.errors import DeadlineExceeded
+from gateway.limits.deadline import Deadline
+from gateway.store.decisions import DecisionRecord, Decisions
+from gateway.store.outages import StoreUnavailable
+
+PAUSE_S = 1.0
+
+
+class DecisionLog:
+    """The first write that fails is waited for; until one succeeds again, no request waits for the next.
+
+    A database that is locked or whose disk is full can be read all the while, so that reading tells nothing of it.
+
+    Args:
+        decisions: where they are kept.
+        store_lost: says that the store cannot even be read.
+    """
+
+    def __init__(self, decisions: Decisions, store_lost: Callable[[], bool]) -> None:
+        self._decisions = decisions
+        self._store_lost = store_lost
+        self._log = structlog.get_logger("decision_log")
+        self.lost = False
+
+    async def append(self, records: Sequence[DecisionRecord], deadline: Deadline) -> bool:
+        """Write records, all or none; False if they could not be written, or not in time."""
+        if self.lost or self._store_lost():
+            return False
+        try:
+            async with deadline.enforced():
+                await self._decisions.append(records)
+        except (StoreUnavailable, DeadlineExceeded):
+            if not self.lost:
+                self._log.warning("decisions cannot be logged: the store takes no writes")
+            self.lost = True
+            return False
+        return True
+
+    async def watch(self) -> None:
+        """Look whether the store takes writes again, for ever; runs as a task of the application's lifespan."""
+        while True:
+            await asyncio.sleep(PAUSE_S)
+            if self.lost:
+                try:
+                    await self._decisions.check_writable()
+                except StoreUnavailable:
+                    continue
+                except Exception:  # noqa: BLE001 - nothing may end the watch
+                    self._log.exception("the store could not be looked at")
+                    continue
+                self.lost = False
+                self._log.info("decisions are logged again")

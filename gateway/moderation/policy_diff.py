@@ -1,0 +1,83 @@
+"""What a candidate policy would change: both policies over the same vectors, compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.decoding.views import Place
+from gateway.inference.triton import Vectors
+from gateway.moderation.binding import BoundPolicy
+from gateway.moderation.policy import Decision
+from gateway.moderation.verdicts import Verdict, uses, verdict_of
+from gateway.store.decisions import DecisionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture to try policies on: its vectors [V, D] and where each was seen."""
+
+    decision_id: str | None
+    external_id: str | None
+    image_sha256: str
+    vectors: Vectors
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A picture whose decision would change."""
+
+    sample: Sample
+    before: Decision
+    after: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Pictures by decision before and after; ``skipped`` lack a view that a policy needs."""
+
+    counts: dict[tuple[Decision, Decision], int]
+    changes: tuple[Change, ...]
+    compared: int
+    skipped: int
+
+
+def sample_of(record: DecisionRecord, dim: int, bundle_id: str) -> Sample | None:
+    """Return a logged decision as a sample, or None if its vectors were not stored or are another bundle's."""
+    places = tuple(
+        Place(entry["view"], tuple(entry["box"]), entry["frame_ms"]) for entry in record.detail.get("places", [])
+    )
+    if record.vectors is None or record.bundle_id != bundle_id:
+        return None
+    vectors = np.frombuffer(record.vectors, "<f4").reshape(-1, dim).astype(np.float32)
+    if len(vectors) != len(places):
+        return None
+    return Sample(record.id, record.external_id, record.image_sha256, vectors, places)
+
+
+def compare(
+    samples: Iterable[Sample | None], active: BoundPolicy, candidate: BoundPolicy, logit_scale: float, examples: int
+) -> Comparison:
+    """Apply both policies to every sample; CPU-bound, runs in a thread."""
+    counts: Counter[tuple[Decision, Decision]] = Counter()
+    changes: list[Change] = []
+    skipped = 0
+    for sample in samples:
+        if sample is None or not all(sees(policy, sample.places) for policy in (active, candidate)):
+            skipped += 1
+            continue
+        before = verdict_of(active, sample.vectors, sample.places, logit_scale)
+        after = verdict_of(candidate, sample.vectors, sample.places, logit_scale)
+        counts[before.decision, after.decision] += 1
+        if before.decision != after.decision and len(changes) < examples:
+            changes.append(Change(sample, before.decision, after))
+    return Comparison(dict(counts), tuple(changes), sum(counts.values()), skipped)
+
+
+def sees(policy: BoundPolicy, places: Iterable[Place]) -> bool:
+    """Return whether any of the places is one that the policy looks at."""
+    return any(uses(policy, place.view) for place in places)

@@ -1,1 +1,0 @@
-"""The wire: what requests may hold and what answers look like."""

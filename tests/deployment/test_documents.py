@@ -1,0 +1,108 @@
+"""The documentation and the code say the same; every block of commands in it runs against the stack."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import error_classes
+from gateway.settings import Settings
+from scripts.document_tables import settings_table, with_errors, with_settings
+from tests.conftest import ROOT, Stack
+from tests.deployment.test_compose import documented
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
+BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?```(bash|python)\n(.*?)```", re.DOTALL)
+BLOCKS = [(page, *found) for page, text in TEXTS.items() for found in BLOCK.findall(text)]
+RUN = [(page, language, code) for page, mark, language, code in BLOCKS if not mark]
+ROOT_DOCUMENTS = ("ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md")
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    assert settings_table() in TEXTS["docs/configuration.md"], "run: python -m scripts.document_tables"
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_every_error_code_is_documented() -> None:
+    missing = {error.code for error in error_classes() if f"`{error.code}`" not in TEXTS["docs/errors.md"]}
+    assert missing == set()
+
+
+def test_writing_the_tables_anew_changes_nothing() -> None:
+    assert with_settings(TEXTS["docs/configuration.md"]) == TEXTS["docs/configuration.md"]
+    assert with_errors(TEXTS["docs/errors.md"]) == TEXTS["docs/errors.md"]
+
+
+def test_every_make_target_of_the_documents_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    for name, text in (TEXTS | {name: text_of(name) for name in ROOT_DOCUMENTS}).items():
+        named = set(re.findall(r"`make ([a-z-]+)", text)) | set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE))
+        assert named <= targets, name
+
+
+@pytest.mark.parametrize("document", [*TEXTS, "ARCHITECTURE.md", "SECURITY.md"])
+def test_every_file_that_a_document_names_exists(document: str) -> None:
+    for name in re.findall(r"`((?:gateway|scripts|loadtests|tests|docs)/[\w/.]+)`", text_of(document)):
+        assert (ROOT / name).exists(), name
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    for link in re.findall(r"\]\(([^)#:]+)[^)]*\)", TEXTS["README.md"]):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_readme_can_be_read_in_one_sitting() -> None:
+    assert len(TEXTS["README.md"].splitlines()) <= 125
+
+
+def test_security_is_a_page_and_names_settings_that_exist() -> None:
+    text = text_of("SECURITY.md")
+    assert len(text.splitlines()) <= 75
+    named = {name.lower() for name in re.findall(r"`([A-Z]+_[A-Z_]+)(?:=\w+)?`", text)}
+    assert named
+    assert named <= {*Settings.model_fields, *(name.lower() for name in documented())}
+
+
+def test_every_page_is_in_the_navigation_and_no_link_is_broken(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
+def test_some_blocks_run_and_those_that_do_not_say_why() -> None:
+    assert len(RUN) >= 20
+    assert all(re.search("hub|Docker|session|sqlite3", mark) for _, mark, _, _ in BLOCKS if mark)
+
+
+@pytest.mark.parametrize(
+    ("page", "language", "code"), RUN, ids=[f"{page}-{code.splitlines()[0][:40]}" for page, _, code in RUN]
+)
+def test_blocks_run(page: str, language: str, code: str, stack: Stack) -> None:
+    """Each block runs as it stands in a plain shell, with the shared stack in place of the default addresses."""
+    del page
+    host, port = stack.triton_grpc_address.split(":")
+    code = code.replace("http://127.0.0.1:8000", stack.gateway_url).replace("127.0.0.1:8101", f"{host}:{port}")
+    environment = {**os.environ, "MODEL_REPOSITORY": str(stack.model_repository), "TRITON_GRPC_PORT": port}
+    shell = ["bash", "-euo", "pipefail", "-c"]
+    command = [*shell, code] if language == "bash" else [str(ROOT / ".venv" / "bin" / "python"), "-c", code]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr + run.stdout
+    for expected in re.findall(r"^# → (.+)$", code, re.MULTILINE):
+        assert expected in run.stdout, run.stdout

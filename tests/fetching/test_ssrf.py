@@ -1,0 +1,197 @@
+"""Which URLs, hosts and addresses are let through; the number in a test's id is the one in the list of faults."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from ipaddress import ip_address
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.fetching.host_patterns import HostRules
+from gateway.fetching.ssrf import UrlRules, is_public, may_connect, parse_answer, parse_host, parse_url, redirect_target
+from gateway.fetching.transport import is_own
+from tests.conftest import ROOT
+from tests.support.forbidden_urls import FORBIDDEN_URLS, OWN_ADDRESS, OWN_NAME
+
+RULES = UrlRules(
+    max_url_chars=2048,
+    ports=(80, 443),
+    allowed_test_hosts=frozenset({"127.0.0.1:8080", "pictures:9000"}),
+    forbidden_hosts=HostRules.parse([OWN_NAME, OWN_ADDRESS]),
+)
+OWN_ADDRESSES = [
+    entry.address.partition("%")[0]
+    for entries in psutil.net_if_addrs().values()
+    for entry in entries
+    if entry.family in {socket.AF_INET, socket.AF_INET6} and not entry.address.startswith("fe80")
+]
+
+
+@pytest.mark.parametrize("url", [pytest.param(url, id=f"{number}-{url[:40]!a}") for number, url in FORBIDDEN_URLS])
+def test_forbidden_urls(url: str) -> None:
+    assert parse_url(url, RULES) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "path", "authority"),
+    [
+        ("http://example.org", "example.org", 80, "/", "example.org"),
+        ("HTTPS://Example.ORG/A?b=1#c", "example.org", 443, "/A?b=1", "example.org"),
+        ("https://example.org?x=1", "example.org", 443, "/?x=1", "example.org"),
+        ("http://example.org:443/", "example.org", 443, "/", "example.org:443"),
+        ("http://example.org:80/", "example.org", 80, "/", "example.org"),
+        ("http://a_b.example.co.uk/%20", "a_b.example.co.uk", 80, "/%20", "a_b.example.co.uk"),
+        ("http://example.org/é?ü", "example.org", 80, "/%C3%A9?%C3%BC", "example.org"),
+        ("http://1.1.1.1/a", "1.1.1.1", 80, "/a", "1.1.1.1"),
+        ("http://[2606:4700::1111]/", "2606:4700::1111", 80, "/", "[2606:4700::1111]"),
+        ("http://127.0.0.1:8080/", "127.0.0.1", 8080, "/", "127.0.0.1:8080"),
+        ("http://pictures:9000/", "pictures", 9000, "/", "pictures:9000"),
+        ("http://example.org/@/a:b", "example.org", 80, "/@/a:b", "example.org"),
+    ],
+)
+def test_allowed_urls(url: str, host: str, port: int, path: str, authority: str) -> None:
+    target = parse_url(url, RULES)
+    assert target is not None
+    assert (target.host, target.port, target.path, target.authority) == (host, port, path, authority)
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("/b", "http://example.org/b"),
+        ("b?c", "http://example.org/a/b?c"),
+        ("//other.example.com/x", "http://other.example.com/x"),
+        ("https://other.example.com/", "https://other.example.com/"),
+        ("//localhost/", None), ("//127.0.0.1/", None), ("//host/", None), ("file:///etc/passwd", None),
+        ("http://10.0.0.1/", None), ("http://example.org:22/", None), ("\\\\10.0.0.1\\x", None), ("http://[::1", None),
+        ("gopher:x", None), ("ht\ttp://10.0.0.1/", None), ("http://user@example.org/", None),
+    ],
+)  # fmt: skip
+def test_57_redirects_are_judged_like_urls(location: str, expected: str | None) -> None:
+    source = parse_url("http://example.org/a/", RULES)
+    assert source is not None
+    assert redirect_target(source, location, RULES) == (parse_url(expected, RULES) if expected else None)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [  # is_global says True of the first six in Python 3.11
+        "64:ff9b::7f00:1", "2002:7f00:1::", "::127.0.0.1", "fec0::1", "224.0.0.1", "168.63.129.16",
+        "::ffff:10.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b:1:abcd::1", "100::1", "2001:db8::1", "2001:2::1", "3fff::1",
+        "5f00::1", "ff0e::1", "fd00:ec2::254", "192.88.99.1", "192.0.0.8", "203.0.113.7", "198.51.100.1", "0.1.2.3",
+        "2001::1", "2001:10::1", "2001:20::1", "4000::1", "1::1", "64:ff9b::a00:1", "64:ff9b::a9fe:a9fe",
+        "2002:808:808::1",
+    ],
+)  # fmt: skip
+def test_50_51_52_addresses_that_are_not_public(address: str) -> None:
+    assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "93.184.216.34", "100.63.255.255", "100.128.0.1", "172.32.0.1", "2606:4700::1111", "2a00:1450::1",
+     "64:ff9b::808:808", "::ffff:8.8.8.8", "2600::5efe:8.8.8.8", "192.0.1.1", "2001:200::1"],
+)  # fmt: skip
+def test_public_addresses(address: str) -> None:
+    assert is_public(ip_address(address))
+
+
+@given(st.ip_addresses(v=4))
+def test_embedding_never_makes_a_private_address_public(address: object) -> None:
+    inner = ip_address(str(address))
+    for wrapped in (f"::ffff:{inner}", f"64:ff9b::{inner}", f"::{inner}", f"2600::5efe:{inner}"):
+        assert is_public(inner) or not is_public(ip_address(wrapped))
+
+
+@given(st.ip_addresses())
+def test_the_standard_library_never_knows_better(address: object) -> None:
+    inner = ip_address(str(address))
+    # 192.88.99.0/24 and the like are ours in addition; nothing that is not global may pass.
+    assert inner.is_global or not is_public(inner)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_judged_without_a_crash(text: str) -> None:
+    parse_url(f"http://{text}/", RULES)
+    parse_url(text, RULES)
+    parse_host(text.lower())
+    parse_answer(text)
+
+
+def test_answers_with_a_zone_are_not_addresses() -> None:
+    assert parse_answer("fe80::1%eth0") is None
+    assert parse_answer("nonsense") is None
+
+
+def test_a_url_has_a_longest_length() -> None:
+    url = "http://example.org/" + "a" * (RULES.max_url_chars - len("http://example.org/"))
+    assert parse_url(url, RULES) is not None
+    assert parse_url(url + "a", RULES) is None
+
+
+HOSTS = HostRules.parse(["pictures.example.org", "*.cdn.example.org", "1.1.1.1", "8.8.8.0/24", "[2606:4700::1111]"])
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://pictures.example.org/", True), ("http://PICTURES.example.org/", True), ("http://example.org/", False),
+        ("http://a.cdn.example.org/", True), ("http://a.b.cdn.example.org/", True), ("http://cdn.example.org/", False),
+        ("http://xcdn.example.org/", False), ("http://pictures.example.org.evil.com/", False),
+        ("http://1.1.1.1/", True), ("http://1.1.1.2/", False), ("http://8.8.8.8/", True),
+        ("http://[2606:4700::1111]/", True), ("http://[2606:4700:0::1111]/", True),
+        ("http://[2606:4700::1112]/", False),
+        ("http://[::ffff:8.8.8.8]/", True), ("http://127.0.0.1:8080/", True),
+    ],
+)  # fmt: skip
+def test_a_list_of_hosts_restricts(url: str, allowed: bool) -> None:  # noqa: FBT001
+    assert (parse_url(url, replace(RULES, allowed_hosts=HOSTS)) is not None) == allowed
+
+
+def test_a_list_of_hosts_opens_nothing() -> None:
+    everything = HostRules.parse(["localhost", "*.internal", "10.0.0.0/8", "127.0.0.1", "::/0", "0.0.0.0/0"])
+    for _, url in FORBIDDEN_URLS:
+        assert parse_url(url, replace(RULES, allowed_hosts=everything)) is None
+    assert not may_connect(ip_address("10.0.0.1"), replace(RULES, allowed_hosts=everything))
+
+
+@pytest.mark.parametrize(
+    "entry", ["http://a.org", "a.org:80", "a b", "", "*", "*.", "a.*.org", "a/b", "1.2.3.4/33", "é.org"]
+)
+def test_a_list_of_hosts_is_checked(entry: str) -> None:
+    with pytest.raises(ValueError, match="no host name"):
+        HostRules.parse(["a.org", entry])
+
+
+def test_54_own_addresses_are_known_to_the_kernel() -> None:
+    for address in ("127.0.0.1", "::1", *OWN_ADDRESSES):
+        assert is_own(ip_address(address))
+    assert not is_own(ip_address("93.184.216.34"))
+    assert not is_own(ip_address("2606:4700::1111"))
+
+
+def test_54_a_public_address_of_this_machine_is_its_own() -> None:
+    """In a network namespace, where an interface may be given a public address."""
+    code = (
+        "from ipaddress import ip_address\n"
+        "from gateway.fetching.transport import is_own\n"
+        "assert is_own(ip_address('93.184.216.34')) and is_own(ip_address('2606:4700::1111'))\n"
+        "assert not is_own(ip_address('93.184.216.35'))\n"
+    )
+    addresses = (
+        "ip link set lo up && ip address add 93.184.216.34/32 dev lo && ip address add 2606:4700::1111/128 dev lo"
+    )
+    command = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", f'{addresses} && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        pytest.skip("needs unshare and ip")
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("network namespaces are not allowed here")
+    run = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,81 @@
+"""Scores against the definition, and against what the real CLIP says of seven photographs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.inference.prompts import Mode
+from gateway.inference.scoring import TextMatrix, mean_units, score, softmax
+
+
+def units(rows: int, dim: int = 16, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def matrix(mode: Mode, labels: np.ndarray, groups: list[np.ndarray], group_of: list[int]) -> TextMatrix:
+    starts = np.cumsum([0, *(len(group) for group in groups[:-1])]).astype(np.intp)
+    negatives = np.concatenate(groups) if groups else np.zeros((0, labels.shape[1]), np.float32)
+    names = tuple(f"label {number}" for number in range(len(labels)))
+    return TextMatrix(mode, names, labels, negatives, starts, np.array(group_of, np.intp))
+
+
+def test_softmax_mode_sums_to_one_over_views_and_in_the_mean() -> None:
+    scores = score(units(4), matrix("softmax", units(5, seed=1), [], [0] * 5), 100.0)
+    assert scores.probabilities.shape == (4, 5)
+    assert np.allclose(scores.probabilities.sum(axis=1), 1, atol=1e-6)
+    assert np.isclose(scores.mean()[0].sum(), 1, atol=1e-6)
+
+
+def test_independent_mode_is_the_softmax_over_a_label_and_its_own_negatives() -> None:
+    images, labels = units(3), units(4, seed=1)
+    groups = [units(2, seed=2), units(3, seed=3)]
+    group_of = [0, 1, 0, 1]
+    scores = score(images, matrix("independent", labels, groups, group_of), 100.0)
+    for view, image in enumerate(images):
+        for number, label in enumerate(labels):
+            logits = 100.0 * np.concatenate([[image @ label], groups[group_of[number]] @ image]).astype(np.float64)
+            assert scores.probabilities[view, number] == pytest.approx(softmax(logits)[0], abs=1e-5)
+
+
+def test_independent_scores_do_not_depend_on_the_other_labels() -> None:
+    images, labels, negatives = units(3), units(4, seed=1), units(2, seed=2)
+    together = score(images, matrix("independent", labels, [negatives], [0] * 4), 100.0).probabilities
+    alone = score(images, matrix("independent", labels[2:3], [negatives], [0]), 100.0).probabilities
+    assert np.allclose(together[:, 2], alone[:, 0], atol=1e-6)
+
+
+def test_extreme_logits_stay_finite() -> None:
+    vector = units(1)
+    scores = score(vector, matrix("independent", vector, [-vector], [0]), 1e4)
+    assert scores.probabilities[0, 0] == 1.0
+    assert np.isfinite(
+        score(vector, matrix("softmax", np.concatenate([vector, -vector]), [], [0, 0]), 1e4).mean()[0]
+    ).all()
+
+
+def test_golden_photographs_get_the_real_models_three_likeliest_labels(golden: Path) -> None:
+    photos = np.load(golden / "photos_vitb32.npz")
+    classes = np.load(golden / "imagenet_labels_vitb32.npz")
+    texts = mean_units(classes["text_embeds"], [1] * len(classes["text_embeds"]))
+    text = matrix("softmax", texts, [], [0] * len(texts))
+    expected = json.loads((golden / "expected_top3.json").read_text())
+    scores = score(photos["image_embeds"], text, 100.0).probabilities
+    assert len(expected) == len(photos["names"]) == 7
+    for name, row in zip(photos["names"], scores, strict=True):
+        top = np.argsort(-row, kind="stable")[:3]
+        for position, (index, label, probability) in zip(top, expected[str(name)], strict=True):
+            assert row[index] == pytest.approx(probability, abs=1e-3), label
+            assert row[position] == pytest.approx(probability, abs=1e-3)
+
+
+def test_each_label_is_the_mean_of_its_own_prompts_at_unit_length() -> None:
+    prompts = units(6)
+    means = mean_units(prompts, [1, 3, 2])
+    assert np.allclose(means[0], prompts[0], atol=1e-6)
+    for made, group in zip(means[1:], (prompts[1:4], prompts[4:]), strict=True):
+        assert np.allclose(made, group.mean(axis=0) / np.linalg.norm(group.mean(axis=0)), atol=1e-6)

@@ -1,0 +1,114 @@
+"""What the encoder asks of Triton, what it takes for an answer, and what it asks a second time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2 as messages
+
+from gateway.errors import GatewayError, ModelInvalidOutput, ModelUnavailable
+from gateway.inference.triton import TritonEncoder, inference, tensor_of
+from gateway.limits.deadline import Deadline
+from tests.support.fake_encoder import DIM, write_bundle
+from tests.support.waiting import UNTIL_S
+
+PIXELS = np.zeros((1, 32, 32, 3), np.uint8)
+
+
+@pytest.mark.parametrize("side", [1, 7, 60])
+def test_an_inference_says_what_its_rows_are(side: int) -> None:
+    pixels = np.arange(2 * side * side * 3, dtype=np.int64).astype(np.uint8).reshape(2, side, side, 3)
+    turned = pixels.transpose(0, 2, 1, 3)  # as it lies in memory it would be another picture
+
+    for rows, kind in ((pixels, "UINT8"), (turned, "UINT8"), (np.array([[7, 2**40]], np.int64), "INT64")):
+        request = inference("some_model", "rows", rows, 1.5)
+        (given,) = request.inputs
+        assert (request.model_name, given.name, given.datatype) == ("some_model", "rows", kind)
+        assert tuple(given.shape) == rows.shape
+        assert [output.name for output in request.outputs] == ["embedding__0"]
+        assert request.parameters["timeout"].int64_param == 1_500_000
+        assert list(request.raw_input_contents) == [rows.tobytes()]
+
+
+def answer(name: str = "embedding__0", datatype: str = "FP32", cut: int = 0) -> Any:
+    raw = np.eye(DIM, dtype=np.float32)[:1].tobytes()
+    made = messages.ModelInferResponse(model_name="some_model", raw_output_contents=[raw[: len(raw) - cut]])
+    made.outputs.add(name=name, datatype=datatype, shape=[1, DIM])
+    return made
+
+
+def test_an_output_is_what_was_sent_and_nothing_else_is_taken_for_one() -> None:
+    found = tensor_of(answer())
+    assert found is not None
+    assert np.array_equal(found, np.eye(DIM, dtype=np.float32)[:1])
+    assert tensor_of(answer(name="logits")) is None
+    assert tensor_of(answer(datatype="FP16")) is None
+    assert tensor_of(answer(cut=4)) is None
+    assert tensor_of(messages.ModelInferResponse()) is None
+
+
+@asynccontextmanager
+async def served(folder: Path, *behaviours: Any) -> AsyncIterator[tuple[TritonEncoder, list[bytes]]]:
+    """An encoder in front of a server that does one thing after the other: sends bytes, or fails with status, text."""
+    asked: list[bytes] = []
+
+    async def infer(request: bytes, context: Any) -> bytes:
+        asked.append(request)
+        does = behaviours[len(asked) - 1]
+        if isinstance(does, bytes):
+            return does
+        return await context.abort(*does)  # type: ignore[no-any-return]
+
+    server = grpc.aio.server()
+    handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(infer)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    encoder = TritonEncoder(f"127.0.0.1:{port}", write_bundle(folder), lambda *_: None)
+    try:
+        yield encoder, asked
+    finally:
+        await encoder.close()
+        await server.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        ((grpc.StatusCode.UNAVAILABLE, "Request for unknown model: 'clip_image' is not found"), ModelUnavailable),
+        ((grpc.StatusCode.UNAVAILABLE, "Server is stopping, scheduler for model has stopped"), ModelUnavailable),
+        ((grpc.StatusCode.RESOURCE_EXHAUSTED, "out of memory"), ModelInvalidOutput),
+        ((grpc.StatusCode.INTERNAL, "onnx runtime error"), ModelInvalidOutput),
+    ],
+)
+async def test_what_triton_refused_is_never_asked_again(
+    tmp_path: Path, refusal: Any, error: type[GatewayError]
+) -> None:
+    async with served(tmp_path, refusal, answer().SerializeToString()) as (encoder, asked):
+        with pytest.raises(error):
+            await encoder.encode_images(PIXELS, Deadline.after(UNTIL_S))
+        assert len(asked) == 1
+
+
+async def test_a_broken_connection_is_asked_once_more_and_only_once(tmp_path: Path) -> None:
+    broke = (grpc.StatusCode.UNAVAILABLE, "Socket closed")
+    async with served(tmp_path, broke, answer().SerializeToString(), broke, broke) as (encoder, asked):
+        assert (await encoder.encode_images(PIXELS, Deadline.after(UNTIL_S))).shape == (1, DIM)
+        assert len(asked) == 2
+        assert asked[0] == asked[1] or len(asked[0]) == len(asked[1])  # what is left of the time is another
+        with pytest.raises(ModelUnavailable):
+            await encoder.encode_images(PIXELS, Deadline.after(UNTIL_S))
+        assert len(asked) == 4
+
+
+@pytest.mark.parametrize("junk", [b"no message", b"\xff" * 40])
+async def test_an_answer_that_is_no_message_is_no_verdict(tmp_path: Path, junk: bytes) -> None:
+    async with served(tmp_path, junk) as (encoder, _):
+        with pytest.raises(ModelInvalidOutput):
+            await encoder.encode_images(PIXELS, Deadline.after(UNTIL_S))

@@ -1,0 +1,124 @@
+"""What scores mean: thresholds, sums and maxima, views, evidence, calibration. Pure arithmetic, no model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from gateway.decoding.views import Place
+from gateway.moderation.classifiers import Calibration
+from gateway.moderation.policy import BoundRule, ClassifierScores, Policy, Rule, calibrated, judge, overall
+
+PLACES = (
+    Place("full", (0, 0, 300, 100), None),
+    Place("tile 1", (0, 0, 100, 100), None),
+    Place("tile 2", (200, 0, 300, 100), 40),
+)
+SCORES = {
+    "gore@1": ClassifierScores(
+        ("blood", "wound", "harmless"), np.array([[0.1, 0.1, 0.8], [0.2, 0.1, 0.7], [0.5, 0.3, 0.2]], np.float32)
+    ),
+    "signs@2": ClassifierScores(("rude", "angry"), np.array([[0.4, 0.1], [0.3, 0.2], [0.1, 0.45]], np.float32)),
+}
+
+
+def rule(classifier: str = "gore@1", aggregate: Any = "sum", category: str = "gore", **changes: Any) -> BoundRule:
+    fields: dict[str, Any] = {"labels": ["blood", "wound"], "review_at": 0.5, "block_at": 0.85, **changes}
+    return BoundRule(Rule(category=category, classifier="x", **fields), classifier, aggregate)
+
+
+def test_labels_that_mean_the_same_add_up_and_the_worst_view_counts() -> None:
+    (verdict,) = judge([rule()], SCORES, PLACES)
+    assert verdict.score == pytest.approx(0.8)
+    assert verdict.decision == "review"
+    assert [entry.label for entry in verdict.evidence] == ["blood", "wound"]
+    assert verdict.evidence[0].place == PLACES[2]
+
+
+def test_independent_labels_take_the_maximum() -> None:
+    (verdict,) = judge([rule("signs@2", "max", labels=["rude", "angry"])], SCORES, PLACES)
+    assert verdict.score == pytest.approx(0.45)
+    assert verdict.decision == "allow"
+
+
+@pytest.mark.parametrize(
+    ("review_at", "block_at", "decision"),
+    [(0.5, 0.8, "block"), (0.8, None, "review"), (0.81, None, "allow"), (None, 0.81, "allow"), (None, 0.8, "block")],
+)
+def test_a_rule_fires_at_its_threshold(review_at: float | None, block_at: float | None, decision: str) -> None:
+    exact = {"c": ClassifierScores(("a",), np.array([[0.8]], np.float64).astype(np.float32))}
+    scores = {"c": ClassifierScores(("a",), exact["c"].probabilities.astype(np.float64))}
+    threshold = float(exact["c"].probabilities[0, 0])
+    given = [threshold if value == 0.8 else value for value in (review_at, block_at)]
+    bound = rule("c", "max", labels=["a"], review_at=given[0], block_at=given[1])
+    assert judge([bound], scores, PLACES[:1])[0].decision == decision
+
+
+def test_the_strictest_rule_decides_and_comes_first() -> None:
+    verdicts = judge(
+        [rule("signs@2", "max", "signs", labels=["rude"], review_at=0.9, block_at=None), rule(block_at=0.7)],
+        SCORES,
+        PLACES,
+    )
+    assert [(verdict.category, verdict.decision) for verdict in verdicts] == [("gore", "block"), ("signs", "allow")]
+    assert overall(verdicts) == "block"
+    assert overall(()) == "allow"
+
+
+def test_two_rules_of_one_category_give_one_verdict_with_the_evidence_of_both() -> None:
+    (verdict,) = judge([rule(), rule("signs@2", "max", labels=["angry"], review_at=0.4, block_at=0.44)], SCORES, PLACES)
+    assert (verdict.decision, verdict.block_at) == ("block", 0.44)
+    assert {entry.label for entry in verdict.evidence} == {"blood", "wound", "angry"}
+
+
+def test_calibration_is_platt_scaling_and_one_without_changes_nothing() -> None:
+    scores = np.array([[0.2, 0.9, 0.5]], np.float32)
+    made = calibrated(scores, [Calibration(scale=2, offset=1), None, Calibration()])
+    expected = 1 / (1 + np.exp(-(2 * np.log(0.2 / 0.8) + 1)))
+    assert made[0, 0] == pytest.approx(expected, abs=1e-5)
+    assert made[0, 1] == scores[0, 1]
+    assert made[0, 2] == scores[0, 2]
+    assert np.isfinite(calibrated(np.array([[0.0, 1.0]], np.float32), [Calibration(scale=3)] * 2)).all()
+
+
+GOOD: dict[str, Any] = {
+    "rules": [{"category": "gore", "classifier": "gore", "labels": ["blood"], "review_at": 0.5, "block_at": 0.85}],
+    "openai_categories": {"gore": ["violence/graphic"]},
+}
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    return {**GOOD, "rules": [{**GOOD["rules"][0], **changes}]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**GOOD, "rules": []},
+        changed(review_at=0.9),
+        changed(review_at=None, block_at=None),
+        changed(block_at=1.1),
+        changed(labels=[]),
+        changed(labels=["blood", "blood"]),
+        changed(classifier="gore@0"),
+        changed(classifier="Gore!"),
+        changed(aggregate="mean"),
+        changed(threshold=0.5),
+        {**GOOD, "views": "everything"},
+        {**GOOD, "openai_categories": {"gore": ["gore"]}},
+        {**GOOD, "openai_categories": {"gore": ["sexual/minors"]}},
+        {**GOOD, "openai_categories": {"nudity": ["sexual"]}},
+    ],
+)
+def test_bodies_that_are_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Policy.model_validate(body)
+
+
+def test_a_good_body_is_taken() -> None:
+    policy = Policy.model_validate(GOOD)
+    assert policy.views == "tiles"
+    assert policy.rules[0].aggregate is None
