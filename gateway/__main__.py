@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from gateway.app import connection_protocol, create_app
 from gateway.auth.api_keys import KeysInvalid
 from gateway.auth.rate_limits import QuotaStoreInvalid
-from gateway.decoding.headers.registry import DecoderMissing
+from gateway.decoding.plugins import DecoderMissing
 from gateway.inference.bundle import BundleError
 from gateway.observability.log_format import configure_logging
 from gateway.serving.server import DrainingServer, ReplicaServer

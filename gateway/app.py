@@ -39,13 +39,12 @@ from gateway.api.schemas.stored_requests import Activation, DryRunBody, Feedback
 from gateway.auth.key_file import KeyWatch
 from gateway.auth.rate_limits import Quotas
 from gateway.decoding.decoder import DecodeLimits
-from gateway.decoding.headers.registry import accepted_formats
 from gateway.decoding.pdq import available, load_hasher
+from gateway.decoding.plugins import accepted_formats
 from gateway.decoding.preprocess import Preparer
 from gateway.decoding.workers.forkserver import Forker
 from gateway.decoding.workers.pool import DecodePool
 from gateway.decoding.workers.threads import DecodeThreads
-from gateway.draining import Draining
 from gateway.fetching.dns_resolver import DnsResolver, NameServer
 from gateway.fetching.fetcher import Fetcher, FetchLimits
 from gateway.fetching.host_patterns import HostRules
@@ -69,7 +68,7 @@ from gateway.moderation.saving import Saver
 from gateway.moderation.seeding import seed_alone
 from gateway.observability.metrics import Metrics
 from gateway.pipeline import Pipeline, PipelineLimits
-from gateway.readiness import Readiness
+from gateway.readiness import Draining, Readiness
 from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit

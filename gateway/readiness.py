@@ -6,12 +6,22 @@ import asyncio
 from contextlib import suppress
 
 from gateway.decoding.preprocess import Preparer
-from gateway.draining import Draining
 from gateway.hash_matching.refresher import KnownWatch
 from gateway.inference.circuit_breaker import HealthGate
 from gateway.moderation.catalog import Catalogue
 
 PAUSE_S = 0.02
+
+
+class Draining:
+    """Begins once, by the server on SIGTERM, and never ends."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def begin(self) -> None:
+        """Note that the process is about to end."""
+        self.begun = True
 
 
 class Readiness:

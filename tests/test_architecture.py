@@ -32,7 +32,7 @@ LAYERS = (
 """From the top down. A package imports from layers below its own, never from its own or above."""
 
 OWNERS = {
-    "fastapi": ("api", "app"),
+    "fastapi": ("api", "app", "__main__"),
     "starlette": ("api",),
     "multipart": ("api",),
     "uvicorn": ("serving", "__main__"),
@@ -41,7 +41,6 @@ OWNERS = {
     "sqlalchemy": ("store",),
     "alembic": ("store",),
     "asyncpg": ("store",),
-    "aiosqlite": ("store",),
     "sqlite3": ("store",),
     "PIL": ("decoding",),
     "httpcore2": ("fetching", "app"),
@@ -50,7 +49,7 @@ OWNERS = {
     "httpx2": ("cli",),
     "prometheus_client": ("observability",),
 }
-"""Which packages alone import a library; ``app`` names some types where it wires the parts."""
+"""Which packages alone import a library; ``app`` and ``__main__`` name some types where they wire the parts."""
 
 MAX_LINES = 350
 MAX_FILES = 22
@@ -59,10 +58,19 @@ EMPTY_CONTAINERS = frozenset({"dict", "list", "set", "defaultdict", "deque", "Co
 CONSTANT_CALLS = frozenset(
     {
         *("frozenset", "tuple", "range", "bytes", "MappingProxyType", "re.compile", "struct.Struct", "attrgetter"),
-        *("TypeVar", "Path", "datetime", "timedelta", "IPv6Network", "IPv4Network", "resource.getpagesize"),
+        *(
+            "TypeVar",
+            "ParamSpec",
+            "Path",
+            "datetime",
+            "timedelta",
+            "IPv6Network",
+            "IPv4Network",
+            "resource.getpagesize",
+        ),
         *("Field", "field", "ConfigDict", "SettingsConfigDict", "PrivateAttr"),
         *("MetaData", "Table", "text", "func.coalesce", "DateTime", "BigInteger().with_variant", "Text().with_variant"),
-        *("APIRouter", "Actor", "AuditFilter", "HostPatterns", "HostRules"),
+        *("APIRouter", "Actor", "AuditFilter", "HostRules", "Precondition"),
     }
 )
 """What a module or class may call to make a constant: it returns something that is not changed afterwards."""

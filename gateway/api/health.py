@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.requests import Request
 
 from gateway.api.dependencies import Services
-from gateway.api.schemas.responses import ModelOut, ModelsResponse, Readiness
+from gateway.api.schemas.responses import ModelOut, ModelsResponse, ReadinessOut
 
 router = APIRouter(tags=["service"])
 
@@ -27,8 +27,8 @@ async def livez() -> str:
 @router.get(
     "/readyz",
     summary="Can requests be answered?",
-    response_model=Readiness,
-    responses={503: {"model": Readiness, "description": "Not ready; the failing checks are named."}},
+    response_model=ReadinessOut,
+    responses={503: {"model": ReadinessOut, "description": "Not ready; the failing checks are named."}},
 )
 async def readyz(request: Request) -> JSONResponse:
     """Answer 200 when a real inference has succeeded recently and policies and lists are loaded, else 503.

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gateway.cli.images import image_options, options_of, run
-from gateway.cli.judging import Question
+from gateway.cli.judging import Query
 
 
 @click.command()
@@ -29,4 +29,4 @@ def classify(ctx: click.Context, /, *, labels: tuple[str, ...], classifier: str 
         raise click.UsageError("Give --label, several times, or --classifier.")
     asked: dict[str, Any] = {"labels": list(labels)} if labels else {"classifier": classifier}
     more = {name: list(value) if name == "templates" else value for name, value in given.items() if value}
-    ctx.exit(run(options, Question("/v1/classify", asked | more, None, options.concurrency, options.timeout_s)))
+    ctx.exit(run(options, Query("/v1/classify", asked | more, None, options.concurrency, options.timeout_s)))

@@ -14,7 +14,7 @@ import httpx2
 from tqdm import tqdm
 
 from gateway.cli.connection import Connection, connection_options
-from gateway.cli.judging import Line, Question, judge
+from gateway.cli.judging import Line, Query, judge
 from gateway.cli.lines import Form, OutputUnusable, decided_before, opened_output, write_line
 from gateway.cli.sources import find_sources
 
@@ -100,7 +100,7 @@ def options_of(given: dict[str, Any]) -> Options:
     return Options(connection=connection, **{name: given.pop(name) for name in names})
 
 
-def run(options: Options, question: Question) -> int:
+def run(options: Options, asked: Query) -> int:
     """Judge every image and write every line; return the exit code.
 
     Raises:
@@ -124,7 +124,7 @@ def run(options: Options, question: Question) -> int:
                 bar.update()
 
             try:
-                asyncio.run(judge(options.connection, question, wanted, take))
+                asyncio.run(judge(options.connection, asked, wanted, take))
             except httpx2.TransportError as fault:
                 outcome.undecided += 1
                 click.echo(

@@ -25,7 +25,7 @@ Line = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Query:
     """What is asked of every image.
 
     Attributes:
@@ -45,7 +45,7 @@ class Question:
 
 async def judge(
     connection: Connection,
-    question: Question,
+    asked: Query,
     sources: Sequence[Source],
     take: Callable[[Line], None],
     transport: httpx2.AsyncBaseTransport | None = None,
@@ -54,7 +54,7 @@ async def judge(
 
     Args:
         connection: the gateway.
-        question: what is asked.
+        asked: what is asked.
         sources: each is one request.
         take: is given every line.
         transport: instead of the network.
@@ -64,14 +64,14 @@ async def judge(
     """
     queue = iter(sources)
     async with httpx2.AsyncClient(
-        base_url=connection.address, timeout=question.timeout_s, headers=connection.headers, transport=transport
+        base_url=connection.address, timeout=asked.timeout_s, headers=connection.headers, transport=transport
     ) as client:
 
         async def work() -> None:
             for source in queue:
-                take(await ask(client, question, source))
+                take(await ask(client, asked, source))
 
-        workers = [asyncio.create_task(work()) for _ in range(question.concurrency)]
+        workers = [asyncio.create_task(work()) for _ in range(asked.concurrency)]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -80,16 +80,16 @@ async def judge(
             await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def ask(client: httpx2.AsyncClient, question: Question, source: Source) -> Line:
+async def ask(client: httpx2.AsyncClient, asked: Query, source: Source) -> Line:
     """Return one image's line. Busy answers and broken connections are tried again.
 
     Raises:
         httpx2.TransportError: the gateway cannot be reached.
     """
     named: Line = {"source": source.location}
-    fields = dict(question.fields)
-    if question.external_id is not None:
-        fields["external_id"] = named["external_id"] = external_id(question.external_id, source)
+    fields = dict(asked.fields)
+    if asked.external_id is not None:
+        fields["external_id"] = named["external_id"] = external_id(asked.external_id, source)
     content = b""
     if not source.is_url:
         try:
@@ -101,13 +101,13 @@ async def ask(client: httpx2.AsyncClient, question: Question, source: Source) ->
         attempt += 1
         pause_s = FIRST_PAUSE_S * 2 ** (attempt - 1)
         try:
-            answer = await _post(client, question.route, fields, source, content)
+            answer = await _post(client, asked.route, fields, source, content)
         except httpx2.TransportError as fault:
             if attempt < REACHING_TRIES:  # a connection that broke, a gateway that starts again
                 await asyncio.sleep(pause_s)
                 continue
             if isinstance(fault, httpx2.ReadTimeout):  # it may be this image's: others may fare better
-                return {**named, "error": {"code": "no_answer", "detail": f"none in {question.timeout_s:g} s"}}
+                return {**named, "error": {"code": "no_answer", "detail": f"none in {asked.timeout_s:g} s"}}
             raise
         if answer.status_code not in BUSY or attempt >= TRIES:
             return {**named, **_read(answer)}

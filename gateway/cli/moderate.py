@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gateway.cli.images import FailOn, image_options, options_of, run
-from gateway.cli.judging import Question
+from gateway.cli.judging import Query
 from gateway.cli.sources import check_template
 
 
@@ -51,6 +51,4 @@ def moderate(
     options = options_of(given)
     options.fail_on = fail_on
     fields = {"policy": policy, **({"shadow": shadow} if shadow else {})}
-    ctx.exit(
-        run(options, Question("/v1/moderate", fields, external_id or None, options.concurrency, options.timeout_s))
-    )
+    ctx.exit(run(options, Query("/v1/moderate", fields, external_id or None, options.concurrency, options.timeout_s)))

@@ -27,8 +27,9 @@ from gateway.decoding.downscale import Scale, scale_of
 from gateway.decoding.guards import DecodeDeadline, TimedReader, decoder_faults
 from gateway.decoding.headers.exif import read_orientation
 from gateway.decoding.headers.header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHeader, accepted_words, sniff
-from gateway.decoding.headers.png import load_all_rows, scale_key
-from gateway.decoding.headers.registry import plugin_of, read_header
+from gateway.decoding.headers.registry import read_header
+from gateway.decoding.plugins import plugin_of
+from gateway.decoding.png_pixels import load_all_rows, scale_key
 from gateway.decoding.to_rgb import Colour, to_rgb, turn_upright
 from gateway.errors import (
     EmptyFile,

@@ -80,7 +80,7 @@ def untold() -> None:
     """Be nobody who wants to know when a picture's bytes are taken."""
 
 
-class Stage(Protocol):
+class Preprocess(Protocol):
     """What a worker runs: ``prepare``, or a test's stand-in for it."""
 
     def __call__(self, job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None, /) -> Prepared:

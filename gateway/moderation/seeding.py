@@ -35,7 +35,7 @@ RETRY_AFTER_S = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ResourceState:
     """A resource as it stands: the version in force, else the foreign one; the newest, which a write must name."""
 
     active: Version | None
@@ -120,15 +120,15 @@ async def _settle(saver: Saver, kind: Kind, name: str, body: Classifier | Policy
     return False
 
 
-async def _standing(saver: Saver, kind: Kind, name: str) -> Standing:
+async def _standing(saver: Saver, kind: Kind, name: str) -> ResourceState:
     versions = await saver.versions.history(kind, name)
     active = next((version for version in versions if version.active or version.foreign), None)
     if versions:
-        return Standing(active, versions[0], deleted=False)
-    return Standing(None, None, deleted=await saver.versions.was_deleted(kind, name))
+        return ResourceState(active, versions[0], deleted=False)
+    return ResourceState(None, None, deleted=await saver.versions.was_deleted(kind, name))
 
 
-async def _due(saver: Saver, standing: Standing, body: Classifier | Policy, ours: frozenset[str]) -> bool:
+async def _due(saver: Saver, standing: ResourceState, body: Classifier | Policy, ours: frozenset[str]) -> bool:
     """Return whether the shipped body is to be saved over what stands."""
     version = standing.active
     if version is None:

@@ -32,7 +32,7 @@ RETRY_S = 0.02
 CLOSE_S = 2.0
 
 
-class Deadline:
+class TimeLeft:
     """When a unit of work has to be done."""
 
     def __init__(self, timeout_s: float) -> None:
@@ -51,7 +51,7 @@ class Deadline:
 class Transaction:
     """One transaction on one connection."""
 
-    def __init__(self, connection: AsyncConnection, deadline: Deadline) -> None:
+    def __init__(self, connection: AsyncConnection, deadline: TimeLeft) -> None:
         self.connection = connection
         self.renew = deadline.renew
         self.postgresql = connection.dialect.name == "postgresql"
@@ -138,7 +138,7 @@ class Database:
         await self._end({asyncio.ensure_future(self._engine.dispose())})
 
     async def _transact(
-        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], deadline: Deadline
+        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], deadline: TimeLeft
     ) -> T:
         try:
             await self.prepared()
@@ -148,8 +148,8 @@ class Database:
             async with turn, engine.begin() as connection:
                 return await work(Transaction(connection, deadline))
 
-    async def _within(self, run: Callable[[Deadline], Awaitable[T]]) -> T:
-        deadline = Deadline(self._timeout_s)
+    async def _within(self, run: Callable[[TimeLeft], Awaitable[T]]) -> T:
+        deadline = TimeLeft(self._timeout_s)
         task = asyncio.ensure_future(run(deadline))
         try:
             while not task.done():
@@ -323,7 +323,7 @@ def _use_wal(path: Path, timeout_s: float) -> None:
     here, so we do.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = Deadline(timeout_s)
+    deadline = TimeLeft(timeout_s)
     with closing(sqlite3.connect(path, timeout=0)) as connection:
         while True:
             try:

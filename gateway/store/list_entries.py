@@ -39,7 +39,7 @@ Chunk = Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ListState:
     """A list as it stands at a revision: its id, how many entries it has, and under which ids they are."""
 
     id: int
@@ -69,18 +69,18 @@ def rechunked(chunks: Iterable[Chunk]) -> list[Chunk]:
     return list(iter(lambda: tuple(islice(entries, CHUNK_ENTRIES)), ()))
 
 
-async def standing(tx: Transaction, name: str) -> Standing | None:
+async def standing(tx: Transaction, name: str) -> ListState | None:
     """Return a list as it stands, None if there is none."""
     row = (await tx.execute(select(lists).where(lists.c.name == name))).one_or_none()
     return None if row is None else await as_it_stands(tx, row)
 
 
-async def as_it_stands(tx: Transaction, row: Row[Any]) -> Standing:
+async def as_it_stands(tx: Transaction, row: Row[Any]) -> ListState:
     """Return the list of a row as it stands."""
-    return Standing(row.id, row.revision, row.entries, await owners(tx, row.id))
+    return ListState(row.id, row.revision, row.entries, await owners(tx, row.id))
 
 
-async def unknown(tx: Transaction, seen: Standing, chunk: Chunk) -> Chunk:
+async def unknown(tx: Transaction, seen: ListState, chunk: Chunk) -> Chunk:
     """Return those of a chunk's hashes that a list does not have."""
     for owner in seen.owners if seen.entries else ():
         if not chunk:

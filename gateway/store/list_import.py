@@ -19,7 +19,7 @@ from gateway.store.audit import Actor
 from gateway.store.database import Database, Transaction
 from gateway.store.list_entries import (
     Chunk,
-    Standing,
+    ListState,
     add_rows,
     as_it_stands,
     changed,
@@ -83,7 +83,7 @@ async def add(
 
 
 async def _add(
-    tx: Transaction, name: str, chunks: Sequence[Chunk], seen: Standing, *, actor: Actor, precondition: Precondition
+    tx: Transaction, name: str, chunks: Sequence[Chunk], seen: ListState, *, actor: Actor, precondition: Precondition
 ) -> int | None:
     """Add hashes that the list did not have when it was seen, in this transaction; None if there is no such list."""
     found = await locked(tx, name)
@@ -99,7 +99,7 @@ async def _add(
     return added
 
 
-async def _unknown(database: Database, seen: Standing, chunk: Chunk) -> Chunk:
+async def _unknown(database: Database, seen: ListState, chunk: Chunk) -> Chunk:
     return await database.read(lambda tx: unknown(tx, seen, chunk))
 
 
@@ -121,7 +121,7 @@ async def _stage(tx: Transaction, part: int, entries: Chunk) -> None:
 
 
 async def _publish(
-    tx: Transaction, name: str, part: int, seen: Standing, entries: int, *, actor: Actor, precondition: Precondition
+    tx: Transaction, name: str, part: int, seen: ListState, entries: int, *, actor: Actor, precondition: Precondition
 ) -> int | None:
     """Make a part belong to its list; return how many entries it adds, None if the list is gone."""
     found = await locked(tx, name)

@@ -115,7 +115,7 @@ def _encoding(repository: Path, threads: int, batch: int) -> tuple[Callable[[], 
 
 def _decoding(size_px: int) -> tuple[Callable[[], Any], int]:
     from gateway.decoding.decoder import DecodeLimits, inspect
-    from gateway.decoding.headers.registry import accepted_formats
+    from gateway.decoding.plugins import accepted_formats
     from gateway.decoding.preprocess import Job, prepare
     from gateway.observability.stage_timer import Stopwatch
 

@@ -34,7 +34,7 @@ from PIL import Image
 
 from gateway.decoding.decoder import DecodeLimits, inspect, open_image
 from gateway.decoding.headers.header import ImageFormat, ImageHeader, sniff
-from gateway.decoding.headers.registry import accepted_formats
+from gateway.decoding.plugins import accepted_formats
 from gateway.decoding.workers.worker import decode_alone
 from gateway.errors import GatewayError
 from scripts.fuzz.mutate import mutation

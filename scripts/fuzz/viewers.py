@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from gateway.decoding.headers.exif import read_orientation
 from gateway.decoding.headers.header import ImageHeader
-from gateway.decoding.headers.png import scale_key
+from gateway.decoding.png_pixels import scale_key
 from gateway.decoding.to_rgb import to_rgb, turn_upright
 from scripts.fuzz.pieces import split
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import judging
 from gateway.cli.connection import Connection
-from gateway.cli.judging import Question, judge
+from gateway.cli.judging import Query, judge
 from gateway.cli.main import cli
 from gateway.cli.sources import Source
 from scripts.demo.world import draw, scenario_scene
@@ -183,8 +183,8 @@ def test_urls_from_a_file_fail_alone(stack: Stack, tmp_path: Path) -> None:
 
 async def judged(path: Path, transport: httpx2.AsyncBaseTransport) -> list[judging.Line]:
     taken: list[judging.Line] = []
-    question = Question("/v1/moderate", {}, None, concurrency=1, timeout_s=1.0)
-    await judge(Connection("http://elsewhere", None), question, [Source(str(path), path.name)], taken.append, transport)
+    asked = Query("/v1/moderate", {}, None, concurrency=1, timeout_s=1.0)
+    await judge(Connection("http://elsewhere", None), asked, [Source(str(path), path.name)], taken.append, transport)
     return taken
 
 

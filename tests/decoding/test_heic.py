@@ -17,7 +17,7 @@ from gateway import __main__ as server
 from gateway.app import fetch_limits
 from gateway.decoding.decoder import DecodeLimits, inspect
 from gateway.decoding.headers.header import ALWAYS_ACCEPTED, accepted_words, sniff
-from gateway.decoding.headers.registry import DecoderMissing, accepted_formats, plugin_of
+from gateway.decoding.plugins import DecoderMissing, accepted_formats, plugin_of
 from gateway.decoding.to_rgb import turn_upright
 from gateway.errors import SourceNotImage, UnsupportedImage
 from gateway.fetching.fetcher import _check_signature

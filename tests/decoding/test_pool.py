@@ -23,10 +23,10 @@ from starlette.testclient import TestClient
 
 from gateway.app import create_app
 from gateway.decoding.decoder import DecodeLimits, inspect
-from gateway.decoding.headers.registry import accepted_formats
+from gateway.decoding.plugins import accepted_formats
 from gateway.decoding.preprocess import Job, prepare
 from gateway.decoding.workers.forkserver import Forker, Progress, progress_of
-from gateway.decoding.workers.messages_answer import AnswerRefused, read_answer
+from gateway.decoding.workers.messages import AnswerRefused, read_answer
 from gateway.decoding.workers.pool import DecodePool, starved
 from gateway.decoding.workers.worker import facts_of
 from gateway.errors import DecodersUnavailable, GatewayError, ImageCorrupt, ImageUndecodable, InternalError

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from gateway.decoding import pdq as perceptual
 from gateway.decoding.decoder import DecodeLimits, inspect
 from gateway.decoding.headers.header import Formats
-from gateway.decoding.headers.registry import DecoderMissing, accepted_formats
+from gateway.decoding.plugins import DecoderMissing, accepted_formats
 from gateway.decoding.preprocess import Job, Prepared, prepare
 from gateway.decoding.workers.forkserver import STAGE, Forker
 from gateway.decoding.workers.pool import DecodePool

@@ -185,7 +185,7 @@ class ModelsResponse(BaseModel):
     data: list[ModelOut]
 
 
-class Readiness(BaseModel):
+class ReadinessOut(BaseModel):
     """Whether requests can be answered."""
 
     status: Literal["ready", "unready"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.decoding.preprocess import Taken
-from gateway.decoding.workers.messages_answer import MOST_FACTS_BYTES
+from gateway.decoding.workers.messages import MOST_FACTS_BYTES
 from gateway.decoding.workers.worker import ANSWER_HEAD, JOB_HEAD, READY, READY_WITH_LANDLOCK
 
 START_TIMEOUT_S: Final = 30.0

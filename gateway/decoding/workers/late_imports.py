@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
 
-from gateway.decoding.headers.registry import plugin_of
+from gateway.decoding.plugins import plugin_of
 
 _MODULES: Final = (
     "PIL.ImageCms",  # colour profiles

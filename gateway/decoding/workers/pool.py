@@ -17,8 +17,7 @@ import structlog
 from gateway.decoding.guards import too_slow
 from gateway.decoding.preprocess import Job, Prepared, Taken, untold
 from gateway.decoding.workers.forkserver import Forker, Progress, Worker, WorkerLost, WorkerNotStarted, progress_of
-from gateway.decoding.workers.messages_answer import AnswerRefused, DecoderBug, read_answer
-from gateway.decoding.workers.messages_order import order_of
+from gateway.decoding.workers.messages import AnswerRefused, DecoderBug, order_of, read_answer
 from gateway.errors import DecodersUnavailable, GatewayError, ImageUndecodable, InternalError, Overloaded
 from gateway.observability.stage_timer import Stopwatch
 from gateway.observability.tracebacks import as_trace

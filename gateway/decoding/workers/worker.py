@@ -5,7 +5,7 @@ that shares their memory with it: that takes some milliseconds, so that a pictur
 A worker confines itself, then takes one job after another from its socket. What comes in is the gateway's and is
 unpickled; what goes out is JSON and raw bytes, since whatever a picture has taken over must not own the gateway.
 
-What is said: the gateway sends ``JOB_HEAD``, an order (``messages_order.py``) and the picture's bytes. The worker
+What is said: the gateway sends ``JOB_HEAD``, an order (``messages.py``) and the picture's bytes. The worker
 answers ``ANSWER_HEAD``, facts as JSON, and pixels.
 """
 
@@ -31,9 +31,9 @@ from PIL import AvifImagePlugin
 from gateway.decoding.decoder import ImageInfo
 from gateway.decoding.headers.header import UNPROVEN
 from gateway.decoding.pdq import PerceptualHasher, load_hasher
-from gateway.decoding.preprocess import Prepared, Stage
+from gateway.decoding.preprocess import Prepared, Preprocess
 from gateway.decoding.workers.late_imports import LateImports, load_libraries
-from gateway.decoding.workers.messages_order import job_of
+from gateway.decoding.workers.messages import job_of
 from gateway.decoding.workers.sandbox import Confinement, address_space, allow_memory
 from gateway.errors import GatewayError, ImageUndecodable
 from gateway.observability.stage_timer import Stopwatch
@@ -53,10 +53,10 @@ _INFO_NAMES: Final = tuple(field.name for field in fields(ImageInfo))
 _INFO_VALUES: Final = attrgetter(*_INFO_NAMES)
 
 
-def load_stage(name: str) -> Stage:
+def load_stage(name: str) -> Preprocess:
     """Return what ``module:function`` names."""
     module, _, function = name.partition(":")
-    return cast("Stage", getattr(importlib.import_module(module), function))
+    return cast("Preprocess", getattr(importlib.import_module(module), function))
 
 
 def decode_alone(*, heic: bool) -> None:
@@ -117,7 +117,7 @@ def _tell(control: socket.socket, child: int) -> None:
 
 
 def _become_worker(
-    confinement: Confinement, connection: socket.socket, stage: Stage, hasher: PerceptualHasher | None
+    confinement: Confinement, connection: socket.socket, stage: Preprocess, hasher: PerceptualHasher | None
 ) -> NoReturn:
     code = 1
     try:
@@ -135,7 +135,7 @@ def _become_worker(
 
 
 def work(
-    connection: socket.socket, floor: int, stage: Stage, hasher: PerceptualHasher | None, imports: LateImports
+    connection: socket.socket, floor: int, stage: Preprocess, hasher: PerceptualHasher | None, imports: LateImports
 ) -> bool:
     """Do one job; return False when the gateway has gone.
 

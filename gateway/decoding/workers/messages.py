@@ -1,22 +1,29 @@
-"""What a decoding process said, believed only as far as it fits the question.
+"""What the gateway and a decoding worker say to each other: a job to the worker, facts and pixels back.
 
-A hostile picture may have taken the process over, so that every word is checked against the job before anything is
-made of it. What cannot be checked is whether the pixels are the picture's: who owns a decoder can make it see a meadow.
+A job is pickled, by the gateway and for its own workers; nothing that comes from a worker is ever unpickled. A hostile
+image may have taken the worker over, so every word of its answer is checked against the job before anything is made of
+it. What cannot be checked is whether the pixels are the image's: who owns a decoder can make it see a meadow.
 """
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import fields
+from operator import attrgetter
 from typing import Annotated, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.decoding.decoder import ImageInfo
-from gateway.decoding.headers.header import ImageFormat
+from gateway.decoding.decoder import DecodeLimits, ImageInfo
+from gateway.decoding.headers.header import ImageFormat, ImageHeader
 from gateway.decoding.pdq import HASH_BITS, PerceptualHash
 from gateway.decoding.preprocess import Job, Prepared
 from gateway.decoding.views import Place
 from gateway.errors import GatewayError, ImageError, InvalidRequest, error_classes
+
+_HEADER_VALUES = attrgetter(*(field.name for field in fields(ImageHeader)))
+_LIMIT_VALUES = attrgetter(*(field.name for field in fields(DecodeLimits)))
 
 MOST_FACTS_BYTES: Final = 1 << 18
 
@@ -72,6 +79,28 @@ class _Facts(_Strict):
     fingerprints: list[_Fingerprint] = Field([], max_length=4096)
     error: _Error | None = None
     elapsed_s: dict[Literal["decode", "views", "fingerprint"], Seconds]
+
+
+def order_of(job: Job) -> bytes:
+    """Return all of a job but its image; plain tuples take a third of the time that pickled dataclasses do."""
+    return pickle.dumps(
+        (
+            _HEADER_VALUES(job.header),
+            _LIMIT_VALUES(job.limits),
+            tuple(job.rules),
+            job.size_px,
+            job.resize_px,
+            job.seed,
+            job.fingerprint,
+            job.hashed,
+        )
+    )
+
+
+def job_of(order: bytes, data: bytes) -> Job:
+    """Return the job that an order of the gateway describes, with its image."""
+    header, limits, rules, *others = pickle.loads(order)  # noqa: S301 - from the gateway; never the other way
+    return Job(data, ImageHeader(*header), DecodeLimits(*limits), frozenset(rules), *others)
 
 
 def read_answer(job: Job, facts: bytes, pixels: bytes) -> tuple[Prepared | GatewayError, dict[str, float]]:
