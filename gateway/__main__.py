@@ -148,7 +148,7 @@ def allow_open_files() -> None:
 def give_memory_back() -> None:
     """Let the C library map large blocks one by one, so that their memory goes back once they are freed.
 
-    glibc raises its threshold to the largest block that was ever freed, up to 32 MiB; from then on pictures live in its
+    glibc raises its threshold to the largest block that was ever freed, up to 32 MiB; from then on images live in its
     arenas, full of holes: after three floods of 10 MB uploads 1.6 GiB stayed resident, with this 0.3 GiB.
     """
     try:

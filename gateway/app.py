@@ -80,7 +80,7 @@ from gateway.store.versions import Versions
 
 VERSION = "0.1.0"
 MOST_BYTES_PER_PIXEL = 32  # above every format's estimate
-DESCRIPTION = """Zero-shot classification of pictures with CLIP in NVIDIA Triton.
+DESCRIPTION = """Zero-shot classification of images with CLIP in NVIDIA Triton.
 
 Every error is `application/problem+json` with a stable `code`; every answer names the model that gave it.
 """
@@ -296,7 +296,7 @@ def pipeline_limits(settings: Settings, manifest: Manifest) -> PipelineLimits:
 
 
 def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | None = None) -> Fetcher:
-    """Return the fetcher of pictures from the public internet; ``network`` is where tests put another one."""
+    """Return the fetcher of images from the public internet; ``network`` is where tests put another one."""
     if settings.fetch_test_allowed_hosts:
         structlog.get_logger("app").warning(
             "FETCH_TEST_ALLOWED_HOSTS opens addresses that are not public to every client; it is for tests alone",
@@ -307,10 +307,10 @@ def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | 
 
 
 def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preparer:
-    """Return what decodes pictures: processes, or threads where isolation is switched off."""
+    """Return what decodes images: processes, or threads where isolation is switched off."""
     if not settings.decode_isolation:
         return DecodeThreads(threads, load_hasher() if settings.perceptual_hash else None)
-    # A picture that needs more than the whole budget is let in alone, and the estimate may fall short of the truth.
+    # An image that needs more than the whole budget is let in alone, and the estimate may fall short of the truth.
     most_memory = 2 * max(settings.decode_memory_mib * MIB, settings.max_image_pixels * MOST_BYTES_PER_PIXEL)
     forker = Forker(most_memory=most_memory, heic=settings.heic, fingerprint=settings.perceptual_hash and available())
     return DecodePool(

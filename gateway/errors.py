@@ -5,8 +5,8 @@ says what was wrong with *this* input and what would be accepted; a library's ow
 
     GatewayError
     ├── RequestError          the request as a whole is at fault
-    ├── ImageError            one picture is at fault
-    ├── SourceError           one picture's URL is at fault
+    ├── ImageError            one image is at fault
+    ├── SourceError           one image's URL is at fault
     └── ServiceError          the service is at fault: never a verdict, often worth a retry
 """
 
@@ -147,7 +147,7 @@ class RateLimited(RequestError):
 
 
 class TextNotSupported(RequestError):
-    """Text where only pictures are moderated."""
+    """Text where only images are moderated."""
 
     status, code, title = 400, "text_not_supported", "Text is not supported"
 
@@ -171,7 +171,7 @@ class PreconditionFailed(RequestError):
 
 
 class ImageError(GatewayError):
-    """One picture cannot be judged; its neighbours in a batch can."""
+    """One image cannot be judged; its neighbours in a batch can."""
 
     status = 422
     code = "image_corrupt"
@@ -191,7 +191,7 @@ class UnsupportedImage(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """More bytes than one picture may have."""
+    """More bytes than one image may have."""
 
     status, code, title = 413, "payload_too_large", "Image has too many bytes"
 
@@ -227,7 +227,7 @@ class ImageUndecodable(ImageError):
 
 
 class SourceError(GatewayError):
-    """A picture's URL could not be turned into bytes."""
+    """An image's URL could not be turned into bytes."""
 
     status = 422
     code = "source_unreachable"
@@ -253,7 +253,7 @@ class SourceUnreachable(SourceError):
 
 
 class SourceNotImage(SourceError):
-    """The answer is no picture."""
+    """The answer is no image."""
 
     status, code, title = 422, "source_not_image", "Image URL does not give an image"
 
@@ -265,7 +265,7 @@ class SourceTimeout(SourceError):
 
 
 class SourceTooLarge(SourceError):
-    """The answer is over the cap of one picture."""
+    """The answer is over the cap of one image."""
 
     status, code, title = 422, "source_too_large", "Image URL gives too many bytes"
 
@@ -297,7 +297,7 @@ class Overloaded(ServiceError):
 
 
 class DecodersUnavailable(ServiceError):
-    """The processes that decode pictures cannot be started."""
+    """The processes that decode images cannot be started."""
 
     status, code, title = 503, "decoders_unavailable", "Decoders unavailable"
 

@@ -1,6 +1,6 @@
-"""The request path: intake → decode → views → encode → score, for every picture by itself.
+"""The request path: intake → decode → views → encode → score, for every image by itself.
 
-What a picture got is a value (``Look``): what was seen, or an error, never both. ``classify`` scores what was seen;
+What an image got is a value (``Look``): what was seen, or an error, never both. ``classify`` scores what was seen;
 ``moderator.py`` puts policies on top. The web layer turns both into HTTP.
 """
 
@@ -40,7 +40,7 @@ class PipelineLimits:
     """Caps of the request path.
 
     Attributes:
-        decode: caps of one picture.
+        decode: caps of one image.
         max_inferences: views times frames of one request.
         image_size_px: side of the square the model reads.
         image_resize_px: what the short side is brought to before the centre crop.
@@ -56,16 +56,16 @@ class PipelineLimits:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One picture's outcome: what was seen, or the error.
+    """One image's outcome: what was seen, or the error.
 
     Attributes:
         index: position in the request.
         id: the client's own.
-        prepared: the picture, its pixels gone once the model has seen them; None with an error.
-        vectors: [V, D], one a place; None with an error, and where the picture was recognised.
+        prepared: the image, its pixels gone once the model has seen them; None with an error.
+        vectors: [V, D], one a place; None with an error, and where the image was recognised.
         error: what went wrong.
         elapsed_s: seconds by stage.
-        matches: what the picture was recognised as; then the model was not asked.
+        matches: what the image was recognised as; then the model was not asked.
     """
 
     index: int
@@ -79,7 +79,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What is asked of every picture of a request: views, frames of an animation at most, and whether to hash them."""
+    """What is asked of every image of a request: views, frames of an animation at most, and whether to hash them."""
 
     rules: frozenset[ViewRule]
     frames: int
@@ -87,7 +87,7 @@ class _Wanted:
 
 
 Recognise = Callable[[Prepared], tuple[Match, ...]]
-"""Asked which known pictures a picture is."""
+"""Asked which known images an image is."""
 
 
 def most_views(rules: frozenset[ViewRule]) -> int:
@@ -96,11 +96,11 @@ def most_views(rules: frozenset[ViewRule]) -> int:
 
 
 def too_busy() -> Overloaded:
-    """Return the error of a picture whose turn to be fetched, decoded and cut did not end in time.
+    """Return the error of an image whose turn to be fetched, decoded and cut did not end in time.
 
     Fetching and decoding have their own, shorter limits: what took longer is other requests' work.
     """
-    return Overloaded("The service is busy with other pictures; nothing was decided.", retry_after_s=BUSY_RETRY_AFTER_S)
+    return Overloaded("The service is busy with other images; nothing was decided.", retry_after_s=BUSY_RETRY_AFTER_S)
 
 
 class Pipeline:
@@ -110,9 +110,9 @@ class Pipeline:
         intake: source → bytes.
         encoder: pixels → vectors.
         limits: caps and the model's numbers.
-        threads: where headers are read that are not read quickly, large files hashed, and known pictures recognised.
+        threads: where headers are read that are not read quickly, large files hashed, and known images recognised.
         preparer: bytes → squares, in processes or threads.
-        budgets: memory that pictures may take.
+        budgets: memory that images may take.
         metrics: where times and counts go.
     """
 
@@ -144,14 +144,14 @@ class Pipeline:
         *,
         fingerprint: bool = False,
     ) -> list[Look]:
-        """Take every picture up to its vectors, side by side; each one's failure stays its own.
+        """Take every image up to its vectors, side by side; each one's failure stays its own.
 
         Args:
-            images: the pictures.
+            images: the images.
             rules: which views are cut; those that two rules share are cut once.
             deadline: of the whole request.
-            recognise: asked before the model, in a thread; a picture that it recognises gets no vectors.
-            fingerprint: hash what is to be seen, where that can be done; it takes all pixels of a large picture.
+            recognise: asked before the model, in a thread; an image that it recognises gets no vectors.
+            fingerprint: hash what is to be seen, where that can be done; it takes all pixels of a large image.
 
         Raises:
             InvalidRequest: more views than a request may have.
@@ -172,10 +172,10 @@ class Pipeline:
         return scores
 
     async def embed_image(self, image: ImageRequest, deadline: Deadline) -> Vectors:
-        """Return the vector [D] of a picture's centre view (of an animation: the mean over its frames, unit length).
+        """Return the vector [D] of an image's centre view (of an animation: the mean over its frames, unit length).
 
         Raises:
-            GatewayError: the picture or the service failed.
+            GatewayError: the image or the service failed.
         """
         (look,) = await self.look([image], frozenset({"center"}), deadline)
         if look.vectors is None:
@@ -219,7 +219,7 @@ class Pipeline:
             return Look(index, image.id, None, None, late if prepared else too_busy(), watch.elapsed_s)
         except GatewayError as error:
             return Look(index, image.id, None, None, error, watch.elapsed_s)
-        except Exception:  # noqa: BLE001 - a bug that one picture brings out must not take its neighbours along
+        except Exception:  # noqa: BLE001 - a bug that one image brings out must not take its neighbours along
             self._log.exception("unexpected failure", index=index)
             bug = InternalError("The service failed on this image; nothing was decided.")
             return Look(index, image.id, None, None, bug, watch.elapsed_s)
@@ -232,13 +232,13 @@ class Pipeline:
     async def _opened(
         self, image: ImageRequest, wanted: _Wanted, watch: Stopwatch
     ) -> tuple[Job, asyncio.Future[str] | None]:
-        """Return what is to be done with a picture, once its header has been read, and its digest on the way.
+        """Return what is to be done with an image, once its header has been read, and its digest on the way.
 
-        Of a large picture that is: it is hashed in a thread while it is read and decoded. A small one is hashed with
+        Of a large image that is: it is hashed in a thread while it is read and decoded. A small one is hashed with
         its decoding, and None is returned: to ask a thread would take longer.
 
         That is done in this process: the header has to be known before memory is granted, and its readers are bounded
-        Python that call into no image library. What does runs where ``preparer`` puts it. Every picture takes the
+        Python that call into no image library. What does runs where ``preparer`` puts it. Every image takes the
         memory budgets in the same order, so that no two can wait for each other.
         """
         with watch.stage("intake"):
@@ -268,10 +268,10 @@ class Pipeline:
         return job, digest
 
     def _frames_each(self, images: int, rules: frozenset[ViewRule]) -> int:
-        """Return how many frames of each picture are looked at.
+        """Return how many frames of each image are looked at.
 
         Raises:
-            InvalidRequest: even one frame a picture could be too many inferences.
+            InvalidRequest: even one frame an image could be too many inferences.
         """
         views = most_views(rules)
         each = self._limits.max_inferences // (images * views)

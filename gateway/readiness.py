@@ -30,7 +30,7 @@ class Readiness:
     Args:
         health: of the models.
         catalogue: of policies, which must be loaded.
-        known: pictures, whose lists must be loaded.
+        known: images, whose lists must be loaded.
         decoders: of which there must be some.
         draining: of this process.
     """

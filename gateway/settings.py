@@ -111,7 +111,7 @@ class Settings(BaseSettings):
         "connection is closed.",
     )
     max_body_bytes: int = Field(64 * MIB, ge=1024, description="Bytes of a request body.")
-    max_json_bytes: int = Field(MIB, ge=1024, description="Bytes of a JSON body without its base64 pictures.")
+    max_json_bytes: int = Field(MIB, ge=1024, description="Bytes of a JSON body without its base64 images.")
     max_requests_in_flight: int = Field(256, ge=1, description="Requests worked on at a time; one more gets 503.")
     max_bytes_in_flight: int = Field(
         512 * MIB,
@@ -128,7 +128,7 @@ class Settings(BaseSettings):
         10.0, ge=0, le=600, description="How long an upload may wait for its turn to be read; then it gets 503."
     )
 
-    max_images: int = Field(32, ge=1, le=1024, description="Pictures in a request.")
+    max_images: int = Field(32, ge=1, le=1024, description="Images in a request.")
     max_inferences: int = Field(64, ge=1, le=4096, description="Views and frames of a request that are encoded.")
     max_labels: int = Field(1000, ge=2, description="Labels in a request.")
     max_templates: int = Field(100, ge=1, description="Prompt templates in a request.")
@@ -139,37 +139,37 @@ class Settings(BaseSettings):
     max_label_chars: int = Field(1000, ge=1, description="Characters of a label or template, before tokenizing.")
     text_cache_mib: int = Field(64, ge=1, description="Memory for text vectors, MiB.")
 
-    max_image_bytes: int = Field(10 * MIB, ge=1024, description="Bytes of one picture.")
-    max_image_pixels: int = Field(50_000_000, ge=1024, description="Pixels of one picture or frame.")
-    max_image_side_px: int = Field(10_000, ge=64, description="Longest side of a picture.")
+    max_image_bytes: int = Field(10 * MIB, ge=1024, description="Bytes of one image.")
+    max_image_pixels: int = Field(50_000_000, ge=1024, description="Pixels of one image or frame.")
+    max_image_side_px: int = Field(10_000, ge=64, description="Longest side of an image.")
     min_image_side_px: int = Field(
-        0, ge=0, description="Shortest side of a picture; 0 means 32 for the demo model and 50 for any other."
+        0, ge=0, description="Shortest side of an image; 0 means 32 for the demo model and 50 for any other."
     )
     max_image_frames: int = Field(500, ge=1, description="Frames in a file.")
     sampled_frames: int = Field(16, ge=1, le=60, description="Frames of an animation that are looked at.")
-    heic: bool = Field(default=False, description="Accept HEIC, phones' pictures; needs the extra heic.")
+    heic: bool = Field(default=False, description="Accept HEIC, phones' images; needs the extra heic.")
     decode_timeout_s: float = Field(
         5.0,
         gt=0,
-        description="Processor time for decoding one picture. A decoder that has not answered a second after as much "
+        description="Processor time for decoding one image. A decoder that has not answered a second after as much "
         "time by the clock is ended: 422 if it hung, 503 if the machine was too busy to let it work.",
     )
     decode_isolation: bool = Field(
         default=True,
-        description="Decode in processes of their own, so that a picture that crashes its decoder fails alone; "
+        description="Decode in processes of their own, so that an image that crashes its decoder fails alone; "
         "false: in threads, without AVIF and HEIC.",
     )
     decode_workers: int = Field(
-        0, ge=0, le=256, description="Pictures decoded at a time, each in a process or thread; 0 means one a core."
+        0, ge=0, le=256, description="Images decoded at a time, each in a process or thread; 0 means one a core."
     )
-    decode_memory_mib: int = Field(1024, ge=64, description="Memory of pictures being decoded at a time, MiB.")
+    decode_memory_mib: int = Field(1024, ge=64, description="Memory of images being decoded at a time, MiB.")
 
     view_memory_mib: int = Field(256, ge=16, description="Memory of views on their way to the model at a time, MiB.")
 
     fetch_timeout_s: float = Field(5.0, gt=0, description="Time for fetching one URL, redirects included.")
     fetch_dns_timeout_s: float = Field(2.0, gt=0, description="Time for one name resolution.")
     fetch_max_redirects: int = Field(3, ge=0, le=10, description="Redirects followed; every hop is judged anew.")
-    fetch_concurrency: int = Field(64, ge=1, description="Pictures of URLs at a time, fetched and not yet decoded.")
+    fetch_concurrency: int = Field(64, ge=1, description="Images of URLs at a time, fetched and not yet decoded.")
     fetch_header_timeout_s: float = Field(
         3.0, gt=0, description="Time of one hop for connecting, TLS and the end of the headers."
     )
@@ -205,27 +205,27 @@ class Settings(BaseSettings):
         "public. The log warns when it is set.",
     )
 
-    decision_log: bool = Field(default=True, description="Keep a row for every decision; never the picture.")
+    decision_log: bool = Field(default=True, description="Keep a row for every decision; never the image.")
     decision_log_required: bool = Field(
         default=False,
         description="A decision that cannot be logged is not given: 503. Otherwise it is, with a warning and no id.",
     )
     decision_vectors: bool = Field(
         default=False,
-        description="Keep the picture's vectors with its decision, which makes dry runs over them possible.",
+        description="Keep the image's vectors with its decision, which makes dry runs over them possible.",
     )
     decision_retention_days: int = Field(90, ge=0, le=36_500, description="Days a decision is kept; 0 means for ever.")
     perceptual_hash: bool = Field(
         default=True, description="Compute PDQ hashes where the extra pdq is installed; lists of kind pdq need them."
     )
     moderations_text: Literal["refuse", "ignore"] = Field(
-        "refuse", description="/v1/moderations: text gets 400, or is read past beside a picture."
+        "refuse", description="/v1/moderations: text gets 400, or is read past beside an image."
     )
     moderations_review_flags: bool = Field(
         default=True, description="/v1/moderations: review sets flagged too; false: block alone."
     )
     moderations_max_images: int = Field(
-        10, ge=1, description="/v1/moderations: pictures in a request; 1 is as strict as OpenAI's."
+        10, ge=1, description="/v1/moderations: images in a request; 1 is as strict as OpenAI's."
     )
 
     readiness_window_s: float = Field(

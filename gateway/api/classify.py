@@ -41,15 +41,15 @@ router = APIRouter()
 
 @router.post(
     "/v1/classify",
-    summary="Score pictures against words",
+    summary="Score images against words",
     response_model=ClassifyResponse,
     openapi_extra=request_body(ClassifyBody, ClassifyForm),
     tags=["images"],
 )
 async def classify(request: Request) -> Response:
-    """Score each picture against the labels: a softmax over them all, or each label against its negatives.
+    """Score each image against the labels: a softmax over them all, or each label against its negatives.
 
-    One picture: a failure is the response itself. Several: each failed picture carries its own problem, and the others
+    One image: a failure is the response itself. Several: each failed image carries its own problem, and the others
     are complete.
     """
     services: Services = request.state.services
@@ -87,7 +87,7 @@ class Question:
 async def ask(
     fields: ClassifyFields, images: list[ImageRequest], services: Services, watch: Stopwatch, deadline: Deadline
 ) -> tuple[Question, list[Look]]:
-    """Return the question with its text side computed, and a look at every picture.
+    """Return the question with its text side computed, and a look at every image.
 
     Raises:
         RequestError: the question cannot be asked.
@@ -105,10 +105,10 @@ async def ask(
 
 
 def read_question(body: RawBody, rules: BodyRules) -> tuple[ClassifyFields, list[ImageRequest]]:
-    """Return the checked fields and the pictures of either kind of body.
+    """Return the checked fields and the images of either kind of body.
 
     Raises:
-        RequestError: a field or the number of pictures is wrong.
+        RequestError: a field or the number of images is wrong.
     """
     return read_fields(body, rules, ClassifyBody, ClassifyForm, LISTS)
 
@@ -123,14 +123,14 @@ def label_request(fields: ClassifyFields, services: Services) -> LabelRequest:
 
 
 def count_errors(looks: Sequence[Look], metrics: Metrics) -> None:
-    """Count the errors of batch items; that of an only picture is counted where it becomes the response."""
+    """Count the errors of batch items; that of an only image is counted where it becomes the response."""
     for look in looks:
         if look.error is not None and len(looks) > 1:
             metrics.errors.labels(look.error.code).inc()
 
 
 def raise_if_all_failed(looks: Sequence[Look]) -> None:
-    """Raise the error of the only picture, or the one fault of the service that failed every picture."""
+    """Raise the error of the only image, or the one fault of the service that failed every image."""
     errors = [look.error for look in looks if look.error is not None]
     if len(errors) < len(looks):
         return
@@ -148,7 +148,7 @@ def model_reference(services: Services) -> dict[str, Any]:
 def result(
     look: Look, question: Question, fields: ClassifyFields, services: Services, request_id: str
 ) -> dict[str, Any]:
-    """Return one picture's part of the answer."""
+    """Return one image's part of the answer."""
     answer: dict[str, Any] = {"index": look.index, "id": look.id, "image": None, "scores": None}
     answer["error"] = failure(look.error, request_id)
     scores = services.pipeline.score(look, question.text)
@@ -214,7 +214,7 @@ def failure(error: GatewayError | None, request_id: str) -> dict[str, Any] | Non
 
 
 def timings(looks: Sequence[Look], text_s: float, total_s: float) -> dict[str, float]:
-    """Return milliseconds by stage: of several pictures the slowest, since they run side by side."""
+    """Return milliseconds by stage: of several images the slowest, since they run side by side."""
     slowest = {"intake": 0.0, "decode": 0.0, "views": 0.0, "text": text_s, "encode": 0.0, "score": 0.0}
     for look in looks:
         for stage, elapsed in look.elapsed_s.items():

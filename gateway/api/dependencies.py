@@ -25,7 +25,7 @@ from gateway.store.versions import Versions
 
 @dataclass(frozen=True, slots=True)
 class ModerationsRules:
-    """Of /v1/moderations: whether review flags too, whether text is read past, how many pictures a request may have."""
+    """Of /v1/moderations: whether review flags too, whether text is read past, how many images a request may have."""
 
     review_flags: bool
     ignore_text: bool

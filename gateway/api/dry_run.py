@@ -39,9 +39,9 @@ router = APIRouter(tags=["policies"])
     openapi_extra=request_body(DryRunBody),
 )
 async def dry_run(request: Request, name: str) -> Response:
-    """Compare a candidate body, or a version, with the active version: over pictures, or over stored vectors.
+    """Compare a candidate body, or a version, with the active version: over images, or over stored vectors.
 
-    Over stored vectors neither a picture nor the model is needed.
+    Over stored vectors neither an image nor the model is needed.
     """
     async with admitted(request) as given:
         asked = validated(DryRunBody, given)
@@ -61,16 +61,16 @@ async def compared(asked: DryRunBody, services: Services, name: str) -> Response
         candidate, _ = await services.catalogue.bind_candidate(name, asked.policy, deadline)
     else:
         candidate = await services.catalogue.policy(f"{name}@{asked.version}", deadline)
-    samples = await (of_pictures if asked.images else of_log)(asked, services, active, candidate, deadline)
+    samples = await (of_images if asked.images else of_log)(asked, services, active, candidate, deadline)
     scale = services.manifest.logit_scale
     comparison = await asyncio.to_thread(compare, samples, active, candidate, scale, asked.examples)
     return Response(orjson.dumps(out(comparison, active, candidate)), media_type="application/json")
 
 
-async def of_pictures(
+async def of_images(
     asked: DryRunBody, services: Services, active: BoundPolicy, candidate: BoundPolicy, deadline: Deadline
 ) -> list[Sample | None]:
-    """Return the request's pictures as samples; a failed one is skipped."""
+    """Return the request's images as samples; a failed one is skipped."""
     if len(asked.images) > services.body_rules.max_images:
         raise InvalidRequest(f"At most {services.body_rules.max_images} images are accepted in a request.")
     images = [image_request(image) for image in asked.images]

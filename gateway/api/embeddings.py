@@ -1,4 +1,4 @@
-"""POST /v1/embeddings: OpenAI's shape, for texts and pictures."""
+"""POST /v1/embeddings: OpenAI's shape, for texts and images."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ router = APIRouter()
 
 @router.post(
     "/v1/embeddings",
-    summary="Vectors of texts and pictures",
+    summary="Vectors of texts and images",
     response_model=EmbeddingsResponse,
     openapi_extra=request_body(EmbeddingsBody),
     tags=["images"],
 )
 async def embeddings(request: Request) -> Response:
-    """Return one unit vector an input, in its order; texts and pictures share one space.
+    """Return one unit vector an input, in its order; texts and images share one space.
 
     A text is embedded as it is, without a template. If one input fails the whole request fails, as OpenAI's does.
     """
@@ -43,7 +43,7 @@ async def embeddings(request: Request) -> Response:
     with services.admission.request() as reservation:
         body = await read_body(request, services.body_rules, reservation)
         if body.json is None:
-            raise UnsupportedMediaType("Send application/json here; pictures go in as url or base64.")
+            raise UnsupportedMediaType("Send application/json here; images go in as url or base64.")
         fields = validated(EmbeddingsBody, body.json)
         inputs = [fields.input] if isinstance(fields.input, str) else fields.input
         texts, images = apart(inputs, services, body.give_back)
@@ -66,7 +66,7 @@ async def embeddings(request: Request) -> Response:
 def apart(
     inputs: list[str | EmbeddingInput] | list[str], services: Services, give_back: GiveBack
 ) -> tuple[dict[int, str], dict[int, ImageRequest]]:
-    """Return texts and pictures by their position in the input.
+    """Return texts and images by their position in the input.
 
     Raises:
         InvalidRequest: nothing, or more than a request may hold.
@@ -93,7 +93,7 @@ def apart(
 
 
 def image_request(image: EmbeddingImage, give_back: GiveBack) -> ImageRequest:
-    """Return the picture that an input names."""
+    """Return the image that an input names."""
     if image.base64 is not None:
         return ImageRequest(Base64(image.base64, KEPT_JSON_WEIGHT, give_back))
     return ImageRequest(Url(image.url or ""))

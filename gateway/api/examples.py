@@ -14,12 +14,12 @@ EXAMPLE_PNG = (
 
 def examples() -> dict[str, dict[str, Any]]:
     """Return an example body by path, for /docs."""
-    picture = {"base64": EXAMPLE_PNG}
+    image = {"base64": EXAMPLE_PNG}
     return {
-        "/v1/classify": {"images": [picture], "labels": ["a red circle", "a blue square"]},
-        "/v1/moderate": {"images": [picture], "policy": "default"},
+        "/v1/classify": {"images": [image], "labels": ["a red circle", "a blue square"]},
+        "/v1/moderate": {"images": [image], "policy": "default"},
         "/v1/moderations": {
             "input": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{EXAMPLE_PNG}"}}]
         },
-        "/v1/embeddings": {"input": ["a red circle", {"image": picture}]},
+        "/v1/embeddings": {"input": ["a red circle", {"image": image}]},
     }

@@ -1,4 +1,4 @@
-"""/v1/lists: known pictures by hash."""
+"""/v1/lists: known images by hash."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gateway.hash_matching.import_file import MAX_ENTRIES, read_hashes
 from gateway.hash_matching.refresher import KnownWatch, check_list
 from gateway.moderation.classifiers import check_name
 from gateway.store.audit import Actor
-from gateway.store.lists import ListKind, PictureList
+from gateway.store.lists import HashList, ListKind
 from gateway.store.outages import StoreUnavailable
 from gateway.store.preconditions import Precondition, StaleWrite, list_etag
 
@@ -49,7 +49,7 @@ async def put_list(request: Request, response: Response, name: str) -> ListOut:
     """Create a list or change its action or distance; its kind stays."""
     services: Services = request.state.services
     given = validated(ListIn, await json_body(request))
-    made = check_list(PictureList(check_name(name), given.action, given.kind, given.max_distance))
+    made = check_list(HashList(check_name(name), given.action, given.kind, given.max_distance))
     created = await change(request, name, put(services, made, actor_of(request), precondition_of(request)))
     await refreshed(services.known)
     response.status_code = 201 if created else 200
@@ -156,7 +156,7 @@ async def change(request: Request, name: str, changing: Coroutine[Any, Any, T]) 
         raise refusal(precondition_of(request), name, stale) from None
 
 
-async def put(services: Services, made: PictureList, actor: Actor, precondition: Precondition) -> bool:
+async def put(services: Services, made: HashList, actor: Actor, precondition: Precondition) -> bool:
     """Save a list; return whether it is new.
 
     Raises:
@@ -192,7 +192,7 @@ def plain(body: bytes) -> bytes:
     return orjson.dumps(given["entries"])
 
 
-async def found(services: Services, name: str) -> PictureList:
+async def found(services: Services, name: str) -> HashList:
     """Return a list by name.
 
     Raises:
@@ -204,13 +204,13 @@ async def found(services: Services, name: str) -> PictureList:
     raise NotFound("There is no such list.")
 
 
-def shown(response: Response, made: PictureList) -> ListOut:
+def shown(response: Response, made: HashList) -> ListOut:
     """Return a list as the API shows it, and its ETag in the response."""
     response.headers["ETag"] = list_etag(made.revision)
     return out(made)
 
 
-def out(made: PictureList) -> ListOut:
+def out(made: HashList) -> ListOut:
     """Return a list as the API shows it."""
     return ListOut(
         name=made.name, action=made.action, kind=made.kind, max_distance=made.max_distance, entries=made.entries

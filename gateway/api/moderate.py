@@ -31,15 +31,15 @@ router = APIRouter()
 
 @router.post(
     "/v1/moderate",
-    summary="Decide about pictures by a policy",
+    summary="Decide about images by a policy",
     response_model=ModerateResponse,
     openapi_extra=request_body(ModerateBody, ModerateForm),
     tags=["images"],
 )
 async def moderate(request: Request) -> Response:
-    """Decide about each picture by a policy: allow, review or block, with the reasons.
+    """Decide about each image by a policy: allow, review or block, with the reasons.
 
-    The decision is the strictest of the rules that fire, over the whole picture and the frames of an animation.
+    The decision is the strictest of the rules that fire, over the whole image and the frames of an animation.
     """
     services: Services = request.state.services
     start = time.perf_counter()
@@ -77,16 +77,16 @@ async def moderate(request: Request) -> Response:
 
 
 def read_question(body: RawBody, rules: BodyRules) -> tuple[ModerateFields, list[ImageRequest]]:
-    """Return the checked fields and the pictures of either kind of body.
+    """Return the checked fields and the images of either kind of body.
 
     Raises:
-        RequestError: a field or the number of pictures is wrong.
+        RequestError: a field or the number of images is wrong.
     """
     return read_fields(body, rules, ModerateBody, ModerateForm, frozenset({"url"}))
 
 
 def result(item: Moderated, policy: BoundPolicy, request_id: str) -> dict[str, Any]:
-    """Return one picture's part of the answer."""
+    """Return one image's part of the answer."""
     look = item.look
     answer: dict[str, Any] = {
         "index": look.index,

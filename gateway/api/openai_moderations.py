@@ -33,7 +33,7 @@ router = APIRouter(tags=["openai"])
 
 
 class ImageUrl(BaseModel):
-    """Where a picture is: https or a data: URI."""
+    """Where an image is: https or a data: URI."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -41,7 +41,7 @@ class ImageUrl(BaseModel):
 
 
 class ImagePart(BaseModel):
-    """A picture of the input."""
+    """An image of the input."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -101,7 +101,7 @@ class ModerationsResponse(BaseModel):
     openapi_extra=request_body(ModerationsBody),
 )
 async def moderations(request: Request) -> Response:
-    """Decide about the pictures of the input by a policy, in OpenAI's shape; text is refused, never passed as clean."""
+    """Decide about the images of the input by a policy, in OpenAI's shape; text is refused, never passed as clean."""
     services: Services = request.state.services
     return Response(orjson.dumps(await answer(request, services)), media_type="application/json")
 
@@ -110,14 +110,14 @@ async def answer(request: Request, services: Services) -> dict[str, Any]:
     """Return the answer.
 
     Raises:
-        GatewayError: any failure; one failed picture fails the whole input, since the result speaks for all of it.
+        GatewayError: any failure; one failed image fails the whole input, since the result speaks for all of it.
     """
     with services.admission.request() as reservation:
         body = await read_body(request, services.body_rules, reservation)
         if body.json is None:
             raise UnsupportedMediaType("Send application/json.")
         asked = validated(ModerationsBody, body.json)
-        images = pictures(asked, services, body.give_back)
+        images = images_of(asked, services, body.give_back)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         name = asked.model or DEFAULT_POLICY
@@ -161,12 +161,12 @@ def named(reference: str) -> str:
     return reference
 
 
-def pictures(asked: ModerationsBody, services: Services, give_back: GiveBack) -> list[ImageRequest]:
-    """Return the pictures of the input.
+def images_of(asked: ModerationsBody, services: Services, give_back: GiveBack) -> list[ImageRequest]:
+    """Return the images of the input.
 
     Raises:
         TextNotSupported: there is text, and it is not to be read past.
-        InvalidRequest: no picture, or more than allowed.
+        InvalidRequest: no image, or more than allowed.
     """
     found = [part for part in asked.input if isinstance(part, ImagePart)]
     if len(found) < len(asked.input) and not (services.moderations.ignore_text and found):
@@ -188,7 +188,7 @@ def pictures(asked: ModerationsBody, services: Services, give_back: GiveBack) ->
 
 
 def result(verdicts: Sequence[Verdict], *, review_flags: bool) -> dict[str, Any]:
-    """Return one result for all pictures: every category of OpenAI's, the highest score of those mapped onto it."""
+    """Return one result for all images: every category of OpenAI's, the highest score of those mapped onto it."""
     least = STRICTNESS["review"] if review_flags else STRICTNESS["block"]
     flagged = any(STRICTNESS[verdict.decision] >= least for verdict in verdicts)
     categories = dict.fromkeys(OPENAI_CATEGORIES, False)

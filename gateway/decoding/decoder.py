@@ -1,6 +1,6 @@
-"""Bytes to pictures: every limit is judged from the header, then one frame at a time is decoded.
+"""Bytes to images: every limit is judged from the header, then one frame at a time is decoded.
 
-A picture goes through ``inspect`` (by content only, no decoding, a few milliseconds) and ``open_image``. Pillow is
+An image goes through ``inspect`` (by content only, no decoding, a few milliseconds) and ``open_image``. Pillow is
 given the one plugin that the signature names, constructed directly: no other plugin is tried, no file name is looked
 at, no process-wide setting of Pillow is changed (``LOAD_TRUNCATED_IMAGES`` stays False, and the limits here are
 stricter than ``MAX_IMAGE_PIXELS``). Both functions are synchronous and safe to run in several worker threads.
@@ -45,12 +45,12 @@ LATEST_MS = 2**31 - 1
 
 QUICK_BYTES = 256 * 1024
 
-_DISAGREE = "The picture's parts disagree about its size; save it again with a common program."
+_DISAGREE = "The image's parts disagree about its size; save it again with a common program."
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What one picture may be; the defaults and where they come from stand in the documentation of limits.
+    """What one image may be; the defaults and where they come from stand in the documentation of limits.
 
     Attributes:
         max_bytes: size of the file.
@@ -77,14 +77,14 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What is said about a picture in an answer.
+    """What is said about an image in an answer.
 
     Attributes:
         sha256: hexadecimal digest of the file's bytes; empty where it was not asked for.
         format: by content.
         width: pixels, after the EXIF orientation.
         height: pixels, after the EXIF orientation.
-        frames: pictures in the file.
+        frames: images in the file.
         frames_analyzed: how many of them are decoded.
     """
 
@@ -98,14 +98,14 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One decoded picture.
+    """One decoded image.
 
     Attributes:
         rgb: mode RGB, upright.
-        scale: how the picture, ``ImageInfo.width`` x ``ImageInfo.height``, lies in it: pixel by pixel unless it was
+        scale: how the image, ``ImageInfo.width`` x ``ImageInfo.height``, lies in it: pixel by pixel unless it was
             decoded at a fraction of its size.
         time_ms: when an animation shows it, in milliseconds from its start, at most ``LATEST_MS``; None when the
-            picture is no animation.
+            image is no animation.
     """
 
     rgb: Image.Image
@@ -114,7 +114,7 @@ class Frame:
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
-    """Judge a picture by its header alone.
+    """Judge an image by its header alone.
 
     Args:
         data: the whole file.
@@ -136,12 +136,12 @@ def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
     if header.pixels > limits.max_pixels:
         larger = ", parts that are not shown included" if header.pixels > width * height else ""
         raise ImageTooManyPixels(
-            f"The picture has {width} x {height} pixels, {header.pixels:,} in all{larger}; "
+            f"The image has {width} x {height} pixels, {header.pixels:,} in all{larger}; "
             f"at most {limits.max_pixels:,} are accepted."
         )
     if max(width, height) > limits.max_side_px or min(width, height) < limits.min_side_px:
         raise ImageDimensions(
-            f"The picture is {width} x {height} pixels; sides from {limits.min_side_px} to {limits.max_side_px} pixels "
+            f"The image is {width} x {height} pixels; sides from {limits.min_side_px} to {limits.max_side_px} pixels "
             "are accepted."
         )
     if header.frames > limits.max_frames:
@@ -168,7 +168,7 @@ def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:
     Args:
         frames: frames in the file, 1 or more.
         sampled: frames to choose, 1 or more; all of them when there are no more.
-        seed: of the choice; not to be guessed by whoever made the picture.
+        seed: of the choice; not to be guessed by whoever made the image.
     """
     if frames <= sampled:
         return tuple(range(frames))
@@ -182,7 +182,7 @@ def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:
 
 
 class DecodedImage:
-    """An opened picture, decoded frame by frame; made by :func:`open_image`.
+    """An opened image, decoded frame by frame; made by :func:`open_image`.
 
     Attributes:
         info: what is said about it.
@@ -190,7 +190,7 @@ class DecodedImage:
 
     def __init__(
         self,
-        picture: ImageFile.ImageFile,
+        image: ImageFile.ImageFile,
         info: ImageInfo,
         *,
         orientation: int,
@@ -200,7 +200,7 @@ class DecodedImage:
         deadline: DecodeDeadline,
     ) -> None:
         self.info = info
-        self._picture = picture
+        self._image = image
         self._orientation = orientation
         self._factor = factor
         self._wanted = wanted
@@ -221,7 +221,7 @@ class DecodedImage:
     def close(self) -> None:
         """Free the decoder; frames already handed out stay valid, and no more can be had."""
         if self._copies:
-            self._picture.close()
+            self._image.close()
 
     def frames(self) -> Iterator[Frame]:
         """Decode the sampled frames one by one, in order; can be called once.
@@ -241,13 +241,13 @@ class DecodedImage:
                 # Every frame up to the last wanted one is decoded, since each draws on those before it; one step at a
                 # time, so that the clock is looked at between them.
                 if index:
-                    self._picture.seek(index)
+                    self._image.seek(index)
                 if animated or self.info.format != "png":
-                    self._picture.load()
+                    self._image.load()
                 else:
-                    load_all_rows(self._picture)
-                start_ms = self._picture.info.get("timestamp", clock_ms)
-                clock_ms += self._picture.info.get("duration", 0) or 0
+                    load_all_rows(self._image)
+                start_ms = self._image.info.get("timestamp", clock_ms)
+                clock_ms += self._image.info.get("duration", 0) or 0
                 if index not in self._wanted:
                     continue
                 rgb = self._upright_rgb()
@@ -255,10 +255,10 @@ class DecodedImage:
             yield Frame(rgb=rgb, scale=scale, time_ms=min(round(start_ms), LATEST_MS) if animated else None)
 
     def _upright_rgb(self) -> Image.Image:
-        picture: Image.Image = self._picture
-        rgb = to_rgb(picture, self._limits.background)
-        if rgb is picture and self._copies:
-            rgb = picture.copy()
+        image: Image.Image = self._image
+        rgb = to_rgb(image, self._limits.background)
+        if rgb is image and self._copies:
+            rgb = image.copy()
         rgb = turn_upright(rgb, self._orientation)
         size = (-(-self.info.width // self._factor), -(-self.info.height // self._factor))
         if rgb.size != size and self.info.format != "gif":  # libheif settles the size only while it decodes
@@ -284,7 +284,7 @@ def open_image(
     jpeg_factor: int = 1,
     hashed: bool = True,
 ) -> DecodedImage:
-    """Open a picture for decoding; use the result as a context manager.
+    """Open an image for decoding; use the result as a context manager.
 
     Args:
         data: the whole file.
@@ -301,25 +301,25 @@ def open_image(
     if header is None:
         header = inspect(data, limits)
     with decoder_faults():
-        picture = plugin_of(header.format)(cast("IO[bytes]", TimedReader(header.pieces(data), deadline)))
-    # A GIF's own count would walk the whole file again, and a HEIC's counts pictures beside the one that it shows.
-    frames = header.frames if header.format in {"gif", "heic"} else int(getattr(picture, "n_frames", 1))
-    fits = picture.size == (header.width, header.height)
+        image = plugin_of(header.format)(cast("IO[bytes]", TimedReader(header.pieces(data), deadline)))
+    # A GIF's own count would walk the whole file again, and a HEIC's counts images beside the one that it shows.
+    frames = header.frames if header.format in {"gif", "heic"} else int(getattr(image, "n_frames", 1))
+    fits = image.size == (header.width, header.height)
     if header.format == "gif":  # the canvas that the header gives holds later frames too
-        fits = picture.width <= header.width and picture.height <= header.height
+        fits = image.width <= header.width and image.height <= header.height
     if not fits or not 1 <= frames <= header.frames:
-        picture.close()
+        image.close()
         raise ImageCorrupt(_DISAGREE)
     factor = 1
     if header.format == "png":
-        scale_key(picture)
+        scale_key(image)
     if header.format == "jpeg" and jpeg_factor > 1:
-        picture.draft(None, (header.width // jpeg_factor, header.height // jpeg_factor))
+        image.draft(None, (header.width // jpeg_factor, header.height // jpeg_factor))
         factor = jpeg_factor
     orientation = header.orientation
     if header.format == "avif":
-        # AVIF turns pictures by its own properties, which libavif reports as an orientation.
-        orientation = read_orientation(picture.info.get("exif", b""))
+        # AVIF turns images by its own properties, which libavif reports as an orientation.
+        orientation = read_orientation(image.info.get("exif", b""))
     width, height = header.width, header.height
     if orientation >= 5:  # noqa: PLR2004
         width, height = height, width
@@ -333,5 +333,5 @@ def open_image(
         frames_analyzed=len(wanted),
     )
     return DecodedImage(
-        picture, info, orientation=orientation, factor=factor, wanted=wanted, limits=limits, deadline=deadline
+        image, info, orientation=orientation, factor=factor, wanted=wanted, limits=limits, deadline=deadline
     )

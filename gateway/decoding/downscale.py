@@ -1,9 +1,9 @@
-"""Pictures far larger than what the model looks at: decoded, or averaged, at a fraction of their size.
+"""Images far larger than what the model looks at: decoded, or averaged, at a fraction of their size.
 
 A model of 224 pixels sees a 12-megapixel photograph shrunk 13 times. Handing it out at a quarter of its size first
 takes a fraction of the time and changes next to nothing, if enough is left for the last step, which is the same bicubic
 one as ever: :data:`LEAST_GAP`. A JPEG is decoded at that size (libjpeg leaves out the fine coefficients of each block),
-the other formats are averaged after decoding. Small pictures keep every pixel, and a perceptual hash is made of every
+the other formats are averaged after decoding. Small images keep every pixel, and a perceptual hash is made of every
 pixel too: some of its bits hang by a thread (up to 4 of 256 changed when it was made of a half of the size).
 """
 
@@ -20,12 +20,12 @@ Box = tuple[int, int, int, int]
 LEAST_GAP: Final = 3
 """How many times larger than needed the shorter side stays.
 
-Measured against the whole picture on photographs and drawings shrunk to the model's square: at 3 the pixels differ by
+Measured against the whole image on photographs and drawings shrunk to the model's square: at 3 the pixels differ by
 0.6 levels of 255 (root mean square; rounding both to whole levels alone makes 0.4), the demo model's vectors by at most
 0.0009 of cosine; at 2 by 0.8-1.1 levels, at 1 by 2-3 levels and 0.01."""
 
 SMALL_PIXELS: Final = 1_000_000
-"""Pictures of up to so many pixels are never made smaller before their views are cut: it would save a millisecond."""
+"""Images of up to so many pixels are never made smaller before their views are cut: it would save a millisecond."""
 
 _JPEG_FACTORS: Final = (8, 4, 2, 1)  # what Pillow asks of libjpeg
 _MIRRORED_SIDEWAYS: Final = frozenset({2, 3, 6, 7})
@@ -34,13 +34,13 @@ _UPSIDE_DOWN: Final = frozenset({3, 4, 7, 8})
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How a picture lies in a rendition of it that is smaller, or not.
+    """How an image lies in a rendition of it that is smaller, or not.
 
     Attributes:
-        width: pixels of the upright picture.
+        width: pixels of the upright image.
         height: likewise.
-        factor: pixels of the picture to one of the rendition, each way.
-        left: where in the rendition the picture begins, in its pixels; not 0 only where a mirrored picture does not
+        factor: pixels of the image to one of the rendition, each way.
+        left: where in the rendition the image begins, in its pixels; not 0 only where a mirrored image does not
             fill the first column.
         top: likewise.
     """
@@ -52,7 +52,7 @@ class Scale:
     top: float = 0.0
 
     def region(self, box: Box) -> tuple[float, float, float, float]:
-        """Return where a box of the picture lies in the rendition; neither is rounded."""
+        """Return where a box of the image lies in the rendition; neither is rounded."""
         return (
             self.left + box[0] / self.factor,
             self.top + box[1] / self.factor,
@@ -62,10 +62,10 @@ class Scale:
 
 
 def factor_for(width: int, height: int, least_px: int) -> int:
-    """Return how many times smaller a picture may be handed out; 1 means whole.
+    """Return how many times smaller an image may be handed out; 1 means whole.
 
     Args:
-        width: of the picture, pixels.
+        width: of the image, pixels.
         height: likewise.
         least_px: what its shorter side will be shrunk to.
     """
@@ -80,16 +80,16 @@ def jpeg_factor_for(width: int, height: int, least_px: int) -> int:
     return next(factor for factor in _JPEG_FACTORS if factor <= allowed)
 
 
-def scale_of(rendition: tuple[int, int], picture: tuple[int, int], factor: int, orientation: int) -> Scale:
-    """Return how an upright picture lies in its rendition, which its decoder rounded up to whole pixels before turning.
+def scale_of(rendition: tuple[int, int], image: tuple[int, int], factor: int, orientation: int) -> Scale:
+    """Return how an upright image lies in its rendition, which its decoder rounded up to whole pixels before turning.
 
     Args:
         rendition: width and height, upright.
-        picture: likewise.
+        image: likewise.
         factor: between them.
         orientation: by which both were turned, as EXIF counts.
     """
-    (across, down), (width, height) = rendition, picture
+    (across, down), (width, height) = rendition, image
     return Scale(
         width,
         height,
@@ -104,8 +104,8 @@ def averaged(rgb: Image.Image, scale: Scale, least_px: int) -> tuple[Image.Image
 
     Args:
         rgb: mode RGB, upright.
-        scale: of the picture in it.
-        least_px: what the picture's shorter side will be shrunk to.
+        scale: of the image in it.
+        least_px: what the image's shorter side will be shrunk to.
 
     Returns:
         ``rgb`` itself where it is small enough.
@@ -118,12 +118,12 @@ def averaged(rgb: Image.Image, scale: Scale, least_px: int) -> tuple[Image.Image
 
 
 def resized(rgb: Image.Image, scale: Scale, box: Box, size: tuple[int, int]) -> Image.Image:
-    """Return a box of the picture at another size, by Pillow's bicubic; nothing outside of the box has a part in it.
+    """Return a box of the image at another size, by Pillow's bicubic; nothing outside of the box has a part in it.
 
     Args:
         rgb: the rendition.
-        scale: of the picture in it.
-        box: left, top, right, bottom, in pixels of the picture.
+        scale: of the image in it.
+        box: left, top, right, bottom, in pixels of the image.
         size: width and height to make of it.
     """
     left, top, right, bottom = scale.region(box)

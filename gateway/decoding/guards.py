@@ -14,9 +14,9 @@ from gateway.errors import GatewayError, ImageCorrupt, ImageUndecodable
 
 
 def too_slow(timeout_s: float) -> ImageUndecodable:
-    """Return the error of a picture that took longer to decode than ``timeout_s`` seconds."""
+    """Return the error of an image that took longer to decode than ``timeout_s`` seconds."""
     return ImageUndecodable(
-        f"Decoding the picture took longer than {timeout_s:g} seconds; send a smaller or simpler one."
+        f"Decoding the image took longer than {timeout_s:g} seconds; send a smaller or simpler one."
     )
 
 
@@ -24,7 +24,7 @@ class DecodeDeadline:
     """An amount of work after which decoding gives up.
 
     It is counted in the processor time of the thread that made it, which has to be the one that decodes: that a busy
-    machine lets a decoder wait is not the picture's fault.
+    machine lets a decoder wait is not the image's fault.
 
     Args:
         timeout_s: processor seconds from now.
@@ -101,6 +101,6 @@ def decoder_faults() -> Iterator[None]:
     except GatewayError:
         raise
     except (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError) as fault:
-        raise ImageCorrupt("The picture's data is broken or cut short; send the complete file.") from fault
+        raise ImageCorrupt("The image's data is broken or cut short; send the complete file.") from fault
     except Exception as fault:  # struct.error, MemoryError, RecursionError, whatever a library thinks of
-        raise ImageUndecodable("The picture could not be decoded; save it again with a common program.") from fault
+        raise ImageUndecodable("The image could not be decoded; save it again with a common program.") from fault

@@ -1,9 +1,9 @@
-"""PDQ: a hash that stays nearly the same when a picture is resized, recompressed or made brighter.
+"""PDQ: a hash that stays nearly the same when an image is resized, recompressed or made brighter.
 
 PDQ (Facebook, "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", ThreatExchange, 2019) gives
 256 bits: luminance, two box-filter passes down to 64 x 64, a cosine transform of which 16 x 16 coefficients are kept,
-each compared with their median. Two pictures are alike where few bits differ; a turned or mirrored picture is another
-picture to it, and so is a strongly cropped one.
+each compared with their median. Two images are alike where few bits differ; a turned or mirrored image is another
+image to it, and so is a strongly cropped one.
 
 The arithmetic is the library ``pdqhash``, Facebook's own C++ with Python bindings. It has no wheel for Linux, so that
 its install needs a C++ compiler: it comes with the optional extra ``pdq``, and without it nothing here fails, there is
@@ -22,15 +22,15 @@ from PIL import Image
 
 HASH_BITS: Final = 256
 MIN_QUALITY: Final = 50
-"""Of 0..100. Under it a picture has too little structure for its hash to mean anything: ThreatExchange's own threshold
+"""Of 0..100. Under it an image has too little structure for its hash to mean anything: ThreatExchange's own threshold
 (``PdqSignal.QUALITY_THRESHOLD``)."""
 
 WORKING_SIDE_PX: Final = 512
 """Longer sides are first shrunk to this, as Facebook's reference does (``DOWNSAMPLE_DIMS`` in pdqio.cpp), because the
 library's cost and memory grow with the pixels: some 30 bytes for each.
 
-Hashes made elsewhere of the same file differ by a few bits with the size they were made at: over nine pictures, these
-differ by 5 bits on average (10 at most) from that reference, by 11 (18 at most) from hashes of the unshrunk picture, as
+Hashes made elsewhere of the same file differ by a few bits with the size they were made at: over nine images, these
+differ by 5 bits on average (10 at most) from that reference, by 11 (18 at most) from hashes of the unshrunk image, as
 python-threatexchange makes them; those two differ by 13 (20 at most) from each other."""
 
 
@@ -40,7 +40,7 @@ class PerceptualHash:
 
     Attributes:
         hex: 64 lower-case hexadecimal digits, the first one the most significant, as in ThreatExchange.
-        quality: 0..100, how much structure the picture has; under ``MIN_QUALITY`` the hash is not to be matched.
+        quality: 0..100, how much structure the image has; under ``MIN_QUALITY`` the hash is not to be matched.
     """
 
     hex: str
@@ -48,10 +48,10 @@ class PerceptualHash:
 
 
 class PerceptualHasher(Protocol):
-    """Hashes pictures; safe to call from several threads."""
+    """Hashes images; safe to call from several threads."""
 
     def __call__(self, rgb: Image.Image) -> PerceptualHash:
-        """Return the hash of an upright picture of mode RGB with sides of at least 5 pixels."""
+        """Return the hash of an upright image of mode RGB with sides of at least 5 pixels."""
         ...
 
 
@@ -65,12 +65,12 @@ def load_hasher() -> PerceptualHasher | None:
 
 
 def available() -> bool:
-    """Return whether pictures can be hashed here, by loading the library."""
+    """Return whether images can be hashed here, by loading the library."""
     return load_hasher() is not None
 
 
 class _PdqHasher:
-    """``pdqhash``, given pictures of bounded size. Holds the interpreter's lock for a few milliseconds a picture."""
+    """``pdqhash``, given images of bounded size. Holds the interpreter's lock for a few milliseconds an image."""
 
     def __init__(self, library: ModuleType) -> None:
         self._library = library

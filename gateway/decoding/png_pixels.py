@@ -9,40 +9,40 @@ from PIL import Image, ImageFile
 from gateway.errors import ImageCorrupt
 
 
-def scale_key(picture: ImageFile.ImageFile) -> None:
+def scale_key(image: ImageFile.ImageFile) -> None:
     """Scale an opened PNG's transparent colour as Pillow scales its samples, which it leaves to the caller.
 
     Of a key only the bits of a sample count (PNG 11.3.1.1), and 16-bit colours become their high bytes.
     """
-    key = picture.info.get("transparency")
-    stored = picture.tile[0].args if picture.tile else ""
+    key = image.info.get("transparency")
+    stored = image.tile[0].args if image.tile else ""
     if stored in {"L;2", "L;4"} and isinstance(key, int):
         highest = 3 if stored == "L;2" else 15
-        picture.info["transparency"] = (key & highest) * 255 // highest
+        image.info["transparency"] = (key & highest) * 255 // highest
     elif isinstance(key, tuple):
-        picture.info["transparency"] = tuple(value >> 8 if stored == "RGB;16B" else value & 255 for value in key)
+        image.info["transparency"] = tuple(value >> 8 if stored == "RGB;16B" else value & 255 for value in key)
 
 
-def load_all_rows(picture: ImageFile.ImageFile) -> None:
+def load_all_rows(image: ImageFile.ImageFile) -> None:
     """Decode a still PNG, and notice when its data ends before its last row.
 
-    Pillow takes a complete but too short stream for a finished picture. So the canvas gets two random last rows first
-    (two, since an interlaced picture writes odd and even rows in different passes): where one of them survives, no
+    Pillow takes a complete but too short stream for a finished image. So the canvas gets two random last rows first
+    (two, since an interlaced image writes odd and even rows in different passes): where one of them survives, no
     pixel was ever written there.
 
     Raises:
         ImageCorrupt: rows are missing.
     """
-    width, height = picture.size
+    width, height = image.size
     if height < 2:  # noqa: PLR2004
-        picture.load()
+        image.load()
         return
-    canvas = Image.new(picture.mode, picture.size)
-    noise = Image.frombytes(picture.mode, (width, 2), os.urandom(len(canvas.crop((0, 0, width, 2)).tobytes())))
+    canvas = Image.new(image.mode, image.size)
+    noise = Image.frombytes(image.mode, (width, 2), os.urandom(len(canvas.crop((0, 0, width, 2)).tobytes())))
     canvas.paste(noise, (0, height - 2))
-    picture.im = canvas.im
-    picture.load()
+    image.im = canvas.im
+    image.load()
     for row in (0, 1):
-        written = picture.crop((0, height - 2 + row, width, height - 1 + row))
+        written = image.crop((0, height - 2 + row, width, height - 1 + row))
         if written.tobytes() == noise.crop((0, row, width, row + 1)).tobytes():
             raise ImageCorrupt("This PNG's data ends before its last row; send the complete file.")

@@ -1,4 +1,4 @@
-"""A picture's bytes to what the model reads: decode, views and fingerprint in one function, wherever it runs.
+"""An image's bytes to what the model reads: decode, views and fingerprint in one function, wherever it runs.
 
 ``prepare`` is what meets hostile bytes in C. It runs in processes of its own (``pool.py``), or, with
 ``DECODE_ISOLATION=false``, in threads (``threads.py``): both are a :class:`Preparer`.
@@ -26,7 +26,7 @@ FEWEST_FRAMES = 3  # first, last and one between: less of an animation is not ca
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One picture to prepare.
+    """One image to prepare.
 
     Attributes:
         data: the whole file.
@@ -65,7 +65,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A picture ready for the model: uint8 pixels [V, S, S, 3], where each row comes from, and frames' fingerprints."""
+    """An image ready for the model: uint8 pixels [V, S, S, 3], where each row comes from, and frames' fingerprints."""
 
     info: ImageInfo
     places: tuple[Place, ...]
@@ -77,7 +77,7 @@ Taken = Callable[[], None]
 
 
 def untold() -> None:
-    """Be nobody who wants to know when a picture's bytes are taken."""
+    """Be nobody who wants to know when an image's bytes are taken."""
 
 
 class Preprocess(Protocol):
@@ -93,7 +93,7 @@ class Preparer(Protocol):
 
     @property
     def available(self) -> bool:
-        """Whether pictures can be prepared now."""
+        """Whether images can be prepared now."""
         ...
 
     @property
@@ -102,13 +102,13 @@ class Preparer(Protocol):
         ...
 
     async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
-        """Return the picture ready for the model; the watch gets the time of each stage.
+        """Return the image ready for the model; the watch gets the time of each stage.
 
-        ``taken`` is called when the picture's bytes have been sent to a decoder: the kernel's socket has taken them.
+        ``taken`` is called when the image's bytes have been sent to a decoder: the kernel's socket has taken them.
         What came with the request is dropped then and counted no more; ``job`` keeps the bytes, for another try.
 
         Raises:
-            GatewayError: the picture's fault, or the service's.
+            GatewayError: the image's fault, or the service's.
         """
         ...
 
@@ -121,19 +121,19 @@ def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) ->
     """Decode frame by frame and cut each into views; one frame is in memory at a time.
 
     Args:
-        job: the picture.
+        job: the image.
         watch: gets the seconds of ``decode``, ``views`` and ``fingerprint``.
         fingerprint: perceptual hash of a frame, or None where none is installed.
 
     Raises:
-        ImageError: the picture cannot be decoded.
+        ImageError: the image cannot be decoded.
         InvalidRequest: too little of an animation could be looked at.
     """
     places: list[Place] = []
     fingerprints: list[PerceptualHash] = []
     pixels: list[npt.NDArray[np.uint8]] = []
     with watch.stage("decode"):
-        picture = open_image(
+        image = open_image(
             job.data,
             job.limits,
             seed=job.seed,
@@ -141,13 +141,13 @@ def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) ->
             jpeg_factor=job.jpeg_factor,
             hashed=job.hashed,
         )
-    with picture:
-        if picture.info.frames_analyzed < min(picture.info.frames, FEWEST_FRAMES):
+    with image:
+        if image.info.frames_analyzed < min(image.info.frames, FEWEST_FRAMES):
             raise InvalidRequest(
                 "An animation needs several inferences and this request has too many images for that; send it "
                 "with fewer others."
             )
-        remaining = picture.frames()
+        remaining = image.frames()
         while True:
             with watch.stage("decode"):
                 frame = next(remaining, None)
@@ -165,4 +165,4 @@ def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) ->
             if fingerprint is not None and job.fingerprint:
                 with watch.stage("fingerprint"):
                     fingerprints.append(fingerprint(frame.rgb))
-        return Prepared(picture.info, tuple(places), np.stack(pixels), tuple(fingerprints))
+        return Prepared(image.info, tuple(places), np.stack(pixels), tuple(fingerprints))

@@ -1,6 +1,6 @@
 """From whatever a decoder gives to 8-bit RGB, before any resizing.
 
-The order matters: Pillow resizes palette pictures by nearest neighbour, and clips 16-bit grey to white when it converts
+The order matters: Pillow resizes palette images by nearest neighbour, and clips 16-bit grey to white when it converts
 it plainly. The choices, each proven pixel by pixel in the tests:
 
 * **Alpha** (RGBA, LA, palette or colour-key transparency) is composited on a stated background, white by default: what
@@ -30,42 +30,42 @@ _TURNS = {
 """What makes each EXIF orientation upright (CIPA DC-008, 4.6.4 A)."""
 
 
-def to_rgb(picture: Image.Image, background: Colour) -> Image.Image:
-    """Return the picture in mode RGB, 8 bits a channel.
+def to_rgb(image: Image.Image, background: Colour) -> Image.Image:
+    """Return the image in mode RGB, 8 bits a channel.
 
     Args:
-        picture: decoded, in any mode that the accepted formats give.
+        image: decoded, in any mode that the accepted formats give.
         background: colour (red, green, blue), 0 to 255, that transparent parts are composited on.
 
     Returns:
-        ``picture`` itself when it is plain RGB already, else a new one of the same size.
+        ``image`` itself when it is plain RGB already, else a new one of the same size.
     """
-    if picture.mode.startswith("I;16"):
-        return _from_16_bit_grey(picture, background)
-    if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
-        return _composite(picture, background)
-    if picture.mode == "RGB":
-        return picture
-    return picture.convert("RGB")
+    if image.mode.startswith("I;16"):
+        return _from_16_bit_grey(image, background)
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        return _composite(image, background)
+    if image.mode == "RGB":
+        return image
+    return image.convert("RGB")
 
 
 def turn_upright(rgb: Image.Image, orientation: int) -> Image.Image:
-    """Return the picture as its EXIF orientation (1 to 8) means it to be seen."""
+    """Return the image as its EXIF orientation (1 to 8) means it to be seen."""
     turn = _TURNS.get(orientation)
     return rgb if turn is None else rgb.transpose(turn)
 
 
-def _composite(picture: Image.Image, background: Colour) -> Image.Image:
-    see_through = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+def _composite(image: Image.Image, background: Colour) -> Image.Image:
+    see_through = image if image.mode == "RGBA" else image.convert("RGBA")
     flat = Image.new("RGB", see_through.size, background)
     flat.paste(see_through, mask=see_through.getchannel("A"))
     return flat
 
 
-def _from_16_bit_grey(picture: Image.Image, background: Colour) -> Image.Image:
-    samples = np.asarray(picture)  # uint16 [height, width]
+def _from_16_bit_grey(image: Image.Image, background: Colour) -> Image.Image:
+    samples = np.asarray(image)  # uint16 [height, width]
     rgb = Image.fromarray((samples >> 8).astype(np.uint8)).convert("RGB")
-    key = picture.info.get("transparency")
+    key = image.info.get("transparency")
     if key is not None:
         rgb.paste(background, mask=Image.fromarray((samples == key).astype(np.uint8) * 255))
     return rgb

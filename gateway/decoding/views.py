@@ -1,4 +1,4 @@
-"""A picture to the squares that the model sees.
+"""An image to the squares that the model sees.
 
 Resampling is Pillow's bicubic on 8-bit RGB, as in the reference transform of OpenAI's CLIP (``clip.clip._transform``:
 torchvision ``Resize`` and ``CenterCrop``). Pixels stay uint8: mean and standard deviation belong to the model.
@@ -22,7 +22,7 @@ _OVERLAP = 0.25
 """Least share of a tile that its neighbour sees too, so that nothing is met only in halves."""
 
 _WHOLE_RESIZE_PIXELS = 4_000_000
-"""Up to this many pixels (16 MB) the whole picture is resized and then cropped, in one go as the reference does."""
+"""Up to this many pixels (16 MB) the whole image is resized and then cropped, in one go as the reference does."""
 
 _SLAB_COLUMNS = 32
 
@@ -33,7 +33,7 @@ class View:
 
     Attributes:
         name: ``center``, ``full`` or ``tile 1`` and so on, from left to right or top to bottom.
-        box: (left, top, right, bottom) in pixels of the upright picture; right and bottom are exclusive.
+        box: (left, top, right, bottom) in pixels of the upright image; right and bottom are exclusive.
         pixels: uint8 [size_px, size_px, 3], RGB.
     """
 
@@ -44,7 +44,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row of pixels or scores comes from: view, box in the upright picture, milliseconds into an animation."""
+    """Where a row of pixels or scores comes from: view, box in the upright image, milliseconds into an animation."""
 
     view: str
     box: Box
@@ -54,12 +54,12 @@ class Place:
 def cut_views(
     rgb: Image.Image, rule: ViewRule, *, size_px: int, resize_px: int, scale: Scale | None = None
 ) -> tuple[View, ...]:
-    """Cut a picture into views.
+    """Cut an image into views.
 
     * ``center``: the reference transform; blind at the ends of the longer side.
-    * ``full``: the whole picture stretched to the square.
+    * ``full``: the whole image stretched to the square.
     * ``tiles``: ``full``, and squares of the short side spread evenly along the long one, at most ``MAX_TILES``. Where
-      that many squares cannot cover the picture (longer than 5:1), they become wider rectangles stretched to the
+      that many squares cannot cover the image (longer than 5:1), they become wider rectangles stretched to the
       square, so that no pixel is left out.
 
     Args:
@@ -67,7 +67,7 @@ def cut_views(
         rule: which views.
         size_px: side of the model's square.
         resize_px: what ``center`` resizes the shorter side to before cropping; at least ``size_px``.
-        scale: how the picture lies in ``rgb``, where that is smaller than the picture; None: pixel by pixel.
+        scale: how the image lies in ``rgb``, where that is smaller than the image; None: pixel by pixel.
     """
     if resize_px < size_px:
         raise ValueError("resize_px must be at least size_px")
@@ -82,7 +82,7 @@ def cut_views(
 
 
 def tile_boxes(width: int, height: int) -> tuple[Box, ...]:
-    """Return the boxes (left, top, right, bottom) of the tiles; none for a square picture, which ``full`` shows.
+    """Return the boxes (left, top, right, bottom) of the tiles; none for a square image, which ``full`` shows.
 
     Together they cover every pixel, the first and the last touch the ends, and neighbours overlap by a quarter of
     their length (by less between 4:1 and 5:1, where squares still suffice).

@@ -1,4 +1,4 @@
-"""A picture's URL to bytes, without becoming a door into the network (SSRF) or a port scanner.
+"""An image's URL to bytes, without becoming a door into the network (SSRF) or a port scanner.
 
 Each hop goes the same way: the URL is judged as text, its host looked up once, *all* answers judged, and the
 connection made to one of those very addresses, so that a second look-up cannot give another (DNS rebinding). ``Host``
@@ -53,11 +53,11 @@ class FetchLimits(UrlRules):
         dns_timeout_s: for one look-up.
         header_timeout_s: of one hop, from connecting to the end of its headers.
         max_redirects: followed at most.
-        max_concurrent: pictures of URLs at a time, from the fetch until they are decoded.
+        max_concurrent: images of URLs at a time, from the fetch until they are decoded.
         max_addresses: of one host that are tried.
         proxy: that everything goes through, or None.
         user_agent: sent with each request.
-        formats: of pictures that are accepted.
+        formats: of images that are accepted.
     """
 
     max_bytes: int = 10_000_000
@@ -73,7 +73,7 @@ class FetchLimits(UrlRules):
 
 
 class Fetcher:
-    """Fetches pictures; one for the life of the process.
+    """Fetches images; one for the life of the process.
 
     Args:
         limits: see :class:`FetchLimits`.
@@ -98,7 +98,7 @@ class Fetcher:
 
     @asynccontextmanager
     async def room(self) -> AsyncIterator[None]:
-        """Hold one of the places for pictures of URLs: taken before the fetch, given back once the bytes are done with.
+        """Hold one of the places for images of URLs: taken before the fetch, given back once the bytes are done with.
 
         So what was fetched and waits to be decoded is bounded too: ``max_concurrent`` times ``max_bytes``.
 
@@ -116,7 +116,7 @@ class Fetcher:
             self._places.release()
 
     async def fetch(self, url: str) -> bytes:
-        """Return the bytes behind a URL; they begin like a picture of an accepted format.
+        """Return the bytes behind a URL; they begin like an image of an accepted format.
 
         Args:
             url: http or https.
@@ -126,7 +126,7 @@ class Fetcher:
             SourceRedirects: more than ``max_redirects``, or in a circle.
             SourceTimeout: longer than ``timeout_s`` in all, or a look-up or headers longer than they may take.
             SourceTooLarge: more than ``max_bytes``, or compressed in transit.
-            SourceNotImage: a status other than 200, nothing, or no picture.
+            SourceNotImage: a status other than 200, nothing, or no image.
             SourceUnreachable: name, connection, TLS or server error at the other end.
         """
         target = parse_url(url, self._limits) or forbid()
@@ -150,7 +150,7 @@ class Fetcher:
             seen.add(target)
         raise SourceRedirects(
             f"The image URL redirects in a circle or more than {self._limits.max_redirects} times; "
-            "send the address of the picture itself."
+            "send the address of the image itself."
         )
 
     async def _hosts(self, target: SourceUrl) -> list[str]:
@@ -180,7 +180,7 @@ class Fetcher:
         return [str(address) for address in tried]
 
     async def _request(self, target: SourceUrl) -> bytes | str:
-        """Make one request; return the picture's bytes or a redirect's ``Location``."""
+        """Make one request; return the image's bytes or a redirect's ``Location``."""
         limits = self._limits
         network = JudgedNetwork(
             self._network,
@@ -230,7 +230,7 @@ class Fetcher:
         if response.status >= 500:  # noqa: PLR2004
             raise SourceUnreachable("The server in the image URL answers with an error of its own.")
         if response.status != 200:  # noqa: PLR2004
-            raise SourceNotImage(f"The image URL answers with status {response.status}; a picture comes with 200.")
+            raise SourceNotImage(f"The image URL answers with status {response.status}; an image comes with 200.")
         if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"", b"identity"}:
             raise SourceTooLarge("The image URL sends compressed content, whose size is unknown; send it as it is.")
         length = headers.get(b"content-length", b"")
@@ -261,4 +261,4 @@ class Fetcher:
 
 def _check_signature(body: bytearray, formats: Formats) -> None:
     if sniff(bytes(body[:SIGNATURE_BYTES])) not in formats:
-        raise SourceNotImage(f"The image URL does not give a picture; it has to be {accepted_words(formats)}.")
+        raise SourceNotImage(f"The image URL does not give an image; it has to be {accepted_words(formats)}.")

@@ -1,4 +1,4 @@
-"""Where a picture comes from → its bytes."""
+"""Where an image comes from → its bytes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ Source = Upload | Base64 | Url
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """One picture of a request; ``id`` is the client's own and echoed back."""
+    """One image of a request; ``id`` is the client's own and echoed back."""
 
     source: Source
     id: str | None = None
@@ -94,12 +94,12 @@ class _Held:
 
 
 class Intake:
-    """Gets the bytes of a picture, whatever its source.
+    """Gets the bytes of an image, whatever its source.
 
     Args:
         fetch: gives the bytes behind a URL, raises SourceError.
-        fetch_room: a place among the pictures of URLs, which no body's bytes were counted for; raises Overloaded.
-        max_image_bytes: cap on one picture.
+        fetch_room: a place among the images of URLs, which no body's bytes were counted for; raises Overloaded.
+        max_image_bytes: cap on one image.
     """
 
     def __init__(
@@ -113,25 +113,25 @@ class Intake:
         self._max_image_bytes = max_image_bytes
 
     def room(self, source: Source) -> AbstractAsyncContextManager[None]:
-        """Hold the place that a picture's bytes take, from before ``read`` until they are done with.
+        """Hold the place that an image's bytes take, from before ``read`` until they are done with.
 
         Raises:
-            Overloaded: too many pictures of URLs are being worked on.
+            Overloaded: too many images of URLs are being worked on.
         """
         return self._fetch_room() if isinstance(source, Url) else _Held(source)
 
     def drop(self, source: Source) -> None:
-        """Let go of what came with the request: the picture has been taken over by who decodes it."""
+        """Let go of what came with the request: the image has been taken over by who decodes it."""
         if not isinstance(source, Url):
             source.drop()
 
     async def read(self, source: Source) -> bytes:
-        """Return the picture's bytes.
+        """Return the image's bytes.
 
         Raises:
-            ImageTooLarge: more bytes than one picture may have.
+            ImageTooLarge: more bytes than one image may have.
             InvalidRequest: text that is no base64.
-            SourceError: the URL is forbidden or gave no picture.
+            SourceError: the URL is forbidden or gave no image.
         """
         match source:
             case Upload(data):

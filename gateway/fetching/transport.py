@@ -219,7 +219,7 @@ class CountedStream(httpcore2.AsyncNetworkStream):
         else:
             self.body_bytes += len(data)
         if self.body_bytes > self._max_body_bytes:
-            raise SourceTooLarge("The image URL sends more bytes than any accepted picture needs.")
+            raise SourceTooLarge("The image URL sends more bytes than any accepted image needs.")
         return data
 
     def _count_head(self, data: bytes) -> None:

@@ -6,7 +6,7 @@ allowed one by PDQ can be made on purpose. PDQ hashes of quality under 50 say to
 
 There is no index: every hash of a list is compared, 32 bytes of memory each. Of 1,000,000 a lookup by PDQ takes some
 4 ms and one by SHA-256 0.2 ms (``scripts/bench_known.py``), in numpy, which lets other threads run meanwhile: for a
-thread, as are all changes. Everything here is immutable: a change gives another ``KnownPictures`` that shares the lists
+thread, as are all changes. Everything here is immutable: a change gives another ``KnownImages`` that shares the lists
 that stayed the same, and the old one keeps answering.
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.decoding.pdq import MIN_QUALITY
-from gateway.store.lists import ListAction, ListKind, PictureList
+from gateway.store.lists import HashList, ListAction, ListKind
 
 Words = npt.NDArray[np.uint64]
 HEX_DIGITS: Final = 64
@@ -69,11 +69,11 @@ def verdict(matches: Iterable[Match]) -> ListAction | None:
 class _Listed:
     """A list and its hashes, uint64 [4, N], the first word the most significant."""
 
-    made: PictureList
+    made: HashList
     words: Words
 
     @classmethod
-    def of(cls, made: PictureList, words: Words) -> Self:
+    def of(cls, made: HashList, words: Words) -> Self:
         if made.kind == "pdq" and made.action == "allow":
             raise ValueError(f"list {made.name!r}: images are allowed by SHA-256 only, since near ones can be made")
         if made.kind == "pdq" and not 0 <= made.max_distance <= MAX_DISTANCE:
@@ -96,14 +96,14 @@ class _Listed:
         return Match(made.name, made.action, made.kind, self.words[:, row].astype(">u8").tobytes().hex(), distance)
 
 
-class KnownPictures:
+class KnownImages:
     """All lists at one moment; safe to ask from several threads."""
 
     def __init__(self, lists: Mapping[str, _Listed] | None = None) -> None:
         """Begin with no lists; with some is for the methods here."""
         self._lists = MappingProxyType(dict(lists or {}))
 
-    def with_list(self, made: PictureList, hashes: Iterable[str] | None = None) -> Self:
+    def with_list(self, made: HashList, hashes: Iterable[str] | None = None) -> Self:
         """Return these lists with one added or replaced.
 
         Args:
@@ -146,7 +146,7 @@ class KnownPictures:
         return type(self)({other: listed for other, listed in self._lists.items() if other != name})
 
     @property
-    def lists(self) -> tuple[PictureList, ...]:
+    def lists(self) -> tuple[HashList, ...]:
         """All lists, with the number of hashes held as ``entries``."""
         return tuple(listed.made for listed in self._lists.values())
 

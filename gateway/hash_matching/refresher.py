@@ -1,4 +1,4 @@
-"""Keeps the known pictures in memory up to date with the store's lists."""
+"""Keeps the known images in memory up to date with the store's lists."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import asyncio
 import structlog
 
 from gateway.errors import InvalidRequest
-from gateway.hash_matching.matcher import KnownPictures
-from gateway.store.lists import ListChanges, Lists, PictureList
+from gateway.hash_matching.matcher import KnownImages
+from gateway.store.lists import HashList, ListChanges, Lists
 from gateway.store.outages import StoreUnavailable
 
 POLL_S = 0.5
@@ -28,7 +28,7 @@ class KnownWatch:
         self._read: dict[str, int] = {}  # of each list the revision that it was read at
         self._building = asyncio.Lock()
         self._log = structlog.get_logger("known")
-        self.current = KnownPictures()
+        self.current = KnownImages()
 
     @property
     def loaded(self) -> bool:
@@ -68,7 +68,7 @@ class KnownWatch:
             self._read = read
             self._revision = revision
 
-    async def _with(self, held: KnownPictures, made: PictureList, read: int | None) -> tuple[KnownPictures, int]:
+    async def _with(self, held: KnownImages, made: HashList, read: int | None) -> tuple[KnownImages, int]:
         """Return the lists with one as it now stands, and the revision of that.
 
         Args:
@@ -81,7 +81,7 @@ class KnownWatch:
             return await asyncio.to_thread(held.with_list, made, await self._entries(made)), made.revision
         return await asyncio.to_thread(changed, held, made, changes), changes.revision
 
-    async def _entries(self, made: PictureList) -> list[str]:
+    async def _entries(self, made: HashList) -> list[str]:
         found: list[str] = []
         after: str | None = None
         while page := await self._lists.read(made.name, after=after, limit=PAGE):
@@ -90,7 +90,7 @@ class KnownWatch:
         return found
 
 
-def changed(held: KnownPictures, made: PictureList, changes: ListChanges) -> KnownPictures:
+def changed(held: KnownImages, made: HashList, changes: ListChanges) -> KnownImages:
     """Return the lists with what changed of one; for a thread."""
     held = held.with_list(made)
     if changes.removed:
@@ -98,11 +98,11 @@ def changed(held: KnownPictures, made: PictureList, changes: ListChanges) -> Kno
     return held.adding(made.name, changes.added) if changes.added else held
 
 
-def check_list(made: PictureList) -> PictureList:
+def check_list(made: HashList) -> HashList:
     """Return the list if it may exist.
 
     Raises:
-        InvalidRequest: an allow-list of perceptual hashes: whoever finds a picture near an allowed one would pass.
+        InvalidRequest: an allow-list of perceptual hashes: whoever finds an image near an allowed one would pass.
     """
     if made.action == "allow" and made.kind != "sha256":
         raise InvalidRequest("An allow-list is by sha256 only: a perceptual one invites evasion.")

@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what the exported model is, and how pictures and words must be prepared for it.
+"""The manifest of a bundle: what the exported model is, and how images and words must be prepared for it.
 
 A bundle is one folder, Triton's model repository: ``clip_image/`` and ``clip_text/`` (TorchScript and
 ``config.pbtxt``), and beside them the files ``manifest.json`` and ``tokenizer.json``. The export writes the manifest

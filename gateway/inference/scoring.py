@@ -36,7 +36,7 @@ class TextMatrix:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a picture's views say.
+    """What an image's views say.
 
     Attributes:
         probabilities: [V, L], 0..1; in softmax mode each row sums to 1.

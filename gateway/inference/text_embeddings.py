@@ -32,7 +32,7 @@ class TextLimits:
         max_new_prompts: prompts of one request that are not cached yet.
         max_saved_prompts: likewise of one classifier that is saved.
         max_batch: rows of one text inference.
-        concurrency: text inferences in flight at a time, so that a flood of new labels leaves room for pictures: so
+        concurrency: text inferences in flight at a time, so that a flood of new labels leaves room for images: so
             many of requests that need more than ``few``, and as many again of the others.
         few: inferences of a request that does not wait for larger ones.
     """

@@ -35,7 +35,7 @@ CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.enable_http_proxy", 0),  # a proxy in the environment is not for Triton, and would see every picture
+    ("grpc.enable_http_proxy", 0),  # a proxy in the environment is not for Triton, and would see every image
 ]
 
 # What gRPC's core says when a connection ends under a call. Another wording costs a retry, nothing else.
@@ -47,7 +47,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 class Encoder(Protocol):
-    """Turns prepared pictures and token ids into vectors of one space."""
+    """Turns prepared images and token ids into vectors of one space."""
 
     async def encode_images(self, pixels: npt.NDArray[np.uint8], deadline: Deadline) -> Vectors:
         """Return float32 [N, D], unit length, for uint8 [N, H, W, 3] RGB pixels.

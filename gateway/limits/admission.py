@@ -301,7 +301,7 @@ class MemoryBudget:
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """Memory that pictures may take, by what it is for.
+    """Memory that images may take, by what it is for.
 
     Attributes:
         views: squares on their way to the model.

@@ -57,7 +57,7 @@ class Deadline:
 
 
 class Enforced:
-    """A deadline around what runs inside; a class, since a picture enters several and generators cost more."""
+    """A deadline around what runs inside; a class, since an image enters several and generators cost more."""
 
     __slots__ = ("_deadline", "_scope")
 

@@ -1,6 +1,6 @@
-"""Pictures and a policy → verdicts, logged before they are told.
+"""Images and a policy → verdicts, logged before they are told.
 
-Known pictures are asked first: a match decides without the model. Then every classifier that the policy, its shadow and
+Known images are asked first: a match decides without the model. Then every classifier that the policy, its shadow and
 their attributes need is scored once over all views and frames, and the policy says what the scores mean.
 """
 
@@ -18,7 +18,7 @@ import structlog
 from gateway.decoding.preprocess import Prepared
 from gateway.errors import StorageUnavailable
 from gateway.fetching.image_source import ImageRequest
-from gateway.hash_matching.matcher import KnownPictures, Match
+from gateway.hash_matching.matcher import KnownImages, Match
 from gateway.hash_matching.refresher import KnownWatch
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
@@ -39,7 +39,7 @@ class LogRules:
 
     Attributes:
         enabled: otherwise nothing is logged.
-        vectors: keep the pictures' vectors too.
+        vectors: keep the images' vectors too.
         required: a verdict that cannot be logged is not given; otherwise it is, with a warning.
     """
 
@@ -59,7 +59,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Moderated:
-    """One picture's outcome: a look, and unless it failed a verdict, the shadow's, and the id in the log."""
+    """One image's outcome: a look, and unless it failed a verdict, the shadow's, and the id in the log."""
 
     look: Look
     verdict: Verdict | None
@@ -68,11 +68,11 @@ class Moderated:
 
 
 class Moderator:
-    """Applies policies to pictures.
+    """Applies policies to images.
 
     Args:
-        pipeline: pictures → vectors.
-        known: holds the lists of known pictures that are in force.
+        pipeline: images → vectors.
+        known: holds the lists of known images that are in force.
         log: where decisions are logged.
         rules: what is logged.
         bundle_id: of the models.
@@ -107,7 +107,7 @@ class Moderator:
         key_name: str | None,
         deadline: Deadline,
     ) -> list[Moderated]:
-        """Judge every picture by itself; a failed one has no verdict, and its neighbours are complete.
+        """Judge every image by itself; a failed one has no verdict, and its neighbours are complete.
 
         ``external_id``, ``request_id`` and ``key_name`` go into the log.
 
@@ -118,7 +118,7 @@ class Moderator:
         known = self._known.current
         if not self._known.loaded:
             raise StorageUnavailable(
-                "The lists of known pictures are not loaded yet; nothing was decided.", retry_after_s=1
+                "The lists of known images are not loaded yet; nothing was decided.", retry_after_s=1
             )
         rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
         recognise = partial(matches, known) if known.lists else None
@@ -128,21 +128,21 @@ class Moderator:
             judged = await self._logged(judged, Asked(external_id, request_id, key_name), deadline)
         return judged
 
-    def _timed(self, look: Look, known: KnownPictures, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
+    def _timed(self, look: Look, known: KnownImages, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
         watch = Stopwatch()
         with watch.stage("score"):
             judged = self._judge(look, known, policy, shadow)
         look.elapsed_s.update(watch.elapsed_s)
         return judged
 
-    def _judge(self, look: Look, known: KnownPictures, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
+    def _judge(self, look: Look, known: KnownImages, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
         if look.prepared is None:
             return Moderated(look, None, None, None)
         if look.matches:
             verdict = from_lists(policy, look.matches, look.prepared)
             return Moderated(look, verdict, from_lists(shadow, look.matches, look.prepared) if shadow else None, None)
         if look.vectors is None:
-            raise ValueError("a picture that was neither recognised nor seen by the model has no verdict")
+            raise ValueError("an image that was neither recognised nor seen by the model has no verdict")
         verdict = verdict_of(policy, look.vectors, look.prepared.places, self._logit_scale)
         second = verdict_of(shadow, look.vectors, look.prepared.places, self._logit_scale) if shadow else None
         if look.prepared.info.frames_analyzed < look.prepared.info.frames:
@@ -202,8 +202,8 @@ class Moderator:
         )
 
 
-def matches(known: KnownPictures, prepared: Prepared) -> tuple[Match, ...]:
-    """Return the entries of lists that a picture matches: by its bytes, or by any frame looked at; each list once.
+def matches(known: KnownImages, prepared: Prepared) -> tuple[Match, ...]:
+    """Return the entries of lists that an image matches: by its bytes, or by any frame looked at; each list once.
 
     For a thread: a wide distance on a long list takes some milliseconds a frame.
     """

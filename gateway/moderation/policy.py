@@ -35,7 +35,7 @@ OPENAI_CATEGORIES = (
 )
 NEVER_SET = frozenset({"sexual/minors"})  # CLIP cannot tell an age, and a wrong answer here does harm
 SHOWN_LABELS = 3
-LIST_PREFIX = "list:"  # of the categories under which lists of known pictures appear
+LIST_PREFIX = "list:"  # of the categories under which lists of known images appear
 CategoryName = str
 
 
@@ -60,7 +60,7 @@ class Rule(BaseModel):
         if self.review_at is not None and self.block_at is not None and self.review_at > self.block_at:
             raise ValueError("review_at must not be above block_at")
         if self.category.startswith(LIST_PREFIX):
-            raise ValueError(f"a category that begins with {LIST_PREFIX} is a list of known pictures")
+            raise ValueError(f"a category that begins with {LIST_PREFIX} is a list of known images")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a rule names each label once")
         return self
@@ -93,7 +93,7 @@ class Policy(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ClassifierScores:
-    """A classifier's scores of one picture.
+    """A classifier's scores of one image.
 
     Attributes:
         labels: L names.
@@ -141,7 +141,7 @@ def judge(
     """Return a verdict a category, strictest first and then by score.
 
     A category's score is the maximum over views and frames: what shows in one corner or one frame counts as fully as
-    what fills the picture. A rule fires at score >= threshold.
+    what fills the image. A rule fires at score >= threshold.
 
     Args:
         rules: of the policy.

@@ -18,7 +18,7 @@ from gateway.store.decisions import DecisionRecord
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture to try policies on: its vectors [V, D] and where each was seen."""
+    """An image to try policies on: its vectors [V, D] and where each was seen."""
 
     decision_id: str | None
     external_id: str | None
@@ -29,7 +29,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A picture whose decision would change."""
+    """An image whose decision would change."""
 
     sample: Sample
     before: Decision
@@ -38,7 +38,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Pictures by decision before and after; ``skipped`` lack a view that a policy needs."""
+    """Images by decision before and after; ``skipped`` lack a view that a policy needs."""
 
     counts: dict[tuple[Decision, Decision], int]
     changes: tuple[Change, ...]

@@ -1,4 +1,4 @@
-"""Verdicts: what a policy says of one picture, made from its vectors or from lists, and their form as JSON values."""
+"""Verdicts: what a policy says of one image, made from its vectors or from lists, and their form as JSON values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNCALIBRATED = "uncalibrated"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a policy says of one picture.
+    """What a policy says of one image.
 
     Attributes:
         policy: that was applied.

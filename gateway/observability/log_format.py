@@ -1,9 +1,9 @@
 """Log lines on standard output, and what may never stand in one.
 
 A line carries what we put into it by name: the event, the request's id, route templates, statuses, times, counts. It
-never carries pictures, words of users (labels, prompts, external ids), a URL, a query or a header, so that the log may
+never carries images, words of users (labels, prompts, external ids), a URL, a query or a header, so that the log may
 be kept and shared where those may not. Library messages and exception texts can hold all of these (a URL that failed, a
-statement's parameters, a picture's bytes in a repr), hence: of an exception its type and where it passed are logged,
+statement's parameters, an image's bytes in a repr), hence: of an exception its type and where it passed are logged,
 never its text; of a library's own line the constant part alone.
 """
 

@@ -24,12 +24,12 @@ class Metrics:
             "gateway_request_seconds", "Time from first byte to answer.", ["route"], buckets=SECONDS, registry=registry
         )
         self.stage_seconds = Histogram(
-            "gateway_stage_seconds", "Time of one stage for one picture.", ["stage"], buckets=SECONDS, registry=registry
+            "gateway_stage_seconds", "Time of one stage for one image.", ["stage"], buckets=SECONDS, registry=registry
         )
         self.errors = Counter(
             "gateway_errors", "Errors by code, those of batch items too.", ["code"], registry=registry
         )
-        self.images = Counter("gateway_images", "Pictures judged.", ["format"], registry=registry)
+        self.images = Counter("gateway_images", "Images judged.", ["format"], registry=registry)
         self.inference_rows = Histogram(
             "gateway_inference_batch_size",
             "Rows of one inference sent to Triton, which batches further.",
@@ -59,7 +59,7 @@ class Metrics:
         seconds.observe(elapsed_s)
 
     def observe_stages(self, elapsed_s: Mapping[str, float]) -> None:
-        """Count the seconds of each stage of one picture or request."""
+        """Count the seconds of each stage of one image or request."""
         for name, elapsed in elapsed_s.items():
             self._stages[name].observe(elapsed)
 

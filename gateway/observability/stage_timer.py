@@ -1,4 +1,4 @@
-"""How long the stages of one picture or one request took."""
+"""How long the stages of one image or one request took."""
 
 from __future__ import annotations
 

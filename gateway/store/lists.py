@@ -1,4 +1,4 @@
-"""Lists of hashes of known pictures."""
+"""Lists of hashes of known images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ListKind = Literal["sha256", "pdq"]
 
 
 @dataclass(frozen=True, slots=True)
-class PictureList:
+class HashList:
     """A named list of hashes. ``max_distance`` is of bits, for PDQ only.
 
     ``entries`` and ``revision`` are the store's: how many hashes it holds, and the store's revision when the list last
@@ -60,7 +60,7 @@ class Lists(Repository):
 
     @writes
     async def put(
-        self, tx: Transaction, made: PictureList, *, actor: Actor, precondition: Precondition = UNCONDITIONAL
+        self, tx: Transaction, made: HashList, *, actor: Actor, precondition: Precondition = UNCONDITIONAL
     ) -> bool:
         """Create or change a list; True if it was created. ``made.entries`` and ``made.revision`` are not read.
 
@@ -85,10 +85,10 @@ class Lists(Repository):
         return created is not None
 
     @reads
-    async def every(self, tx: Transaction) -> tuple[PictureList, ...]:
+    async def every(self, tx: Transaction) -> tuple[HashList, ...]:
         """Return all lists with their numbers of entries, by name."""
-        shown = [lists.c[name] for name in PictureList.__dataclass_fields__]
-        return tuple(PictureList(**row) for row in (await tx.execute(select(*shown).order_by(lists.c.name))).mappings())
+        shown = [lists.c[name] for name in HashList.__dataclass_fields__]
+        return tuple(HashList(**row) for row in (await tx.execute(select(*shown).order_by(lists.c.name))).mappings())
 
     async def add(
         self, name: str, hashes: Sequence[str], *, actor: Actor, precondition: Precondition = UNCONDITIONAL

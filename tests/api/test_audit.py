@@ -12,7 +12,7 @@ from sqlalchemy import text
 from gateway.store.audit import Actor, AuditFilter
 from gateway.store.database import Transaction
 from gateway.store.decisions import Feedback
-from gateway.store.lists import PictureList
+from gateway.store.lists import HashList
 from gateway.store.outages import StoreUnavailable
 from tests.auth.test_api_keys import ENTRIES, bearer
 from tests.support.in_process_app import Web, is_problem, png
@@ -30,7 +30,7 @@ async def test_every_kind_of_change_leaves_a_row(store: Store) -> None:
     await save(store, "cats", {}, actor=ME)
     await save(store, "cats", {"v": 2}, actor=ME, activate=False)
     await store.versions.activate("classifier", "cats", 2, actor=ME)
-    await store.lists.put(PictureList("bad", "block", "sha256", 0), actor=ME)
+    await store.lists.put(HashList("bad", "block", "sha256", 0), actor=ME)
     await store.lists.add("bad", ["00" * 32], actor=ME)
     await store.lists.remove("bad", ["00" * 32], actor=ME)
     await store.lists.drop("bad", actor=ME)
@@ -77,7 +77,7 @@ async def test_no_change_without_a_row(store: Store) -> None:
         lambda: store.decisions.add_feedback(VERDICT, actor=ME),
         lambda: store.decisions.forget("me", actor=ME),
         lambda: save(store, "cats", {}),
-        lambda: store.lists.put(PictureList("bad", "block", "sha256", 0), actor=ME),
+        lambda: store.lists.put(HashList("bad", "block", "sha256", 0), actor=ME),
     ):
         with pytest.raises(StoreUnavailable):
             await change()

@@ -11,11 +11,11 @@ import pytest
 from gateway.hash_matching.refresher import KnownWatch
 from gateway.store import list_import
 from gateway.store.audit import Actor
-from gateway.store.lists import Lists, PictureList
+from gateway.store.lists import HashList, Lists
 from tests.store.test_lists import sha256
 from tests.support.stores import Store, opened
 
-BAD = PictureList("bad", "block", "sha256", 0)
+BAD = HashList("bad", "block", "sha256", 0)
 
 
 class Reads:
@@ -56,7 +56,7 @@ async def test_small_changes_are_followed_without_reading_the_list_again(store: 
     await store.lists.remove("bad", [sha256(0), sha256(104)], actor=Actor("me"))
     await store.lists.add("bad", [sha256(0)], actor=Actor("me"))
     assert await known(0, 1, 104) == [True, True, False]
-    await store.lists.put(PictureList("bad", "allow", "sha256", 0), actor=Actor("me"))
+    await store.lists.put(HashList("bad", "allow", "sha256", 0), actor=Actor("me"))
     assert await known(1) == [True]
     assert watch.current.lists[0].action == "allow"
     assert reads.whole == before

@@ -14,14 +14,14 @@ from sqlalchemy import text
 from gateway.store import list_entries, list_import
 from gateway.store.audit import Actor
 from gateway.store.database import Transaction
-from gateway.store.lists import PictureList
+from gateway.store.lists import HashList
 from gateway.store.preconditions import ANY, Precondition, StaleWrite, list_etag
 from tests.support.stores import Store, decision, save
 
 pytest_plugins = ["tests.support.store_fixtures"]
 
-BAD = PictureList("bad", "block", "sha256", 0)
-NEAR = PictureList("near", "block", "pdq", 31)
+BAD = HashList("bad", "block", "sha256", 0)
+NEAR = HashList("near", "block", "pdq", 31)
 
 
 def sha256(number: int) -> str:

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.store import list_import
 from gateway.store.audit import Actor
 from gateway.store.database import Transaction, open_engine
-from gateway.store.lists import PictureList
+from gateway.store.lists import HashList
 from gateway.store.migrate import HEAD, open_database
 from gateway.store.schema import metadata
 from tests.support.stores import ROOT, Store, another_process, opened, save
@@ -142,7 +142,7 @@ async def test_lists_survive_the_way_back_and_forth(tmp_path: Path, monkeypatch:
     url = f"sqlite:///{tmp_path}/gateway.sqlite"
     hashes = sorted(f"{number:064x}" for number in range(60))
     async with opened(url) as store:
-        await store.lists.put(PictureList("bad", "block", "sha256", 0), actor=Actor("me"))
+        await store.lists.put(HashList("bad", "block", "sha256", 0), actor=Actor("me"))
         for start in range(0, 60, 20):
             await store.lists.add("bad", hashes[start : start + 20], actor=Actor("me"))
         before = await store.lists.every()

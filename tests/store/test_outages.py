@@ -16,7 +16,7 @@ from sqlalchemy import event, text
 from gateway.store.audit import Actor
 from gateway.store.database import Transaction
 from gateway.store.decisions import DecisionFilter
-from gateway.store.lists import PictureList
+from gateway.store.lists import HashList
 from gateway.store.migrate import open_database
 from gateway.store.outages import StoreUnavailable
 from gateway.store.versions import Versions
@@ -107,7 +107,7 @@ async def test_a_disk_that_is_full(path: Path) -> None:
             await store.decisions.append([decision(number, vectors=bytes(4000)) for number in range(100)])
         await store.decisions.append([decision(1)])
         assert len((await store.decisions.page(DecisionFilter(), cursor=None, limit=9)).records) == 1
-        await store.lists.put(PictureList("bad", "block", "sha256", 0), actor=Actor("me"))
+        await store.lists.put(HashList("bad", "block", "sha256", 0), actor=Actor("me"))
         with unavailable():
             await store.lists.add("bad", [f"{number:064x}" for number in range(20_000)], actor=Actor("me"))
         assert (await store.lists.every())[0].entries == 0

@@ -1,4 +1,4 @@
-"""Fields and pictures of a request, from JSON or from a form alike."""
+"""Fields and images of a request, from JSON or from a form alike."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FILES = frozenset({"file"})
 def read_fields(
     body: RawBody, rules: BodyRules, json_model: type[J], form_model: type[F], lists: frozenset[str]
 ) -> tuple[Any, list[ImageRequest]]:
-    """Return the checked fields and the pictures: ``images`` of JSON, ``file`` and ``url`` of a form.
+    """Return the checked fields and the images: ``images`` of JSON, ``file`` and ``url`` of a form.
 
-    The pictures are handed over: neither the fields nor, if the caller forgets it, the body keeps their bytes.
+    The images are handed over: neither the fields nor, if the caller forgets it, the body keeps their bytes.
 
     Args:
         body: as read.
@@ -31,7 +31,7 @@ def read_fields(
         lists: names of form fields that may be repeated.
 
     Raises:
-        RequestError: a field or the number of pictures is wrong.
+        RequestError: a field or the number of images is wrong.
     """
     if body.json is not None:
         fields: Any = validated(json_model, body.json)
@@ -49,7 +49,7 @@ def read_fields(
 
 
 def image_request(image: ImageIn, give_back: GiveBack = uncounted) -> ImageRequest:
-    """Return the picture that a JSON entry names; ``give_back`` is told when its text is held no more."""
+    """Return the image that a JSON entry names; ``give_back`` is told when its text is held no more."""
     if image.base64 is not None:
         return ImageRequest(Base64(image.base64, KEPT_JSON_WEIGHT, give_back), image.id)
     return ImageRequest(Url(image.url or ""), image.id)

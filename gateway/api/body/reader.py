@@ -1,4 +1,4 @@
-"""An HTTP body → checked fields and pictures. JSON or multipart, capped while it arrives."""
+"""An HTTP body → checked fields and images. JSON or multipart, capped while it arrives."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ INTERNAL_STEPS = frozenset({"EmbeddingInput", "query", "path", "body"})  # of py
 LARGE_BYTES = 1 << 18
 PATTERNS: Mapping[str, str] = {REFERENCE_PATTERN: "must be a name in lower case, or name@version"}
 JSON_WEIGHT = 3  # the body, its text and its values
-KEPT_JSON_WEIGHT = 2  # later the base64 text and the same without blanks, or the picture
+KEPT_JSON_WEIGHT = 2  # later the base64 text and the same without blanks, or the image
 WIDE_JSON_WEIGHT = 6  # Python's text takes four bytes a character if one of them is beyond U+FFFF
 GRACE = 1 / 2  # of the time for a body: a busy server reads late, and that is not the client's fault
 UNDECLARED_BYTES = 1 << 20  # room for a body of unknown length; what is beyond counts as a slow client's
@@ -184,8 +184,8 @@ async def _read_json(request: Request, rules: BodyRules, reservation: Reservatio
     else:
         parsed = parse_object(body, rules.max_json_bytes)
     reservation.give_back(len(body) * (JSON_WEIGHT - KEPT_JSON_WEIGHT))
-    pictures = sum(len(text) for text in _base64_texts(parsed))
-    if len(body) - pictures > rules.max_json_bytes:
+    images = sum(len(text) for text in _base64_texts(parsed))
+    if len(body) - images > rules.max_json_bytes:
         raise PayloadTooLarge(f"Without its base64 images the JSON is over {rules.max_json_bytes} bytes.")
     return parsed
 

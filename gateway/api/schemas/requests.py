@@ -1,4 +1,4 @@
-"""What requests about pictures may hold."""
+"""What requests about images may hold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Wire(BaseModel):
 
 
 class ImageIn(Wire):
-    """One picture: exactly one of ``url`` and ``base64``."""
+    """One image: exactly one of ``url`` and ``base64``."""
 
     url: UrlText | None = Field(None, description="An http or https URL on the public internet.")
     base64: str | None = Field(None, description="The file in base64; a data: URI is accepted too.")
@@ -36,11 +36,11 @@ class ImageIn(Wire):
 
 
 class ClassifyFields(Wire):
-    """What to ask about the pictures."""
+    """What to ask about the images."""
 
     classifier: Reference | None = Field(None, description="A stored classifier, name or name@version.")
     labels: list[str] = Field(
-        default_factory=list, description="What the picture may show, in words.", examples=[["a cat", "a dog"]]
+        default_factory=list, description="What the image may show, in words.", examples=[["a cat", "a dog"]]
     )
     templates: list[str] | None = Field(
         None, description="Prompt templates with {} for the label, averaged; the bundle's own by default."
@@ -64,23 +64,23 @@ class ClassifyFields(Wire):
 
 
 class ClassifyBody(ClassifyFields):
-    """A JSON request to classify pictures."""
+    """A JSON request to classify images."""
 
-    images: list[ImageIn] = Field(min_length=1, description="The pictures.")
+    images: list[ImageIn] = Field(min_length=1, description="The images.")
 
 
 class ClassifyForm(ClassifyFields):
-    """A multipart request to classify pictures; lists by repeating a field."""
+    """A multipart request to classify images; lists by repeating a field."""
 
     file: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]] = Field(
-        default_factory=list, description="The pictures."
+        default_factory=list, description="The images."
     )
-    url: list[UrlText] = Field(default_factory=list, description="URLs of pictures.")
+    url: list[UrlText] = Field(default_factory=list, description="URLs of images.")
     options: str | None = Field(None, description="The other fields as one JSON object.")
 
 
 class EmbeddingImage(Wire):
-    """A picture to embed: exactly one of ``url`` and ``base64``."""
+    """An image to embed: exactly one of ``url`` and ``base64``."""
 
     url: UrlText | None = None
     base64: str | None = None
@@ -110,7 +110,7 @@ class EmbeddingsBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    input: str | list[str | EmbeddingInput] = Field(description="Texts and pictures.")
+    input: str | list[str | EmbeddingInput] = Field(description="Texts and images.")
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64: little-endian float32, a third of the size."
     )
@@ -125,16 +125,16 @@ class ModerateFields(Wire):
 
 
 class ModerateBody(ModerateFields):
-    """A JSON request to moderate pictures."""
+    """A JSON request to moderate images."""
 
-    images: list[ImageIn] = Field(min_length=1, description="The pictures.")
+    images: list[ImageIn] = Field(min_length=1, description="The images.")
 
 
 class ModerateForm(ModerateFields):
-    """A multipart request to moderate pictures."""
+    """A multipart request to moderate images."""
 
     file: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]] = Field(
-        default_factory=list, description="The pictures."
+        default_factory=list, description="The images."
     )
-    url: list[UrlText] = Field(default_factory=list, description="URLs of pictures.")
+    url: list[UrlText] = Field(default_factory=list, description="URLs of images.")
     options: str | None = Field(None, description="The other fields as one JSON object.")

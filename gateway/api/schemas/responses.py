@@ -1,4 +1,4 @@
-"""What answers about pictures look like; for the OpenAPI text."""
+"""What answers about images look like; for the OpenAPI text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ScoreOut(BaseModel):
 
 
 class ViewOut(BaseModel):
-    """The scores of one view of one frame; ``box`` is x0, y0, x1, y1 in pixels of the upright picture."""
+    """The scores of one view of one frame; ``box`` is x0, y0, x1, y1 in pixels of the upright image."""
 
     view: str
     box: list[int]
@@ -58,7 +58,7 @@ class ViewOut(BaseModel):
 
 
 class ClassifyResult(BaseModel):
-    """One picture's answer, or its error."""
+    """One image's answer, or its error."""
 
     index: int
     id: str | None
@@ -137,7 +137,7 @@ class ShadowOut(BaseModel):
 
 
 class ModerateResult(BaseModel):
-    """One picture's decision, or its error."""
+    """One image's decision, or its error."""
 
     index: int
     id: str | None

@@ -32,7 +32,7 @@ class Activation(Wire):
 
 
 class DryRunBody(Wire):
-    """A candidate policy and what to try it on: pictures, or decisions whose vectors were stored."""
+    """A candidate policy and what to try it on: images, or decisions whose vectors were stored."""
 
     policy: Policy | None = None
     version: int | None = Field(None, ge=1)
@@ -64,7 +64,7 @@ class FeedbackIn(Wire):
 
 
 class ListIn(Wire):
-    """A list of known pictures."""
+    """A list of known images."""
 
     action: Literal["block", "allow"]
     kind: Literal["sha256", "pdq"]

@@ -29,7 +29,7 @@ def read_avif(data: bytes) -> ImageHeader:
     elif still is not None:
         (width, height), frames = still, 1
     else:
-        raise ImageCorrupt("This AVIF holds no picture; send the complete file.")
+        raise ImageCorrupt("This AVIF holds no image; send the complete file.")
     if not width or not height:
         raise ImageCorrupt("This AVIF says that it is empty: its width or height is zero.")
     # Planes of the decoder (3 samples of 1 or 2 bytes) with the references that it keeps, RGB bytes, Pillow's image

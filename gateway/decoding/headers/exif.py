@@ -1,7 +1,7 @@
 """The EXIF orientation, read by a few lines of our own: no library parses the rest of the metadata.
 
 Only the first directory's tag 0x0112 of type SHORT is looked at, as browsers do. Loops, offsets out of range and
-nonsense values all mean "not rotated": broken metadata is no reason to refuse a picture.
+nonsense values all mean "not rotated": broken metadata is no reason to refuse an image.
 """
 
 from __future__ import annotations

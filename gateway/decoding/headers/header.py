@@ -1,4 +1,4 @@
-"""What a picture's bytes say about it before anything is decoded: the value, and the signatures.
+"""What an image's bytes say about it before anything is decoded: the value, and the signatures.
 
 A signature is where a format begins, never a file name or a Content-Type (both are the sender's claim).
 Each format's own reader stands in ``jpeg.py``, ``png.py``, ``webp.py``, ``gif.py``,
@@ -38,13 +38,13 @@ SIGNATURE_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """A picture as its header describes it; nothing has been decoded.
+    """An image as its header describes it; nothing has been decoded.
 
     Attributes:
         format: by content.
         width: pixels as stored, before the EXIF orientation; for a GIF the canvas that holds every frame.
         height: pixels as stored.
-        frames: pictures in the file: 1 for a still, more for an animation.
+        frames: images in the file: 1 for a still, more for an animation.
         orientation: EXIF orientation 1 to 8; 1 where there is none or it cannot be read.
         bytes_per_pixel: estimate of the peak memory of decoding and converting one frame, per stored pixel; see
             ``decode_bytes``.
@@ -83,7 +83,7 @@ class ImageHeader:
         """Return the same for a frame that is decoded at a fraction of its size, each way."""
         file_bytes = 2 * sum(end - start for start, end in self.keep)
         held = self.coefficient_bytes
-        # A picture and a crop of nearly all of it are held while views are cut, whatever decoding took.
+        # An image and a crop of nearly all of it are held while views are cut, whatever decoding took.
         pixel_bytes = max(self.bytes_per_pixel, 8) if factor == 1 else held + max(self.bytes_per_pixel, 8) / factor**2
         return int(self.pixels * pixel_bytes) + file_bytes + (1 << 20)
 

@@ -1,4 +1,4 @@
-"""HEIC (HEVC in HEIF, ISO/IEC 23008-12), as phones write it: the size of its primary picture, from its boxes."""
+"""HEIC (HEVC in HEIF, ISO/IEC 23008-12), as phones write it: the size of its primary image, from its boxes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def read_heic(data: bytes) -> ImageHeader:
     found = read_container(data)
     size = shown_size(found.primary())
     if size is None and found.sequence:
-        raise UnsupportedImage("Sequences of pictures in a HEIC are not read; send a single picture, or a GIF.")
+        raise UnsupportedImage("Sequences of images in a HEIC are not read; send a single image, or a GIF.")
     if size is None:
-        raise ImageCorrupt("This HEIC holds no picture; send the complete file.")
+        raise ImageCorrupt("This HEIC holds no image; send the complete file.")
     if not all(size):
         raise ImageCorrupt("This HEIC says that it is empty: its width or height is zero.")
     # Planes, RGB of libheif and of Pillow, the result. Measured on 12 megapixels, turned and without subsampling: 9.3

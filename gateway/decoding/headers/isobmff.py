@@ -29,7 +29,7 @@ _PARENTS: Final = {
 }
 """Boxes that hold boxes, and in which they lie: at the top of the file, or in another one of these."""
 
-_CUT: Final = "This picture is cut short or its boxes are broken; send the complete file."
+_CUT: Final = "This image is cut short or its boxes are broken; send the complete file."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Track:
     """A track of a sequence.
 
     Attributes:
-        handler: ``pict`` of pictures, ``auxv`` of their alpha, ``soun`` of sound.
+        handler: ``pict`` of images, ``auxv`` of their alpha, ``soun`` of sound.
         codec: type of the first sample entry.
         width: pixels.
         height: pixels.
@@ -84,7 +84,7 @@ class Container:
     _parts: int = 0
 
     def primary(self) -> list[Property]:
-        """Return the properties of the item that is the picture, in the order in which they apply; none without it."""
+        """Return the properties of the item that is the image, in the order in which they apply; none without it."""
         numbers = self._associations.get(self._primary, []) if self._primary is not None else []
         return [self._properties[number - 1] for number in numbers if 1 <= number <= len(self._properties)]
 
@@ -96,7 +96,7 @@ class Container:
         """
         self._parts += 1
         if self._parts > MAX_PARTS:
-            raise ImageCorrupt(f"This picture has more than {MAX_PARTS:,} parts; save it again with a common program.")
+            raise ImageCorrupt(f"This image has more than {MAX_PARTS:,} parts; save it again with a common program.")
 
     def read(self, data: bytes, start: int, end: int, within: bytes = b"") -> None:
         """Walk the boxes of ``data[start:end]``, which lie in one of the type ``within``."""

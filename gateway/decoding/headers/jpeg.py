@@ -1,10 +1,10 @@
 """JPEG (ITU-T T.81): size, orientation and memory, from its markers as libjpeg reads them.
 
 The decoder is given the file's own bytes, all of those behind the first scan's header: what libjpeg does at a marker
-inside a scan depends on the data before it, so a filter of ours could turn the picture into another one. Left out are
+inside a scan depends on the data before it, so a filter of ours could turn the image into another one. Left out are
 whole metadata segments before the first scan, and padding between segments there: EXIF, XMP, ICC, Photoshop blocks,
 comments and the MPO index never reach a parser. libjpeg stops at the end-of-image marker, so an **MPO** (two or more
-JPEGs in a row) is its first picture, as every browser shows it.
+JPEGs in a row) is its first image, as every browser shows it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_SCANS = 100
 inside one library call ("scan bomb"): measured 45 ms a scan at 49 megapixels."""
 
 MAX_SCANNED_PIXELS = 1_500_000_000
-"""Scans x pixels, about 1.5 seconds: 30 scans of a 50-megapixel picture."""
+"""Scans x pixels, about 1.5 seconds: 30 scans of a 50-megapixel image."""
 
 
 def read_jpeg(data: bytes) -> ImageHeader:
@@ -65,7 +65,7 @@ def read_jpeg(data: bytes) -> ImageHeader:
             at = end
         if marker in _FRAMES:
             if frame is not None:
-                raise ImageCorrupt("This JPEG has more than one frame header; send one picture.")
+                raise ImageCorrupt("This JPEG has more than one frame header; send one image.")
             frame = _read_frame(data[body:end], progressive=marker in _PROGRESSIVE)
         elif marker == _SOS:
             scans += 1

@@ -1,8 +1,8 @@
 """PNG and APNG (W3C PNG, third edition): size, frames, orientation and memory, from its chunks.
 
 Whole ancillary chunks that decide no pixel (texts, profiles, times, unknown ones) are not given to the decoder, so that
-a large or a broken one is no reason to refuse the picture. Neither are a transparency, frames and data that libpng, and
-so viewers, leave out of account where they stand: Pillow would make another picture of them. All else reaches it as it
+a large or a broken one is no reason to refuse the image. Neither are a transparency, frames and data that libpng, and
+so viewers, leave out of account where they stand: Pillow would make another image of them. All else reaches it as it
 stands in the file.
 """
 
@@ -32,7 +32,7 @@ def read_png(data: bytes) -> ImageHeader:
 
     Raises:
         ImageCorrupt: a broken IHDR, a chunk that runs over the end, no IDAT, no IEND, or an animation whose first frame
-            is smaller than the picture, or whose frame count is zero or not the number of its frames.
+            is smaller than the image, or whose frame count is zero or not the number of its frames.
     """
     width, height, colour, depth = _read_ihdr(data)
     announced: int | None = None
@@ -54,7 +54,7 @@ def read_png(data: bytes) -> ImageHeader:
         elif kind == b"fcTL" and kept:
             controls += 1
             if controls_before_data is None and data[body + 4 : body + 20] != data[16:24] + bytes(8):
-                raise ImageCorrupt("This animated PNG's first frame is not as large as the picture; save it again.")
+                raise ImageCorrupt("This animated PNG's first frame is not as large as the image; save it again.")
         elif kind == b"PLTE" and not entries:
             entries = min((stop - body) // 3, 1 << depth)
         elif kind == b"tRNS" and not has_key and controls_before_data is None and _is_intact(data, body, stop):
@@ -97,7 +97,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         stop = at + 8 + length
         if stop + 4 > len(data) and len(kind) == 4 and _is_ancillary(kind) and kind not in {b"fcTL", b"fdAT"}:  # noqa: PLR2004
-            return  # whether there was a whole picture before it is seen elsewhere
+            return  # whether there was a whole image before it is seen elsewhere
         if stop + 4 > len(data):
             raise ImageCorrupt("This PNG is cut short or its chunks are broken; send the complete file.")
         yield kind, at + 8, stop
@@ -108,7 +108,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _is_ancillary(kind: bytes) -> bool:
-    """Return whether a chunk may be left out (PNG 5.4); a name that is not of letters ends the picture for decoders."""
+    """Return whether a chunk may be left out (PNG 5.4); a name that is not of letters ends the image for decoders."""
     return kind.isalpha() and bool(kind[0] & 0x20)
 
 

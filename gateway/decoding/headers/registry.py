@@ -18,7 +18,7 @@ from gateway.errors import UnsupportedImage
 
 
 def read_header(data: bytes, formats: Formats, *, max_frames: int) -> ImageHeader:
-    """Read a picture's header.
+    """Read an image's header.
 
     Args:
         data: the whole file.
@@ -32,16 +32,16 @@ def read_header(data: bytes, formats: Formats, *, max_frames: int) -> ImageHeade
     name = sniff(data)
     if name == "heic" and name not in formats:
         raise UnsupportedImage(
-            f"HEIC pictures are not accepted here, unless whoever runs this service switches them on with HEIC=true; "
+            f"HEIC images are not accepted here, unless whoever runs this service switches them on with HEIC=true; "
             f"send {accepted_words(formats)}."
         )
     if name == "avif" and name not in formats:
         raise UnsupportedImage(
-            "AVIF pictures are decoded in processes of their own only, and this service runs without "
+            "AVIF images are decoded in processes of their own only, and this service runs without "
             f"(DECODE_ISOLATION=false); send {accepted_words(formats)}."
         )
     if name is None or name not in formats:
-        raise UnsupportedImage(f"The file is not a picture of an accepted format; send {accepted_words(formats)}.")
+        raise UnsupportedImage(f"The file is not an image of an accepted format; send {accepted_words(formats)}.")
     match name:
         case "jpeg":
             return read_jpeg(data)

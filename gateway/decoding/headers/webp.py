@@ -25,13 +25,13 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         max_frames: the walk stops behind this many frames; ``frames`` is then ``max_frames + 1``.
 
     Raises:
-        ImageCorrupt: cut short, no picture in it, or absurdly many chunks.
+        ImageCorrupt: cut short, no image in it, or absurdly many chunks.
     """
     total = 8 + int.from_bytes(data[4:8], "little")
     if total > len(data) + 1:  # an odd last chunk may come without its padding byte
         raise ImageCorrupt(_CUT)
     total = min(total, len(data))
-    width = height = frames = pictures = 0
+    width = height = frames = images = 0
     animated, orientation, at = False, 0, _FIRST_CHUNK
     for _ in range(MAX_CHUNKS):
         if at + 8 > total or frames > max_frames:
@@ -51,7 +51,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
             inner = _bitstream_size(data, body + 16, end)
             size = (max(size[0], inner[0]), max(size[1], inner[1]))
         elif kind in {b"VP8 ", b"VP8L"}:
-            pictures += 1
+            images += 1
             size = _bitstream_size(data, at, end)
         elif kind == b"EXIF" and not orientation:
             orientation = read_orientation(data[body:end])
@@ -59,8 +59,8 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         at = end + (length & 1)
     else:
         raise ImageCorrupt(f"This WebP has more than {MAX_CHUNKS:,} chunks; save it again with a common encoder.")
-    if not width or not height or not (frames if animated else pictures):
-        raise ImageCorrupt("This WebP holds no picture; send the complete file.")
+    if not width or not height or not (frames if animated else images):
+        raise ImageCorrupt("This WebP holds no image; send the complete file.")
     return ImageHeader(
         format="webp",
         width=width,

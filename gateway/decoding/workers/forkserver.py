@@ -28,14 +28,14 @@ STAGE: Final = "gateway.decoding.preprocess:prepare"
 _SCHEDULED: Final = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: time on a processor, of all threads
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _KEPT_BYTES: Final = 16 << 20
-"""Of freed memory, that a worker keeps for its next picture (mallopt(3)): asked anew of the kernel, each 4 KiB are a
-page fault. With large pictures (12 megapixels) and common ones in turns, those were 1,656 and a tenth of a common
+"""Of freed memory, that a worker keeps for its next image (mallopt(3)): asked anew of the kernel, each 4 KiB are a
+page fault. With large images (12 megapixels) and common ones in turns, those were 1,656 and a tenth of a common
 one's time.
 """
 _LARGEST_KEPT_BYTES: Final = 32 << 20
 """Of one block that is kept like this; a larger one goes back at once. Some versions of glibc take no larger number."""
 _PIECE_BYTES: Final = 1 << 17
-"""Of a picture, written at a time: what the socket does not take at once is copied."""
+"""Of an image, written at a time: what the socket does not take at once is copied."""
 _READ_AHEAD_BYTES: Final = 1 << 20
 _CODE: Final = Path(__file__).resolve().parents[3]
 
@@ -48,7 +48,7 @@ class WorkerLost(Exception):
     """The worker ended, or broke the rules of the conversation.
 
     Attributes:
-        blamed: whether the picture may have done it: it had been begun on, and the worker did not end with its parent.
+        blamed: whether the image may have done it: it had been begun on, and the worker did not end with its parent.
     """
 
     def __init__(self, *, blamed: bool) -> None:
@@ -93,7 +93,7 @@ class Worker:
     Attributes:
         gone: set once the process has ended.
         free: set while nobody talks to it.
-        served: pictures it was given.
+        served: images it was given.
         retired: it is being ended by us.
     """
 
@@ -133,9 +133,9 @@ class Worker:
 
         Args:
             order: the job.
-            data: the picture.
+            data: the image.
             most_pixel_bytes: more is not read.
-            taken: called when the picture has been sent.
+            taken: called when the image has been sent.
             timeout_s: for the answer.
 
         Raises:

@@ -1,7 +1,7 @@
 """What decoders can need is loaded before they are confined, since a confined process can open no file.
 
-Libraries import parts of themselves when a picture first asks for them, and some go on without when that fails: pixels
-would be other than outside the sandbox. So an import in a confined process is a bug of ours, and no picture is judged
+Libraries import parts of themselves when an image first asks for them, and some go on without when that fails: pixels
+would be other than outside the sandbox. So an import in a confined process is a bug of ours, and no image is judged
 by what came of it: the gateway logs which modules were asked for, and answers as for any bug.
 """
 
@@ -30,7 +30,7 @@ _MOST_NAMES: Final = 4
 
 
 def load_libraries(*, heic: bool) -> None:
-    """Load what would be loaded with the first picture that asks for it.
+    """Load what would be loaded with the first image that asks for it.
 
     Args:
         heic: the decoder of HEIC too.

@@ -130,7 +130,7 @@ def _error(said: _Error) -> GatewayError:
         raise DecoderBug(said.detail)
     known = _ERRORS.get(said.kind)
     if known is None or not said.detail.isprintable():
-        raise AnswerRefused("its error is none that a picture can have")
+        raise AnswerRefused("its error is none that an image can have")
     return known(said.detail)
 
 
@@ -151,7 +151,7 @@ def _prepared(job: Job, said: _Facts, pixels: bytes) -> Prepared:
         and all(_is_within(place, info) for place in said.places)
     )
     if not fits:
-        raise AnswerRefused("its answer does not fit the picture's header")
+        raise AnswerRefused("its answer does not fit the image's header")
     return Prepared(
         ImageInfo(info.sha256, info.format, info.width, info.height, info.frames, info.frames_analyzed),
         tuple(Place(place.view, place.box, place.frame_ms) for place in said.places),

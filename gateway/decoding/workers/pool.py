@@ -1,6 +1,6 @@
-"""Preparing pictures in processes of their own: one that dies or hangs costs its own picture and nothing else.
+"""Preparing images in processes of their own: one that dies or hangs costs its own image and nothing else.
 
-A fixed number of workers is kept alive, each with a task that starts it and starts it again. A picture takes an idle
+A fixed number of workers is kept alive, each with a task that starts it and starts it again. An image takes an idle
 worker, and one that has not answered when it must (it died, hangs, broke the rules, or its client has left) is killed,
 never used again. Memory is bounded before, by ``limits.MemoryBudget``, and by the kernel in each worker.
 """
@@ -26,7 +26,7 @@ GRACE_S: Final = 1.0
 """Behind the decode timeout, which a worker that can still look at the clock keeps by itself."""
 
 RECYCLED_AFTER: Final = 1000
-"""Pictures of a worker: bounds what a leak in a library, or a picture that took it over unnoticed, can come to."""
+"""Images of a worker: bounds what a leak in a library, or an image that took it over unnoticed, can come to."""
 
 START_PAUSE_S: Final = 1.0
 KILL_WAIT_S: Final = 1.0
@@ -42,7 +42,7 @@ class DecodePool:
     Args:
         count: processes.
         forker: starts them.
-        most_rows: rows of pixels of one picture.
+        most_rows: rows of pixels of one image.
         observe: called with the reason each time a process ended.
     """
 
@@ -73,7 +73,7 @@ class DecodePool:
         """See ``Preparer.prepare``.
 
         Raises:
-            ImageError: the picture's fault; ``ImageUndecodable`` where it killed its worker or took too long.
+            ImageError: the image's fault; ``ImageUndecodable`` where it killed its worker or took too long.
             DecodersUnavailable: there is no worker.
             InternalError: a bug.
         """
@@ -84,7 +84,7 @@ class DecodePool:
             except WorkerLost as lost:
                 if not lost.blamed:  # another one is asked
                     continue
-                raise ImageUndecodable("The picture broke its decoder; save it again with a common program.") from None
+                raise ImageUndecodable("The image broke its decoder; save it again with a common program.") from None
             if isinstance(outcome, GatewayError):
                 raise outcome
             return outcome
@@ -129,7 +129,7 @@ class DecodePool:
         except AnswerRefused as why:
             ending = "refused"
             self._log.error("a decoder's answer was refused", pid=worker.pid, reason=str(why))
-            return ImageUndecodable("The picture broke its decoder; save it again with a common program.")
+            return ImageUndecodable("The image broke its decoder; save it again with a common program.")
         except DecoderBug as bug:
             ending = None
             self._log.error("unexpected failure in a decoder", exception=as_trace(str(bug)))
@@ -157,7 +157,7 @@ class DecodePool:
             if ending != "recycled":
                 self._log.warning("decoder ended", pid=worker.pid, reason=ending)
             worker.kill()
-            # Its memory is the kernel's again before another picture is let in.
+            # Its memory is the kernel's again before another image is let in.
             async with asyncio.timeout(KILL_WAIT_S):
                 await worker.gone.wait()
         except TimeoutError:
@@ -205,7 +205,7 @@ class DecodePool:
 def starved(begun: Progress | None, now: Progress | None, needed_s: float) -> bool:
     """Return whether a worker that took too long was kept from its work by others.
 
-    It was if it could run all the time and did not get the ``needed_s`` processor seconds that a picture may take. What
+    It was if it could run all the time and did not get the ``needed_s`` processor seconds that an image may take. What
     waits for anything but a processor hangs.
     """
     return begun is not None and now is not None and now.runs and now.cpu_s - begun.cpu_s < needed_s
@@ -213,5 +213,5 @@ def starved(begun: Progress | None, now: Progress | None, needed_s: float) -> bo
 
 def _unavailable() -> DecodersUnavailable:
     return DecodersUnavailable(
-        "The processes that decode pictures cannot be started; nothing was decided.", retry_after_s=RETRY_AFTER_S
+        "The processes that decode images cannot be started; nothing was decided.", retry_after_s=RETRY_AFTER_S
     )

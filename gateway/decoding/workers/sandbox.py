@@ -77,7 +77,7 @@ class Confinement:
     """Confines processes that are forked from the one that makes it.
 
     Args:
-        most_memory: bytes of address space that a process may grow by; decoding a picture never needs as many.
+        most_memory: bytes of address space that a process may grow by; decoding an image never needs as many.
         threads: it may start threads, and so processes.
     """
 

@@ -1,4 +1,4 @@
-"""Preparing pictures in threads of this process: quick to start, and a decoder that crashes takes the gateway along."""
+"""Preparing images in threads of this process: quick to start, and a decoder that crashes takes the gateway along."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.observability.stage_timer import Stopwatch
 
 
 class DecodeThreads:
-    """A ``Preparer`` without isolation: a hang cannot be ended, and what a picture takes over is the gateway.
+    """A ``Preparer`` without isolation: a hang cannot be ended, and what an image takes over is the gateway.
 
     Args:
         threads: where it runs; whoever made them ends them.

@@ -1,11 +1,11 @@
 """The decoding processes, seen from inside: ``python -m gateway.decoding.workers.worker``.
 
 The process that is started this way decodes nothing. It loads the libraries once, and on each request forks a worker
-that shares their memory with it: that takes some milliseconds, so that a picture that kills its worker costs little.
+that shares their memory with it: that takes some milliseconds, so that an image that kills its worker costs little.
 A worker confines itself, then takes one job after another from its socket. What comes in is the gateway's and is
-unpickled; what goes out is JSON and raw bytes, since whatever a picture has taken over must not own the gateway.
+unpickled; what goes out is JSON and raw bytes, since whatever an image has taken over must not own the gateway.
 
-What is said: the gateway sends ``JOB_HEAD``, an order (``messages.py``) and the picture's bytes. The worker
+What is said: the gateway sends ``JOB_HEAD``, an order (``messages.py``) and the image's bytes. The worker
 answers ``ANSWER_HEAD``, facts as JSON, and pixels.
 """
 
@@ -42,12 +42,12 @@ from gateway.observability.tracebacks import trace
 READY: Final = b"R"
 READY_WITH_LANDLOCK: Final = b"L"
 JOB_HEAD: Final = struct.Struct(">II")
-"""Bytes of the order, bytes of the picture."""
+"""Bytes of the order, bytes of the image."""
 ANSWER_HEAD: Final = struct.Struct(">II")
 """Bytes of the facts, bytes of the pixels."""
 
 _MEMORY_SLACK: Final = 128 << 20
-"""Beside the estimate of a picture, or twice that: the views of all frames, and what the allocator keeps."""
+"""Beside the estimate of an image, or twice that: the views of all frames, and what the allocator keeps."""
 _MOST_TRACE_CHARS: Final = 4000
 _INFO_NAMES: Final = tuple(field.name for field in fields(ImageInfo))
 _INFO_VALUES: Final = attrgetter(*_INFO_NAMES)
@@ -167,7 +167,7 @@ def work(
     except GatewayError as error:
         facts = {"error": {"kind": type(error).__name__, "detail": error.detail}}
     except MemoryError:
-        facts = {"error": {"kind": ImageUndecodable.__name__, "detail": "Decoding the picture took too much memory."}}
+        facts = {"error": {"kind": ImageUndecodable.__name__, "detail": "Decoding the image took too much memory."}}
     except Exception as bug:  # noqa: BLE001 - a bug of ours: the gateway logs it
         facts = {"error": {"kind": "", "detail": trace(bug)[-_MOST_TRACE_CHARS:]}}
     if late := imports.taken():
@@ -178,7 +178,7 @@ def work(
 
 
 def facts_of(prepared: Prepared) -> dict[str, Any]:
-    """Return all of a prepared picture but its pixels."""
+    """Return all of a prepared image but its pixels."""
     return {
         "info": dict(zip(_INFO_NAMES, _INFO_VALUES(prepared.info), strict=True)),
         "places": [{"view": place.view, "box": place.box, "frame_ms": place.frame_ms} for place in prepared.places],
