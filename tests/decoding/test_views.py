@@ -50,6 +50,37 @@ def test_neighbouring_tiles_overlap(shape: tuple[int, int]) -> None:
         assert before[axis + 2] - after[axis] >= 0.2 * (before[axis + 2] - before[axis])
 
 
+@pytest.mark.parametrize(
+    ("size", "starts", "length"),
+    [
+        # A quarter seen twice: of 100, each tile after the first shows at most 75 more.
+        ((100, 101), [0, 1], 100),
+        ((175, 100), [0, 75], 100),
+        ((176, 100), [0, 38, 76], 100),
+        ((250, 100), [0, 75, 150], 100),
+        ((100, 325), [0, 75, 150, 225], 100),
+        ((400, 100), [0, 75, 150, 225, 300], 100),
+        ((401, 100), [0, 75, 150, 226, 301], 100),
+        # From 4:1 to 5:1 five squares still suffice, with less seen twice.
+        ((500, 100), [0, 100, 200, 300, 400], 100),
+        # Beyond, five rectangles that overlap by a quarter are as long as all but four quarters: 5 - 4/4 = 4 to all.
+        ((600, 100), [0, 112, 225, 338, 450], 150),
+        ((100, 501), [0, 94, 188, 281, 375], 126),
+        ((2, 1), [0, 0, 1], 1),
+    ],
+)
+def test_where_tiles_lie(size: tuple[int, int], starts: list[int], length: int) -> None:
+    lengthwise = [(start, start + length) for start in starts]
+    if size[0] > size[1]:
+        assert tile_boxes(*size) == tuple((start, 0, end, size[1]) for start, end in lengthwise)
+    else:
+        assert tile_boxes(*size) == tuple((0, start, size[0], end) for start, end in lengthwise)
+
+
+def test_at_most_five_tiles() -> None:
+    assert max(len(tile_boxes(long, 100)) for long in range(100, 3000)) == 5
+
+
 def test_names_and_boxes() -> None:
     views = cut_views(Image.fromarray(noise(96, 48)), "tiles", size_px=16, resize_px=16)
     assert [view.name for view in views] == ["full", "tile 1", "tile 2", "tile 3"]

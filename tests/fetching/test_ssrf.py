@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.fetching.host_patterns import HostRules
-from gateway.fetching.ssrf import UrlRules, is_public, may_connect, parse_answer, parse_host, parse_url, redirect_target
+from gateway.fetching.ssrf import (
+    SourceUrl,
+    UrlRules,
+    is_public,
+    may_connect,
+    parse_answer,
+    parse_host,
+    parse_url,
+    redirect_target,
+)
 from gateway.fetching.transport import is_own
 from tests.conftest import ROOT
 from tests.support.forbidden_urls import FORBIDDEN_URLS, OWN_ADDRESS, OWN_NAME
@@ -128,6 +137,70 @@ def test_any_text_is_judged_without_a_crash(text: str) -> None:
 def test_answers_with_a_zone_are_not_addresses() -> None:
     assert parse_answer("fe80::1%eth0") is None
     assert parse_answer("nonsense") is None
+
+
+def test_answers_are_read_and_judged_by_themselves() -> None:
+    """A resolver may give a private address: reading it is one thing, connecting to it another."""
+    for text in ("93.184.216.34", "10.0.0.1", "2606:4700::1111", "fe80::1"):
+        assert parse_answer(text) == ip_address(text)
+    assert may_connect(ip_address("93.184.216.34"), RULES)
+    assert may_connect(ip_address("2606:4700::1111"), RULES)
+    assert not may_connect(ip_address("10.0.0.1"), RULES)
+    assert not may_connect(ip_address(OWN_ADDRESS), RULES)
+    assert may_connect(ip_address(OWN_ADDRESS), UrlRules())
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("HTTPS://Example.org/", ("https", "example.org", 443, "/", None, False)),
+        ("http://Example.org:443", ("http", "example.org", 443, "/", None, False)),
+        ("http://1.1.1.1/", ("http", "1.1.1.1", 80, "/", "1.1.1.1", False)),
+        ("https://[2606:4700:0::1111]/", ("https", "2606:4700::1111", 443, "/", "2606:4700::1111", False)),
+        ("http://pictures:9000/", ("http", "pictures", 9000, "/", None, True)),
+        ("http://127.0.0.1:8080/", ("http", "127.0.0.1", 8080, "/", "127.0.0.1", True)),
+        ("https://[::1]:8443/?a", ("https", "::1", 8443, "/?a", "::1", True)),
+    ],
+)
+def test_the_parts_of_a_url(url: str, expected: tuple[str, str, int, str, str | None, bool]) -> None:
+    rules = replace(RULES, allowed_test_hosts=RULES.allowed_test_hosts | {"[::1]:8443"})
+    *parts, address, exempt = expected
+    assert parse_url(url, rules) == SourceUrl(*parts, ip_address(address) if address else None, exempt)
+
+
+def test_what_a_path_may_hold_is_sent_as_it_stands_and_the_rest_as_utf8_in_hexadecimal() -> None:
+    kept = "/!$%&'()*+,-./:;=?@_~[]09azAZ"
+    made = parse_url("http://example.org" + kept + '"<>^`{|}€', RULES)
+    assert made is not None
+    assert made.path == kept + "%22%3C%3E%5E%60%7B%7C%7D%E2%82%AC"
+
+
+def test_a_bracketed_host_is_closed_and_has_no_zone() -> None:
+    assert parse_host("[2606:4700::1111]") == ip_address("2606:4700::1111")
+    for host in ("[2606:4700::1111", "[2606:4700::11111", "[2606:4700::1111%1]", "[2606:4700::1111%25eth0]"):
+        assert parse_host(host) is None
+
+
+def test_a_name_has_253_characters_and_a_label_63_at_most() -> None:
+    longest = ".".join(["a" * 63] * 3 + ["b" * 61])
+    assert len(longest) == 253
+    assert parse_host(longest) == longest
+    assert parse_host(longest + "b") is None
+    assert parse_host("a" * 64 + ".org") is None
+    assert parse_host("a.b") == "a.b"
+    assert parse_host("a") is None
+
+
+def test_a_redirects_location_is_judged_as_it_was_sent() -> None:
+    """``urljoin`` drops tabs and shortens ``./``: what it makes of a location says nothing of the location."""
+    source = parse_url("http://example.org/a/", RULES)
+    assert source is not None
+    longest = "http://example.org/" + "a" * (RULES.max_url_chars - len("http://example.org/"))
+    assert redirect_target(source, longest, RULES) == parse_url(longest, RULES) is not None
+    assert redirect_target(source, longest + "a", RULES) is None
+    assert redirect_target(source, "/" + "./" * 1100 + "b", RULES) is None
+    for stripped in ("/a\tb", "/a\nb", " /b", "/b\x00"):
+        assert redirect_target(source, stripped, RULES) is None
 
 
 def test_a_url_has_a_longest_length() -> None:

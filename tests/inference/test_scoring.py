@@ -79,3 +79,29 @@ def test_each_label_is_the_mean_of_its_own_prompts_at_unit_length() -> None:
     assert np.allclose(means[0], prompts[0], atol=1e-6)
     for made, group in zip(means[1:], (prompts[1:4], prompts[4:]), strict=True):
         assert np.allclose(made, group.mean(axis=0) / np.linalg.norm(group.mean(axis=0)), atol=1e-6)
+
+
+def test_the_mean_over_views_by_hand() -> None:
+    """At a scale of ln 3 a label seen wholly weighs 3, one not seen 1; the third view sees both and weighs alike."""
+    images = np.array([[1, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    text = matrix("softmax", np.eye(2, dtype=np.float32), [], [0, 0])
+    for rows, probabilities, similarities in (
+        ([0], [0.75, 0.25], [1, 0]),
+        ([0, 1], [0.5, 0.5], [0.5, 0.5]),
+        ([0, 1, 2, 3], [0.5625, 0.4375], [0.75, 0.5]),
+    ):
+        made = score(images[rows], text, float(np.log(3)))
+        assert made.mean()[0].tolist() == pytest.approx(probabilities, abs=1e-6)
+        assert made.mean()[1].tolist() == pytest.approx(similarities, abs=1e-6)
+        assert (made.probabilities.dtype, made.similarities.dtype) == (np.float32, np.float32)
+
+
+def test_independent_mode_by_hand() -> None:
+    """At ln 3 a seen label weighs 3 against what its negatives weigh: 1 each unseen, 3 each seen."""
+    labels = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
+    negatives = [np.array([[0, 0, 1]], np.float32), np.array([[0, 0, 1], [1, 0, 0]], np.float32)]
+    image = np.array([[1, 0, 0]], np.float32)
+    made = score(image, matrix("independent", labels, negatives, [0, 1]), float(np.log(3)))
+    assert made.probabilities[0].tolist() == pytest.approx([3 / 4, 1 / 5], abs=1e-6)
+    assert made.similarities[0].tolist() == [1, 0]
+    assert made.probabilities.dtype == np.float32

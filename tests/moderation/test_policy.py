@@ -84,6 +84,68 @@ def test_calibration_is_platt_scaling_and_one_without_changes_nothing() -> None:
     assert np.isfinite(calibrated(np.array([[0.0, 1.0]], np.float32), [Calibration(scale=3)] * 2)).all()
 
 
+def test_calibration_by_hand() -> None:
+    """0.2 has odds of 1 to 4: scale 2 squares them, 1 to 16; offset ln 3 makes three times as much of them, 3 to 4."""
+    scores = np.array([[0.2, 0.2, 0.2]], np.float32)
+    given = [Calibration(scale=2), Calibration(offset=float(np.log(3))), Calibration(scale=2, offset=float(np.log(3)))]
+    made = calibrated(scores, given)
+    assert made[0].tolist() == pytest.approx([1 / 17, 3 / 7, 3 / 19], abs=1e-6)
+    assert made.dtype == np.float32
+
+
+def test_certainty_stays_certain_where_nothing_is_calibrated() -> None:
+    given = [None, Calibration(), Calibration(scale=2), None, Calibration(), Calibration(scale=2)]
+    made = calibrated(np.array([[0, 0, 0, 1, 1, 1]], np.float32), given)[0].tolist()
+    assert [made[position] for position in (0, 1, 3, 4)] == [0, 0, 1, 1]
+    assert 0 < made[2] < 1e-12, "odds of 1 to 10,000,000, squared"
+    assert calibrated(np.array([[0, 1]], np.float32), [None, None]).tolist() == [[0, 1]]
+
+
+def test_a_verdict_says_its_thresholds_and_the_scores_of_its_evidence() -> None:
+    (verdict,) = judge([rule()], SCORES, PLACES)
+    assert (verdict.category, verdict.review_at, verdict.block_at) == ("gore", 0.5, 0.85)
+    assert [entry.score for entry in verdict.evidence] == pytest.approx([0.5, 0.3])
+    assert [entry.kind for entry in verdict.evidence] == ["label", "label"]
+
+
+def test_a_sum_is_never_above_one() -> None:
+    scores = {"c": ClassifierScores(("a", "b"), np.array([[0.7, 0.4]], np.float32))}
+    assert judge([rule("c", labels=["a", "b"])], scores, PLACES[:1])[0].score == 1.0
+
+
+def test_the_three_weightiest_labels_are_shown_the_first_named_of_equals() -> None:
+    names = [f"label {number}" for number in range(64)]
+    probabilities = np.full((1, 64), 0.01, np.float32)
+    probabilities[0, 40] = 0.2
+    scores = {"c": ClassifierScores(tuple(names), probabilities)}
+    (verdict,) = judge([rule("c", labels=names)], scores, PLACES[:1])
+    assert [entry.label for entry in verdict.evidence] == ["label 40", "label 0", "label 1"]
+
+
+def test_of_one_decision_the_higher_score_comes_first() -> None:
+    first = rule("signs@2", "max", "mild", labels=["rude"], review_at=0.9, block_at=None)
+    second = rule("gore@1", "max", "strong", labels=["blood"], review_at=0.9, block_at=None)
+    verdicts = judge([first, second], SCORES, PLACES)
+    assert [(verdict.category, verdict.decision) for verdict in verdicts] == [("strong", "allow"), ("mild", "allow")]
+
+
+def test_block_is_stricter_than_review_and_review_than_allow() -> None:
+    review = rule("gore@1", "max", "review", labels=["blood"], block_at=None)
+    block = rule("gore@1", "max", "block", labels=["blood"], block_at=0.5)
+    allow = rule("gore@1", "max", "allow", labels=["wound"])
+    assert overall(judge([review, block, allow], SCORES, PLACES)) == "block"
+    assert overall(judge([review, allow], SCORES, PLACES)) == "review"
+    assert overall(judge([allow], SCORES, PLACES)) == "allow"
+
+
+def test_a_category_of_two_rules_is_called_by_its_name_and_shows_the_stricter_rules_thresholds() -> None:
+    mild = rule("signs@2", "max", labels=["angry"], review_at=0.2, block_at=0.9)
+    (verdict,) = judge([rule(block_at=0.7), mild], SCORES, PLACES)
+    assert (verdict.category, verdict.decision, verdict.review_at, verdict.block_at) == ("gore", "block", 0.5, 0.7)
+    assert verdict.score == pytest.approx(0.8)
+    assert [entry.label for entry in verdict.evidence] == ["blood", "wound", "angry"]
+
+
 GOOD: dict[str, Any] = {
     "rules": [{"category": "gore", "classifier": "gore", "labels": ["blood"], "review_at": 0.5, "block_at": 0.85}],
     "openai_categories": {"gore": ["violence/graphic"]},
