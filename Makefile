@@ -14,7 +14,7 @@ DEVICE ?= auto
 REPLICAS ?= 1
 export MODEL PRECISION DEVICE REPLICAS
 
-.PHONY: serve test test-all faults fuzz fuzz-pixels fuzz-api flood lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
+.PHONY: serve test test-all mutate faults fuzz fuzz-pixels fuzz-api flood lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -56,6 +56,9 @@ test-all: test ## Those that take long too: browser, crowds of slow clients, rol
 faults: $(VENV)/.dev-installed ## Stage every fault of the list and write what each got to reports/faults.md
 	@mkdir -p reports
 	$(BIN)/python -m pytest $(PARALLEL) -m fault --fault-table=reports/faults.md
+
+mutate: $(VENV)/.dev-installed ## Mutants of the code that decides; fails on one that no test notices; MUTATE='gateway.moderation.policy*'
+	$(BIN)/python -m scripts.mutate $(MUTATE)
 
 fuzz: $(VENV)/.dev-installed ## Damaged pictures to a running gateway; FUZZ='--url http://127.0.0.1:8000 --count 100000'
 	$(BIN)/python -m scripts.fuzz $(FUZZ)
@@ -112,5 +115,5 @@ evaluate: $(VENV)/.serve-installed ## The demo CLIP's figures on new pictures
 	$(BIN)/python -m scripts.demo.evaluate
 
 clean: ## Remove the environment, the bundle and all state
-	rm -rf $(VENV) $(SUPPLY) data .cache reports
+	rm -rf $(VENV) $(SUPPLY) data .cache reports mutants
 	find model_repository -mindepth 1 ! -name README.md -delete

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -163,6 +164,21 @@ def test_very_long_pictures_are_cut_before_they_grow(shape: tuple[int, int]) -> 
     whole = picture.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + 224, top + 224))
     assert np.array_equal(view.pixels, np.asarray(whole))
     assert len(cut_views(picture, "tiles", size_px=224, resize_px=224)) == 1 + MAX_TILES
+
+
+def test_a_very_long_picture_is_never_held_at_the_size_it_would_grow_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole it would be 105,000 x 336 pixels, 141 MB in Pillow's four bytes each."""
+    areas = []
+    real = Image.Image.resize
+
+    def counted(image: Image.Image, *args: Any, **kwargs: Any) -> Image.Image:
+        made = real(image, *args, **kwargs)
+        areas.append(made.width * made.height)
+        return made
+
+    monkeypatch.setattr(Image.Image, "resize", counted)
+    cut_views(Image.fromarray(noise(10_000, 32)), "center", size_px=224, resize_px=336)
+    assert max(areas) <= 4_000_000
 
 
 def test_a_crop_larger_than_the_resize_is_refused() -> None:

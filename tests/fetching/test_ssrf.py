@@ -164,8 +164,9 @@ def test_answers_are_read_and_judged_by_themselves() -> None:
 )
 def test_the_parts_of_a_url(url: str, expected: tuple[str, str, int, str, str | None, bool]) -> None:
     rules = replace(RULES, allowed_test_hosts=RULES.allowed_test_hosts | {"[::1]:8443"})
-    *parts, address, exempt = expected
-    assert parse_url(url, rules) == SourceUrl(*parts, ip_address(address) if address else None, exempt)
+    scheme, host, port, path, address, exempt = expected
+    judged = ip_address(address) if address else None
+    assert parse_url(url, rules) == SourceUrl(scheme, host, port, path, judged, exempt)
 
 
 def test_what_a_path_may_hold_is_sent_as_it_stands_and_the_rest_as_utf8_in_hexadecimal() -> None:
