@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gateway.decoding.downscale import Scale
 from gateway.decoding.views import MAX_TILES, cut_views, tile_boxes
 from tests.support.awkward_images import noise
 
@@ -76,6 +77,13 @@ def test_where_tiles_lie(size: tuple[int, int], starts: list[int], length: int) 
         assert tile_boxes(*size) == tuple((start, 0, end, size[1]) for start, end in lengthwise)
     else:
         assert tile_boxes(*size) == tuple((0, start, size[0], end) for start, end in lengthwise)
+
+
+def test_the_box_of_center_by_hand() -> None:
+    """100 x 333 becomes 24 x 79; 16 in the middle of it begin at 4 and at 32 (31.5), each pixel 4.17 and 4.22 wide."""
+    for size, box in (((100, 333), (16, 134, 84, 203)), ((333, 100), (134, 16, 203, 84))):
+        (view,) = cut_views(Image.fromarray(noise(*size)), "center", size_px=16, resize_px=24)
+        assert view.box == box
 
 
 def test_at_most_five_tiles() -> None:
@@ -179,6 +187,17 @@ def test_a_very_long_picture_is_never_held_at_the_size_it_would_grow_to(monkeypa
     monkeypatch.setattr(Image.Image, "resize", counted)
     cut_views(Image.fromarray(noise(10_000, 32)), "center", size_px=224, resize_px=336)
     assert max(areas) <= 4_000_000
+
+
+def test_a_long_rendition_is_cut_as_its_image_lies_in_it() -> None:
+    """Of 7,999 x 63 pixels at half the size: the last column and row of the rendition are half outside."""
+    rendition = Image.fromarray(noise(4_000, 32))
+    (view,) = cut_views(rendition, "center", size_px=32, resize_px=224, scale=Scale(7_999, 63, 2))
+    wide = int(224 * 7_999 / 63)
+    assert wide * 224 > 4_000_000
+    whole = rendition.resize((wide, 224), Image.Resampling.BICUBIC, box=(0, 0, 3_999.5, 31.5))
+    left = round((wide - 32) / 2)
+    assert np.array_equal(view.pixels, np.asarray(whole.crop((left, 96, left + 32, 128))))
 
 
 def test_a_crop_larger_than_the_resize_is_refused() -> None:
