@@ -114,7 +114,9 @@ ALLOW = Match("known fine", "allow", "sha256", SHA, 0)
 
 def test_a_list_decides_with_how_near_its_hash_is() -> None:
     """32 of 256 bits differ: 7/8 are the same."""
-    verdict = from_lists(bound(), [ALLOW, BLOCK], PREPARED)
+    policy = bound()
+    verdict = from_lists(policy, [ALLOW, BLOCK], PREPARED)
+    assert verdict.policy is policy
     assert (verdict.decision, verdict.warnings, dict(verdict.attributes)) == ("block", (), {})
     bad, fine = verdict.categories
     assert (bad.category, bad.score, bad.decision) == ("list:known bad", 1.0, "block")
