@@ -201,5 +201,5 @@ def test_a_long_rendition_is_cut_as_its_image_lies_in_it() -> None:
 
 
 def test_a_crop_larger_than_the_resize_is_refused() -> None:
-    with pytest.raises(ValueError, match="^resize_px must be at least size_px$"):
+    with pytest.raises(ValueError, match=r"^resize_px must be at least size_px$"):
         cut_views(Image.fromarray(noise()), "center", size_px=64, resize_px=32)

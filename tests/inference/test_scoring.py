@@ -105,3 +105,8 @@ def test_independent_mode_by_hand() -> None:
     assert made.probabilities[0].tolist() == pytest.approx([3 / 4, 1 / 5], abs=1e-6)
     assert made.similarities[0].tolist() == [1, 0]
     assert made.probabilities.dtype == np.float32
+
+
+def test_each_row_of_a_softmax_is_shifted_by_its_own_maximum() -> None:
+    """A view far below another would vanish, 0 / 0, if both were shifted alike."""
+    assert softmax(np.array([[0.0, 0.0], [2000.0, 0.0]])).tolist() == [[0.5, 0.5], [1.0, 0.0]]

@@ -100,12 +100,17 @@ def test_attributes_inform_and_warnings_say_what_is_not_calibrated() -> None:
 
 
 def test_labels_inform_best_first_by_mean_or_maximum_and_equals_in_their_order() -> None:
-    scores = ClassifierScores(("calm", "gore"), np.array([[0.5, 0.125], [0.25, 0.875]], np.float32))
-    assert informed(text(), scores) == [{"label": "gore", "score": 0.5}, {"label": "calm", "score": 0.375}]
-    assert informed(text("independent"), scores) == [{"label": "gore", "score": 0.875}, {"label": "calm", "score": 0.5}]
+    scores = ClassifierScores(("calm", "gore"), np.array([[0.125, 0.75], [0.625, 0.75]], np.float32))
+    assert informed(text(), scores) == [{"label": "gore", "score": 0.75}, {"label": "calm", "score": 0.375}]
+    assert informed(text("independent"), scores) == [
+        {"label": "gore", "score": 0.75},
+        {"label": "calm", "score": 0.625},
+    ]
     names = tuple(f"label {number}" for number in range(64))
-    even = ClassifierScores(names, np.full((1, 64), 1 / 64, np.float32))
-    assert [entry["label"] for entry in informed(text(), even)] == list(names)
+    values = np.full((1, 64), 0.01, np.float32)
+    values[0, 40] = 0.2
+    order = [entry["label"] for entry in informed(text(), ClassifierScores(names, values))]
+    assert order == ["label 40", *names[:40], *names[41:]]
 
 
 BLOCK = Match("known bad", "block", "pdq", PDQ, 32)
