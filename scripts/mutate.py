@@ -73,12 +73,10 @@ def report(found: dict[str, list[tuple[str, Change]]], reasons: dict[Change, str
     return "\n".join([*rows, "", *living]), len(living)
 
 
-def main(patterns: Sequence[str]) -> int:
-    """Run mutmut anew over the modules that ``patterns`` name (``gateway.moderation.policy*``), or over all."""
+def main(options: Sequence[str]) -> int:
+    """Run mutmut anew, with options of ``mutmut run``: patterns (``gateway.moderation.policy*``), ``--max-children 1``."""
     shutil.rmtree(ROOT / "mutants", ignore_errors=True)
-    run = subprocess.run(
-        [sys.executable, "-m", "mutmut", "run", "--max-children", "2", *patterns], cwd=ROOT, check=False
-    )
+    run = subprocess.run([sys.executable, "-m", "mutmut", "run", *options], cwd=ROOT, check=False)
     if run.returncode != 0:
         return 2
     return summarise()

@@ -107,6 +107,25 @@ def test_of_equally_near_hashes_the_first_is_given() -> None:
         assert nearest(both, wanted, 31) == (1, first.tobytes().hex())
 
 
+def test_a_hash_nearer_by_one_bit_is_found_behind_tens_of_thousands() -> None:
+    octets, _ = large()
+    wanted = random_hashes(1, seed=7)[0]
+    far, near = hexes(off(wanted, [1, 2, 3, 4, 5])[None]), hexes(off(wanted, [1, 2, 3, 4])[None])
+    for first, last in ((far, near), (near, far)):
+        known = built((listed("near"), first)).adding("near", hexes(octets)).adding("near", last)
+        assert nearest(known, wanted, 31) == (4, near[0])
+
+
+def test_of_what_is_no_hash_80_characters_are_repeated() -> None:
+    with pytest.raises(ValueError, match=f"^'{'x' * 80}' is not a hash"):
+        built((listed("near"), ["x" * 200]))
+
+
+def test_an_exact_match_comes_before_a_perceptual_one_at_no_distance() -> None:
+    known = built((listed("a near"), [OTHER]), (listed("z exact", kind="sha256"), [OTHER]))
+    assert [match.list for match in known.match(OTHER, OTHER, 100)] == ["z exact", "a near"]
+
+
 @given(st.lists(st.binary(min_size=2, max_size=2), max_size=30), st.binary(min_size=2, max_size=2))
 def test_exact_finds_what_a_set_finds(ends: list[bytes], wanted: bytes) -> None:
     """Hashes that share the first word, or differ in it only, or are all zero."""
