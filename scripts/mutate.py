@@ -74,7 +74,7 @@ def report(found: dict[str, list[tuple[str, Change]]], reasons: dict[Change, str
 
 
 def main(options: Sequence[str]) -> int:
-    """Run mutmut anew, with options of ``mutmut run``: patterns (``gateway.moderation.policy*``), ``--max-children 1``."""
+    """Run mutmut anew, with options of ``mutmut run``: ``gateway.moderation.policy*``, ``--max-children 1``."""
     shutil.rmtree(ROOT / "mutants", ignore_errors=True)
     run = subprocess.run([sys.executable, "-m", "mutmut", "run", *options], cwd=ROOT, check=False)
     if run.returncode != 0:
