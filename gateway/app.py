@@ -57,7 +57,8 @@ from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextLimits, TextVectors
 from gateway.inference.tokenizer import Tokenizer
 from gateway.inference.triton import Encoder, TritonEncoder
-from gateway.limits.admission import Admission, BodyLimits, Budgets, MemoryBudget
+from gateway.limits.admission import Admission, AdmissionLimits
+from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.catalog import Catalogue
 from gateway.moderation.classifiers import Classifier
 from gateway.moderation.decision_log import DecisionLog
@@ -236,8 +237,12 @@ async def lifespan(
             text=text,
             readiness=readiness,
             admission=Admission(
-                settings.max_requests_in_flight,
-                BodyLimits(settings.max_bytes_in_flight, settings.upload_room_mib * MIB, settings.upload_wait_s),
+                AdmissionLimits(
+                    settings.max_requests_in_flight,
+                    settings.max_bytes_in_flight,
+                    settings.upload_room_mib * MIB,
+                    settings.upload_wait_s,
+                ),
                 metrics.in_flight.set,
             ),
             metrics=metrics,

@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import structlog
@@ -24,9 +23,9 @@ from gateway.fetching.image_source import ImageRequest, Intake
 from gateway.hash_matching.matcher import Match
 from gateway.inference.scoring import Scores, TextMatrix, score
 from gateway.inference.triton import Encoder, Vectors
-from gateway.limits.admission import Budgets
 from gateway.limits.deadline import Deadline
 from gateway.limits.gather import all_of
+from gateway.limits.memory_budget import Budgets
 from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import Stopwatch
 
@@ -203,12 +202,15 @@ class Pipeline:
                     squares = most_views(wanted.rules) * min(job.header.frames, wanted.frames)
                     most_bytes = squares * job.size_px**2 * VIEW_BYTES
                     view_bytes = await self._budgets.views.take_by(deadline, most_bytes)  # kept until they are seen
-                    async with self._budgets.decode.hold(job.decode_bytes, deadline):
-                        taken = partial(self._intake.drop, image.source)
-                        prepared = await self._preparer.prepare(job, watch, taken)
+                    file_bytes = len(job.data)  # until now counted by whoever read it
+                    decode_bytes = await self._budgets.decode.take_by(deadline, job.decode_bytes + file_bytes)
+                try:
+                    prepared = await self._preparer.prepare(job, watch)
                     if digest is not None:
                         prepared = replace(prepared, info=replace(prepared.info, sha256=await digest))
                     del job  # and with it the file: the model may be busy for long
+                finally:
+                    self._budgets.decode.give(decode_bytes)
                 if recognise is not None:
                     matches = await asyncio.get_running_loop().run_in_executor(self._threads, recognise, prepared)
                 if not matches:

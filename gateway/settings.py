@@ -162,7 +162,9 @@ class Settings(BaseSettings):
     decode_workers: int = Field(
         0, ge=0, le=256, description="Images decoded at a time, each in a process or thread; 0 means one a core."
     )
-    decode_memory_mib: int = Field(1024, ge=64, description="Memory of images being decoded at a time, MiB.")
+    decode_memory_mib: int = Field(
+        1024, ge=64, description="Memory of images being decoded at a time, their files included, MiB."
+    )
 
     view_memory_mib: int = Field(256, ge=16, description="Memory of views on their way to the model at a time, MiB.")
 

@@ -12,14 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.requests import Request
 
 from gateway.api.authorization import key_name
-from gateway.api.body.reader import KEPT_JSON_WEIGHT, read_body, validated
+from gateway.api.body.reader import read_body, validated
 from gateway.api.classify import raise_if_all_failed
 from gateway.api.dependencies import Services
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import request_body
 from gateway.api.problems import OPENAI_PATH
 from gateway.errors import InvalidRequest, NotFound, TextNotSupported, UnsupportedMediaType
-from gateway.fetching.image_source import Base64, GiveBack, ImageRequest, Url
+from gateway.fetching.image_source import Base64, ImageRequest, Url
+from gateway.limits.admission import Reservation
 from gateway.limits.deadline import Deadline
 from gateway.moderation.classifiers import split_reference
 from gateway.moderation.policy import OPENAI_CATEGORIES, STRICTNESS
@@ -117,7 +118,8 @@ async def answer(request: Request, services: Services) -> dict[str, Any]:
         if body.json is None:
             raise UnsupportedMediaType("Send application/json.")
         asked = validated(ModerationsBody, body.json)
-        images = images_of(asked, services, body.give_back)
+        body.json.clear()
+        images = images_of(asked, services, reservation)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         name = asked.model or DEFAULT_POLICY
@@ -161,8 +163,8 @@ def named(reference: str) -> str:
     return reference
 
 
-def images_of(asked: ModerationsBody, services: Services, give_back: GiveBack) -> list[ImageRequest]:
-    """Return the images of the input.
+def images_of(asked: ModerationsBody, services: Services, reservation: Reservation) -> list[ImageRequest]:
+    """Return the images of the input, which is emptied: they are not held twice.
 
     Raises:
         TextNotSupported: there is text, and it is not to be read past.
@@ -177,9 +179,10 @@ def images_of(asked: ModerationsBody, services: Services, give_back: GiveBack) -
         raise InvalidRequest("The input has no image_url part.")
     if len(found) > services.moderations.max_images:
         raise InvalidRequest(f"{len(found)} images given; at most {services.moderations.max_images} are accepted.")
+    asked.input.clear()
     return [
         ImageRequest(
-            Base64(part.image_url.url, KEPT_JSON_WEIGHT, give_back)
+            Base64(part.image_url.url, reservation)
             if part.image_url.url[:5].lower() == "data:"
             else Url(part.image_url.url)
         )

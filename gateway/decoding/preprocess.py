@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,13 +72,6 @@ class Prepared:
     fingerprints: tuple[PerceptualHash, ...]
 
 
-Taken = Callable[[], None]
-
-
-def untold() -> None:
-    """Be nobody who wants to know when an image's bytes are taken."""
-
-
 class Preprocess(Protocol):
     """What a worker runs: ``prepare``, or a test's stand-in for it."""
 
@@ -101,11 +93,8 @@ class Preparer(Protocol):
         """Whether frames can be hashed."""
         ...
 
-    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
+    async def prepare(self, job: Job, watch: Stopwatch) -> Prepared:
         """Return the image ready for the model; the watch gets the time of each stage.
-
-        ``taken`` is called when the image's bytes have been sent to a decoder: the kernel's socket has taken them.
-        What came with the request is dropped then and counted no more; ``job`` keeps the bytes, for another try.
 
         Raises:
             GatewayError: the image's fault, or the service's.

@@ -288,23 +288,6 @@ async def test_one_that_speaks_unasked_is_ended_and_nobody_else_pays() -> None:
         assert len(ended) == 2
 
 
-async def test_a_pictures_bytes_are_taken_once_the_socket_has_them() -> None:
-    large = make.plain("PNG") + bytes(3_000_000)
-    header = inspect(large, LIMITS)
-    large_job = replace(job(large), header=replace(header, keep=((0, len(large)),)))
-    taken: list[bool] = []
-    async with processes(count=1) as (pool, _):
-        await pool.prepare(job(), Stopwatch())
-        (worker,) = workers()
-        worker.suspend()
-        asked = asyncio.create_task(pool.prepare(large_job, Stopwatch(), lambda: taken.append(asked.done())))
-        await asyncio.sleep(0.3)
-        assert taken == []
-        worker.resume()
-        await asked
-        assert taken == [False]
-
-
 @pytest.mark.parametrize(
     "facts",
     [

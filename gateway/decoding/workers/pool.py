@@ -2,7 +2,7 @@
 
 A fixed number of workers is kept alive, each with a task that starts it and starts it again. An image takes an idle
 worker, and one that has not answered when it must (it died, hangs, broke the rules, or its client has left) is killed,
-never used again. Memory is bounded before, by ``limits.MemoryBudget``, and by the kernel in each worker.
+never used again. Memory is bounded before, by ``limits/memory_budget.py``, and by the kernel in each worker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, Literal
 import structlog
 
 from gateway.decoding.guards import too_slow
-from gateway.decoding.preprocess import Job, Prepared, Taken, untold
+from gateway.decoding.preprocess import Job, Prepared
 from gateway.decoding.workers.forkserver import Forker, Progress, Worker, WorkerLost, WorkerNotStarted, progress_of
 from gateway.decoding.workers.messages import AnswerRefused, DecoderBug, order_of, read_answer
 from gateway.errors import DecodersUnavailable, GatewayError, ImageUndecodable, InternalError, Overloaded
@@ -69,7 +69,7 @@ class DecodePool:
         """See ``Preparer.fingerprints``."""
         return self._forker.fingerprint
 
-    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
+    async def prepare(self, job: Job, watch: Stopwatch) -> Prepared:
         """See ``Preparer.prepare``.
 
         Raises:
@@ -80,7 +80,7 @@ class DecodePool:
         order = order_of(job)
         for _ in range(self._attempts):
             try:
-                outcome = await self._ask(job, order, watch, taken)
+                outcome = await self._ask(job, order, watch)
             except WorkerLost as lost:
                 if not lost.blamed:  # another one is asked
                     continue
@@ -100,7 +100,7 @@ class DecodePool:
         await asyncio.get_running_loop().run_in_executor(self._starter, self._forker.close)
         self._starter.shutdown()
 
-    async def _ask(self, job: Job, order: bytes, watch: Stopwatch, taken: Taken) -> Prepared | GatewayError:
+    async def _ask(self, job: Job, order: bytes, watch: Stopwatch) -> Prepared | GatewayError:
         """Have one worker do the job.
 
         Raises:
@@ -112,7 +112,7 @@ class DecodePool:
         ending: Ending | None = "abandoned"  # when the client leaves or the deadline passes, we are cancelled
         try:
             begun = worker.begun()
-            facts, pixels = await worker.ask(order, job.data, most_pixel_bytes, taken, job.limits.timeout_s + GRACE_S)
+            facts, pixels = await worker.ask(order, job.data, most_pixel_bytes, job.limits.timeout_s + GRACE_S)
             outcome, elapsed_s = read_answer(job, facts, pixels)
             watch.add(elapsed_s)
             ending = "recycled" if worker.served >= RECYCLED_AFTER else None

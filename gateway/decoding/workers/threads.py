@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import Executor
 
 from gateway.decoding.pdq import PerceptualHasher
-from gateway.decoding.preprocess import Job, Prepared, Taken, prepare, untold
+from gateway.decoding.preprocess import Job, Prepared, prepare
 from gateway.observability.stage_timer import Stopwatch
 
 
@@ -25,7 +25,7 @@ class DecodeThreads:
         self._fingerprint = fingerprint
         self.fingerprints = fingerprint is not None
 
-    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:  # noqa: ARG002 - its bytes stay
+    async def prepare(self, job: Job, watch: Stopwatch) -> Prepared:
         """See ``Preparer.prepare``."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, prepare, job, watch, self._fingerprint)
