@@ -12,8 +12,7 @@ from pydantic_core import ErrorDetails
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.api.body.header_options import read_options
-from gateway.api.body.multipart import MultipartReader, Part
+from gateway.api.body.multipart import MultipartReader, Part, read_options
 from gateway.api.body.strict_json import parse_object
 from gateway.errors import (
     GatewayError,
