@@ -1,6 +1,6 @@
 """The request path: intake → decode → views → encode → score, for every image by itself.
 
-What an image got is a value (``Look``): what was seen, or an error, never both. ``classify`` scores what was seen;
+An image's result is a value (``ImageOutcome``): vectors or an error, never both. ``classify`` scores the vectors;
 ``moderator.py`` puts policies on top. The web layer turns both into HTTP.
 """
 
@@ -17,10 +17,10 @@ import numpy as np
 import structlog
 
 from gateway.decoding.decoder import QUICK_BYTES, DecodeLimits, inspect, is_inspected_quickly, sha256_of
-from gateway.decoding.preprocess import Job, Prepared, Preparer
+from gateway.decoding.preprocess import Job, PreprocessedImage, Preprocessor
 from gateway.decoding.views import ViewRule
 from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidRequest, Overloaded
-from gateway.fetching.image_source import ImageRequest, Intake
+from gateway.fetching.image_source import ImageRequest, ImageSource
 from gateway.hash_matching.matcher import Match
 from gateway.inference.scoring import Scores, TextMatrix, score
 from gateway.inference.triton import Encoder, Vectors
@@ -28,7 +28,7 @@ from gateway.limits.admission import Budgets
 from gateway.limits.deadline import Deadline
 from gateway.limits.gather import all_of
 from gateway.observability.metrics import Metrics
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 
 MOST_VIEWS = {"center": 1, "full": 1, "tiles": 6}  # full and at most 5 squares
 BUSY_RETRY_AFTER_S = 2
@@ -55,7 +55,7 @@ class PipelineLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ImageOutcome:
     """One image's outcome: what was seen, or the error.
 
     Attributes:
@@ -70,7 +70,7 @@ class Look:
 
     index: int
     id: str | None
-    prepared: Prepared | None
+    prepared: PreprocessedImage | None
     vectors: Vectors | None
     error: GatewayError | None
     elapsed_s: dict[str, float]
@@ -86,7 +86,7 @@ class _Wanted:
     fingerprint: bool
 
 
-Recognise = Callable[[Prepared], tuple[Match, ...]]
+Recognise = Callable[[PreprocessedImage], tuple[Match, ...]]
 """Asked which known images an image is."""
 
 
@@ -118,11 +118,11 @@ class Pipeline:
 
     def __init__(
         self,
-        intake: Intake,
+        intake: ImageSource,
         encoder: Encoder,
         limits: PipelineLimits,
         threads: Executor,
-        preparer: Preparer,
+        preparer: Preprocessor,
         budgets: Budgets,
         metrics: Metrics,
     ) -> None:
@@ -143,7 +143,7 @@ class Pipeline:
         recognise: Recognise | None = None,
         *,
         fingerprint: bool = False,
-    ) -> list[Look]:
+    ) -> list[ImageOutcome]:
         """Take every image up to its vectors, side by side; each one's failure stays its own.
 
         Args:
@@ -160,15 +160,15 @@ class Pipeline:
         wanted = _Wanted(rules, frames, fingerprint)
         return await all_of(self._look(index, image, wanted, deadline, recognise) for index, image in enumerate(images))
 
-    def score(self, look: Look, text: TextMatrix) -> Scores | None:
+    def score(self, look: ImageOutcome, text: TextMatrix) -> Scores | None:
         """Return what a look's vectors say about the text's labels; None where there are none."""
         if look.vectors is None:
             return None
-        watch = Stopwatch()
-        with watch.stage("score"):
+        timer = StageTimer()
+        with timer.stage("score"):
             scores = score(look.vectors, text, self._limits.logit_scale)
-        self._metrics.observe_stages(watch.elapsed_s)
-        look.elapsed_s["score"] = look.elapsed_s.get("score", 0.0) + watch.elapsed_s["score"]
+        self._metrics.observe_stages(timer.elapsed_s)
+        look.elapsed_s["score"] = look.elapsed_s.get("score", 0.0) + timer.elapsed_s["score"]
         return scores
 
     async def embed_image(self, image: ImageRequest, deadline: Deadline) -> Vectors:
@@ -190,47 +190,47 @@ class Pipeline:
         wanted: _Wanted,
         deadline: Deadline,
         recognise: Recognise | None,
-    ) -> Look:
-        watch = Stopwatch()
+    ) -> ImageOutcome:
+        timer = StageTimer()
         vectors: Vectors | None = None
-        prepared: Prepared | None = None
+        prepared: PreprocessedImage | None = None
         matches: tuple[Match, ...] = ()
         view_bytes = 0
         try:
             async with deadline.enforced():
                 async with self._intake.room(image.source):
-                    job, digest = await self._opened(image, wanted, watch)
+                    job, digest = await self._opened(image, wanted, timer)
                     squares = most_views(wanted.rules) * min(job.header.frames, wanted.frames)
                     most_bytes = squares * job.size_px**2 * VIEW_BYTES
                     view_bytes = await self._budgets.views.take_by(deadline, most_bytes)  # kept until they are seen
                     async with self._budgets.decode.hold(job.decode_bytes, deadline):
                         taken = partial(self._intake.drop, image.source)
-                        prepared = await self._preparer.prepare(job, watch, taken)
+                        prepared = await self._preparer.prepare(job, timer, taken)
                     if digest is not None:
                         prepared = replace(prepared, info=replace(prepared.info, sha256=await digest))
                     del job  # and with it the file: the model may be busy for long
                 if recognise is not None:
                     matches = await asyncio.get_running_loop().run_in_executor(self._threads, recognise, prepared)
                 if not matches:
-                    with watch.stage("encode"):
+                    with timer.stage("encode"):
                         vectors = await self._encoder.encode_images(prepared.pixels, deadline)
                 prepared = replace(prepared, pixels=prepared.pixels[:0].copy())  # seen: not kept for the answer
         except DeadlineExceeded as late:
-            return Look(index, image.id, None, None, late if prepared else too_busy(), watch.elapsed_s)
+            return ImageOutcome(index, image.id, None, None, late if prepared else too_busy(), timer.elapsed_s)
         except GatewayError as error:
-            return Look(index, image.id, None, None, error, watch.elapsed_s)
+            return ImageOutcome(index, image.id, None, None, error, timer.elapsed_s)
         except Exception:  # noqa: BLE001 - a bug that one image brings out must not take its neighbours along
             self._log.exception("unexpected failure", index=index)
             bug = InternalError("The service failed on this image; nothing was decided.")
-            return Look(index, image.id, None, None, bug, watch.elapsed_s)
+            return ImageOutcome(index, image.id, None, None, bug, timer.elapsed_s)
         finally:
             self._budgets.views.give(view_bytes)
-        self._metrics.observe_stages(watch.elapsed_s)
+        self._metrics.observe_stages(timer.elapsed_s)
         self._metrics.images.labels(prepared.info.format).inc()
-        return Look(index, image.id, prepared, vectors, None, watch.elapsed_s, matches)
+        return ImageOutcome(index, image.id, prepared, vectors, None, timer.elapsed_s, matches)
 
     async def _opened(
-        self, image: ImageRequest, wanted: _Wanted, watch: Stopwatch
+        self, image: ImageRequest, wanted: _Wanted, timer: StageTimer
     ) -> tuple[Job, asyncio.Future[str] | None]:
         """Return what is to be done with an image, once its header has been read, and its digest on the way.
 
@@ -241,10 +241,10 @@ class Pipeline:
         Python that call into no image library. What does runs where ``preparer`` puts it. Every image takes the
         memory budgets in the same order, so that no two can wait for each other.
         """
-        with watch.stage("intake"):
+        with timer.stage("intake"):
             data = await self._intake.read(image.source)
         limits = self._limits.decode
-        with watch.stage("decode"):
+        with timer.stage("decode"):
             digest = None
             if is_inspected_quickly(data):
                 header = inspect(data, limits)

@@ -31,8 +31,8 @@ from gateway.limits.deadline import Deadline
 from gateway.moderation.classifiers import Calibration
 from gateway.moderation.policy import calibrated
 from gateway.observability.metrics import Metrics
-from gateway.observability.stage_timer import Stopwatch
-from gateway.pipeline import Look
+from gateway.observability.stage_timer import StageTimer
+from gateway.pipeline import ImageOutcome
 
 LISTS = frozenset({"labels", "templates", "negatives", "include", "url"})
 
@@ -58,8 +58,8 @@ async def classify(request: Request) -> Response:
         fields, images = read_question(await read_body(request, services.body_rules, reservation), services.body_rules)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
-        watch = Stopwatch()
-        question, looks = await unless_client_leaves(request, ask(fields, images, services, watch, deadline))
+        timer = StageTimer()
+        question, looks = await unless_client_leaves(request, ask(fields, images, services, timer, deadline))
         count_errors(looks, services.metrics)
         raise_if_all_failed(looks)
         request_id = request.state.request_id
@@ -70,7 +70,7 @@ async def classify(request: Request) -> Response:
             "classifier": question.classifier,
             "mode": question.text.mode,
             "results": results,
-            "timings_ms": timings(looks, watch.elapsed_s["text"], time.perf_counter() - start),
+            "timings_ms": timings(looks, timer.elapsed_s["text"], time.perf_counter() - start),
         }
         return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
@@ -85,22 +85,22 @@ class Question:
 
 
 async def ask(
-    fields: ClassifyFields, images: list[ImageRequest], services: Services, watch: Stopwatch, deadline: Deadline
-) -> tuple[Question, list[Look]]:
+    fields: ClassifyFields, images: list[ImageRequest], services: Services, timer: StageTimer, deadline: Deadline
+) -> tuple[Question, list[ImageOutcome]]:
     """Return the question with its text side computed, and a look at every image.
 
     Raises:
         RequestError: the question cannot be asked.
         ServiceError: the text side could not be computed.
     """
-    with watch.stage("text"):
+    with timer.stage("text"):
         if fields.classifier is not None:
-            bound = await services.catalogue.classifier(fields.classifier, deadline)
+            bound = await services.catalog.classifier(fields.classifier, deadline)
             question = Question(bound.matrix, bound.calibrations, bound.key)
         else:
             text = await services.text.matrix(label_request(fields, services), deadline)
             question = Question(text, (None,) * len(text.labels), None)
-    services.metrics.observe_stages(watch.elapsed_s)
+    services.metrics.observe_stages(timer.elapsed_s)
     return question, await services.pipeline.look(images, frozenset({fields.views}), deadline)
 
 
@@ -122,14 +122,14 @@ def label_request(fields: ClassifyFields, services: Services) -> LabelRequest:
     return LabelRequest(tuple(fields.labels), templates, negatives, fields.mode)
 
 
-def count_errors(looks: Sequence[Look], metrics: Metrics) -> None:
+def count_errors(looks: Sequence[ImageOutcome], metrics: Metrics) -> None:
     """Count the errors of batch items; that of an only image is counted where it becomes the response."""
     for look in looks:
         if look.error is not None and len(looks) > 1:
             metrics.errors.labels(look.error.code).inc()
 
 
-def raise_if_all_failed(looks: Sequence[Look]) -> None:
+def raise_if_all_failed(looks: Sequence[ImageOutcome]) -> None:
     """Raise the error of the only image, or the one fault of the service that failed every image."""
     errors = [look.error for look in looks if look.error is not None]
     if len(errors) < len(looks):
@@ -146,7 +146,7 @@ def model_reference(services: Services) -> dict[str, Any]:
 
 
 def result(
-    look: Look, question: Question, fields: ClassifyFields, services: Services, request_id: str
+    look: ImageOutcome, question: Question, fields: ClassifyFields, services: Services, request_id: str
 ) -> dict[str, Any]:
     """Return one image's part of the answer."""
     answer: dict[str, Any] = {"index": look.index, "id": look.id, "image": None, "scores": None}
@@ -213,7 +213,7 @@ def failure(error: GatewayError | None, request_id: str) -> dict[str, Any] | Non
     return None if error is None else problem(error, request_id)
 
 
-def timings(looks: Sequence[Look], text_s: float, total_s: float) -> dict[str, float]:
+def timings(looks: Sequence[ImageOutcome], text_s: float, total_s: float) -> dict[str, float]:
     """Return milliseconds by stage: of several images the slowest, since they run side by side."""
     slowest = {"intake": 0.0, "decode": 0.0, "views": 0.0, "text": text_s, "encode": 0.0, "score": 0.0}
     for look in looks:

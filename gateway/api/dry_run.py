@@ -56,11 +56,11 @@ async def compared(asked: DryRunBody, services: Services, name: str) -> Response
         GatewayError: there is no such policy, or the candidate cannot work.
     """
     deadline = Deadline.after(services.saver.timeout_s)
-    active = await services.catalogue.policy(name, deadline)
+    active = await services.catalog.policy(name, deadline)
     if asked.policy is not None:
-        candidate, _ = await services.catalogue.bind_candidate(name, asked.policy, deadline)
+        candidate, _ = await services.catalog.bind_candidate(name, asked.policy, deadline)
     else:
-        candidate = await services.catalogue.policy(f"{name}@{asked.version}", deadline)
+        candidate = await services.catalog.policy(f"{name}@{asked.version}", deadline)
     samples = await (of_images if asked.images else of_log)(asked, services, active, candidate, deadline)
     scale = services.manifest.logit_scale
     comparison = await asyncio.to_thread(compare, samples, active, candidate, scale, asked.examples)

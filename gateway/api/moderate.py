@@ -24,7 +24,7 @@ from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.moderator import Moderated
 from gateway.moderation.verdicts import policy_out, shadow_out, verdict_out
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 
 router = APIRouter()
 
@@ -47,10 +47,10 @@ async def moderate(request: Request) -> Response:
         fields, images = read_question(await read_body(request, services.body_rules, reservation), services.body_rules)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
-        watch = Stopwatch()
-        with watch.stage("text"):
-            policy = await services.catalogue.policy(fields.policy, deadline)
-            shadow = await services.catalogue.policy(fields.shadow, deadline) if fields.shadow else None
+        timer = StageTimer()
+        with timer.stage("text"):
+            policy = await services.catalog.policy(fields.policy, deadline)
+            shadow = await services.catalog.policy(fields.shadow, deadline) if fields.shadow else None
         request_id = request.state.request_id
         judged = await unless_client_leaves(
             request,
@@ -71,7 +71,7 @@ async def moderate(request: Request) -> Response:
             "request_id": request_id,
             "model": model_reference(services),
             "results": [result(item, policy, request_id) for item in judged],
-            "timings_ms": timings(looks, watch.elapsed_s["text"], time.perf_counter() - start),
+            "timings_ms": timings(looks, timer.elapsed_s["text"], time.perf_counter() - start),
         }
         return Response(orjson.dumps(answer), media_type="application/json")
 

@@ -122,7 +122,7 @@ async def answer(request: Request, services: Services) -> dict[str, Any]:
         deadline = Deadline.after(services.request_timeout_s)
         name = asked.model or DEFAULT_POLICY
         reference = DEFAULT_POLICY if name.startswith(OPENAI_MODELS) else name
-        policy = await services.catalogue.policy(named(reference), deadline)
+        policy = await services.catalog.policy(named(reference), deadline)
         request_id = request.state.request_id
         judged = await unless_client_leaves(
             request,

@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from gateway.api.body.reader import declared_bytes
 from gateway.errors import CrossSiteRequest, HostNotAllowed, HttpMalformed
-from gateway.fetching.host_patterns import HostRules
+from gateway.fetching.host_patterns import HostPatterns
 
 # uri-host [":" port] of RFC 9110, 7.2; an http address has a host, so that an empty one is refused too.
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+,;=-]{1,255})(:[0-9]{0,5})?")
@@ -37,7 +37,7 @@ class RequestRules:
     """
 
     max_body_bytes: int
-    allowed_hosts: HostRules
+    allowed_hosts: HostPatterns
     allowed_origins: frozenset[str]
 
     def check(self, scope: Scope, headers: Headers) -> None:

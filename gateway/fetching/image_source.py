@@ -93,7 +93,7 @@ class _Held:
         self._source.drop()
 
 
-class Intake:
+class ImageSource:
     """Gets the bytes of an image, whatever its source.
 
     Args:

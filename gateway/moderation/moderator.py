@@ -15,17 +15,17 @@ from functools import partial
 import numpy as np
 import structlog
 
-from gateway.decoding.preprocess import Prepared
+from gateway.decoding.preprocess import PreprocessedImage
 from gateway.errors import StorageUnavailable
 from gateway.fetching.image_source import ImageRequest
-from gateway.hash_matching.matcher import KnownImages, Match
-from gateway.hash_matching.refresher import KnownWatch
+from gateway.hash_matching.matcher import HashMatcher, Match
+from gateway.hash_matching.refresher import ListRefresher
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.verdicts import Verdict, from_lists, place_out, shadow_out, verdict_of, verdict_out
-from gateway.observability.stage_timer import Stopwatch
-from gateway.pipeline import Look, Pipeline
+from gateway.observability.stage_timer import StageTimer
+from gateway.pipeline import ImageOutcome, Pipeline
 from gateway.store.decisions import DecisionRecord
 
 NOT_LOGGED = "decision_not_logged"
@@ -61,7 +61,7 @@ class Asked:
 class Moderated:
     """One image's outcome: a look, and unless it failed a verdict, the shadow's, and the id in the log."""
 
-    look: Look
+    look: ImageOutcome
     verdict: Verdict | None
     shadow: Verdict | None
     decision_id: str | None
@@ -82,7 +82,7 @@ class Moderator:
     def __init__(
         self,
         pipeline: Pipeline,
-        known: KnownWatch,
+        known: ListRefresher,
         log: DecisionLog,
         rules: LogRules,
         bundle_id: str,
@@ -128,14 +128,18 @@ class Moderator:
             judged = await self._logged(judged, Asked(external_id, request_id, key_name), deadline)
         return judged
 
-    def _timed(self, look: Look, known: KnownImages, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
-        watch = Stopwatch()
-        with watch.stage("score"):
+    def _timed(
+        self, look: ImageOutcome, known: HashMatcher, policy: BoundPolicy, shadow: BoundPolicy | None
+    ) -> Moderated:
+        timer = StageTimer()
+        with timer.stage("score"):
             judged = self._judge(look, known, policy, shadow)
-        look.elapsed_s.update(watch.elapsed_s)
+        look.elapsed_s.update(timer.elapsed_s)
         return judged
 
-    def _judge(self, look: Look, known: KnownImages, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
+    def _judge(
+        self, look: ImageOutcome, known: HashMatcher, policy: BoundPolicy, shadow: BoundPolicy | None
+    ) -> Moderated:
         if look.prepared is None:
             return Moderated(look, None, None, None)
         if look.matches:
@@ -202,7 +206,7 @@ class Moderator:
         )
 
 
-def matches(known: KnownImages, prepared: Prepared) -> tuple[Match, ...]:
+def matches(known: HashMatcher, prepared: PreprocessedImage) -> tuple[Match, ...]:
     """Return the entries of lists that an image matches: by its bytes, or by any frame looked at; each list once.
 
     For a thread: a wide distance on a long list takes some milliseconds a frame.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.decoding.preprocess import Prepared
+from gateway.decoding.preprocess import PreprocessedImage
 from gateway.decoding.views import Place
 from gateway.hash_matching.matcher import Match
 from gateway.inference.scoring import TextMatrix, score
@@ -48,7 +48,7 @@ class Verdict:
     warnings: tuple[str, ...]
 
 
-def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: Prepared) -> Verdict:
+def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: PreprocessedImage) -> Verdict:
     """Return the verdict of lists alone: block wins over allow."""
     decision: Decision = "block" if any(match.action == "block" for match in found) else "allow"
     whole = Place("full", (0, 0, prepared.info.width, prepared.info.height), None)
