@@ -101,7 +101,7 @@ async def ask(
             text = await services.text.matrix(label_request(fields, services), deadline)
             question = Question(text, (None,) * len(text.labels), None)
     services.metrics.observe_stages(timer.elapsed_s)
-    return question, await services.pipeline.look(images, frozenset({fields.views}), deadline)
+    return question, await services.pipeline.run(images, frozenset({fields.views}), deadline)
 
 
 def read_question(body: RawBody, rules: BodyRules) -> tuple[ClassifyFields, list[ImageRequest]]:

@@ -74,7 +74,7 @@ async def of_images(
     if len(asked.images) > services.body_rules.max_images:
         raise InvalidRequest(f"At most {services.body_rules.max_images} images are accepted in a request.")
     images = [image_request(image) for image in asked.images]
-    looks = await services.pipeline.look(images, frozenset({active.views, candidate.views}), deadline)
+    looks = await services.pipeline.run(images, frozenset({active.views, candidate.views}), deadline)
     return [
         Sample(None, look.id, look.prepared.info.sha256, look.vectors, look.prepared.places)
         if look.prepared is not None and look.vectors is not None

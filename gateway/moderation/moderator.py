@@ -122,7 +122,7 @@ class Moderator:
             )
         rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
         recognise = partial(matches, known) if known.lists else None
-        looks = await self._pipeline.look(images, rules, deadline, recognise, fingerprint=True)
+        looks = await self._pipeline.run(images, rules, deadline, recognise, fingerprint=True)
         judged = [self._timed(look, known, policy, shadow) for look in looks]
         if self._rules.enabled:
             judged = await self._logged(judged, Asked(external_id, request_id, key_name), deadline)
