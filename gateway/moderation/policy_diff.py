@@ -79,5 +79,5 @@ def compare(
 
 
 def sees(policy: BoundPolicy, places: Iterable[Place]) -> bool:
-    """Return whether any of the places is one that the policy looks at."""
+    """Return whether the policy uses any of the places."""
     return any(uses(policy, place.view) for place in places)
