@@ -30,7 +30,6 @@ from gateway.api import (
 from gateway.api.authorization import Authentication, authorise
 from gateway.api.body.reader import BodyRules
 from gateway.api.dependencies import ModerationsRules, Services
-from gateway.api.examples import examples
 from gateway.api.problems import install_handlers
 from gateway.api.request_context import RequestContext
 from gateway.api.request_rules import RequestRules
@@ -162,7 +161,7 @@ def create_app(
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
     app.add_middleware(RequestContext, rules=rules, metrics=metrics)
     openapi.install_docs(app)
-    openapi.install(app, BODIES, examples())
+    openapi.install(app, BODIES)
     return app
 
 

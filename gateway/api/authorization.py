@@ -1,6 +1,6 @@
 """Who may do what: the key of a request, its rate, and the one table of routes and roles.
 
-Authentication is a layer around the application, so that nothing of a request is looked at before its key: no route, no
+Authentication is a layer around the application, so that the key of a request is checked before all else: no route, no
 body. Authorisation is asked by every route before its own work. What is in neither table is refused.
 """
 

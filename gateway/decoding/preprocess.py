@@ -77,7 +77,7 @@ Taken = Callable[[], None]
 
 
 def untold() -> None:
-    """Be nobody who wants to know when an image's bytes are taken."""
+    """Do nothing when an image's bytes are taken."""
 
 
 class Preprocess(Protocol):

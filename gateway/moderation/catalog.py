@@ -142,7 +142,7 @@ class Catalog:
                 del self._old_policies[key]  # deleted: its versions are gone too
 
     async def catch_up(self) -> None:
-        """Take over what another gateway has changed since the last look.
+        """Take over what another gateway has changed since the last refresh.
 
         Raises:
             StoreUnavailable, ServiceError: as ``refresh``.

@@ -18,7 +18,7 @@ from gateway.store.decisions import DecisionRecord
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image to try policies on: its vectors [V, D] and where each was seen."""
+    """An image to try policies on: its vectors [V, D] and their V places."""
 
     decision_id: str | None
     external_id: str | None

@@ -69,7 +69,7 @@ def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: Preprocess
 def verdict_of(policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], logit_scale: float) -> Verdict:
     """Return a policy's verdict on the vectors [V, D] of V places; views that it does not use are left out."""
     used = [row for row, place in enumerate(places) if uses(policy, place.view)]
-    seen = [places[row] for row in used]
+    used_places = [places[row] for row in used]
     scores = {
         key: ClassifierScores(
             bound.matrix.labels,
@@ -77,7 +77,7 @@ def verdict_of(policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], l
         )
         for key, bound in policy.classifiers.items()
     }
-    categories = judge(policy.rules, scores, seen)
+    categories = judge(policy.rules, scores, used_places)
     attributes = {}
     for key in policy.attributes:
         bound = policy.classifiers[key]
