@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.fetching.dns_resolver import NameServer
-from gateway.fetching.host_patterns import HostRules
+from gateway.fetching.host_patterns import HostPatterns
 from gateway.fetching.transport import Proxy
 
 MIB = 1 << 20
@@ -252,7 +252,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts", "fetch_allowed_hosts", "fetch_forbidden_hosts")
     @classmethod
     def _are_hosts(cls, value: frozenset[str]) -> frozenset[str]:
-        HostRules.parse(value)
+        HostPatterns.parse(value)
         return value
 
     @field_validator("cors_allowed_origins")
@@ -336,6 +336,6 @@ class Settings(BaseSettings):
 
 def _is_host(text: str) -> bool:
     try:
-        return bool(HostRules.parse([text]))
+        return bool(HostPatterns.parse([text]))
     except ValueError:
         return False  # such as the path of a database's socket

@@ -46,9 +46,9 @@ async def embeddings(request: Request) -> Response:
         if body.json is None:
             raise UnsupportedMediaType("Send application/json here; images go in as url or base64.")
         fields = validated(EmbeddingsBody, body.json)
-        body.json.clear()
         inputs = [fields.input] if isinstance(fields.input, str) else fields.input
-        texts, images = apart(inputs, services, reservation)
+        body.json.clear()
+        texts, images = texts_and_images(inputs, services, reservation)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         vectors = await unless_client_leaves(request, embed(texts, images, services, deadline))
@@ -65,7 +65,7 @@ async def embeddings(request: Request) -> Response:
         return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
 
-def apart(
+def texts_and_images(
     inputs: list[str | EmbeddingInput] | list[str], services: Services, reservation: Reservation
 ) -> tuple[dict[int, str], dict[int, ImageRequest]]:
     """Return texts and images by their position in the input, which is emptied: images are not held twice.

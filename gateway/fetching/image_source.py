@@ -72,7 +72,7 @@ class ImageRequest:
     id: str | None = None
 
 
-class Intake:
+class ImageSource:
     """Gets the bytes of an image, whatever its source.
 
     Args:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.limits.deadline import Deadline
@@ -20,6 +22,19 @@ class MemoryBudget:
         self._capacity = capacity
         self._used = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def hold(self, count: int, deadline: Deadline) -> AsyncIterator[None]:
+        """Hold ``count`` bytes, once there is room.
+
+        Raises:
+            DeadlineExceeded: there was no room in time.
+        """
+        taken = await self.take_by(deadline, count)
+        try:
+            yield
+        finally:
+            self.give(taken)
 
     async def take_by(self, deadline: Deadline, count: int) -> int:
         """Take ``count`` bytes when there is room; return how many they are to be given back as.

@@ -15,14 +15,14 @@ from starlette.requests import Request
 
 from gateway.api.body.reader import BodyRules, read_plain
 from gateway.decoding.decoder import DecodeLimits, inspect
-from gateway.decoding.preprocess import Job, Prepared
+from gateway.decoding.preprocess import Job, PreprocessedImage
 from gateway.errors import Overloaded
-from gateway.fetching.image_source import ImageRequest, Intake, Upload
+from gateway.fetching.image_source import ImageRequest, ImageSource, Upload
 from gateway.limits.admission import SMALL_BYTES, Admission, AdmissionLimits, Reservation
 from gateway.limits.deadline import Deadline
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.observability.metrics import Metrics
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 from gateway.pipeline import Pipeline, PipelineLimits
 from scripts.flood import noise_png
 from tests.api.test_disconnect import Patient, metric, serving
@@ -204,7 +204,7 @@ class Waiting:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def prepare(self, _: Job, __: Stopwatch) -> Prepared:
+    async def prepare(self, _: Job, __: StageTimer) -> PreprocessedImage:
         self.asked += 1
         await asyncio.Event().wait()
         raise AssertionError
@@ -218,14 +218,14 @@ async def test_a_file_counts_as_an_upload_until_it_counts_as_memory_of_decoding(
     limits = PipelineLimits(DecodeLimits(), max_inferences=64, image_size_px=8, image_resize_px=8, logit_scale=1.0)
     decode_bytes = inspect(PICTURE, limits.decode).decode_bytes
     budgets = Budgets(views=MemoryBudget(MIB), decode=MemoryBudget(2 * decode_bytes + len(PICTURE)))
-    intake = Intake(lambda _: asyncio.sleep(0, b""), contextlib.nullcontext, len(PICTURE))
+    intake = ImageSource(lambda _: asyncio.sleep(0, b""), contextlib.nullcontext, len(PICTURE))
     with ThreadPoolExecutor(1) as threads, gate.request() as first, gate.request() as second:
         pipeline = Pipeline(intake, FakeEncoder(), limits, threads, decoders, budgets, Metrics())
         looking = []
         for reservation in (first, second):
             reservation.hold(len(PICTURE))
             images = [ImageRequest(Upload(PICTURE, reservation))]
-            looking.append(asyncio.create_task(pipeline.look(images, frozenset({"center"}), Deadline.after(NEVER_S))))
+            looking.append(asyncio.create_task(pipeline.run(images, frozenset({"center"}), Deadline.after(NEVER_S))))
             await eventually(lambda: decoders.asked == 1)
         await asyncio.sleep(0.3)
         assert first.held_bytes == 0

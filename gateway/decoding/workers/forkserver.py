@@ -194,7 +194,7 @@ class Worker:
         os.close(self._handle)
 
 
-class Forker:
+class ForkServer:
     """Starts workers; its own process loads the libraries once and decodes nothing.
 
     Its methods block: they belong in one thread.
