@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from gateway.app import connection_protocol, create_app
 from gateway.auth.api_keys import KeysInvalid
-from gateway.auth.rate_limits import QuotaStoreInvalid
+from gateway.auth.rate_limits import RateLimitStoreInvalid
 from gateway.decoding.plugins import DecoderMissing
 from gateway.inference.bundle import BundleError
 from gateway.observability.log_format import configure_logging
@@ -125,7 +125,7 @@ def check(settings: Settings, make_app: MakeApp, ready_within_s: float) -> FastA
         raise CannotStart(str(error)) from None
     except KeysInvalid as error:
         raise CannotStart(f"GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE cannot be used: {error}") from None
-    except QuotaStoreInvalid as error:
+    except RateLimitStoreInvalid as error:
         raise CannotStart(f"RATE_LIMIT_STORAGE_URL cannot be used: {error}") from None
     except DatabaseUnusable as error:
         raise CannotStart(f"DATABASE_URL cannot be used: {error}") from None

@@ -30,35 +30,35 @@ from gateway.api import (
 from gateway.api.authorization import Authentication, authorise
 from gateway.api.body.reader import BodyRules
 from gateway.api.dependencies import ModerationsRules, Services
-from gateway.api.examples import examples
 from gateway.api.problems import install_handlers
 from gateway.api.request_context import RequestContext
 from gateway.api.request_rules import RequestRules
 from gateway.api.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
 from gateway.api.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
-from gateway.auth.key_file import KeyWatch
-from gateway.auth.rate_limits import Quotas
+from gateway.auth.key_file import KeyFile
+from gateway.auth.rate_limits import RateLimits
 from gateway.decoding.decoder import DecodeLimits
 from gateway.decoding.pdq import available, load_hasher
 from gateway.decoding.plugins import accepted_formats
-from gateway.decoding.preprocess import Preparer
-from gateway.decoding.workers.forkserver import Forker
+from gateway.decoding.preprocess import Preprocessor
+from gateway.decoding.workers.forkserver import ForkServer
 from gateway.decoding.workers.pool import DecodePool
 from gateway.decoding.workers.threads import DecodeThreads
 from gateway.fetching.dns_resolver import DnsResolver, NameServer
 from gateway.fetching.fetcher import Fetcher, FetchLimits
-from gateway.fetching.host_patterns import HostRules
-from gateway.fetching.image_source import Intake
+from gateway.fetching.host_patterns import HostPatterns
+from gateway.fetching.image_source import ImageSource
 from gateway.fetching.transport import Proxy
-from gateway.hash_matching.refresher import KnownWatch
+from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.bundle import TOKENIZER_NAME, Manifest, read_manifest
-from gateway.inference.circuit_breaker import HealthGate
+from gateway.inference.circuit_breaker import CircuitBreaker
 from gateway.inference.prompts import LabelRules
-from gateway.inference.text_embeddings import TextLimits, TextVectors
+from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
 from gateway.inference.tokenizer import Tokenizer
 from gateway.inference.triton import Encoder, TritonEncoder
-from gateway.limits.admission import Admission, BodyLimits, Budgets, MemoryBudget
-from gateway.moderation.catalog import Catalogue
+from gateway.limits.admission import Admission, AdmissionLimits
+from gateway.limits.memory_budget import Budgets, MemoryBudget
+from gateway.moderation.catalog import Catalog
 from gateway.moderation.classifiers import Classifier
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.moderator import LogRules, Moderator
@@ -126,26 +126,26 @@ def create_app(
         settings: read from the environment when None.
         make_encoder: the seam to the models; tests put another one here and patch nothing. Called within the loop.
         make_fetcher: likewise the seam to the internet; ``public_fetcher`` when None.
-        ready_within_s: how long nobody is let in for until it is ready; where others would answer meanwhile.
+        ready_within_s: how long to wait until it is ready before it takes requests; 0 where no other replica answers.
 
     Raises:
         BundleError: the bundle is absent or inconsistent.
         DecoderMissing: HEIC is switched on, and its extra is not installed or decoders are not isolated.
-        KeysInvalid, QuotaStoreInvalid: the settings of API keys or of their rates cannot be used.
+        KeysInvalid, RateLimitStoreInvalid: the settings of API keys or of their rates cannot be used.
     """
     settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
     manifest = read_manifest(settings.model_repository)
     metrics = Metrics()
-    keys = KeyWatch(settings.gateway_api_keys, settings.gateway_api_keys_file)
-    quotas = Quotas(settings.rate_limit_storage_url)
+    keys = KeyFile(settings.gateway_api_keys, settings.gateway_api_keys_file)
+    rate_limits = RateLimits(settings.rate_limit_storage_url)
     draining = Draining()
-    door = Door(keys, quotas, draining, ready_within_s)
+    checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
         description=DESCRIPTION,
-        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher, door),
+        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher, checks),
         dependencies=[Depends(authorise)],
         openapi_url=None,
         docs_url=None,
@@ -157,12 +157,12 @@ def create_app(
     for resource in RESOURCES:
         app.include_router(resource.router)
     install_handlers(app, metrics)
-    app.add_middleware(Authentication, keys=keys, quotas=quotas, metrics=metrics)
-    hosts = HostRules.parse(settings.served_hosts)
+    app.add_middleware(Authentication, keys=keys, rate_limits=rate_limits, metrics=metrics)
+    hosts = HostPatterns.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
     app.add_middleware(RequestContext, rules=rules, metrics=metrics)
     openapi.install_docs(app)
-    openapi.install(app, BODIES, examples())
+    openapi.install(app, BODIES)
     return app
 
 
@@ -174,11 +174,11 @@ def connection_protocol(settings: Settings) -> type[asyncio.Protocol]:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """What is asked before a request is let in, and so exists before the application runs."""
+class RequestChecks:
+    """What the middleware asks before a request is handled; made before the application starts."""
 
-    keys: KeyWatch
-    quotas: Quotas
+    keys: KeyFile
+    rate_limits: RateLimits
     draining: Draining
     ready_within_s: float
 
@@ -190,11 +190,11 @@ async def lifespan(
     metrics: Metrics,
     make_encoder: MakeEncoder,
     make_fetcher: MakeFetcher,
-    door: Door,
+    checks: RequestChecks,
 ) -> AsyncIterator[dict[str, Any]]:
     """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
-    encoder = HealthGate(
+    encoder = CircuitBreaker(
         make_encoder(settings, manifest, metrics),
         manifest,
         settings.readiness_window_s,
@@ -204,24 +204,26 @@ async def lifespan(
     text_limits = TextLimits(
         settings.text_cache_mib * MIB, settings.max_new_prompts, settings.max_saved_prompts, manifest.text_max_batch
     )
-    text = TextVectors(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
+    text = TextEmbeddings(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
     database = late_database(settings.effective_database_url, timeout_s=settings.store_timeout_s)
     versions = Versions(database, manifest.bundle_id, manifest.text_checksum)
     stored, hashes, leases = Decisions(database), Lists(database), Leases(database)
-    catalogue = Catalogue(versions, text, manifest, rules)
-    saver = Saver(versions, catalogue, text, manifest, rules, settings.save_timeout_s)
-    known = KnownWatch(hashes)
-    decision_log = DecisionLog(stored, lambda: catalogue.store_lost)
+    catalog = Catalog(versions, text, manifest, rules)
+    saver = Saver(versions, catalog, text, manifest, rules, settings.save_timeout_s)
+    list_refresher = ListRefresher(hashes)
+    decision_log = DecisionLog(stored, lambda: catalog.store_lost)
     retention = Retention(stored, settings.decision_retention_days, leases)
     decoders = preparer(settings, threads, metrics)
-    readiness = Readiness(encoder, catalogue, known, decoders, door.draining)
-    watches = [asyncio.create_task(part.watch()) for part in (encoder, known, decision_log, retention, door.keys)]
-    watches.append(asyncio.create_task(catalogue.watch(lambda: seed_alone(saver, leases))))
+    readiness = Readiness(encoder, catalog, list_refresher, decoders, checks.draining)
+    watches = [
+        asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, retention, checks.keys)
+    ]
+    watches.append(asyncio.create_task(catalog.watch(lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
         pipeline = Pipeline(
-            Intake(fetcher.fetch, fetcher.room, settings.max_image_bytes),
+            ImageSource(fetcher.fetch, fetcher.room, settings.max_image_bytes),
             encoder,
             pipeline_limits(settings, manifest),
             threads,
@@ -236,8 +238,12 @@ async def lifespan(
             text=text,
             readiness=readiness,
             admission=Admission(
-                settings.max_requests_in_flight,
-                BodyLimits(settings.max_bytes_in_flight, settings.upload_room_mib * MIB, settings.upload_wait_s),
+                AdmissionLimits(
+                    settings.max_requests_in_flight,
+                    settings.max_bytes_in_flight,
+                    settings.upload_room_mib * MIB,
+                    settings.upload_wait_s,
+                ),
                 metrics.in_flight.set,
             ),
             metrics=metrics,
@@ -251,9 +257,11 @@ async def lifespan(
             decisions=stored,
             lists=hashes,
             audit=Audit(database),
-            catalogue=catalogue,
-            moderator=Moderator(pipeline, known, decision_log, log_rules, manifest.bundle_id, manifest.logit_scale),
-            known=known,
+            catalog=catalog,
+            moderator=Moderator(
+                pipeline, list_refresher, decision_log, log_rules, manifest.bundle_id, manifest.logit_scale
+            ),
+            list_refresher=list_refresher,
             decision_log=decision_log,
             moderations=ModerationsRules(
                 settings.moderations_review_flags,
@@ -261,7 +269,7 @@ async def lifespan(
                 settings.moderations_max_images,
             ),
         )
-        await readiness.wait(door.ready_within_s)
+        await readiness.wait(checks.ready_within_s)
         yield {"services": services}
     finally:
         for watch in watches:
@@ -270,7 +278,7 @@ async def lifespan(
         await decoders.close()
         threads.shutdown(wait=False, cancel_futures=True)
         await database.close()
-        await door.quotas.close()
+        await checks.rate_limits.close()
         await encoder.close()
 
 
@@ -306,13 +314,15 @@ def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | 
     return Fetcher(fetch_limits(settings), resolver=DnsResolver(servers, settings.fetch_dns_timeout_s), network=network)
 
 
-def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preparer:
+def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preprocessor:
     """Return what decodes images: processes, or threads where isolation is switched off."""
     if not settings.decode_isolation:
         return DecodeThreads(threads, load_hasher() if settings.perceptual_hash else None)
     # An image that needs more than the whole budget is let in alone, and the estimate may fall short of the truth.
     most_memory = 2 * max(settings.decode_memory_mib * MIB, settings.max_image_pixels * MOST_BYTES_PER_PIXEL)
-    forker = Forker(most_memory=most_memory, heic=settings.heic, fingerprint=settings.perceptual_hash and available())
+    forker = ForkServer(
+        most_memory=most_memory, heic=settings.heic, fingerprint=settings.perceptual_hash and available()
+    )
     return DecodePool(
         settings.effective_decode_workers,
         forker,
@@ -327,8 +337,8 @@ def fetch_limits(settings: Settings) -> FetchLimits:
     return FetchLimits(
         proxy=Proxy.parse(proxy, resolves=settings.fetch_proxy_resolves) if proxy else None,
         header_timeout_s=settings.fetch_header_timeout_s,
-        allowed_hosts=HostRules.parse(settings.fetch_allowed_hosts),
-        forbidden_hosts=HostRules.parse(settings.fetch_forbidden_hosts | settings.own_hosts),
+        allowed_hosts=HostPatterns.parse(settings.fetch_allowed_hosts),
+        forbidden_hosts=HostPatterns.parse(settings.fetch_forbidden_hosts | settings.own_hosts),
         max_bytes=settings.max_image_bytes,
         timeout_s=settings.fetch_timeout_s,
         dns_timeout_s=settings.fetch_dns_timeout_s,

@@ -1,38 +1,43 @@
-"""The request path: intake → decode → views → encode → score, for every image by itself.
+"""The path of every image: read bytes → read header → decode and cut views → look up hashes → encode.
 
-What an image got is a value (``Look``): what was seen, or an error, never both. ``classify`` scores what was seen;
-``moderator.py`` puts policies on top. The web layer turns both into HTTP.
+``Pipeline._run_steps`` is that path. ``Pipeline._outcome`` wraps it with times, counts and errors: the failure of an
+image is a value (``ImageOutcome``) and leaves the other images of the request alone. ``moderation/moderator.py`` puts
+policies on top, and ``api/`` turns both into HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import structlog
 
 from gateway.decoding.decoder import QUICK_BYTES, DecodeLimits, inspect, is_inspected_quickly, sha256_of
-from gateway.decoding.preprocess import Job, Prepared, Preparer
+from gateway.decoding.headers.header import ImageHeader
+from gateway.decoding.preprocess import Job, PreprocessedImage, Preprocessor
 from gateway.decoding.views import ViewRule
 from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidRequest, Overloaded
-from gateway.fetching.image_source import ImageRequest, Intake
+from gateway.fetching.image_source import ImageRequest, ImageSource, Source
 from gateway.hash_matching.matcher import Match
 from gateway.inference.scoring import Scores, TextMatrix, score
 from gateway.inference.triton import Encoder, Vectors
-from gateway.limits.admission import Budgets
 from gateway.limits.deadline import Deadline
 from gateway.limits.gather import all_of
+from gateway.limits.memory_budget import Budgets
 from gateway.observability.metrics import Metrics
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 
 MOST_VIEWS = {"center": 1, "full": 1, "tiles": 6}  # full and at most 5 squares
 BUSY_RETRY_AFTER_S = 2
-VIEW_BYTES = 12  # three bytes a pixel: in the array, the request, that as bytes, and gRPC's own buffers
+VIEW_BYTES = 12  # three bytes a pixel, four times: the array, the request, the request as bytes, gRPC's own buffers
+
+HashLookup = Callable[[PreprocessedImage], tuple[Match, ...]]
+"""Returns the entries of hash lists that an image matches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,120 +60,198 @@ class PipelineLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One image's outcome: what was seen, or the error.
+class ImageOutcome:
+    """One image's vectors or matches, or its error.
 
     Attributes:
         index: position in the request.
         id: the client's own.
-        prepared: the image, its pixels gone once the model has seen them; None with an error.
-        vectors: [V, D], one a place; None with an error, and where the image was recognised.
+        prepared: the image without its pixels; None with an error.
+        vectors: [V, D], one a place; None with an error or a match.
+        matches: entries of hash lists; where there are any, the model was not asked.
         error: what went wrong.
         elapsed_s: seconds by stage.
-        matches: what the image was recognised as; then the model was not asked.
     """
 
     index: int
     id: str | None
-    prepared: Prepared | None
-    vectors: Vectors | None
-    error: GatewayError | None
     elapsed_s: dict[str, float]
+    prepared: PreprocessedImage | None = None
+    vectors: Vectors | None = None
     matches: tuple[Match, ...] = ()
+    error: GatewayError | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What is asked of every image of a request: views, frames of an animation at most, and whether to hash them."""
+class _Options:
+    """Of every image of a request: its views, the most frames of an animation, the hash lookup."""
 
     rules: frozenset[ViewRule]
     frames: int
+    hash_lookup: HashLookup | None
     fingerprint: bool
 
 
-Recognise = Callable[[Prepared], tuple[Match, ...]]
-"""Asked which known images an image is."""
-
-
-def most_views(rules: frozenset[ViewRule]) -> int:
-    """Return how many squares these rules may cut from a frame."""
-    return sum(MOST_VIEWS[rule] for rule in rules - ({"full"} if "tiles" in rules else set()))
-
-
-def too_busy() -> Overloaded:
-    """Return the error of an image whose turn to be fetched, decoded and cut did not end in time.
-
-    Fetching and decoding have their own, shorter limits: what took longer is other requests' work.
-    """
-    return Overloaded("The service is busy with other images; nothing was decided.", retry_after_s=BUSY_RETRY_AFTER_S)
-
-
 class Pipeline:
-    """Runs requests; holds no state of its own but its parts.
+    """Runs images through the steps.
 
     Args:
-        intake: source → bytes.
+        source: gets an image's bytes.
         encoder: pixels → vectors.
         limits: caps and the model's numbers.
-        threads: where headers are read that are not read quickly, large files hashed, and known images recognised.
-        preparer: bytes → squares, in processes or threads.
+        threads: for slow headers, the SHA-256 of large files, and hash lookups.
+        preprocessor: bytes → views, in processes or threads.
         budgets: memory that images may take.
         metrics: where times and counts go.
     """
 
     def __init__(
         self,
-        intake: Intake,
+        source: ImageSource,
         encoder: Encoder,
         limits: PipelineLimits,
         threads: Executor,
-        preparer: Preparer,
+        preprocessor: Preprocessor,
         budgets: Budgets,
         metrics: Metrics,
     ) -> None:
-        self._intake = intake
+        self._source = source
         self._encoder = encoder
         self._limits = limits
         self._threads = threads
-        self._preparer = preparer
+        self._preprocessor = preprocessor
         self._budgets = budgets
         self._metrics = metrics
         self._log = structlog.get_logger("pipeline")
 
-    async def look(
+    async def run(
         self,
         images: Sequence[ImageRequest],
         rules: frozenset[ViewRule],
         deadline: Deadline,
-        recognise: Recognise | None = None,
+        hash_lookup: HashLookup | None = None,
         *,
         fingerprint: bool = False,
-    ) -> list[Look]:
-        """Take every image up to its vectors, side by side; each one's failure stays its own.
+    ) -> list[ImageOutcome]:
+        """Run all images side by side.
 
         Args:
             images: the images.
-            rules: which views are cut; those that two rules share are cut once.
+            rules: which views are cut; a view that two rules share is cut once.
             deadline: of the whole request.
-            recognise: asked before the model, in a thread; an image that it recognises gets no vectors.
-            fingerprint: hash what is to be seen, where that can be done; it takes all pixels of a large image.
+            hash_lookup: runs in a thread before the model is asked; an image that it matches gets no vectors.
+            fingerprint: compute perceptual hashes where they are installed; that decodes a large image in full size.
 
         Raises:
             InvalidRequest: more views than a request may have.
         """
-        frames = self._frames_each(len(images), rules)
-        wanted = _Wanted(rules, frames, fingerprint)
-        return await all_of(self._look(index, image, wanted, deadline, recognise) for index, image in enumerate(images))
+        options = _Options(rules, self._frames_each(len(images), rules), hash_lookup, fingerprint)
+        return await all_of(self._outcome(index, image, options, deadline) for index, image in enumerate(images))
 
-    def score(self, look: Look, text: TextMatrix) -> Scores | None:
-        """Return what a look's vectors say about the text's labels; None where there are none."""
-        if look.vectors is None:
+    async def _run_steps(
+        self, image: ImageRequest, options: _Options, deadline: Deadline, timer: StageTimer
+    ) -> tuple[PreprocessedImage, tuple[Match, ...], Vectors | None]:
+        """Take one image through all steps.
+
+        The file counts as an upload until its turn to be decoded, then as memory of decoding. The memory of its views
+        is held until the model has answered. Every image takes them in this order, so that no two can wait for each
+        other.
+        """
+        async with AsyncExitStack() as view_memory:
+            async with overloaded_after(deadline), AsyncExitStack() as decode_memory:
+                async with self._source.room(image.source):
+                    data = await self._read_bytes(image.source, timer)
+                    header, digest = await self._read_header(data, timer)
+                    job = self._decode_job(data, header, options, hashed=digest is None)
+                    await view_memory.enter_async_context(self._budgets.views.hold(self._view_bytes(job), deadline))
+                    needed = job.decode_bytes + len(data)
+                    await decode_memory.enter_async_context(self._budgets.decode.hold(needed, deadline))
+                prepared = await self._decode_and_cut_views(job, timer)
+                if digest is not None:
+                    prepared = replace(prepared, info=replace(prepared.info, sha256=await digest))
+                del data, job  # the file: the model may take long
+            async with deadline.enforced():
+                matches = await self._look_up_hashes(prepared, options.hash_lookup)
+                vectors = None if matches else await self._encode(prepared, deadline, timer)
+        return replace(prepared, pixels=prepared.pixels[:0].copy()), matches, vectors
+
+    async def _outcome(self, index: int, image: ImageRequest, options: _Options, deadline: Deadline) -> ImageOutcome:
+        """Run the steps of one image; count it, or return its error."""
+        timer = StageTimer()
+        try:
+            prepared, matches, vectors = await self._run_steps(image, options, deadline, timer)
+        except GatewayError as error:
+            return ImageOutcome(index, image.id, timer.elapsed_s, error=error)
+        except Exception:  # noqa: BLE001 - a bug that one image triggers must not fail the others
+            self._log.exception("unexpected failure", index=index)
+            bug = InternalError("The service failed on this image; nothing was decided.")
+            return ImageOutcome(index, image.id, timer.elapsed_s, error=bug)
+        self._metrics.observe_stages(timer.elapsed_s)
+        self._metrics.images.labels(prepared.info.format).inc()
+        return ImageOutcome(index, image.id, timer.elapsed_s, prepared, vectors, matches)
+
+    async def _read_bytes(self, source: Source, timer: StageTimer) -> bytes:
+        with timer.stage("intake"):
+            return await self._source.read(source)
+
+    async def _read_header(self, data: bytes, timer: StageTimer) -> tuple[ImageHeader, asyncio.Future[str] | None]:
+        """Return the header, and of a large file its SHA-256 to come, computed in a thread meanwhile.
+
+        A small file is hashed with its decoding: a thread would take longer. Headers are read in this process, by
+        Python that calls no image library: memory can be granted only once the size of the image is known.
+        """
+        limits = self._limits.decode
+        with timer.stage("decode"):
+            if is_inspected_quickly(data):
+                return inspect(data, limits), None
+            loop = asyncio.get_running_loop()
+            header = loop.run_in_executor(self._threads, inspect, data, limits)
+            large = len(data) > QUICK_BYTES
+            digest = loop.run_in_executor(self._threads, sha256_of, data) if large else None
+            return await header, digest
+
+    def _decode_job(self, data: bytes, header: ImageHeader, options: _Options, *, hashed: bool) -> Job:
+        limits = self._limits.decode
+        return Job(
+            data=data,
+            header=header,
+            limits=limits
+            if options.frames == limits.sampled_frames
+            else replace(limits, sampled_frames=options.frames),
+            rules=options.rules,
+            size_px=self._limits.image_size_px,
+            resize_px=self._limits.image_resize_px,
+            seed=secrets.randbits(32),
+            fingerprint=options.fingerprint and self._preprocessor.fingerprints,
+            hashed=hashed,
+        )
+
+    def _view_bytes(self, job: Job) -> int:
+        """Return the most bytes that an image's views can take."""
+        frames = min(job.header.frames, job.limits.sampled_frames)
+        return most_views(job.rules) * frames * job.size_px**2 * VIEW_BYTES
+
+    async def _decode_and_cut_views(self, job: Job, timer: StageTimer) -> PreprocessedImage:
+        return await self._preprocessor.prepare(job, timer)
+
+    async def _look_up_hashes(self, prepared: PreprocessedImage, hash_lookup: HashLookup | None) -> tuple[Match, ...]:
+        if hash_lookup is None:
+            return ()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, hash_lookup, prepared)
+
+    async def _encode(self, prepared: PreprocessedImage, deadline: Deadline, timer: StageTimer) -> Vectors:
+        with timer.stage("encode"):
+            return await self._encoder.encode_images(prepared.pixels, deadline)
+
+    def score(self, outcome: ImageOutcome, text: TextMatrix) -> Scores | None:
+        """Return what an image's vectors say about the text's labels; None where there are none."""
+        if outcome.vectors is None:
             return None
-        watch = Stopwatch()
-        with watch.stage("score"):
-            scores = score(look.vectors, text, self._limits.logit_scale)
-        self._metrics.observe_stages(watch.elapsed_s)
-        look.elapsed_s["score"] = look.elapsed_s.get("score", 0.0) + watch.elapsed_s["score"]
+        timer = StageTimer()
+        with timer.stage("score"):
+            scores = score(outcome.vectors, text, self._limits.logit_scale)
+        self._metrics.observe_stages(timer.elapsed_s)
+        outcome.elapsed_s["score"] = outcome.elapsed_s.get("score", 0.0) + timer.elapsed_s["score"]
         return scores
 
     async def embed_image(self, image: ImageRequest, deadline: Deadline) -> Vectors:
@@ -177,98 +260,14 @@ class Pipeline:
         Raises:
             GatewayError: the image or the service failed.
         """
-        (look,) = await self.look([image], frozenset({"center"}), deadline)
-        if look.vectors is None:
-            raise look.error or InternalError("The service failed on this image.")
-        mean = look.vectors.mean(axis=0)
+        (outcome,) = await self.run([image], frozenset({"center"}), deadline)
+        if outcome.vectors is None:
+            raise outcome.error or InternalError("The service failed on this image.")
+        mean = outcome.vectors.mean(axis=0)
         return np.asarray(mean / np.linalg.norm(mean), np.float32)
 
-    async def _look(
-        self,
-        index: int,
-        image: ImageRequest,
-        wanted: _Wanted,
-        deadline: Deadline,
-        recognise: Recognise | None,
-    ) -> Look:
-        watch = Stopwatch()
-        vectors: Vectors | None = None
-        prepared: Prepared | None = None
-        matches: tuple[Match, ...] = ()
-        view_bytes = 0
-        try:
-            async with deadline.enforced():
-                async with self._intake.room(image.source):
-                    job, digest = await self._opened(image, wanted, watch)
-                    squares = most_views(wanted.rules) * min(job.header.frames, wanted.frames)
-                    most_bytes = squares * job.size_px**2 * VIEW_BYTES
-                    view_bytes = await self._budgets.views.take_by(deadline, most_bytes)  # kept until they are seen
-                    async with self._budgets.decode.hold(job.decode_bytes, deadline):
-                        taken = partial(self._intake.drop, image.source)
-                        prepared = await self._preparer.prepare(job, watch, taken)
-                    if digest is not None:
-                        prepared = replace(prepared, info=replace(prepared.info, sha256=await digest))
-                    del job  # and with it the file: the model may be busy for long
-                if recognise is not None:
-                    matches = await asyncio.get_running_loop().run_in_executor(self._threads, recognise, prepared)
-                if not matches:
-                    with watch.stage("encode"):
-                        vectors = await self._encoder.encode_images(prepared.pixels, deadline)
-                prepared = replace(prepared, pixels=prepared.pixels[:0].copy())  # seen: not kept for the answer
-        except DeadlineExceeded as late:
-            return Look(index, image.id, None, None, late if prepared else too_busy(), watch.elapsed_s)
-        except GatewayError as error:
-            return Look(index, image.id, None, None, error, watch.elapsed_s)
-        except Exception:  # noqa: BLE001 - a bug that one image brings out must not take its neighbours along
-            self._log.exception("unexpected failure", index=index)
-            bug = InternalError("The service failed on this image; nothing was decided.")
-            return Look(index, image.id, None, None, bug, watch.elapsed_s)
-        finally:
-            self._budgets.views.give(view_bytes)
-        self._metrics.observe_stages(watch.elapsed_s)
-        self._metrics.images.labels(prepared.info.format).inc()
-        return Look(index, image.id, prepared, vectors, None, watch.elapsed_s, matches)
-
-    async def _opened(
-        self, image: ImageRequest, wanted: _Wanted, watch: Stopwatch
-    ) -> tuple[Job, asyncio.Future[str] | None]:
-        """Return what is to be done with an image, once its header has been read, and its digest on the way.
-
-        Of a large image that is: it is hashed in a thread while it is read and decoded. A small one is hashed with
-        its decoding, and None is returned: to ask a thread would take longer.
-
-        That is done in this process: the header has to be known before memory is granted, and its readers are bounded
-        Python that call into no image library. What does runs where ``preparer`` puts it. Every image takes the
-        memory budgets in the same order, so that no two can wait for each other.
-        """
-        with watch.stage("intake"):
-            data = await self._intake.read(image.source)
-        limits = self._limits.decode
-        with watch.stage("decode"):
-            digest = None
-            if is_inspected_quickly(data):
-                header = inspect(data, limits)
-            else:
-                loop = asyncio.get_running_loop()
-                reading = loop.run_in_executor(self._threads, inspect, data, limits)
-                if len(data) > QUICK_BYTES:
-                    digest = loop.run_in_executor(self._threads, sha256_of, data)
-                header = await reading
-        job = Job(
-            data=data,
-            header=header,
-            limits=limits if wanted.frames == limits.sampled_frames else replace(limits, sampled_frames=wanted.frames),
-            rules=wanted.rules,
-            size_px=self._limits.image_size_px,
-            resize_px=self._limits.image_resize_px,
-            seed=secrets.randbits(32),
-            fingerprint=wanted.fingerprint and self._preparer.fingerprints,
-            hashed=digest is None,
-        )
-        return job, digest
-
     def _frames_each(self, images: int, rules: frozenset[ViewRule]) -> int:
-        """Return how many frames of each image are looked at.
+        """Return how many frames of each image are analyzed.
 
         Raises:
             InvalidRequest: even one frame an image could be too many inferences.
@@ -281,3 +280,26 @@ class Pipeline:
                 f"send at most {self._limits.max_inferences // views} images."
             )
         return min(each, self._limits.decode.sampled_frames)
+
+
+def most_views(rules: frozenset[ViewRule]) -> int:
+    """Return how many squares these rules may cut from a frame."""
+    return sum(MOST_VIEWS[rule] for rule in rules - ({"full"} if "tiles" in rules else set()))
+
+
+@asynccontextmanager
+async def overloaded_after(deadline: Deadline) -> AsyncIterator[None]:
+    """End what runs inside at the deadline, and say that the service is busy.
+
+    Fetching and decoding have their own, shorter limits: what takes longer waits for other requests.
+
+    Raises:
+        Overloaded: the deadline passed.
+    """
+    try:
+        async with deadline.enforced():
+            yield
+    except DeadlineExceeded:
+        raise Overloaded(
+            "The service is busy with other images; nothing was decided.", retry_after_s=BUSY_RETRY_AFTER_S
+        ) from None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from gateway.decoding.preprocess import Preparer
-from gateway.hash_matching.refresher import KnownWatch
-from gateway.inference.circuit_breaker import HealthGate
-from gateway.moderation.catalog import Catalogue
+from gateway.decoding.preprocess import Preprocessor
+from gateway.hash_matching.refresher import ListRefresher
+from gateway.inference.circuit_breaker import CircuitBreaker
+from gateway.moderation.catalog import Catalog
 
 PAUSE_S = 0.02
 
@@ -28,33 +28,33 @@ class Readiness:
     """Asks the parts.
 
     Args:
-        health: of the models.
-        catalogue: of policies, which must be loaded.
-        known: images, whose lists must be loaded.
-        decoders: of which there must be some.
-        draining: of this process.
+        breaker: says whether the models answer.
+        catalog: must have been loaded.
+        list_refresher: must have loaded the hash lists.
+        decoders: at least one must run.
+        draining: begun when the process is about to end.
     """
 
     def __init__(
         self,
-        health: HealthGate,
-        catalogue: Catalogue,
-        known: KnownWatch,
-        decoders: Preparer,
+        breaker: CircuitBreaker,
+        catalog: Catalog,
+        list_refresher: ListRefresher,
+        decoders: Preprocessor,
         draining: Draining,
     ) -> None:
-        self._health = health
-        self._catalogue = catalogue
-        self._known = known
+        self._breaker = breaker
+        self._catalog = catalog
+        self._list_refresher = list_refresher
         self._decoders = decoders
         self._draining = draining
 
     def failing(self) -> list[str]:
         """Return the names of the checks that fail; empty when ready."""
-        failing = self._health.failing_checks()
-        if not self._catalogue.loaded:
+        failing = self._breaker.failing_checks()
+        if not self._catalog.loaded:
             failing.append("policies")
-        if not self._known.loaded:
+        if not self._list_refresher.loaded:
             failing.append("lists")
         if not self._decoders.available:
             failing.append("decoders")

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.fetching.dns_resolver import NameServer
-from gateway.fetching.host_patterns import HostRules
+from gateway.fetching.host_patterns import HostPatterns
 from gateway.fetching.transport import Proxy
 
 MIB = 1 << 20
@@ -162,7 +162,9 @@ class Settings(BaseSettings):
     decode_workers: int = Field(
         0, ge=0, le=256, description="Images decoded at a time, each in a process or thread; 0 means one a core."
     )
-    decode_memory_mib: int = Field(1024, ge=64, description="Memory of images being decoded at a time, MiB.")
+    decode_memory_mib: int = Field(
+        1024, ge=64, description="Memory of images being decoded at a time, their files included, MiB."
+    )
 
     view_memory_mib: int = Field(256, ge=16, description="Memory of views on their way to the model at a time, MiB.")
 
@@ -250,7 +252,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts", "fetch_allowed_hosts", "fetch_forbidden_hosts")
     @classmethod
     def _are_hosts(cls, value: frozenset[str]) -> frozenset[str]:
-        HostRules.parse(value)
+        HostPatterns.parse(value)
         return value
 
     @field_validator("cors_allowed_origins")
@@ -334,6 +336,6 @@ class Settings(BaseSettings):
 
 def _is_host(text: str) -> bool:
     try:
-        return bool(HostRules.parse([text]))
+        return bool(HostPatterns.parse([text]))
     except ValueError:
         return False  # such as the path of a database's socket

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.hash_matching.matcher import KnownImages
+from gateway.hash_matching.matcher import HashMatcher
 from gateway.store.lists import HashList
 from scripts.bench.machine import machine
 
@@ -38,7 +38,7 @@ def main() -> None:
         for kind in ("sha256", "pdq"):
             gc.collect()
             before, start = resident_mb(), time.perf_counter()
-            known = KnownImages().with_list(HashList("known", "block", kind, 31), hashes)
+            known = HashMatcher().with_list(HashList("known", "block", kind, 31), hashes)
             built_s = time.perf_counter() - start
             grown = resident_mb() - before
             took = []

@@ -70,7 +70,7 @@ CONSTANT_CALLS = frozenset(
         ),
         *("Field", "field", "ConfigDict", "SettingsConfigDict", "PrivateAttr"),
         *("MetaData", "Table", "text", "func.coalesce", "DateTime", "BigInteger().with_variant", "Text().with_variant"),
-        *("APIRouter", "Actor", "AuditFilter", "HostRules", "Precondition"),
+        *("APIRouter", "Actor", "AuditFilter", "HostPatterns", "Precondition"),
     }
 )
 """What a module or class may call to make a constant: it returns something that is not changed afterwards."""

@@ -1,6 +1,6 @@
-"""Who may do what: the key of a request, its quota, and the one table of routes and roles.
+"""Who may do what: the key of a request, its rate, and the one table of routes and roles.
 
-Authentication is a layer around the application, so that nothing of a request is looked at before its key: no route, no
+Authentication is a layer around the application, so that the key of a request is checked before all else: no route, no
 body. Authorisation is asked by every route before its own work. What is in neither table is refused.
 """
 
@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.problems import error_response
 from gateway.auth.api_keys import ApiKey, Keyring, Role
-from gateway.auth.key_file import KeyWatch
-from gateway.auth.rate_limits import Quota, Quotas
+from gateway.auth.key_file import KeyFile
+from gateway.auth.rate_limits import RateLimits, RateLimitStatus
 from gateway.errors import Forbidden, GatewayError, RateLimited, Unauthorized
 from gateway.observability.metrics import Metrics
 from gateway.store.audit import Actor
@@ -121,14 +121,14 @@ class Authentication:
     Args:
         app: what it wraps.
         keys: in force.
-        quotas: of the keys.
+        rate_limits: of the keys.
         metrics: refusals are counted there.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyWatch, quotas: Quotas, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyFile, rate_limits: RateLimits, metrics: Metrics) -> None:
         self._app = app
         self._keys = keys
-        self._quotas = quotas
+        self._rate_limits = rate_limits
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,21 +142,21 @@ class Authentication:
         if keyring is None or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
-        quota: Quota | None = None
+        status: RateLimitStatus | None = None
 
         async def send_marked(message: Message) -> None:
-            if quota is not None and message["type"] == "http.response.start":
-                mark(MutableHeaders(scope=message), state["key"].name, quota)
+            if status is not None and message["type"] == "http.response.start":
+                mark(MutableHeaders(scope=message), state["key"].name, status)
             await send(message)
 
         try:
             key = state["key"] = self._authenticated(scope, keyring)
             structlog.contextvars.bind_contextvars(key=key.name)
-            quota = await self._quotas.hit(key)
-            if quota is not None and not quota.admitted:
+            status = await self._rate_limits.hit(key)
+            if status is not None and not status.admitted:
                 raise RateLimited(
-                    f"The key “{key.name}” may send {quota.limit} requests in {quota.window_s} s.",
-                    retry_after_s=quota.reset_s,
+                    f"The key “{key.name}” may send {status.limit} requests in {status.window_s} s.",
+                    retry_after_s=status.reset_s,
                 )
         except GatewayError as error:
             self._metrics.errors.labels(error.code).inc()
@@ -183,10 +183,10 @@ class Authentication:
         return key
 
 
-def mark(headers: MutableHeaders, name: str, quota: Quota) -> None:
+def mark(headers: MutableHeaders, name: str, status: RateLimitStatus) -> None:
     """Say in an answer's headers where its key stands, as the IETF's draft on RateLimit fields does.
 
     ``q`` requests in ``w`` seconds are allowed, ``r`` are left, and in ``t`` seconds there will be more.
     """
-    headers["RateLimit-Policy"] = f'"{name}";q={quota.limit};w={quota.window_s}'
-    headers["RateLimit"] = f'"{name}";r={quota.remaining};t={quota.reset_s}'
+    headers["RateLimit-Policy"] = f'"{name}";q={status.limit};w={status.window_s}'
+    headers["RateLimit"] = f'"{name}";r={status.remaining};t={status.reset_s}'

@@ -31,7 +31,7 @@ from gateway.errors import (
     UnsupportedMediaType,
 )
 from gateway.limits.deadline import Deadline
-from gateway.moderation.catalog import Catalogue
+from gateway.moderation.catalog import Catalog
 from gateway.moderation.classifiers import Classifier, check_name
 from gateway.moderation.policy import Policy
 from gateway.store.audit import Actor
@@ -120,10 +120,10 @@ def written(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in fields.items() if field not in SERVERS_FIELDS}
 
 
-async def refreshed(catalogue: Catalogue) -> None:
+async def refreshed(catalog: Catalog) -> None:
     """Make a change current in this process at once; the other processes see it within two seconds."""
     try:
-        await catalogue.refresh()
+        await catalog.refresh()
     except (StoreUnavailable, ServiceError):
         structlog.get_logger("resources").warning("saved, but not current yet: the watch will load it")
 
@@ -235,7 +235,7 @@ async def save_version(
         raise InvalidRequest(f"The classifiers {', '.join(gone.missing)} were deleted meanwhile.") from None
     except StaleWrite as stale:
         raise stale_version(stale, precondition, name) from None
-    await refreshed(services.catalogue)
+    await refreshed(services.catalog)
     return saved.version, saved.new
 
 
@@ -266,7 +266,7 @@ async def activate_version(
             f"Version {number} was saved for bundle {row.bundle_id}; save it again for this model."
         )
     if kind == "classifier":
-        await services.catalogue.bind_classifier(row, Deadline.after(services.saver.timeout_s))
+        await services.catalog.bind_classifier(row, Deadline.after(services.saver.timeout_s))
     try:
         made = await away(services.versions.activate(kind, name, number, actor=actor, precondition=precondition))
     except PinMissing as gone:
@@ -275,7 +275,7 @@ async def activate_version(
         raise stale_version(stale, precondition, name) from None
     if made is None:
         raise NotFound(f"There is no version {number} of “{name}”.")
-    await refreshed(services.catalogue)
+    await refreshed(services.catalog)
     return made
 
 
@@ -297,7 +297,7 @@ async def delete_resource(services: Services, kind: Kind, name: str, preconditio
         raise stale_version(stale, precondition, name) from None
     if not found:
         raise NotFound(f"There is no such {kind}.")
-    await refreshed(services.catalogue)
+    await refreshed(services.catalog)
 
 
 add_routes("classifiers", Classifier)

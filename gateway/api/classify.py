@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
@@ -18,21 +17,19 @@ from gateway.api.body.images import read_fields
 from gateway.api.body.reader import BodyRules, RawBody, read_body
 from gateway.api.dependencies import Services
 from gateway.api.disconnect import unless_client_leaves
+from gateway.api.image_results import image_json, images_response, raise_or_count_errors
 from gateway.api.openapi import request_body
-from gateway.api.problems import problem
 from gateway.api.schemas.requests import ClassifyBody, ClassifyFields, ClassifyForm
 from gateway.api.schemas.responses import ClassifyResponse
-from gateway.decoding.decoder import ImageInfo
-from gateway.errors import GatewayError, ServiceError
 from gateway.fetching.image_source import ImageRequest
 from gateway.inference.prompts import LabelRequest
 from gateway.inference.scoring import Floats, Scores, TextMatrix
 from gateway.limits.deadline import Deadline
 from gateway.moderation.classifiers import Calibration
 from gateway.moderation.policy import calibrated
-from gateway.observability.metrics import Metrics
-from gateway.observability.stage_timer import Stopwatch
-from gateway.pipeline import Look
+from gateway.moderation.verdict_json import place_json
+from gateway.observability.stage_timer import StageTimer
+from gateway.pipeline import ImageOutcome
 
 LISTS = frozenset({"labels", "templates", "negatives", "include", "url"})
 
@@ -52,56 +49,59 @@ async def classify(request: Request) -> Response:
     One image: a failure is the response itself. Several: each failed image carries its own problem, and the others
     are complete.
     """
+    started_s = time.perf_counter()
     services: Services = request.state.services
-    start = time.perf_counter()
     with services.admission.request() as reservation:
         fields, images = read_question(await read_body(request, services.body_rules, reservation), services.body_rules)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
-        watch = Stopwatch()
-        question, looks = await unless_client_leaves(request, ask(fields, images, services, watch, deadline))
-        count_errors(looks, services.metrics)
-        raise_if_all_failed(looks)
-        request_id = request.state.request_id
-        results = [result(look, question, fields, services, request_id) for look in looks]
-        answer = {
-            "request_id": request_id,
-            "model": model_reference(services),
-            "classifier": question.classifier,
-            "mode": question.text.mode,
-            "results": results,
-            "timings_ms": timings(looks, watch.elapsed_s["text"], time.perf_counter() - start),
-        }
-        return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+        timer = StageTimer()
+        running = classified(fields, images, services, timer, deadline)
+        labels, outcomes = await unless_client_leaves(request, running)
+        raise_or_count_errors(outcomes, services.metrics)
+        results = [result(outcome, labels, fields, services, request.state.request_id) for outcome in outcomes]
+        return images_response(
+            request,
+            outcomes,
+            results,
+            text_s=timer.elapsed_s["text"],
+            started_s=started_s,
+            classifier=labels.classifier,
+            mode=labels.text.mode,
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked: the words, each label's calibration, and the key of the classifier they came from."""
+class LabelsToScore:
+    """The labels as vectors, each one's calibration, and the key of the classifier that they come from."""
 
     text: TextMatrix
     calibrations: tuple[Calibration | None, ...]
     classifier: str | None
 
 
-async def ask(
-    fields: ClassifyFields, images: list[ImageRequest], services: Services, watch: Stopwatch, deadline: Deadline
-) -> tuple[Question, list[Look]]:
-    """Return the question with its text side computed, and a look at every image.
+async def classified(
+    fields: ClassifyFields, images: list[ImageRequest], services: Services, timer: StageTimer, deadline: Deadline
+) -> tuple[LabelsToScore, list[ImageOutcome]]:
+    """Look the labels up, and run the images.
 
     Raises:
-        RequestError: the question cannot be asked.
-        ServiceError: the text side could not be computed.
+        RequestError: the labels cannot be used, or there is no such classifier.
+        ServiceError: the labels' vectors could not be computed.
     """
-    with watch.stage("text"):
-        if fields.classifier is not None:
-            bound = await services.catalogue.classifier(fields.classifier, deadline)
-            question = Question(bound.matrix, bound.calibrations, bound.key)
-        else:
-            text = await services.text.matrix(label_request(fields, services), deadline)
-            question = Question(text, (None,) * len(text.labels), None)
-    services.metrics.observe_stages(watch.elapsed_s)
-    return question, await services.pipeline.look(images, frozenset({fields.views}), deadline)
+    with timer.stage("text"):
+        labels = await labels_to_score(fields, services, deadline)
+    services.metrics.observe_stages(timer.elapsed_s)
+    return labels, await services.pipeline.run(images, frozenset({fields.views}), deadline)
+
+
+async def labels_to_score(fields: ClassifyFields, services: Services, deadline: Deadline) -> LabelsToScore:
+    """Return the labels of a saved classifier, or those of the request."""
+    if fields.classifier is not None:
+        bound = await services.catalog.classifier(fields.classifier, deadline)
+        return LabelsToScore(bound.matrix, bound.calibrations, bound.key)
+    text = await services.text.matrix(label_request(fields, services), deadline)
+    return LabelsToScore(text, (None,) * len(text.labels), None)
 
 
 def read_question(body: RawBody, rules: BodyRules) -> tuple[ClassifyFields, list[ImageRequest]]:
@@ -122,69 +122,29 @@ def label_request(fields: ClassifyFields, services: Services) -> LabelRequest:
     return LabelRequest(tuple(fields.labels), templates, negatives, fields.mode)
 
 
-def count_errors(looks: Sequence[Look], metrics: Metrics) -> None:
-    """Count the errors of batch items; that of an only image is counted where it becomes the response."""
-    for look in looks:
-        if look.error is not None and len(looks) > 1:
-            metrics.errors.labels(look.error.code).inc()
-
-
-def raise_if_all_failed(looks: Sequence[Look]) -> None:
-    """Raise the error of the only image, or the one fault of the service that failed every image."""
-    errors = [look.error for look in looks if look.error is not None]
-    if len(errors) < len(looks):
-        return
-    codes = {error.code for error in errors}
-    if len(looks) == 1 or (len(codes) == 1 and isinstance(errors[0], ServiceError)):
-        raise errors[0]
-
-
-def model_reference(services: Services) -> dict[str, Any]:
-    """Return which model answers."""
-    model = services.manifest.model
-    return {"id": model.id, "bundle_id": services.manifest.bundle_id, "demo": model.demo, "random": model.random}
-
-
 def result(
-    look: Look, question: Question, fields: ClassifyFields, services: Services, request_id: str
+    outcome: ImageOutcome, labels: LabelsToScore, fields: ClassifyFields, services: Services, request_id: str
 ) -> dict[str, Any]:
     """Return one image's part of the answer."""
-    answer: dict[str, Any] = {"index": look.index, "id": look.id, "image": None, "scores": None}
-    answer["error"] = failure(look.error, request_id)
-    scores = services.pipeline.score(look, question.text)
-    if look.prepared is None or look.vectors is None or scores is None:
+    answer = {**image_json(outcome, request_id), "scores": None}
+    scores = services.pipeline.score(outcome, labels.text)
+    if outcome.prepared is None or outcome.vectors is None or scores is None:
         return answer
-    answer["image"] = image_out(look.prepared.info)
-    scores = Scores(calibrated(scores.probabilities, question.calibrations), scores.similarities)
-    with_similarity = "similarity" in fields.include
-    labels = question.text.labels
-    answer["scores"] = ranked(labels, *scores.mean(), fields.top_k, with_similarity=with_similarity)
+    scores = Scores(calibrated(scores.probabilities, labels.calibrations), scores.similarities)
+    names, with_similarity = labels.text.labels, "similarity" in fields.include
+    answer["scores"] = ranked(names, *scores.mean(), fields.top_k, with_similarity=with_similarity)
     if "embedding" in fields.include:
-        answer["embedding"] = np.ascontiguousarray(look.vectors[0])
+        answer["embedding"] = np.ascontiguousarray(outcome.vectors[0])
     if "views" in fields.include:
-        rows = zip(look.prepared.places, scores.probabilities, scores.similarities, strict=True)
+        rows = zip(outcome.prepared.places, scores.probabilities, scores.similarities, strict=True)
         answer["views"] = [
             {
-                "view": place.view,
-                "box": place.box,
-                "frame_ms": place.frame_ms,
-                "scores": ranked(labels, probabilities, near, fields.top_k, with_similarity=with_similarity),
+                **place_json(place),
+                "scores": ranked(names, probabilities, near, fields.top_k, with_similarity=with_similarity),
             }
             for place, probabilities, near in rows
         ]
     return answer
-
-
-def image_out(info: ImageInfo) -> dict[str, Any]:
-    """Return what was looked at."""
-    return {
-        "sha256": info.sha256,
-        "format": info.format,
-        "width": info.width,
-        "height": info.height,
-        "frames": info.frames,
-        "frames_analyzed": info.frames_analyzed,
-    }
 
 
 def ranked(
@@ -206,17 +166,3 @@ def ranked(
 
 def _numbers(values: Floats) -> list[bytes]:
     return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-
-
-def failure(error: GatewayError | None, request_id: str) -> dict[str, Any] | None:
-    """Return an item's problem document, or None."""
-    return None if error is None else problem(error, request_id)
-
-
-def timings(looks: Sequence[Look], text_s: float, total_s: float) -> dict[str, float]:
-    """Return milliseconds by stage: of several images the slowest, since they run side by side."""
-    slowest = {"intake": 0.0, "decode": 0.0, "views": 0.0, "text": text_s, "encode": 0.0, "score": 0.0}
-    for look in looks:
-        for stage, elapsed in look.elapsed_s.items():
-            slowest[stage] = max(slowest.get(stage, 0.0), elapsed)
-    return {stage: round(elapsed * 1e3, 3) for stage, elapsed in {**slowest, "total": total_s}.items()}

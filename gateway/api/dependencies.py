@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.api.body.reader import BodyRules
-from gateway.hash_matching.refresher import KnownWatch
+from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.bundle import Manifest
 from gateway.inference.prompts import LabelRules
-from gateway.inference.text_embeddings import TextVectors
+from gateway.inference.text_embeddings import TextEmbeddings
 from gateway.limits.admission import Admission
-from gateway.moderation.catalog import Catalogue
+from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.moderator import Moderator
 from gateway.moderation.saving import Saver
@@ -38,7 +38,7 @@ class Services:
 
     manifest: Manifest
     pipeline: Pipeline
-    text: TextVectors
+    text: TextEmbeddings
     readiness: Readiness
     admission: Admission
     metrics: Metrics
@@ -50,8 +50,8 @@ class Services:
     decisions: Decisions
     lists: Lists
     audit: Audit
-    catalogue: Catalogue
+    catalog: Catalog
     moderator: Moderator
-    known: KnownWatch
+    list_refresher: ListRefresher
     decision_log: DecisionLog
     moderations: ModerationsRules

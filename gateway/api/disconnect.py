@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class ClientLeft(Exception):
-    """The client closed the connection before its answer; nobody is there to be told."""
+    """The client closed the connection before its answer."""
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:

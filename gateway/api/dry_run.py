@@ -19,12 +19,13 @@ from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import request_body
 from gateway.api.schemas.stored_requests import DryRunBody
 from gateway.api.schemas.stored_responses import DryRunOut
+from gateway.decoding.views import ViewRule
 from gateway.errors import InvalidRequest
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.classifiers import check_name
 from gateway.moderation.policy_diff import Comparison, Sample, compare, sample_of
-from gateway.moderation.verdicts import policy_out, verdict_out
+from gateway.moderation.verdict_json import categories_json, policy_json
 from gateway.store.decisions import DecisionFilter
 
 PAGE = 200
@@ -43,63 +44,71 @@ async def dry_run(request: Request, name: str) -> Response:
 
     Over stored vectors neither an image nor the model is needed.
     """
-    async with admitted(request) as given:
-        asked = validated(DryRunBody, given)
-        request.state.images = len(asked.images)
-        return await unless_client_leaves(request, compared(asked, request.state.services, check_name(name)))
+    services: Services = request.state.services
+    async with admitted(request) as body:
+        fields = validated(DryRunBody, body)
+        request.state.images = len(fields.images)
+        answer = await unless_client_leaves(request, compared(fields, services, check_name(name)))
+        return Response(orjson.dumps(answer), media_type="application/json")
 
 
-async def compared(asked: DryRunBody, services: Services, name: str) -> Response:
-    """Return the comparison as a response.
+async def compared(fields: DryRunBody, services: Services, name: str) -> dict[str, Any]:
+    """Look both policies up, get the samples, and compare.
 
     Raises:
         GatewayError: there is no such policy, or the candidate cannot work.
     """
     deadline = Deadline.after(services.saver.timeout_s)
-    active = await services.catalogue.policy(name, deadline)
-    if asked.policy is not None:
-        candidate, _ = await services.catalogue.bind_candidate(name, asked.policy, deadline)
+    active = await services.catalog.policy(name, deadline)
+    candidate = await candidate_policy(fields, services, name, deadline)
+    if fields.images:
+        samples = await samples_of_images(fields, services, frozenset({active.views, candidate.views}), deadline)
     else:
-        candidate = await services.catalogue.policy(f"{name}@{asked.version}", deadline)
-    samples = await (of_images if asked.images else of_log)(asked, services, active, candidate, deadline)
+        samples = await samples_of_log(fields, services, active.name)
     scale = services.manifest.logit_scale
-    comparison = await asyncio.to_thread(compare, samples, active, candidate, scale, asked.examples)
-    return Response(orjson.dumps(out(comparison, active, candidate)), media_type="application/json")
+    comparison = await asyncio.to_thread(compare, samples, active, candidate, scale, fields.examples)
+    return comparison_json(comparison, active, candidate)
 
 
-async def of_images(
-    asked: DryRunBody, services: Services, active: BoundPolicy, candidate: BoundPolicy, deadline: Deadline
+async def candidate_policy(fields: DryRunBody, services: Services, name: str, deadline: Deadline) -> BoundPolicy:
+    """Return the policy in the body, or the saved version that it names."""
+    if fields.policy is None:
+        return await services.catalog.policy(f"{name}@{fields.version}", deadline)
+    candidate, _ = await services.catalog.bind_candidate(name, fields.policy, deadline)
+    return candidate
+
+
+async def samples_of_images(
+    fields: DryRunBody, services: Services, views: frozenset[ViewRule], deadline: Deadline
 ) -> list[Sample | None]:
     """Return the request's images as samples; a failed one is skipped."""
-    if len(asked.images) > services.body_rules.max_images:
+    if len(fields.images) > services.body_rules.max_images:
         raise InvalidRequest(f"At most {services.body_rules.max_images} images are accepted in a request.")
-    images = [image_request(image) for image in asked.images]
-    looks = await services.pipeline.look(images, frozenset({active.views, candidate.views}), deadline)
+    images = [image_request(image) for image in fields.images]
+    outcomes = await services.pipeline.run(images, views, deadline)
     return [
-        Sample(None, look.id, look.prepared.info.sha256, look.vectors, look.prepared.places)
-        if look.prepared is not None and look.vectors is not None
+        Sample(None, outcome.id, outcome.prepared.info.sha256, outcome.vectors, outcome.prepared.places)
+        if outcome.prepared is not None and outcome.vectors is not None
         else None
-        for look in looks
+        for outcome in outcomes
     ]
 
 
-async def of_log(
-    asked: DryRunBody, services: Services, active: BoundPolicy, _: BoundPolicy, __: Deadline
-) -> list[Sample | None]:
+async def samples_of_log(fields: DryRunBody, services: Services, policy: str) -> list[Sample | None]:
     """Return the newest logged decisions that the filter leaves, as samples."""
     wanted = DecisionFilter(
-        since=aware(asked.since),
-        until=aware(asked.until),
-        policy=active.name,
-        decision=asked.decision,
-        category=asked.category,
-        external_id=asked.external_id,
+        since=aware(fields.since),
+        until=aware(fields.until),
+        policy=policy,
+        decision=fields.decision,
+        category=fields.category,
+        external_id=fields.external_id,
         with_vectors=True,
     )
     samples: list[Sample | None] = []
     cursor: str | None = None
-    while len(samples) < asked.limit:
-        page = await away(services.decisions.page(wanted, cursor=cursor, limit=min(PAGE, asked.limit - len(samples))))
+    while len(samples) < fields.limit:
+        page = await away(services.decisions.page(wanted, cursor=cursor, limit=min(PAGE, fields.limit - len(samples))))
         dim = services.manifest.embedding_dim
         samples += [sample_of(record, dim, services.manifest.bundle_id) for record in page.records]
         cursor = page.next_cursor
@@ -108,11 +117,11 @@ async def of_log(
     return samples
 
 
-def out(comparison: Comparison, active: BoundPolicy, candidate: BoundPolicy) -> dict[str, Any]:
-    """Return a comparison as the API shows it."""
+def comparison_json(comparison: Comparison, active: BoundPolicy, candidate: BoundPolicy) -> dict[str, Any]:
+    """Return a comparison as JSON values."""
     return {
-        "active": policy_out(active),
-        "candidate": policy_out(candidate),
+        "active": policy_json(active),
+        "candidate": policy_json(candidate),
         "compared": comparison.compared,
         "skipped": comparison.skipped,
         "changed": sum(count for (before, after), count in comparison.counts.items() if before != after),
@@ -127,7 +136,7 @@ def out(comparison: Comparison, active: BoundPolicy, candidate: BoundPolicy) -> 
                 "image_sha256": change.sample.image_sha256,
                 "before": change.before,
                 "after": change.after.decision,
-                "categories": verdict_out(change.after)["categories"],
+                "categories": categories_json(change.after.categories),
             }
             for change in comparison.changes
         ],

@@ -11,16 +11,17 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.api.body.reader import KEPT_JSON_WEIGHT, read_body, validated
+from gateway.api.body.reader import read_body, validated
 from gateway.api.dependencies import Services
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import request_body
 from gateway.api.schemas.requests import EmbeddingImage, EmbeddingInput, EmbeddingsBody
 from gateway.api.schemas.responses import EmbeddingsResponse
 from gateway.errors import InvalidRequest, UnsupportedMediaType
-from gateway.fetching.image_source import Base64, GiveBack, ImageRequest, Url
+from gateway.fetching.image_source import Base64, ImageRequest, Url
 from gateway.inference.prompts import LabelRules, check_words
 from gateway.inference.scoring import Floats
+from gateway.limits.admission import Reservation
 from gateway.limits.deadline import Deadline
 from gateway.limits.gather import all_of
 
@@ -46,7 +47,8 @@ async def embeddings(request: Request) -> Response:
             raise UnsupportedMediaType("Send application/json here; images go in as url or base64.")
         fields = validated(EmbeddingsBody, body.json)
         inputs = [fields.input] if isinstance(fields.input, str) else fields.input
-        texts, images = apart(inputs, services, body.give_back)
+        body.json.clear()
+        texts, images = texts_and_images(inputs, services, reservation)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         vectors = await unless_client_leaves(request, embed(texts, images, services, deadline))
@@ -55,7 +57,7 @@ async def embeddings(request: Request) -> Response:
             "object": "list",
             "data": [
                 {"object": "embedding", "index": index, "embedding": encoded(vectors[index], fields.encoding_format)}
-                for index in range(len(inputs))
+                for index in range(len(vectors))
             ],
             "model": services.manifest.model.id,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
@@ -63,10 +65,10 @@ async def embeddings(request: Request) -> Response:
         return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
 
-def apart(
-    inputs: list[str | EmbeddingInput] | list[str], services: Services, give_back: GiveBack
+def texts_and_images(
+    inputs: list[str | EmbeddingInput] | list[str], services: Services, reservation: Reservation
 ) -> tuple[dict[int, str], dict[int, ImageRequest]]:
-    """Return texts and images by their position in the input.
+    """Return texts and images by their position in the input, which is emptied: images are not held twice.
 
     Raises:
         InvalidRequest: nothing, or more than a request may hold.
@@ -80,7 +82,7 @@ def apart(
         elif item.text is not None:
             texts[index] = item.text
         elif item.image is not None:
-            images[index] = image_request(item.image, give_back)
+            images[index] = image_request(item.image, reservation)
     if not inputs:
         raise InvalidRequest("Field “input” needs at least one text or image.")
     if len(images) > services.body_rules.max_images:
@@ -89,13 +91,14 @@ def apart(
     if len(texts) > rules.max_labels:
         raise InvalidRequest(f"{len(texts)} texts given; at most {rules.max_labels} are accepted.")
     check_words(list(texts.values()), "text", rules)
+    inputs.clear()
     return texts, images
 
 
-def image_request(image: EmbeddingImage, give_back: GiveBack) -> ImageRequest:
+def image_request(image: EmbeddingImage, reservation: Reservation) -> ImageRequest:
     """Return the image that an input names."""
     if image.base64 is not None:
-        return ImageRequest(Base64(image.base64, KEPT_JSON_WEIGHT, give_back))
+        return ImageRequest(Base64(image.base64, reservation))
     return ImageRequest(Url(image.url or ""))
 
 

@@ -25,7 +25,7 @@ from gateway.api.schemas.stored_requests import ListIn
 from gateway.api.schemas.stored_responses import Added, Deleted, EntriesOut, ListOut, ListsOut
 from gateway.errors import InvalidRequest, NotFound
 from gateway.hash_matching.import_file import MAX_ENTRIES, read_hashes
-from gateway.hash_matching.refresher import KnownWatch, check_list
+from gateway.hash_matching.refresher import ListRefresher, check_list
 from gateway.moderation.classifiers import check_name
 from gateway.store.audit import Actor
 from gateway.store.lists import HashList, ListKind
@@ -51,7 +51,7 @@ async def put_list(request: Request, response: Response, name: str) -> ListOut:
     given = validated(ListIn, await json_body(request))
     made = check_list(HashList(check_name(name), given.action, given.kind, given.max_distance))
     created = await change(request, name, put(services, made, actor_of(request), precondition_of(request)))
-    await refreshed(services.known)
+    await refreshed(services.list_refresher)
     response.status_code = 201 if created else 200
     return shown(response, await found(services, name))
 
@@ -78,7 +78,7 @@ async def delete_list(request: Request, name: str) -> Response:
     deletion = services.lists.drop(check_name(name), actor=actor_of(request), precondition=precondition_of(request))
     if not await change(request, name, deletion):
         raise NotFound("There is no such list.")
-    await refreshed(services.known)
+    await refreshed(services.list_refresher)
     return Response(status_code=204)
 
 
@@ -97,7 +97,7 @@ async def add_entries(request: Request, name: str) -> Added:
     added = await change(request, name, adding)
     if added is None:
         raise NotFound("There is no such list.")
-    await refreshed(services.known)
+    await refreshed(services.list_refresher)
     return Added(received=len(hashes), added=added)
 
 
@@ -114,7 +114,7 @@ async def remove_entries(request: Request, name: str) -> Deleted:
     hashes = await read_entries(request, made.kind)
     removing = services.lists.remove(name, hashes, actor=actor_of(request), precondition=precondition_of(request))
     removed = await change(request, name, removing)
-    await refreshed(services.known)
+    await refreshed(services.list_refresher)
     return Deleted(deleted=removed)
 
 
@@ -134,10 +134,10 @@ async def entries(
     return EntriesOut(data=list(page), next_cursor=page[-1] if len(page) == limit else None)
 
 
-async def refreshed(known: KnownWatch) -> None:
+async def refreshed(refresher: ListRefresher) -> None:
     """Match by a change at once in this process; the other processes do within two seconds."""
     try:
-        await known.refresh()
+        await refresher.refresh()
     except StoreUnavailable:
         structlog.get_logger("lists").warning("saved, but not matched yet: the watch will load it")
 

@@ -39,7 +39,7 @@ async def readyz(request: Request) -> JSONResponse:
     """
     services: Services = request.state.services
     failing = services.readiness.failing()
-    degraded = ["store"] if services.catalogue.store_lost or services.decision_log.lost else []
+    degraded = ["store"] if services.catalog.store_lost or services.decision_log.lost else []
     status = "unready" if failing else "ready"
     return JSONResponse({"status": status, "failing": failing, "degraded": degraded}, 503 if failing else 200)
 

@@ -12,16 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.requests import Request
 
 from gateway.api.authorization import key_name
-from gateway.api.body.reader import KEPT_JSON_WEIGHT, read_body, validated
-from gateway.api.classify import raise_if_all_failed
+from gateway.api.body.reader import read_body, validated
 from gateway.api.dependencies import Services
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import request_body
 from gateway.api.problems import OPENAI_PATH
 from gateway.errors import InvalidRequest, NotFound, TextNotSupported, UnsupportedMediaType
-from gateway.fetching.image_source import Base64, GiveBack, ImageRequest, Url
+from gateway.fetching.image_source import Base64, ImageRequest, Url
+from gateway.limits.admission import Reservation
 from gateway.limits.deadline import Deadline
 from gateway.moderation.classifiers import split_reference
+from gateway.moderation.moderator import Moderated, RequestOrigin
 from gateway.moderation.policy import OPENAI_CATEGORIES, STRICTNESS
 from gateway.moderation.verdicts import Verdict
 
@@ -103,73 +104,51 @@ class ModerationsResponse(BaseModel):
 async def moderations(request: Request) -> Response:
     """Decide about the images of the input by a policy, in OpenAI's shape; text is refused, never passed as clean."""
     services: Services = request.state.services
-    return Response(orjson.dumps(await answer(request, services)), media_type="application/json")
-
-
-async def answer(request: Request, services: Services) -> dict[str, Any]:
-    """Return the answer.
-
-    Raises:
-        GatewayError: any failure; one failed image fails the whole input, since the result speaks for all of it.
-    """
     with services.admission.request() as reservation:
         body = await read_body(request, services.body_rules, reservation)
         if body.json is None:
             raise UnsupportedMediaType("Send application/json.")
-        asked = validated(ModerationsBody, body.json)
-        images = images_of(asked, services, body.give_back)
+        fields = validated(ModerationsBody, body.json)
+        body.json.clear()
+        images = images_of(fields, services, reservation)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
-        name = asked.model or DEFAULT_POLICY
-        reference = DEFAULT_POLICY if name.startswith(OPENAI_MODELS) else name
-        policy = await services.catalogue.policy(named(reference), deadline)
-        request_id = request.state.request_id
-        judged = await unless_client_leaves(
-            request,
-            services.moderator.moderate(
-                images,
-                policy,
-                None,
-                external_id=None,
-                request_id=request_id,
-                key_name=key_name(request),
-                deadline=deadline,
-            ),
-        )
-        raise_if_all_failed([item.look for item in judged])
-        for item in judged:
-            if item.look.error is not None:
-                raise item.look.error
-        verdicts = [item.verdict for item in judged if item.verdict is not None]
-        return {
-            "id": f"modr-{request_id}",
+        policy = await services.catalog.policy(policy_reference(fields.model), deadline)
+        origin = RequestOrigin(None, request.state.request_id, key_name(request))
+        running = services.moderator.moderate(images, policy, None, origin, deadline)
+        verdicts = verdicts_of(await unless_client_leaves(request, running))
+        answer = {
+            "id": f"modr-{request.state.request_id}",
             "model": f"{policy.key}:{services.manifest.bundle_id}",
             "results": [result(verdicts, review_flags=services.moderations.review_flags)],
         }
+        return Response(orjson.dumps(answer), media_type="application/json")
 
 
-def named(reference: str) -> str:
-    """Return a reference that may name a policy.
+def policy_reference(model: str | None) -> str:
+    """Return the policy that the field ``model`` names: the default one where it names a model of OpenAI's.
 
     Raises:
-        NotFound: it is none, so there is no such policy.
+        NotFound: it is no reference, so there is no such policy.
     """
+    if not model or model.startswith(OPENAI_MODELS):
+        return DEFAULT_POLICY
     try:
-        split_reference(reference)
+        split_reference(model)
     except InvalidRequest:
-        raise NotFound(f"There is no policy “{reference[:SHOWN_CHARS]}”.") from None
-    return reference
+        raise NotFound(f"There is no policy “{model[:SHOWN_CHARS]}”.") from None
+    return model
 
 
-def images_of(asked: ModerationsBody, services: Services, give_back: GiveBack) -> list[ImageRequest]:
-    """Return the images of the input.
+def images_of(fields: ModerationsBody, services: Services, reservation: Reservation) -> list[ImageRequest]:
+    """Return the images of the input, which is emptied: they are not held twice.
 
     Raises:
-        TextNotSupported: there is text, and it is not to be read past.
+        TextNotSupported: there is text, and it is not to be ignored.
         InvalidRequest: no image, or more than allowed.
     """
-    found = [part for part in asked.input if isinstance(part, ImagePart)]
-    if len(found) < len(asked.input) and not (services.moderations.ignore_text and found):
+    found = [part for part in fields.input if isinstance(part, ImagePart)]
+    if len(found) < len(fields.input) and not (services.moderations.ignore_text and found):
         raise TextNotSupported(
             "Text is not moderated here, and unread text must not pass as clean; send image_url parts."
         )
@@ -177,14 +156,27 @@ def images_of(asked: ModerationsBody, services: Services, give_back: GiveBack) -
         raise InvalidRequest("The input has no image_url part.")
     if len(found) > services.moderations.max_images:
         raise InvalidRequest(f"{len(found)} images given; at most {services.moderations.max_images} are accepted.")
+    fields.input.clear()
     return [
         ImageRequest(
-            Base64(part.image_url.url, KEPT_JSON_WEIGHT, give_back)
+            Base64(part.image_url.url, reservation)
             if part.image_url.url[:5].lower() == "data:"
             else Url(part.image_url.url)
         )
         for part in found
     ]
+
+
+def verdicts_of(moderated: Sequence[Moderated]) -> list[Verdict]:
+    """Return the verdicts of all images.
+
+    Raises:
+        GatewayError: one failed, and so the whole input: the result speaks for all of it.
+    """
+    for item in moderated:
+        if item.outcome.error is not None:
+            raise item.outcome.error
+    return [item.verdict for item in moderated if item.verdict is not None]
 
 
 def result(verdicts: Sequence[Verdict], *, review_flags: bool) -> dict[str, Any]:

@@ -64,6 +64,20 @@ ALWAYS_POSSIBLE = frozenset(
 )
 OF_KEYS = frozenset({401, 403, 429})  # statuses
 HASH_PATTERN = "^[0-9a-fA-F]{64}$"
+# A red disc on white, 64 x 64: small, and a drawing as the demo model knows them.
+EXAMPLE_PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAABlBMVEX////cHh7/Hx2WAAAAiElEQVR42rXRMQ6CQBAF0McsCRYm"
+    "YmfJUdYbeUSOwhG2pCCsxSaGgsroNP9n3nTDP+e2IvAa2iLVuhD0jAQPrgQTQZDpSMzo5tBBFgKmFhB6GIULXI70KSP0pzS1OKPv"
+    "ygL7KRXYTmmFVdigHGmHRagwS8g8BTOVYNHuDLUWgo1Cosr3wy9+Pm8djR4nTn4h5wAAAABJRU5ErkJggg=="
+)
+EXAMPLE_IMAGE = {"base64": EXAMPLE_PNG}
+EXAMPLES = {
+    "/v1/classify": {"images": [EXAMPLE_IMAGE], "labels": ["a red circle", "a blue square"]},
+    "/v1/moderate": {"images": [EXAMPLE_IMAGE], "policy": "default"},
+    "/v1/moderations": {"input": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{EXAMPLE_PNG}"}}]},
+    "/v1/embeddings": {"input": ["a red circle", {"image": EXAMPLE_IMAGE}]},
+}
+"""By path, bodies that /docs shows and that can be sent as they are."""
 
 
 def request_body(json_model: type[BaseModel], form_model: type[BaseModel] | None = None) -> dict[str, Any]:
@@ -118,13 +132,12 @@ def docs_policy(page: str) -> str:
     )
 
 
-def install(app: FastAPI, bodies: Sequence[type[BaseModel]], examples: dict[str, dict[str, Any]]) -> None:
+def install(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> None:
     """Let ``/openapi.json`` hold the bodies' schemas, examples by path, and every error by status.
 
     Args:
         app: the application.
         bodies: models named by ``request_body``.
-        examples: path → example of its JSON body.
     """
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -155,8 +168,8 @@ def install(app: FastAPI, bodies: Sequence[type[BaseModel]], examples: dict[str,
                 for parameter in operation.get("parameters", ()):
                     if (parameter["in"], parameter["name"]) == ("path", "name"):
                         parameter["schema"]["pattern"] = f"^{NAME.pattern}$"
-                if "requestBody" in operation and path in examples:
-                    operation["requestBody"]["content"]["application/json"]["example"] = examples[path]
+                if "requestBody" in operation and path in EXAMPLES:
+                    operation["requestBody"]["content"]["application/json"]["example"] = EXAMPLES[path]
         schema["components"]["securitySchemes"] = {
             SCHEME: {
                 "type": "http",

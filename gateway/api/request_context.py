@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, security headers, metrics, a log line, an answer to what nobody caught."""
+"""The outermost layer: request ids, security headers, metrics, a log entry, an answer to uncaught errors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gateway.observability.metrics import Metrics
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})  # RFC 9110, 5789
-PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds: seen at the level debug
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds: logged at the level debug
 NOTED = ("images", "code")  # what routes and handlers put into the request's state for its log line
 REQUEST_ID_NAME = b"x-request-id"
 ALWAYS = tuple((name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items())
-CLIENT_CLOSED = 499  # nginx's code for a client that left before its answer; seen in metrics and logs alone
+CLIENT_CLOSED = 499  # nginx's code for a client that left before its answer; in metrics and logs alone
 
 
 class RequestContext:
@@ -32,7 +32,7 @@ class RequestContext:
 
     Args:
         app: what it wraps.
-        rules: what is refused here, before anything else is looked at.
+        rules: what is rejected by the head alone.
         metrics: counts and times go there.
     """
 
@@ -57,7 +57,7 @@ class RequestContext:
         except RequestError as refused:
             await self._answer(exchange, refused)
         except (ClientLeft, ClientDisconnect):
-            pass  # nobody is there to be told, and nothing went wrong here
+            pass  # the client has left: there is nothing to answer and nothing failed
         except Exception:  # noqa: BLE001 - the last net: the client gets a problem document, the log the trace
             self._log.exception("unhandled error")
             await self._answer(exchange, InternalError("The service failed; nothing was decided."))
@@ -120,7 +120,7 @@ class _Exchange:
             names = {name for name, _ in given}
             given.append((REQUEST_ID_NAME, self.request_id.encode()))
             given += [pair for pair in ALWAYS if pair[0] not in names]
-            if self._unread:  # what follows is the rest of a body that nobody reads
+            if self._unread:  # what follows is the rest of a body that was not read
                 given = [pair for pair in given if pair[0] != b"connection"] + [(b"connection", b"close")]
             message["headers"] = given
         self.bytes_out += len(message.get("body", b"")) if self.scope["method"] != "HEAD" else 0

@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from gateway.api.body.reader import declared_bytes
 from gateway.errors import CrossSiteRequest, HostNotAllowed, HttpMalformed
-from gateway.fetching.host_patterns import HostRules
+from gateway.fetching.host_patterns import HostPatterns
 
 # uri-host [":" port] of RFC 9110, 7.2; an http address has a host, so that an empty one is refused too.
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+,;=-]{1,255})(:[0-9]{0,5})?")
@@ -28,25 +28,25 @@ TARGET = "target"  # in the request's state: the raw target, where our own serve
 
 @dataclass(frozen=True, slots=True)
 class RequestRules:
-    """The rules.
+    """Which requests are rejected by their head alone.
 
     Attributes:
-        max_body_bytes: that a request may announce, also one whose body nobody reads.
+        max_body_bytes: that a request may announce, also where its body is not read.
         allowed_hosts: that a request may name as its own; none: any.
         allowed_origins: of pages of other sites that may send unsafe methods, as browsers write them.
     """
 
     max_body_bytes: int
-    allowed_hosts: HostRules
+    allowed_hosts: HostPatterns
     allowed_origins: frozenset[str]
 
     def check(self, scope: Scope, headers: Headers) -> None:
-        """Let a request pass, or not.
+        """Check the head of a request.
 
         Raises:
             HttpMalformed: it does not name its host once (RFC 9112, 3.2), or its length is no number.
             HostNotAllowed: it names one that is not this gateway's.
-            CrossSiteRequest: a page of another site would have something changed.
+            CrossSiteRequest: a page of another site sent a method that changes something.
             PayloadTooLarge: it announces too long a body.
         """
         host = _host(scope, headers.getlist("host"))

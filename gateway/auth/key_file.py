@@ -1,6 +1,6 @@
-"""Keeps the keys in force true to the settings: those named there for good, those of a file as the file changes.
+"""The API keys in force: those of the settings, and those of a file that is read again when it changes.
 
-Fails shut: a gateway that was started with keys never becomes open, whatever happens to the file.
+A gateway that was started with keys goes on asking for them, whatever happens to the file.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ POLL_S = 2.0
 MAX_FILE_BYTES = 1 << 20
 
 
-class KeyWatch:
-    """Holds the keyring; ``None`` where no keys are configured at all, so that everything is open.
+class KeyFile:
+    """Holds the keyring; ``current`` is ``None`` where no keys are configured: then no key is asked for.
 
     The file is read again every two seconds, so that a key is added or withdrawn without a restart. What its content
     says is taken by entry: one that cannot be read is no key, and is logged by its number. A file that cannot be read

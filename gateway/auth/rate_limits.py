@@ -31,13 +31,13 @@ PAUSE_S = 5.0  # and after a failure none waits at all for this long
 SCHEMES = ("redis://", "rediss://")
 
 
-class QuotaStoreInvalid(ValueError):
+class RateLimitStoreInvalid(ValueError):
     """The address of the shared store cannot be used; the text never repeats it, as it may hold a password."""
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
-    """Where a key stands.
+class RateLimitStatus:
+    """The state of one key's rate after a request.
 
     Attributes:
         admitted: whether this request may pass.
@@ -54,7 +54,7 @@ class Quota:
     reset_s: int
 
 
-class Quotas:
+class RateLimits:
     """Counts requests by key name.
 
     When the shared store fails or is slow, this process counts by itself until it is back: no request is refused for
@@ -64,7 +64,7 @@ class Quotas:
         shared_url: ``redis://…`` or ``rediss://…``, or empty for this process's memory.
 
     Raises:
-        QuotaStoreInvalid: another address, or the extra that it needs is not installed.
+        RateLimitStoreInvalid: another address, or the extra that it needs is not installed.
     """
 
     def __init__(self, shared_url: str = "") -> None:
@@ -80,9 +80,9 @@ class Quotas:
             )
             self._shared = SlidingWindowCounterRateLimiter(store)
         self._retry_at = 0.0
-        self._log = structlog.get_logger("quotas")
+        self._log = structlog.get_logger("rate_limits")
 
-    async def hit(self, key: ApiKey) -> Quota | None:
+    async def hit(self, key: ApiKey) -> RateLimitStatus | None:
         """Count one request of a key; None if the key has no rate."""
         if key.rate is None:
             return None
@@ -102,28 +102,30 @@ class Quotas:
             await self._connections.disconnect()
 
 
-async def _counted(limiter: SlidingWindowCounterRateLimiter, rate: RateLimitItem, name: str) -> Quota:
+async def _counted(limiter: SlidingWindowCounterRateLimiter, rate: RateLimitItem, name: str) -> RateLimitStatus:
     admitted = await limiter.hit(rate, name)
     stats = await limiter.get_window_stats(rate, name)
     reset_s = max(1, math.ceil(stats.reset_time - time.time()))
-    return Quota(admitted, rate.amount, rate.get_expiry(), max(0, stats.remaining) if admitted else 0, reset_s)
+    return RateLimitStatus(
+        admitted, rate.amount, rate.get_expiry(), max(0, stats.remaining) if admitted else 0, reset_s
+    )
 
 
 def shared_connections(url: str) -> BlockingConnectionPool:
     """Return connections to a shared store; none is made yet.
 
     Raises:
-        QuotaStoreInvalid: the address cannot be used.
+        RateLimitStoreInvalid: the address cannot be used.
     """
     if not url.startswith(SCHEMES):
-        raise QuotaStoreInvalid(f"an address begins with {' or '.join(SCHEMES)}")
+        raise RateLimitStoreInvalid(f"an address begins with {' or '.join(SCHEMES)}")
     try:
         from redis.asyncio import BlockingConnectionPool  # noqa: PLC0415 - of an optional extra
     except ImportError:
-        raise QuotaStoreInvalid("it needs the extra redis: pip install '.[redis]'") from None
+        raise RateLimitStoreInvalid("it needs the extra redis: pip install '.[redis]'") from None
     waits = {"timeout": SHARED_TIMEOUT_S, "socket_timeout": SHARED_TIMEOUT_S}
     waits["socket_connect_timeout"] = SHARED_TIMEOUT_S
     try:
         return BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, **waits)
     except ValueError:
-        raise QuotaStoreInvalid("the address cannot be read") from None
+        raise RateLimitStoreInvalid("the address cannot be read") from None

@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class
 PROGRAM = "clip-gateway"
 COMPLETION_VARIABLE = "_CLIP_GATEWAY_COMPLETE"
 SUBCOMMANDS = {
-    "serve": "gateway.cli.serve:serve",
+    "serve": "gateway.cli.main:serve",
     "moderate": "gateway.cli.moderate:moderate",
     "classify": "gateway.cli.classify:classify",
     "policies": "gateway.cli.policies:policies",
@@ -43,6 +43,18 @@ def cli() -> None:
     Commands that judge images end with 0 when every image was decided and none blocked, 1 when one was blocked, 3 when
     one could not be decided, 4 when both happened, and 2 when the command was used wrongly.
     """
+
+
+@click.command()
+@click.pass_context
+def serve(ctx: click.Context) -> None:
+    """Run the gateway; the environment configures it.
+
+    Triton has to serve the bundle in MODEL_REPOSITORY already; `make serve` starts both.
+    """
+    from gateway.__main__ import main as serve_gateway  # noqa: PLC0415 - loads all libraries of the server
+
+    ctx.exit(serve_gateway(arguments=()))
 
 
 @click.command()

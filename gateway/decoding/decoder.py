@@ -29,7 +29,7 @@ from gateway.decoding.headers.exif import read_orientation
 from gateway.decoding.headers.header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHeader, accepted_words, sniff
 from gateway.decoding.headers.registry import read_header
 from gateway.decoding.plugins import plugin_of
-from gateway.decoding.png_pixels import load_all_rows, scale_key
+from gateway.decoding.png_pixels import has_deep_key, hide_colour, load_all_rows, scale_key
 from gateway.decoding.to_rgb import Colour, to_rgb, turn_upright
 from gateway.errors import (
     EmptyFile,
@@ -193,6 +193,7 @@ class DecodedImage:
         image: ImageFile.ImageFile,
         info: ImageInfo,
         *,
+        again: ImageFile.ImageFile | None,
         orientation: int,
         factor: int,
         wanted: tuple[int, ...],
@@ -201,6 +202,7 @@ class DecodedImage:
     ) -> None:
         self.info = info
         self._image = image
+        self._again = again
         self._orientation = orientation
         self._factor = factor
         self._wanted = wanted
@@ -241,11 +243,15 @@ class DecodedImage:
                 # Every frame up to the last wanted one is decoded, since each draws on those before it; one step at a
                 # time, so that the clock is looked at between them.
                 if index:
+                    if self.info.format == "png":
+                        self._image.decoderconfig = ()  # else Pillow says once more that it is interlaced
                     self._image.seek(index)
                 if animated or self.info.format != "png":
                     self._image.load()
                 else:
                     load_all_rows(self._image)
+                if self._again is not None:
+                    hide_colour(self._image, self._again)
                 start_ms = self._image.info.get("timestamp", clock_ms)
                 clock_ms += self._image.info.get("duration", 0) or 0
                 if index not in self._wanted:
@@ -261,18 +267,20 @@ class DecodedImage:
             rgb = image.copy()
         rgb = turn_upright(rgb, self._orientation)
         size = (-(-self.info.width // self._factor), -(-self.info.height // self._factor))
-        if rgb.size != size and self.info.format != "gif":  # libheif settles the size only while it decodes
+        if rgb.size != size and self.info.format == "gif":  # later frames stick out of the canvas
+            return rgb.crop((0, 0, *size))
+        if rgb.size != size:  # libheif settles the size only while it decodes
             raise ImageCorrupt(_DISAGREE)
-        if rgb.size != size:  # a GIF whose later frames stick out of the first one's canvas
-            canvas = Image.new("RGB", size, self._limits.background)
-            canvas.paste(rgb)
-            rgb = canvas
         return rgb
 
 
 def sha256_of(data: bytes) -> str:
     """Return the hexadecimal digest of a file's bytes; other threads run meanwhile."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _opened(data: bytes, header: ImageHeader, deadline: DecodeDeadline) -> ImageFile.ImageFile:
+    return plugin_of(header.format)(cast("IO[bytes]", TimedReader(header.pieces(data), deadline)))
 
 
 def open_image(
@@ -301,13 +309,11 @@ def open_image(
     if header is None:
         header = inspect(data, limits)
     with decoder_faults():
-        image = plugin_of(header.format)(cast("IO[bytes]", TimedReader(header.pieces(data), deadline)))
+        image = _opened(data, header, deadline)
+        again = _opened(data, header, deadline) if has_deep_key(image) else None
     # A GIF's own count would walk the whole file again, and a HEIC's counts images beside the one that it shows.
     frames = header.frames if header.format in {"gif", "heic"} else int(getattr(image, "n_frames", 1))
-    fits = image.size == (header.width, header.height)
-    if header.format == "gif":  # the canvas that the header gives holds later frames too
-        fits = image.width <= header.width and image.height <= header.height
-    if not fits or not 1 <= frames <= header.frames:
+    if image.size != (header.width, header.height) or not 1 <= frames <= header.frames:
         image.close()
         raise ImageCorrupt(_DISAGREE)
     factor = 1
@@ -319,7 +325,7 @@ def open_image(
     orientation = header.orientation
     if header.format == "avif":
         # AVIF turns images by its own properties, which libavif reports as an orientation.
-        orientation = read_orientation(image.info.get("exif", b""))
+        orientation = read_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
     width, height = header.width, header.height
     if orientation >= 5:  # noqa: PLR2004
         width, height = height, width
@@ -333,5 +339,12 @@ def open_image(
         frames_analyzed=len(wanted),
     )
     return DecodedImage(
-        image, info, orientation=orientation, factor=factor, wanted=wanted, limits=limits, deadline=deadline
+        image,
+        info,
+        again=again,
+        orientation=orientation,
+        factor=factor,
+        wanted=wanted,
+        limits=limits,
+        deadline=deadline,
     )

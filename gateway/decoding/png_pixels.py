@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageChops, ImageFile
 
 from gateway.errors import ImageCorrupt
 
@@ -16,11 +16,13 @@ def scale_key(image: ImageFile.ImageFile) -> None:
     """
     key = image.info.get("transparency")
     stored = image.tile[0].args if image.tile else ""
+    if has_deep_key(image):
+        return  # of two bytes a sample, of which Pillow keeps one: ``hide_colour`` looks at both
     if stored in {"L;2", "L;4"} and isinstance(key, int):
         highest = 3 if stored == "L;2" else 15
         image.info["transparency"] = (key & highest) * 255 // highest
     elif isinstance(key, tuple):
-        image.info["transparency"] = tuple(value >> 8 if stored == "RGB;16B" else value & 255 for value in key)
+        image.info["transparency"] = tuple(value & 255 for value in key)
 
 
 def load_all_rows(image: ImageFile.ImageFile) -> None:
@@ -46,3 +48,26 @@ def load_all_rows(image: ImageFile.ImageFile) -> None:
         written = image.crop((0, height - 2 + row, width, height - 1 + row))
         if written.tobytes() == noise.crop((0, row, width, row + 1)).tobytes():
             raise ImageCorrupt("This PNG's data ends before its last row; send the complete file.")
+
+
+def has_deep_key(image: ImageFile.ImageFile) -> bool:
+    """Tell whether an opened image is a PNG of 16-bit colours, one of which is transparent."""
+    return "transparency" in image.info and bool(image.tile) and image.tile[0].args == "RGB;16B"
+
+
+def hide_colour(image: ImageFile.ImageFile, again: ImageFile.ImageFile) -> None:
+    """Make the transparent colour of a decoded PNG of 16-bit colours transparent, where both bytes of a sample agree.
+
+    Args:
+        image: of mode RGB, the samples' high bytes; becomes RGBA.
+        again: the same, opened and not decoded; its low bytes are read.
+    """
+    key = image.info.pop("transparency")
+    again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
+    again.load()
+    hidden = Image.new("L", image.size, 255)
+    for decoded, shift in ((image, 8), (again, 0)):
+        for band, value in zip(decoded.split(), key, strict=True):
+            wanted = value >> shift & 255
+            hidden = ImageChops.darker(hidden, band.point([255 * (level == wanted) for level in range(256)]))
+    image.putalpha(ImageChops.invert(hidden))

@@ -1,12 +1,11 @@
 """An image's bytes to what the model reads: decode, views and fingerprint in one function, wherever it runs.
 
 ``prepare`` is what meets hostile bytes in C. It runs in processes of its own (``pool.py``), or, with
-``DECODE_ISOLATION=false``, in threads (``threads.py``): both are a :class:`Preparer`.
+``DECODE_ISOLATION=false``, in threads (``threads.py``): both are a :class:`Preprocessor`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +18,7 @@ from gateway.decoding.headers.header import ImageHeader
 from gateway.decoding.pdq import PerceptualHash, PerceptualHasher
 from gateway.decoding.views import Place, ViewRule, cut_views
 from gateway.errors import InvalidRequest
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 
 FEWEST_FRAMES = 3  # first, last and one between: less of an animation is not called looked at
 
@@ -64,7 +63,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreprocessedImage:
     """An image ready for the model: uint8 pixels [V, S, S, 3], where each row comes from, and frames' fingerprints."""
 
     info: ImageInfo
@@ -73,22 +72,15 @@ class Prepared:
     fingerprints: tuple[PerceptualHash, ...]
 
 
-Taken = Callable[[], None]
-
-
-def untold() -> None:
-    """Be nobody who wants to know when an image's bytes are taken."""
-
-
 class Preprocess(Protocol):
     """What a worker runs: ``prepare``, or a test's stand-in for it."""
 
-    def __call__(self, job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None, /) -> Prepared:
+    def __call__(self, job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None, /) -> PreprocessedImage:
         """See :func:`prepare`."""
         ...
 
 
-class Preparer(Protocol):
+class Preprocessor(Protocol):
     """Runs ``prepare`` off the event loop."""
 
     @property
@@ -101,11 +93,8 @@ class Preparer(Protocol):
         """Whether frames can be hashed."""
         ...
 
-    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
-        """Return the image ready for the model; the watch gets the time of each stage.
-
-        ``taken`` is called when the image's bytes have been sent to a decoder: the kernel's socket has taken them.
-        What came with the request is dropped then and counted no more; ``job`` keeps the bytes, for another try.
+    async def prepare(self, job: Job, timer: StageTimer) -> PreprocessedImage:
+        """Return the image ready for the model; the timer gets the time of each stage.
 
         Raises:
             GatewayError: the image's fault, or the service's.
@@ -117,12 +106,12 @@ class Preparer(Protocol):
         ...
 
 
-def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) -> Prepared:
+def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -> PreprocessedImage:
     """Decode frame by frame and cut each into views; one frame is in memory at a time.
 
     Args:
         job: the image.
-        watch: gets the seconds of ``decode``, ``views`` and ``fingerprint``.
+        timer: gets the seconds of ``decode``, ``views`` and ``fingerprint``.
         fingerprint: perceptual hash of a frame, or None where none is installed.
 
     Raises:
@@ -132,7 +121,7 @@ def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) ->
     places: list[Place] = []
     fingerprints: list[PerceptualHash] = []
     pixels: list[npt.NDArray[np.uint8]] = []
-    with watch.stage("decode"):
+    with timer.stage("decode"):
         image = open_image(
             job.data,
             job.limits,
@@ -149,11 +138,11 @@ def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) ->
             )
         remaining = image.frames()
         while True:
-            with watch.stage("decode"):
+            with timer.stage("decode"):
                 frame = next(remaining, None)
             if frame is None:
                 break
-            with watch.stage("views"):
+            with timer.stage("views"):
                 rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
                 cut = {
                     view.name: view
@@ -163,6 +152,6 @@ def prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) ->
                 places += [Place(view.name, view.box, frame.time_ms) for view in cut.values()]
                 pixels += [view.pixels for view in cut.values()]
             if fingerprint is not None and job.fingerprint:
-                with watch.stage("fingerprint"):
+                with timer.stage("fingerprint"):
                     fingerprints.append(fingerprint(frame.rgb))
-        return Prepared(image.info, tuple(places), np.stack(pixels), tuple(fingerprints))
+        return PreprocessedImage(image.info, tuple(places), np.stack(pixels), tuple(fingerprints))

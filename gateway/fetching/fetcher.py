@@ -1,4 +1,4 @@
-"""An image's URL to bytes, without becoming a door into the network (SSRF) or a port scanner.
+"""The bytes behind an image's URL, without access to the internal network (SSRF) and without being a port scanner.
 
 Each hop goes the same way: the URL is judged as text, its host looked up once, *all* answers judged, and the
 connection made to one of those very addresses, so that a second look-up cannot give another (DNS rebinding). ``Host``

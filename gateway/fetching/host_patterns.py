@@ -12,8 +12,8 @@ _NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9._-]{0,251}[a-z0-9_])?")
 
 
 @dataclass(frozen=True, slots=True)
-class HostRules:
-    """Which hosts a list covers; an empty one covers none and is false.
+class HostPatterns:
+    """The hosts that a list covers; an empty list covers none and is false.
 
     Attributes:
         names: host names, lower case.

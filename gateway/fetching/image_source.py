@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.errors import ImageTooLarge, InvalidRequest
+from gateway.limits.admission import Reservation
 
 DATA_URI = "data:"
 LARGE_CHARS = 1 << 16
-
-
-GiveBack = Callable[[int], None]
-
-
-def uncounted(_: int) -> None:
-    """Give back bytes that nobody counted."""
+KEPT_JSON_WEIGHT = 2  # base64 text and the same without blanks, or the image
 
 
 @dataclass(slots=True)
@@ -28,16 +23,16 @@ class Upload:
 
     Attributes:
         data: emptied then.
-        give_back: told how many bytes are held no more.
+        reservation: what they are counted in.
     """
 
     data: bytes
-    give_back: GiveBack = uncounted
+    reservation: Reservation
 
     def drop(self) -> None:
         """Let go of the bytes."""
         held, self.data = len(self.data), b""
-        self.give_back(held)
+        self.reservation.release(held)
 
 
 @dataclass(slots=True)
@@ -46,18 +41,17 @@ class Base64:
 
     Attributes:
         text: emptied then.
-        weight: bytes held for a character.
-        give_back: told how many bytes are held no more.
+        reservation: what it is counted in, KEPT_JSON_WEIGHT times; None where the request keeps the text to its end.
     """
 
     text: str
-    weight: int = 0
-    give_back: GiveBack = uncounted
+    reservation: Reservation | None
 
     def drop(self) -> None:
         """Let go of the text."""
         held, self.text = len(self.text), ""
-        self.give_back(held * self.weight)
+        if self.reservation is not None:
+            self.reservation.release(held * KEPT_JSON_WEIGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +72,7 @@ class ImageRequest:
     id: str | None = None
 
 
-class _Held:
-    """Bytes that came with the request, while they are held."""
-
-    __slots__ = ("_source",)
-
-    def __init__(self, source: Upload | Base64) -> None:
-        self._source = source
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, *_: object) -> None:
-        self._source.drop()
-
-
-class Intake:
+class ImageSource:
     """Gets the bytes of an image, whatever its source.
 
     Args:
@@ -112,18 +91,21 @@ class Intake:
         self._fetch_room = fetch_room
         self._max_image_bytes = max_image_bytes
 
-    def room(self, source: Source) -> AbstractAsyncContextManager[None]:
-        """Hold the place that an image's bytes take, from before ``read`` until they are done with.
+    @asynccontextmanager
+    async def room(self, source: Source) -> AsyncIterator[None]:
+        """Hold the place that an image's bytes take, from before ``read`` until they count as memory of decoding.
 
         Raises:
             Overloaded: too many images of URLs are being worked on.
         """
-        return self._fetch_room() if isinstance(source, Url) else _Held(source)
-
-    def drop(self, source: Source) -> None:
-        """Let go of what came with the request: the image has been taken over by who decodes it."""
-        if not isinstance(source, Url):
-            source.drop()
+        if isinstance(source, Url):
+            async with self._fetch_room():
+                yield
+        else:
+            try:
+                yield
+            finally:
+                source.drop()
 
     async def read(self, source: Source) -> bytes:
         """Return the image's bytes.

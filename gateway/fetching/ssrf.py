@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote, urljoin
 
-from gateway.fetching.host_patterns import HostRules
+from gateway.fetching.host_patterns import HostPatterns
 
 Address = IPv4Address | IPv6Address
 
@@ -158,8 +158,8 @@ class UrlRules:
 
     ports: tuple[int, ...] = (80, 443)
     max_url_chars: int = 2048
-    allowed_hosts: HostRules = HostRules()  # noqa: RUF009 - immutable
-    forbidden_hosts: HostRules = HostRules()  # noqa: RUF009 - immutable
+    allowed_hosts: HostPatterns = HostPatterns()  # noqa: RUF009 - immutable
+    forbidden_hosts: HostPatterns = HostPatterns()  # noqa: RUF009 - immutable
     allowed_test_hosts: frozenset[str] = frozenset()
 
 

@@ -1,4 +1,4 @@
-"""Which lists is this image on? Asked before any model.
+"""Which hash lists an image is on: compared before any model is asked.
 
 A list holds hashes of one kind: SHA-256 of the file's bytes, or PDQ of what is to be seen (see ``decoding/pdq.py``),
 which matches within a distance. Block wins over allow. A list that allows is by SHA-256 only: images that come near an
@@ -6,7 +6,7 @@ allowed one by PDQ can be made on purpose. PDQ hashes of quality under 50 say to
 
 There is no index: every hash of a list is compared, 32 bytes of memory each. Of 1,000,000 a lookup by PDQ takes some
 4 ms and one by SHA-256 0.2 ms (``scripts/bench_known.py``), in numpy, which lets other threads run meanwhile: for a
-thread, as are all changes. Everything here is immutable: a change gives another ``KnownImages`` that shares the lists
+thread, as are all changes. Everything here is immutable: a change gives another ``HashMatcher`` that shares the lists
 that stayed the same, and the old one keeps answering.
 """
 
@@ -96,7 +96,7 @@ class _Listed:
         return Match(made.name, made.action, made.kind, self.words[:, row].astype(">u8").tobytes().hex(), distance)
 
 
-class KnownImages:
+class HashMatcher:
     """All lists at one moment; safe to ask from several threads."""
 
     def __init__(self, lists: Mapping[str, _Listed] | None = None) -> None:

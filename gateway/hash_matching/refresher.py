@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from gateway.errors import InvalidRequest
-from gateway.hash_matching.matcher import KnownImages
+from gateway.hash_matching.matcher import HashMatcher
 from gateway.store.lists import HashList, ListChanges, Lists
 from gateway.store.outages import StoreUnavailable
 
@@ -15,8 +15,8 @@ POLL_S = 0.5
 PAGE = 50_000
 
 
-class KnownWatch:
-    """Holds the lists in force; replaced in one step, built in a thread.
+class ListRefresher:
+    """Holds the hash lists in force. A new set is built in a thread and replaces the old one in one step.
 
     Args:
         lists: where they are kept.
@@ -28,7 +28,7 @@ class KnownWatch:
         self._read: dict[str, int] = {}  # of each list the revision that it was read at
         self._building = asyncio.Lock()
         self._log = structlog.get_logger("known")
-        self.current = KnownImages()
+        self.current = HashMatcher()
 
     @property
     def loaded(self) -> bool:
@@ -68,7 +68,7 @@ class KnownWatch:
             self._read = read
             self._revision = revision
 
-    async def _with(self, held: KnownImages, made: HashList, read: int | None) -> tuple[KnownImages, int]:
+    async def _with(self, held: HashMatcher, made: HashList, read: int | None) -> tuple[HashMatcher, int]:
         """Return the lists with one as it now stands, and the revision of that.
 
         Args:
@@ -90,7 +90,7 @@ class KnownWatch:
         return found
 
 
-def changed(held: KnownImages, made: HashList, changes: ListChanges) -> KnownImages:
+def changed(held: HashMatcher, made: HashList, changes: ListChanges) -> HashMatcher:
     """Return the lists with what changed of one; for a thread."""
     held = held.with_list(made)
     if changes.removed:

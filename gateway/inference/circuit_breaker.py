@@ -1,4 +1,4 @@
-"""Whether the models answer, and answer as the bundle says: real inferences, a gate in front of a dead server."""
+"""A circuit breaker around the encoder: while the models fail, requests are rejected at once instead of waiting."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from gateway.inference.bundle import Manifest
 from gateway.inference.triton import Encoder, Vectors
 from gateway.limits.deadline import Deadline
 
-LOOK_PAUSE_S = 0.5
-SIGN_TIMEOUT_S = 2.0  # for the configurations, which Triton gives out beside its queues, however long those are
+CHECK_INTERVAL_S = 0.5
+CONFIG_TIMEOUT_S = 2.0  # for the models' configurations, which Triton serves outside its inference queues
 PROBE_TIMEOUT_S = 5.0  # for inferences, which wait in the same queues as those of requests
 PROBE_AGE_S = 2.0  # an inference more recent than this is as good as a probe
-HUNG_S = 2.0  # nobody's inference came back while one waited this long and ran out of time: hung, not busy
+HUNG_S = 2.0  # a server is hung, not busy, when an inference times out after this long and no other one returned
 RETRY_AFTER_S = 2
 
 Rows = TypeVar("Rows")
 
 
-class HealthGate:
-    """An encoder that knows whether it works; refuses at once while it does not, so that no request waits in vain.
+class CircuitBreaker:
+    """An encoder that rejects inferences while the circuit is open.
 
-    What shuts it:
+    The circuit opens when:
 
-    - a request's inference or a look that finds the server gone, or a model not served: at once;
-    - a server that gives no sign of life (its models' configurations) for 2 s in which no inference came back either;
-    - a request's inference that ran out of time after 2 s or more in which nobody's came back;
-    - models of another bundle than ours, and a probe whose answer cannot be right (then requests get that: 502).
+    - a request's inference or a check finds the server gone or a model not served: at once;
+    - the models' configurations are not answered within 2 s, and no inference returned in that time;
+    - a request's inference times out after 2 s or more in which no inference returned;
+    - the server serves another bundle, or a probe's answer is invalid (requests then get that error: 502).
 
-    A long queue does none of it: what is slow is not dead. While it is shut, a look every half second compares the
-    served bundle with ours and runs both models; the first that succeeds opens it.
+    A long queue does not open it: a slow server still works. A check every half second compares the served bundle with
+    the manifest. While the circuit is open it also runs both models, and the first success closes the circuit.
 
     Args:
-        encoder: the encoder behind the gate.
-        manifest: the bundle it must serve.
-        window_s: how long a good inference keeps the service ready.
-        observe_ready: called with True or False after each change or look.
+        encoder: makes the calls.
+        manifest: the bundle that must be served.
+        window_s: how long a successful inference keeps the service ready.
+        observe_ready: called with True or False after each check, and when the circuit opens.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class HealthGate:
         self._window_s = window_s
         self._observe_ready = observe_ready
         self._last_good_s = float("-inf")
-        self._shut_because: GatewayError | None = unavailable("The model server has not been reached yet")
+        self._open_because: GatewayError | None = unavailable("The model server has not been reached yet")
         self._bundle_matches: bool | None = None
-        self._look_now = asyncio.Event()
+        self._check_now = asyncio.Event()
         self._log = structlog.get_logger("health")
 
     async def encode_images(self, pixels: npt.NDArray[np.uint8], deadline: Deadline) -> Vectors:
         """See ``Encoder.encode_images``."""
-        return await self._judged(self._encoder.encode_images, pixels, deadline)
+        return await self._guarded(self._encoder.encode_images, pixels, deadline)
 
     async def encode_texts(self, input_ids: npt.NDArray[np.int64], deadline: Deadline) -> Vectors:
         """See ``Encoder.encode_texts``."""
-        return await self._judged(self._encoder.encode_texts, input_ids, deadline)
+        return await self._guarded(self._encoder.encode_texts, input_ids, deadline)
 
     async def served_parameters(self, deadline: Deadline) -> Mapping[str, Mapping[str, str]]:
         """See ``Encoder.served_parameters``."""
@@ -80,71 +80,71 @@ class HealthGate:
         failing = []
         if self._bundle_matches is False:
             failing.append("bundle")
-        if self._shut_because is not None or time.monotonic() - self._last_good_s > self._window_s:
+        if self._open_because is not None or time.monotonic() - self._last_good_s > self._window_s:
             failing.append("inference")
         return failing
 
     async def watch(self) -> None:
-        """Look for ever; runs as a task of the application's lifespan."""
+        """Check the server for ever; runs as a task of the application's lifespan."""
         while True:
-            self._look_now.clear()
-            await self._look()
+            self._check_now.clear()
+            await self._check()
             self._observe_ready(not self.failing_checks())
             try:
-                async with asyncio.timeout(LOOK_PAUSE_S):
-                    await self._look_now.wait()
-                await asyncio.sleep(LOOK_PAUSE_S / 5)  # it was gone a moment ago
+                async with asyncio.timeout(CHECK_INTERVAL_S):
+                    await self._check_now.wait()
+                await asyncio.sleep(CHECK_INTERVAL_S / 5)  # it was gone a moment ago
             except TimeoutError:
                 pass
 
-    async def _judged(
+    async def _guarded(
         self, encode: Callable[[Rows, Deadline], Awaitable[Vectors]], rows: Rows, deadline: Deadline
     ) -> Vectors:
-        """Let a request's inference through, and draw the conclusion from how it ends."""
-        if self._shut_because is not None:
-            raise type(self._shut_because)(self._shut_because.detail, retry_after_s=self._shut_because.retry_after_s)
+        """Run one inference, and open the circuit when it shows that the server is gone or hung."""
+        if self._open_because is not None:
+            raise type(self._open_because)(self._open_because.detail, retry_after_s=self._open_because.retry_after_s)
         start_s = time.monotonic()
         try:
             vectors = await encode(rows, deadline)
         except ModelUnavailable as error:
-            self._shut(error)
+            self._open(error)
             raise
         except DeadlineExceeded:
-            self._ran_out(start_s)
+            self._timed_out(start_s)
             raise
         except asyncio.CancelledError:  # by the stage around, whose deadline is the same; or the client has left
             if deadline.passed:
-                self._ran_out(start_s)
+                self._timed_out(start_s)
             raise
         self._last_good_s = time.monotonic()
         return vectors
 
-    def _ran_out(self, start_s: float) -> None:
+    def _timed_out(self, start_s: float) -> None:
         if self._last_good_s < start_s and time.monotonic() - start_s >= HUNG_S:
-            self._shut(unavailable("The model server does not answer in time"))
+            self._open(unavailable("The model server does not answer in time"))
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         start_s = time.monotonic()
         try:
-            await self._see_bundle()
+            await self._check_bundle()
         except DeadlineExceeded:
             if self._last_good_s < start_s:
-                self._shut(unavailable("The model server does not answer"))
+                self._open(unavailable("The model server does not answer"))
             return
         except GatewayError as error:
-            self._shut(error)
+            self._open(error)
             return
-        if self._shut_because is not None or time.monotonic() - self._last_good_s > PROBE_AGE_S:
+        if self._open_because is not None or time.monotonic() - self._last_good_s > PROBE_AGE_S:
             await self._probe()
 
-    async def _see_bundle(self) -> None:
-        """Ask for what is served, and check that every model carries our bundle's id.
+    async def _check_bundle(self) -> None:
+        """Check that every served model carries the id of the manifest's bundle.
 
         Raises:
-            DeadlineExceeded: no sign of life.
-            ServiceError: gone, a model is not served, or it is another bundle's.
+            DeadlineExceeded: the server did not answer.
+            ServiceError: it is gone, a model is not served, or another bundle is.
         """
-        deadline = Deadline.after(SIGN_TIMEOUT_S)
+        deadline = Deadline.after(CONFIG_TIMEOUT_S)
         async with deadline.enforced():
             served = await self._encoder.served_parameters(deadline)
         others = {name for name, found in served.items() if found.get("bundle_id") != self._manifest.bundle_id}
@@ -165,25 +165,25 @@ class HealthGate:
                 await self._encoder.encode_images(grey, deadline)
                 await self._encoder.encode_texts(ids, deadline)
         except (DeadlineExceeded, Overloaded):
-            # Slow is not dead: under load the probe waits in the same queue, or finds it full. The window decides.
+            # Under load the probe waits in the same queue, or finds it full: not ready only after ``window_s``.
             if time.monotonic() - self._last_good_s > self._window_s:
-                self._shut(unavailable("The model server does not answer in time"))
+                self._open(unavailable("The model server does not answer in time"))
         except GatewayError as error:
-            self._shut(error)
+            self._open(error)
         else:
             self._last_good_s = time.monotonic()
-            if self._shut_because is not None:
-                self._shut_because = None
+            if self._open_because is not None:
+                self._open_because = None
                 self._log.info("model ready", bundle_id=self._manifest.bundle_id)
 
-    def _shut(self, reason: GatewayError) -> None:
-        was_open = self._shut_because is None
+    def _open(self, reason: GatewayError) -> None:
+        was_closed = self._open_because is None
         known = isinstance(reason, (ModelUnavailable, ModelInvalidOutput))
-        self._shut_because = reason if known else unavailable("The model server does not answer as it should")
-        if was_open:
+        self._open_because = reason if known else unavailable("The model server does not answer as it should")
+        if was_closed:
             self._log.warning("model unavailable", code=reason.code, detail=reason.detail)
             self._observe_ready(False)  # noqa: FBT003 - a callback of one flag
-            self._look_now.set()
+            self._check_now.set()
 
 
 def unavailable(what: str) -> ModelUnavailable:

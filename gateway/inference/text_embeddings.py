@@ -55,7 +55,7 @@ class _Inference:
     waiters: int = 0
 
 
-class TextVectors:
+class TextEmbeddings:
     """Vectors of prompts, and matrices of label sets, for one bundle.
 
     Args:

@@ -31,7 +31,7 @@ _SUFFIX = ".yaml"
 
 
 @dataclass(frozen=True, slots=True)
-class Shipped:
+class BuiltinScenario:
     """One set of scenarios, by name."""
 
     classifiers: Mapping[str, Classifier]
@@ -43,7 +43,7 @@ def set_for(manifest: Manifest) -> SetName:
     return "demo" if manifest.model.demo else "clip"
 
 
-def shipped(name: SetName) -> Shipped:
+def shipped(name: SetName) -> BuiltinScenario:
     """Read a set; ``NAME.yaml`` is a classifier, ``policy-NAME.yaml`` a policy.
 
     Raises:
@@ -59,7 +59,7 @@ def shipped(name: SetName) -> Shipped:
             policies[stem.removeprefix(_POLICY_PREFIX)] = Policy.model_validate(body)
         else:
             classifiers[stem] = Classifier.model_validate(body)
-    return Shipped(classifiers, policies)
+    return BuiltinScenario(classifiers, policies)
 
 
 def former() -> frozenset[str]:

@@ -27,7 +27,7 @@ from gateway.inference.bundle import Manifest
 from gateway.inference.label_matrix import packed, unpacked
 from gateway.inference.prompts import LabelRules, LabelSet
 from gateway.inference.scoring import TextMatrix
-from gateway.inference.text_embeddings import TextVectors
+from gateway.inference.text_embeddings import TextEmbeddings
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundClassifier, BoundPolicy, bind, mismatch, read_classifier, read_policy
 from gateway.moderation.classifiers import split_reference
@@ -42,7 +42,7 @@ RETRY_AFTER_S = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Current:
+class CatalogSnapshot:
     """What is in force: active versions by name."""
 
     revision: int = -1
@@ -51,7 +51,7 @@ class Current:
     mismatched: Mapping[str, Version] = field(default_factory=dict)
 
 
-class Catalogue:
+class Catalog:
     """Reads from the store, binds to the bundle, serves from memory.
 
     Args:
@@ -61,16 +61,16 @@ class Catalogue:
         rules: caps on words.
     """
 
-    def __init__(self, versions: Versions, text: TextVectors, manifest: Manifest, rules: LabelRules) -> None:
+    def __init__(self, versions: Versions, text: TextEmbeddings, manifest: Manifest, rules: LabelRules) -> None:
         self._versions = versions
         self._text = text
         self._manifest = manifest
         self._rules = rules
-        self._current = Current()
+        self._current = CatalogSnapshot()
         self._bound: LRUCache[str, BoundClassifier] = LRUCache(KEPT_OLD_VERSIONS)
         self._old_policies: LRUCache[str, BoundPolicy] = LRUCache(KEPT_OLD_VERSIONS)
         self._refreshing = asyncio.Lock()
-        self._log = structlog.get_logger("catalogue")
+        self._log = structlog.get_logger("catalog")
         self._prepared = False
         self._not_loaded_because: GatewayError | None = None
         self._keeps_vectors = True  # until that fails; tried again with the next snapshot
@@ -105,9 +105,9 @@ class Catalogue:
             self._note_lost()
         except GatewayError as error:  # the models are away: the old snapshot serves, and we try again
             self._not_loaded_because = error
-            self._log.debug("catalogue not refreshed", code=error.code)
+            self._log.debug("catalog not refreshed", code=error.code)
         except Exception:  # noqa: BLE001 - whatever is in one row must not end the watch
-            self._log.exception("catalogue not refreshed")
+            self._log.exception("catalog not refreshed")
         else:
             return True
         return False
@@ -136,13 +136,13 @@ class Catalogue:
                         policies[row.name] = await self._bind_policy(row, pinned, deadline)
                 except RequestError as error:  # words that this model cannot take: that one is not served, others are
                     self._log.error("not usable with this model", kind=row.kind, name=row.name, code=error.code)
-            self._current = Current(snapshot.revision, classifiers, policies, mismatched)
+            self._current = CatalogSnapshot(snapshot.revision, classifiers, policies, mismatched)
             there = {row.name for row in snapshot.versions if row.kind == "policy"}
             for key in [key for key, old in self._old_policies.items() if old.name not in there]:
                 del self._old_policies[key]  # deleted: its versions are gone too
 
     async def catch_up(self) -> None:
-        """Take over what another gateway has changed since the last look.
+        """Take over what another gateway has changed since the last refresh.
 
         Raises:
             StoreUnavailable, ServiceError: as ``refresh``.

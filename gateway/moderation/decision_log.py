@@ -1,4 +1,4 @@
-"""Writes verdicts to the log before they are told, and knows whether that can be done at present."""
+"""Writes verdicts to the decision log before they are answered, and knows whether the store takes them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class DecisionLog:
         return True
 
     async def watch(self) -> None:
-        """Look whether the store takes writes again, for ever; runs as a task of the application's lifespan."""
+        """Check whether the store takes writes again, for ever; runs as a task of the application's lifespan."""
         while True:
             await asyncio.sleep(PAUSE_S)
             if self.lost:
@@ -55,7 +55,7 @@ class DecisionLog:
                 except StoreUnavailable:
                     continue
                 except Exception:  # noqa: BLE001 - nothing may end the watch
-                    self._log.exception("the store could not be looked at")
+                    self._log.exception("the store could not be checked")
                     continue
                 self.lost = False
                 self._log.info("decisions are logged again")

@@ -1,7 +1,7 @@
-"""Images and a policy → verdicts, logged before they are told.
+"""Images and a policy → verdicts, written to the decision log before they are answered.
 
-Known images are asked first: a match decides without the model. Then every classifier that the policy, its shadow and
-their attributes need is scored once over all views and frames, and the policy says what the scores mean.
+An image on a hash list is decided by that list, without the model. For every other one, all classifiers of the policy
+and of the shadow policy are scored over its views and frames, and the policies' rules decide.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from functools import partial
 import numpy as np
 import structlog
 
-from gateway.decoding.preprocess import Prepared
+from gateway.decoding.preprocess import PreprocessedImage
 from gateway.errors import StorageUnavailable
 from gateway.fetching.image_source import ImageRequest
-from gateway.hash_matching.matcher import KnownImages, Match
-from gateway.hash_matching.refresher import KnownWatch
+from gateway.hash_matching.matcher import HashMatcher, Match
+from gateway.hash_matching.refresher import ListRefresher
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
-from gateway.moderation.verdicts import Verdict, from_lists, place_out, shadow_out, verdict_of, verdict_out
-from gateway.observability.stage_timer import Stopwatch
-from gateway.pipeline import Look, Pipeline
+from gateway.moderation.verdict_json import place_json, verdict_json
+from gateway.moderation.verdicts import Verdict, from_lists, verdict_of
+from gateway.observability.stage_timer import StageTimer
+from gateway.pipeline import ImageOutcome, Pipeline
 from gateway.store.decisions import DecisionRecord
 
 NOT_LOGGED = "decision_not_logged"
-PARTLY_SEEN = "frames_sampled"
+PARTLY_ANALYZED = "frames_sampled"
 NOT_HASHED = "perceptual_lists_not_asked"
 
 
@@ -49,8 +50,8 @@ class LogRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Of a request, for the log: the client's id for it, its own id, and the name of its API key."""
+class RequestOrigin:
+    """Of a request, for the decision log: the client's id for it, its own id, and the name of its API key."""
 
     external_id: str | None
     request_id: str
@@ -59,9 +60,9 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Moderated:
-    """One image's outcome: a look, and unless it failed a verdict, the shadow's, and the id in the log."""
+    """One image's outcome: unless it failed, with the verdict, the shadow policy's, and the id in the decision log."""
 
-    look: Look
+    outcome: ImageOutcome
     verdict: Verdict | None
     shadow: Verdict | None
     decision_id: str | None
@@ -72,7 +73,7 @@ class Moderator:
 
     Args:
         pipeline: images → vectors.
-        known: holds the lists of known images that are in force.
+        list_refresher: holds the hash lists in force.
         log: where decisions are logged.
         rules: what is logged.
         bundle_id: of the models.
@@ -82,14 +83,14 @@ class Moderator:
     def __init__(
         self,
         pipeline: Pipeline,
-        known: KnownWatch,
+        list_refresher: ListRefresher,
         log: DecisionLog,
         rules: LogRules,
         bundle_id: str,
         logit_scale: float,
     ) -> None:
         self._pipeline = pipeline
-        self._known = known
+        self._list_refresher = list_refresher
         self._decision_log = log
         self._rules = rules
         self._bundle_id = bundle_id
@@ -101,57 +102,58 @@ class Moderator:
         images: Sequence[ImageRequest],
         policy: BoundPolicy,
         shadow: BoundPolicy | None,
-        *,
-        external_id: str | None,
-        request_id: str,
-        key_name: str | None,
+        origin: RequestOrigin,
         deadline: Deadline,
     ) -> list[Moderated]:
-        """Judge every image by itself; a failed one has no verdict, and its neighbours are complete.
-
-        ``external_id``, ``request_id`` and ``key_name`` go into the log.
+        """Decide about every image by itself; a failed one has no verdict and leaves the others alone.
 
         Raises:
             RequestError: too many views.
             StorageUnavailable: the lists were never loaded, or a verdict must be logged and cannot be.
         """
-        known = self._known.current
-        if not self._known.loaded:
+        matcher = self._list_refresher.current
+        if not self._list_refresher.loaded:
             raise StorageUnavailable(
                 "The lists of known images are not loaded yet; nothing was decided.", retry_after_s=1
             )
         rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
-        recognise = partial(matches, known) if known.lists else None
-        looks = await self._pipeline.look(images, rules, deadline, recognise, fingerprint=True)
-        judged = [self._timed(look, known, policy, shadow) for look in looks]
+        hash_lookup = partial(matches, matcher) if matcher.lists else None
+        outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, fingerprint=True)
+        judged = [self._timed(outcome, matcher, policy, shadow) for outcome in outcomes]
         if self._rules.enabled:
-            judged = await self._logged(judged, Asked(external_id, request_id, key_name), deadline)
+            judged = await self._logged(judged, origin, deadline)
         return judged
 
-    def _timed(self, look: Look, known: KnownImages, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
-        watch = Stopwatch()
-        with watch.stage("score"):
-            judged = self._judge(look, known, policy, shadow)
-        look.elapsed_s.update(watch.elapsed_s)
+    def _timed(
+        self, outcome: ImageOutcome, matcher: HashMatcher, policy: BoundPolicy, shadow: BoundPolicy | None
+    ) -> Moderated:
+        timer = StageTimer()
+        with timer.stage("score"):
+            judged = self._judge(outcome, matcher, policy, shadow)
+        outcome.elapsed_s.update(timer.elapsed_s)
         return judged
 
-    def _judge(self, look: Look, known: KnownImages, policy: BoundPolicy, shadow: BoundPolicy | None) -> Moderated:
-        if look.prepared is None:
-            return Moderated(look, None, None, None)
-        if look.matches:
-            verdict = from_lists(policy, look.matches, look.prepared)
-            return Moderated(look, verdict, from_lists(shadow, look.matches, look.prepared) if shadow else None, None)
-        if look.vectors is None:
-            raise ValueError("an image that was neither recognised nor seen by the model has no verdict")
-        verdict = verdict_of(policy, look.vectors, look.prepared.places, self._logit_scale)
-        second = verdict_of(shadow, look.vectors, look.prepared.places, self._logit_scale) if shadow else None
-        if look.prepared.info.frames_analyzed < look.prepared.info.frames:
-            verdict = replace(verdict, warnings=(*verdict.warnings, PARTLY_SEEN))
-        if not look.prepared.fingerprints and any(made.kind == "pdq" and made.entries for made in known.lists):
+    def _judge(
+        self, outcome: ImageOutcome, matcher: HashMatcher, policy: BoundPolicy, shadow: BoundPolicy | None
+    ) -> Moderated:
+        if outcome.prepared is None:
+            return Moderated(outcome, None, None, None)
+        if outcome.matches:
+            verdict = from_lists(policy, outcome.matches, outcome.prepared)
+            return Moderated(
+                outcome, verdict, from_lists(shadow, outcome.matches, outcome.prepared) if shadow else None, None
+            )
+        if outcome.vectors is None:
+            raise ValueError("an image without a match and without vectors has no verdict")
+        verdict = verdict_of(policy, outcome.vectors, outcome.prepared.places, self._logit_scale)
+        second = verdict_of(shadow, outcome.vectors, outcome.prepared.places, self._logit_scale) if shadow else None
+        if outcome.prepared.info.frames_analyzed < outcome.prepared.info.frames:
+            verdict = replace(verdict, warnings=(*verdict.warnings, PARTLY_ANALYZED))
+        if not outcome.prepared.fingerprints and any(made.kind == "pdq" and made.entries for made in matcher.lists):
             verdict = replace(verdict, warnings=(*verdict.warnings, NOT_HASHED))
-        return Moderated(look, verdict, second, None)
+        return Moderated(outcome, verdict, second, None)
 
-    async def _logged(self, judged: list[Moderated], asked: Asked, deadline: Deadline) -> list[Moderated]:
+    async def _logged(self, judged: list[Moderated], origin: RequestOrigin, deadline: Deadline) -> list[Moderated]:
         """Write every verdict to the log, and put its id into the outcome; without a store, a warning.
 
         Raises:
@@ -159,7 +161,7 @@ class Moderator:
         """
         now = datetime.now(UTC)
         marked = [replace(item, decision_id=decision_id(now)) if item.verdict else item for item in judged]
-        records = [self._record(item, now, asked) for item in marked if item.verdict]
+        records = [self._record(item, now, origin) for item in marked if item.verdict]
         if not records:
             return marked
         if await self._decision_log.append(records, deadline):
@@ -174,17 +176,17 @@ class Moderator:
             for item in judged
         ]
 
-    def _record(self, item: Moderated, now: datetime, asked: Asked) -> DecisionRecord:
+    def _record(self, item: Moderated, now: datetime, origin: RequestOrigin) -> DecisionRecord:
         assert item.verdict is not None  # noqa: S101 - only verdicts are logged
-        assert item.look.prepared is not None  # noqa: S101
-        prepared, verdict = item.look.prepared, item.verdict
-        keep = self._rules.vectors and item.look.vectors is not None
+        assert item.outcome.prepared is not None  # noqa: S101
+        prepared, verdict = item.outcome.prepared, item.verdict
+        keep = self._rules.vectors and item.outcome.vectors is not None
         best = max(prepared.fingerprints, key=lambda found: found.quality, default=None)
         return DecisionRecord(
             id=item.decision_id or "",
             at=now,
-            request_id=asked.request_id,
-            external_id=asked.external_id,
+            request_id=origin.request_id,
+            external_id=origin.external_id,
             image_sha256=prepared.info.sha256,
             image_pdq=best.hex if best else None,
             policy=verdict.policy.name,
@@ -193,23 +195,22 @@ class Moderator:
             decision=verdict.decision,
             categories={category.category: category.score for category in verdict.categories},
             detail={
-                **verdict_out(verdict),
-                "shadow": shadow_out(item.shadow),
-                "key": asked.key_name,
-                "places": [place_out(place) for place in prepared.places] if keep else [],
+                **verdict_json(verdict, item.shadow, verdict.policy),
+                "key": origin.key_name,
+                "places": [place_json(place) for place in prepared.places] if keep else [],
             },
-            vectors=np.ascontiguousarray(item.look.vectors, "<f4").tobytes() if keep else None,
+            vectors=np.ascontiguousarray(item.outcome.vectors, "<f4").tobytes() if keep else None,
         )
 
 
-def matches(known: KnownImages, prepared: Prepared) -> tuple[Match, ...]:
-    """Return the entries of lists that an image matches: by its bytes, or by any frame looked at; each list once.
+def matches(matcher: HashMatcher, prepared: PreprocessedImage) -> tuple[Match, ...]:
+    """Return the entries of lists that an image matches: by its bytes, or by any analyzed frame; each list once.
 
     For a thread: a wide distance on a long list takes some milliseconds a frame.
     """
-    found: dict[str, Match] = {match.list: match for match in known.match(prepared.info.sha256, None, 0)}
+    found: dict[str, Match] = {match.list: match for match in matcher.match(prepared.info.sha256, None, 0)}
     for print_ in prepared.fingerprints:
-        for match in known.match(prepared.info.sha256, print_.hex, print_.quality):
+        for match in matcher.match(prepared.info.sha256, print_.hex, print_.quality):
             found.setdefault(match.list, match)
     return tuple(found.values())
 

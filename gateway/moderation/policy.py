@@ -106,7 +106,7 @@ class ClassifierScores:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One reason: a label (or a list) with its score and where it was seen."""
+    """One reason: a label (or a list) with its score and place."""
 
     kind: Literal["label", "head", "list"]
     label: str

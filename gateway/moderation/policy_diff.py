@@ -18,7 +18,7 @@ from gateway.store.decisions import DecisionRecord
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image to try policies on: its vectors [V, D] and where each was seen."""
+    """An image to try policies on: its vectors [V, D] and their V places."""
 
     decision_id: str | None
     external_id: str | None
@@ -79,5 +79,5 @@ def compare(
 
 
 def sees(policy: BoundPolicy, places: Iterable[Place]) -> bool:
-    """Return whether any of the places is one that the policy looks at."""
+    """Return whether the policy uses any of the places."""
     return any(uses(policy, place.view) for place in places)

@@ -21,7 +21,7 @@ class Retention:
     Args:
         decisions: where they are kept.
         days: how long; 0 means for ever.
-        leases: of those who look at about the same time, one deletes.
+        leases: of several gateways, one deletes at a time.
     """
 
     def __init__(self, decisions: Decisions, days: int, leases: Leases) -> None:

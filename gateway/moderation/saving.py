@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from gateway.inference.bundle import Manifest
 from gateway.inference.label_matrix import packed
 from gateway.inference.prompts import LabelRules
-from gateway.inference.text_embeddings import TextVectors
+from gateway.inference.text_embeddings import TextEmbeddings
 from gateway.limits.deadline import Deadline
-from gateway.moderation.catalog import Catalogue
+from gateway.moderation.catalog import Catalog
 from gateway.moderation.classifiers import Classifier
 from gateway.moderation.policy import Policy
 from gateway.store.audit import Actor
@@ -27,7 +27,7 @@ class Saver:
 
     Attributes:
         versions: where they are kept, as the bundle sees them.
-        catalogue: binds a policy to the classifiers in force.
+        catalog: binds a policy to the classifiers in force.
         text: computes what words mean to the model.
         manifest: the bundle being served.
         rules: caps on words.
@@ -35,8 +35,8 @@ class Saver:
     """
 
     versions: Versions
-    catalogue: Catalogue
-    text: TextVectors
+    catalog: Catalog
+    text: TextEmbeddings
     manifest: Manifest
     rules: LabelRules
     timeout_s: float
@@ -50,7 +50,7 @@ class Saver:
         actor: Actor,
         precondition: Precondition = UNCONDITIONAL,
     ) -> Saved:
-        """Validate, compute the text vectors, save. The catalogue is not refreshed here.
+        """Validate, compute the text vectors, save. The catalog is not refreshed here.
 
         Raises:
             RequestError: something in the body cannot work; the field is named.
@@ -70,8 +70,8 @@ class Saver:
             matrix = await self.text.assemble(labels, deadline, self.text.limits.max_saved_prompts)
             vectors = await asyncio.to_thread(packed, labels, matrix)
         else:
-            await self.catalogue.catch_up()  # another gateway may just have saved what this is to pin
-            _, pins = await self.catalogue.bind_candidate(name, body, deadline)
+            await self.catalog.catch_up()  # another gateway may just have saved what this is to pin
+            _, pins = await self.catalog.bind_candidate(name, body, deadline)
         return await self.versions.save(
             kind,
             name,

@@ -19,7 +19,7 @@ import structlog
 from pydantic import ValidationError
 
 from gateway.errors import ModelUnavailable, RequestError
-from gateway.moderation.builtin_scenarios import SETS, Shipped, fingerprint, former, set_for, shipped
+from gateway.moderation.builtin_scenarios import SETS, BuiltinScenario, fingerprint, former, set_for, shipped
 from gateway.moderation.classifiers import Classifier, split_reference
 from gateway.moderation.policy import Policy
 from gateway.moderation.saving import Saver
@@ -63,7 +63,7 @@ async def seed_alone(saver: Saver, leases: Leases) -> bool:
 async def seed(saver: Saver) -> bool:
     """Save what is absent and bring up to date what is ours; return whether anything changed.
 
-    May be called again at any time: where nothing is to be done, nothing is written. When something was, the catalogue
+    May be called again at any time: where nothing is to be done, nothing is written. When something was, the catalog
     has been refreshed.
 
     Raises:
@@ -85,7 +85,7 @@ async def seed(saver: Saver) -> bool:
             log.info("scenario saved", kind="policy", name=name, set=chosen)
             policies_changed = True
     if changed or policies_changed:
-        await saver.catalogue.refresh()
+        await saver.catalog.refresh()
     return changed or policies_changed
 
 
@@ -94,7 +94,7 @@ def known_fingerprints(saver: Saver) -> frozenset[str]:
     return frozenset(fingerprint(body) for name in SETS for body in _bodies(shipped(name), saver)) | former()
 
 
-def _bodies(found: Shipped, saver: Saver) -> Iterator[Classifier | Policy]:
+def _bodies(found: BuiltinScenario, saver: Saver) -> Iterator[Classifier | Policy]:
     yield from (saver.normal(body) for body in found.classifiers.values())
     yield from found.policies.values()
 
@@ -106,7 +106,7 @@ async def _settle(saver: Saver, kind: Kind, name: str, body: Classifier | Policy
         if not await _due(saver, standing, body, ours):
             return False
         if kind == "policy":
-            await saver.catalogue.refresh()  # so that it pins what was just saved, here or by another gateway
+            await saver.catalog.refresh()  # so that it pins what was just saved, here or by another gateway
         try:
             latest = standing.latest
             unchanged = Precondition(frozenset({latest.etag})) if latest else Precondition(none_match=ANY)

@@ -1,4 +1,4 @@
-"""Verdicts: what a policy says of one image, made from its vectors or from lists, and their form as JSON values."""
+"""What a policy decides about one image: from its vectors, or from the hash lists that it is on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.decoding.preprocess import Prepared
+from gateway.decoding.preprocess import PreprocessedImage
 from gateway.decoding.views import Place
 from gateway.hash_matching.matcher import Match
 from gateway.inference.scoring import TextMatrix, score
@@ -31,10 +31,10 @@ UNCALIBRATED = "uncalibrated"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a policy says of one image.
+    """A policy's decision about one image.
 
     Attributes:
-        policy: that was applied.
+        policy: the one that was applied.
         decision: the strictest of all categories.
         categories: strictest first.
         attributes: classifier name → its version and mean scores by label; never part of the decision.
@@ -48,7 +48,7 @@ class Verdict:
     warnings: tuple[str, ...]
 
 
-def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: Prepared) -> Verdict:
+def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: PreprocessedImage) -> Verdict:
     """Return the verdict of lists alone: block wins over allow."""
     decision: Decision = "block" if any(match.action == "block" for match in found) else "allow"
     whole = Place("full", (0, 0, prepared.info.width, prepared.info.height), None)
@@ -67,9 +67,9 @@ def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: Prepared) 
 
 
 def verdict_of(policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], logit_scale: float) -> Verdict:
-    """Return what a policy says of vectors [V, D] seen at V places; views that it does not use are left out."""
+    """Return a policy's verdict on the vectors [V, D] of V places; views that it does not use are left out."""
     used = [row for row, place in enumerate(places) if uses(policy, place.view)]
-    seen = [places[row] for row in used]
+    used_places = [places[row] for row in used]
     scores = {
         key: ClassifierScores(
             bound.matrix.labels,
@@ -77,7 +77,7 @@ def verdict_of(policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], l
         )
         for key, bound in policy.classifiers.items()
     }
-    categories = judge(policy.rules, scores, seen)
+    categories = judge(policy.rules, scores, used_places)
     attributes = {}
     for key in policy.attributes:
         bound = policy.classifiers[key]
@@ -87,7 +87,7 @@ def verdict_of(policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], l
 
 
 def uses(policy: BoundPolicy, view: str) -> bool:
-    """Return whether a policy looks at a view of this name."""
+    """Return whether a policy scores views of this name."""
     return view == policy.views or (policy.views == "tiles" and (view == "full" or view.startswith("tile ")))
 
 
@@ -97,49 +97,3 @@ def informed(matrix: TextMatrix, scores: ClassifierScores) -> list[dict[str, Any
     values = rows.mean(axis=0) if matrix.mode == "softmax" else rows.max(axis=0)
     order = np.argsort(-values, kind="stable").tolist()
     return [{"label": scores.labels[position], "score": float(values[position])} for position in order]
-
-
-def verdict_out(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict as JSON values: what the API answers and the log keeps."""
-    return {
-        "decision": verdict.decision,
-        "categories": [
-            {
-                "category": category.category,
-                "score": category.score,
-                "decision": category.decision,
-                "review_at": category.review_at,
-                "block_at": category.block_at,
-                "evidence": [
-                    {"kind": entry.kind, "label": entry.label, "score": entry.score, **place_out(entry.place)}
-                    for entry in category.evidence
-                ],
-            }
-            for category in verdict.categories
-        ],
-        "policy": policy_out(verdict.policy),
-        "attributes": dict(verdict.attributes),
-        "warnings": list(verdict.warnings),
-    }
-
-
-def policy_out(policy: BoundPolicy) -> dict[str, Any]:
-    """Return which policy and classifier versions spoke."""
-    return {
-        "name": policy.name,
-        "version": policy.version,
-        "classifiers": {bound.name: bound.version for bound in policy.classifiers.values()},
-    }
-
-
-def shadow_out(shadow: Verdict | None) -> dict[str, Any] | None:
-    """Return the shadow's verdict, without attributes."""
-    if shadow is None:
-        return None
-    made = verdict_out(shadow)
-    return {name: made[name] for name in ("policy", "decision", "categories", "warnings")}
-
-
-def place_out(place: Place) -> dict[str, Any]:
-    """Return where something was seen."""
-    return {"view": place.view, "box": list(place.box), "frame_ms": place.frame_ms}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 
-class Stopwatch:
+class StageTimer:
     """Seconds by stage; a stage entered twice (one frame after another) adds up."""
 
     def __init__(self) -> None:
@@ -25,14 +25,14 @@ class Stopwatch:
 class Stage:
     """One stage being timed."""
 
-    __slots__ = ("_name", "_start", "_watch")
+    __slots__ = ("_name", "_start", "_timer")
 
-    def __init__(self, watch: Stopwatch, name: str) -> None:
-        self._watch = watch
+    def __init__(self, timer: StageTimer, name: str) -> None:
+        self._timer = timer
         self._name = name
 
     def __enter__(self) -> None:
         self._start = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self._watch.add({self._name: time.perf_counter() - self._start})
+        self._timer.add({self._name: time.perf_counter() - self._start})

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar
 
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.serving.unread_answers import UnsentAnswers
@@ -134,6 +135,8 @@ class SequentialProtocol(HttpToolsProtocol):
         if self._offers_upgrade and self.parser.should_upgrade():
             return  # the head is parsed again without that
         self.in_head = False
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # it knows no interim answers (RFC 9110, 10.1.1)
         super().on_headers_complete()
         lengths = {name: value for name, value in self.headers if name in {b"content-length", b"transfer-encoding"}}
         # Python refuses thousands of digits, which zeros may be; llhttp has seen that it is a number.
@@ -170,6 +173,7 @@ class SequentialProtocol(HttpToolsProtocol):
         if self._offers_upgrade:
             lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
             lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+            self.parser = HttpRequestParser(self)  # this one reads nothing more where the connection is to be closed
             super().data_received(b"\r\n".join([*lines, b"", b""]))
 
 

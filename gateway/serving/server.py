@@ -26,7 +26,7 @@ class DrainingServer(uvicorn.Server):
 
     Args:
         config: as of uvicorn.
-        delay_s: seconds between saying so and closing the door.
+        delay_s: seconds between saying so and closing the listener.
         announce: called at the first signal.
     """
 
@@ -49,7 +49,7 @@ class DrainingServer(uvicorn.Server):
         gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Wait with the door open, then end as uvicorn does."""
+        """Wait while still accepting connections, then end as uvicorn does."""
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         end_s = time.monotonic() + self._delay_s
         while time.monotonic() < end_s and self._signals < 2:  # noqa: PLR2004, ASYNC110 - a second signal

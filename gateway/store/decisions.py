@@ -27,7 +27,7 @@ Decision = Literal["allow", "review", "block"]
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """One line of the decision log. Never holds an image.
+    """One entry of the decision log. Never holds an image.
 
     Attributes:
         id: unique, sorts by time (UUIDv7-like hex or ULID).

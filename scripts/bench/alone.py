@@ -117,7 +117,7 @@ def _decoding(size_px: int) -> tuple[Callable[[], Any], int]:
     from gateway.decoding.decoder import DecodeLimits, inspect
     from gateway.decoding.plugins import accepted_formats
     from gateway.decoding.preprocess import Job, prepare
-    from gateway.observability.stage_timer import Stopwatch
+    from gateway.observability.stage_timer import StageTimer
 
     limits = DecodeLimits(
         max_bytes=1 << 24, max_pixels=50_000_000, max_side_px=10_000, min_side_px=32, max_frames=500, sampled_frames=16,
@@ -129,7 +129,7 @@ def _decoding(size_px: int) -> tuple[Callable[[], Any], int]:
 
     def once() -> None:
         for job in jobs:
-            prepare(job, Stopwatch(), None)
+            prepare(job, StageTimer(), None)
 
     return once, len(jobs)
 

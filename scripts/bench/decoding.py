@@ -20,12 +20,12 @@ import uvloop
 from PIL import Image
 
 from gateway.decoding.decoder import DecodeLimits, inspect, is_inspected_quickly, sha256_of
-from gateway.decoding.preprocess import Job, Preparer, prepare
+from gateway.decoding.preprocess import Job, Preprocessor, prepare
 from gateway.decoding.views import ViewRule
-from gateway.decoding.workers.forkserver import Forker
+from gateway.decoding.workers.forkserver import ForkServer
 from gateway.decoding.workers.pool import DecodePool
 from gateway.decoding.workers.threads import DecodeThreads
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 from scripts.bench.alternate import alternate
 from scripts.bench.large_pictures import jpeg, photograph, rotated
 from scripts.bench.machine import cores
@@ -70,36 +70,36 @@ def decode_core_seconds(pictures: Sequence[bytes], *rules: ViewRule, size_px: in
     for _ in range(REPEATS):
         start = time.thread_time()
         for data in pictures:
-            prepare(job(data, *wanted, size_px=size_px), Stopwatch(), None)
+            prepare(job(data, *wanted, size_px=size_px), StageTimer(), None)
         taken.append((time.thread_time() - start) / len(pictures))
     return statistics.median(taken)
 
 
-async def as_the_gateway(preparer: Preparer, threads: Executor, data: bytes, rule: ViewRule) -> float:
+async def as_the_gateway(preparer: Preprocessor, threads: Executor, data: bytes, rule: ViewRule) -> float:
     """Return the seconds of one picture as a request has it.
 
     Of a large one the header is read, and the file hashed, in threads; the rest happens where ``preparer`` is.
     """
     start = time.perf_counter()
     if is_inspected_quickly(data):
-        await preparer.prepare(job(data, rule), Stopwatch())
+        await preparer.prepare(job(data, rule), StageTimer())
     else:
         loop = asyncio.get_running_loop()
         reading = loop.run_in_executor(threads, job, data, rule)
         digest = loop.run_in_executor(threads, sha256_of, data)
-        await preparer.prepare(replace(await reading, hashed=False), Stopwatch())
+        await preparer.prepare(replace(await reading, hashed=False), StageTimer())
         await digest
     return time.perf_counter() - start
 
 
-async def rate(preparer: Preparer, data: bytes, in_flight: int, seconds: float) -> float:
+async def rate(preparer: Preprocessor, data: bytes, in_flight: int, seconds: float) -> float:
     """Return pictures a second."""
     asked, end = job(data, "center"), time.perf_counter() + seconds
 
     async def user() -> int:
         done = 0
         while time.perf_counter() < end:
-            await preparer.prepare(asked, Stopwatch())
+            await preparer.prepare(asked, StageTimer())
             done += 1
         return done
 
@@ -121,7 +121,7 @@ async def restart_s(pool: DecodePool, data: bytes) -> float:
         for worker in forker.children():
             os.kill(worker.pid, signal.SIGKILL)
     start = time.perf_counter()
-    await pool.prepare(job(data, "center"), Stopwatch())
+    await pool.prepare(job(data, "center"), StageTimer())
     return time.perf_counter() - start
 
 
@@ -158,10 +158,10 @@ def decoding(plan: Plan) -> Decoding:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, ThreadPoolExecutor(count) as threads:
 
         async def pool() -> DecodePool:
-            return DecodePool(count, Forker(most_memory=4 << 30, heic=False, fingerprint=False), 64, lambda _: None)
+            return DecodePool(count, ForkServer(most_memory=4 << 30, heic=False, fingerprint=False), 64, lambda _: None)
 
         made = runner.run(pool())
-        both: dict[str, Preparer] = {"threads": DecodeThreads(threads, None), "processes": made}
+        both: dict[str, Preprocessor] = {"threads": DecodeThreads(threads, None), "processes": made}
 
         def one(data: bytes, rule: ViewRule) -> float:
             return runner.run(as_the_gateway(made, threads, data, rule))
@@ -191,5 +191,5 @@ def decoding(plan: Plan) -> Decoding:
     return Decoding(pictures, times, rates, restarts, decode_core_seconds(photographs()))
 
 
-def _run_rate(runner: asyncio.Runner, preparer: Preparer, data: bytes, in_flight: int, seconds: float) -> float:
+def _run_rate(runner: asyncio.Runner, preparer: Preprocessor, data: bytes, in_flight: int, seconds: float) -> float:
     return runner.run(rate(preparer, data, in_flight, seconds))

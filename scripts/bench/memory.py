@@ -81,7 +81,7 @@ def measure(plan: Plan) -> Section:
             (
                 f"What it is made of: a process that has loaded the gateway's modules and done nothing has "
                 f"{mb(loaded['Anonymous'])} of its own and {mb(loaded['Rss'] - loaded['Anonymous'])} of library pages. "
-                f"The rest of the idle figure is tokenizer, catalogue, connections and decoders; the peak adds "
+                f"The rest of the idle figure is tokenizer, catalog, connections and decoders; the peak adds "
                 f"{Settings.model_fields['upload_room_mib'].default} MiB of uploads being read or waiting to be "
                 "decoded, twice each picture that is being decoded (the decoder's own, and the gateway's, for another "
                 "try if the process that forks decoders dies), the squares on their way to the model, and 64 KiB of "

@@ -14,7 +14,7 @@ from gateway.decoding.preprocess import Job, prepare
 from gateway.decoding.views import cut_views
 from gateway.inference.bundle import read_manifest
 from gateway.moderation.verdicts import verdict_of
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 from scripts.bench.decoding import Pixels, job
 from scripts.bench.large_pictures import large_drawings, large_photographs
 from scripts.bench.plan import Plan
@@ -24,7 +24,7 @@ from scripts.bench.stack import repository_of
 def views_of(data: bytes, size_px: int) -> tuple[Pixels, Pixels, Job]:
     """Return the full view and the tiles as the gateway makes them, and as every pixel gives them."""
     asked = job(data, "tiles", size_px=size_px)
-    made = prepare(asked, Stopwatch(), None).pixels
+    made = prepare(asked, StageTimer(), None).pixels
     with Image.open(io.BytesIO(data)) as whole:
         cut = cut_views(whole.convert("RGB"), "tiles", size_px=size_px, resize_px=size_px)
     return made, np.stack([view.pixels for view in cut]), asked
@@ -101,7 +101,7 @@ def changes(plan: Plan) -> Changes:
                 continue
             ends = np.cumsum([len(pair[0]) for pair in pairs])
             for end, (made, _), data in zip(ends, pairs, pictures, strict=True):
-                places = prepare(job(data, "tiles", size_px=size_px), Stopwatch(), None).places
+                places = prepare(job(data, "tiles", size_px=size_px), StageTimer(), None).places
                 verdicts = [verdict_of(policy, side[end - len(made) : end], places, demo.scale) for side in (near, far)]
                 flipped += verdicts[0].decision != verdicts[1].decision
                 judged += 1

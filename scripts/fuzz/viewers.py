@@ -44,17 +44,12 @@ def decoded_by_pillow(data: bytes, header: ImageHeader | None) -> Pixels | None:
                 scale_key(picture)
             picture.load()
             rgb = to_rgb(picture, WHITE)
-            exif = picture.info.get("exif", b"")
+            exif = picture.info.get("exif", b"").removeprefix(b"Exif\0\0")
     except Exception:  # noqa: BLE001 - whatever a library thinks of
         return None
     if header is None:
         return np.asarray(rgb)
-    rgb = turn_upright(rgb, read_orientation(exif) if header.format == "avif" else header.orientation)
-    if header.format == "gif" and rgb.size != (header.width, header.height):  # later frames stick out
-        canvas = Image.new("RGB", (header.width, header.height), WHITE)
-        canvas.paste(rgb)
-        rgb = canvas
-    return np.asarray(rgb)
+    return np.asarray(turn_upright(rgb, read_orientation(exif) if header.format == "avif" else header.orientation))
 
 
 def decoded_by_libvips(pyvips: Any, data: bytes, header: ImageHeader) -> npt.NDArray[Any] | None:  # noqa: ANN401 - untyped

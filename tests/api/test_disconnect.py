@@ -34,7 +34,7 @@ from gateway.inference.bundle import read_manifest
 from gateway.inference.triton import TritonEncoder, Vectors
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
-from gateway.moderation.catalog import Catalogue
+from gateway.moderation.catalog import Catalog
 from gateway.serving.http_protocol import GuardedProtocol
 from gateway.serving.sequential import HEAD_READ_BYTES
 from gateway.settings import Settings
@@ -239,7 +239,7 @@ def test_101_who_has_left_before_the_work_begins_is_noticed_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: FaultLog, path: str, where: str
 ) -> None:
     reached, left = threading.Event(), threading.Event()
-    parse, look_up = strict_json.parse_object, Catalogue.policy
+    parse, look_up = strict_json.parse_object, Catalog.policy
 
     def parse_late(*asked: Any) -> dict[str, Any]:
         reached.set()
@@ -257,7 +257,7 @@ def test_101_who_has_left_before_the_work_begins_is_noticed_then(
         if where == "json":
             monkeypatch.setattr(bodies, "parse_object", parse_late)
         else:
-            monkeypatch.setattr(Catalogue, "policy", look_up_late)
+            monkeypatch.setattr(Catalog, "policy", look_up_late)
         with connection(address) as leaver:
             port = leaver.getsockname()[1]
             leaver.sendall(ask(body_of(LARGE) if where == "json" else moderation_of(path, PICTURE), path))

@@ -19,7 +19,7 @@ from gateway.api.body.reader import BodyRules, RawBody, read_body
 from gateway.api.body.strict_json import parse_object
 from gateway.api.classify import read_question
 from gateway.errors import GatewayError, MultipartMalformed
-from gateway.limits.admission import Admission, BodyLimits
+from gateway.limits.admission import Admission, AdmissionLimits
 from scripts.fuzz.mutate import mutated
 from scripts.fuzz.seeds import BOUNDARY
 
@@ -170,7 +170,7 @@ class Sent:
 
 def outcome_of(sent: Sent) -> RawBody | str:
     """Read a body and the question in it."""
-    admission = Admission(1, BodyLimits(1_000_000, 1_000_000, 1.0), lambda _: None)
+    admission = Admission(AdmissionLimits(1, 1_000_000, 1_000_000, 1.0), lambda _: None)
     try:
         with admission.request() as reservation:
             body = asyncio.run(read_body(sent.request, RULES, reservation))

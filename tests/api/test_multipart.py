@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.api.body.header_options import read_options
-from gateway.api.body.multipart import MAX_FOLDED_LINES, MAX_HEADER_BYTES, MultipartReader, Part
+from gateway.api.body.multipart import MAX_FOLDED_LINES, MAX_HEADER_BYTES, MultipartReader, Part, read_options
 from gateway.errors import MultipartMalformed
 from tests.support.in_process_app import Web, is_problem, png
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.fault_table import FaultLog
 from tests.support.in_process_app import Web, is_problem
 from tests.support.saved_policies import ALWAYS, CLASSIFIER
 
@@ -55,7 +56,7 @@ def request(web: Web, change: str, turn: int, headers: Any) -> Any:
     return web.client.request(method, path, json=body, headers=headers)
 
 
-def test_115_nothing_changes_where_a_precondition_does_not_hold(changed: Web) -> None:
+def test_115_nothing_changes_where_a_precondition_does_not_hold(changed: Web, faults: FaultLog) -> None:
     before = everything(changed)
     for change, asked in CHANGES.items():
         address = resource(asked(0)[1])
@@ -71,7 +72,9 @@ def test_115_nothing_changes_where_a_precondition_does_not_hold(changed: Web) ->
             [("If-None-Match", f'"x", W/{etag}')],
             [("If-Match", etag), ("If-None-Match", etag)],
         ):
-            is_problem(request(changed, change, 1, headers), 412, "precondition_failed")
+            refused = request(changed, change, 1, headers)
+            is_problem(refused, 412, "precondition_failed")
+            faults.expect(115, f"{change}: {headers[0][0]}", refused, "412 precondition_failed")
         for headers in (
             [("If-Match", etag[1:-1])],
             [("If-Match", "")],

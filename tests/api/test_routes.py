@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from gateway.app import create_app
 from gateway.decoding.decoder import QUICK_BYTES
-from gateway.decoding.preprocess import Job, Prepared, prepare
+from gateway.decoding.preprocess import Job, PreprocessedImage, prepare
 from gateway.errors import DeadlineExceeded, GatewayError, ModelInvalidOutput, ModelUnavailable, Overloaded
 from gateway.inference.triton import Vectors
 from gateway.settings import Settings
@@ -128,7 +128,7 @@ def test_a_deadline_that_passes_before_the_model_is_asked_is_overload(
     calls = web.encoder.image_calls
     answered = threading.Event()
 
-    def busy(*job: Any) -> Prepared:
+    def busy(*job: Any) -> PreprocessedImage:
         assert answered.wait(UNTIL_S)
         return prepare(*job)
 

@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 
 from gateway.api.authorization import ACCESS, OPEN_PATHS
 from gateway.auth.api_keys import KEY_PREFIX, ApiKey, Keyring, KeysInvalid, digest_of, entry_of, new_key, parse_entries
-from gateway.auth.key_file import KeyWatch
-from gateway.auth.rate_limits import Quotas, QuotaStoreInvalid
+from gateway.auth.key_file import KeyFile
+from gateway.auth.rate_limits import RateLimits, RateLimitStoreInvalid
 from gateway.cli.main import cli
 from tests.conftest import ROOT
 from tests.support.fake_encoder import write_bundle
@@ -228,16 +228,16 @@ async def test_the_file_is_followed_and_never_opens_the_gateway(tmp_path: Path) 
     old, new = new_key(), new_key()
     entries = {key: entry_of(ApiKey("ci", digest_of(key), frozenset({"infer"}))) for key in (old, new)}
     file.write_text(entries[old] + "\n")
-    watch = KeyWatch("", file)
+    key_file = KeyFile("", file)
 
     async def known(text: str | None) -> list[bool]:
         if text is None:
             file.unlink()
         else:
             file.write_text(text)
-        await watch.refresh()
-        assert watch.current is not None
-        return [watch.current.find(key) is not None for key in (old, new)]
+        await key_file.refresh()
+        assert key_file.current is not None
+        return [key_file.current.find(key) is not None for key in (old, new)]
 
     assert await known(entries[old]) == [True, False]
     assert await known(f"{entries[old]}\n{entries[new]}") == [True, True]
@@ -249,14 +249,14 @@ async def test_the_file_is_followed_and_never_opens_the_gateway(tmp_path: Path) 
 
 
 def test_settings_that_name_no_key_are_refused(tmp_path: Path) -> None:
-    assert KeyWatch("", None).current is None
+    assert KeyFile("", None).current is None
     (tmp_path / "empty").write_text("# none yet\n")
     for entries in (" ", "#"):
         with pytest.raises(KeysInvalid):
-            KeyWatch(entries, None)
+            KeyFile(entries, None)
     for file in (tmp_path / "empty", tmp_path / "absent", tmp_path):
         with pytest.raises(KeysInvalid):
-            KeyWatch("", file)
+            KeyFile("", file)
 
 
 @pytest.mark.parametrize(
@@ -284,10 +284,10 @@ def test_the_gateway_refuses_to_start(tmp_path: Path, environment: dict[str, str
 
 
 async def test_each_name_has_its_own_rate_and_keys_of_one_name_share_it() -> None:
-    quotas = Quotas()
+    rate_limits = RateLimits()
     first, second = (ApiKey("a", digest, frozenset({"infer"}), "3/hour") for digest in (b"1", b"2"))
     other = ApiKey("b", b"3", frozenset({"infer"}), "3/hour")
-    hits = [await quotas.hit(key) for key in (first, second, first, second, first, second)]
+    hits = [await rate_limits.hit(key) for key in (first, second, first, second, first, second)]
     admitted = [hit.admitted for hit in hits if hit]
     assert 3 <= sum(admitted) <= 4, "one more where two windows meet"
     assert admitted == sorted(admitted, reverse=True)
@@ -295,28 +295,28 @@ async def test_each_name_has_its_own_rate_and_keys_of_one_name_share_it() -> Non
     assert last is not None
     assert (last.limit, last.window_s, last.remaining) == (3, 3600, 0)
     assert 1 <= last.reset_s <= 3600
-    fresh = await quotas.hit(other)
+    fresh = await rate_limits.hit(other)
     assert fresh is not None
     assert (fresh.admitted, fresh.remaining) == (True, 2)
-    assert await quotas.hit(ApiKey("c", b"4", frozenset({"infer"}))) is None
+    assert await rate_limits.hit(ApiKey("c", b"4", frozenset({"infer"}))) is None
 
 
 async def test_whoever_waits_as_told_is_admitted() -> None:
-    quotas = Quotas()
+    rate_limits = RateLimits()
     key = ApiKey("a", b"1", frozenset({"infer"}), "2/second")
-    while (hit := await quotas.hit(key)) and hit.admitted:
+    while (hit := await rate_limits.hit(key)) and hit.admitted:
         pass
     assert hit is not None
     await asyncio.sleep(hit.reset_s)
-    again = await quotas.hit(key)
+    again = await rate_limits.hit(key)
     assert again is not None
     assert again.admitted
 
 
 @pytest.mark.parametrize("url", ["http://host", "memory://", "async+redis://host", "redis://host:port", "redis"])
 def test_addresses_of_no_shared_store(url: str) -> None:
-    with pytest.raises(QuotaStoreInvalid) as raised:
-        Quotas(url)
+    with pytest.raises(RateLimitStoreInvalid) as raised:
+        RateLimits(url)
     assert "host" not in str(raised.value)
 
 

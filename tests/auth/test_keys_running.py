@@ -1,4 +1,4 @@
-"""A real gateway process with API keys, through real HTTP: quotas, roles, the tools, the key file, OpenAI's client."""
+"""A real gateway process with API keys, through real HTTP: rates, roles, the tools, the key file, OpenAI's client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 from openai.types import ModerationImageURLInputParam
 
 from gateway.auth.api_keys import ApiKey, digest_of, entry_of, new_key
-from gateway.auth.rate_limits import Quotas
+from gateway.auth.rate_limits import RateLimits
 from loadtests.run import usable
 from loadtests.target import NoStack, Target
 from tests.conftest import ROOT, Stack, free_ports
@@ -232,8 +232,8 @@ def redis_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 async def test_two_gateways_count_together_in_a_shared_store_and_alone_without_it(tmp_path: Path) -> None:
     key = ApiKey("shared", b"", frozenset({"infer"}), "4/hour")
     with redis_server(tmp_path) as (url, process):
-        one, two = Quotas(url), Quotas(url)
-        hits = [await quotas.hit(key) for quotas in (one, two) * 3]
+        one, two = RateLimits(url), RateLimits(url)
+        hits = [await rate_limits.hit(key) for rate_limits in (one, two) * 3]
         assert 4 <= sum(hit.admitted for hit in hits if hit) <= 5
         assert hits[-1] is not None
         assert hits[-1].reset_s <= 3600
@@ -247,10 +247,10 @@ async def test_two_gateways_count_together_in_a_shared_store_and_alone_without_i
 
 
 async def test_a_shared_store_that_is_away_holds_nobody_up() -> None:
-    quotas = Quotas(f"redis://127.0.0.1:{free_ports(1)[0]}")
+    rate_limits = RateLimits(f"redis://127.0.0.1:{free_ports(1)[0]}")
     key = ApiKey("a", b"", frozenset({"infer"}), "2/hour")
-    hits = [await quotas.hit(key) for _ in range(4)]
+    hits = [await rate_limits.hit(key) for _ in range(4)]
     admitted = [hit.admitted for hit in hits if hit]
     assert 2 <= sum(admitted) <= 3, "counted here instead"
     assert not admitted[-1]
-    await quotas.close()
+    await rate_limits.close()

@@ -13,10 +13,10 @@ from PIL import Image
 from gateway.decoding.decoder import DecodeLimits, inspect, open_image
 from gateway.decoding.downscale import LEAST_GAP, SMALL_PIXELS, factor_for, jpeg_factor_for
 from gateway.decoding.pdq import PerceptualHash
-from gateway.decoding.preprocess import Job, Prepared, prepare
+from gateway.decoding.preprocess import Job, PreprocessedImage, prepare
 from gateway.decoding.to_rgb import turn_upright
 from gateway.decoding.views import ViewRule, cut_views
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 from tests.conftest import GOLDEN
 from tests.support import awkward_images as make
 
@@ -46,7 +46,7 @@ def whole_views(data: bytes, size_px: int = SIDE) -> dict[str, np.ndarray]:
     return {view.name: view.pixels for views in cut for view in views}
 
 
-def rows(prepared: Prepared) -> dict[str, np.ndarray]:
+def rows(prepared: PreprocessedImage) -> dict[str, np.ndarray]:
     return dict(zip((place.view for place in prepared.places), prepared.pixels, strict=True))
 
 
@@ -71,7 +71,7 @@ def test_views_are_those_of_every_pixel(kind: str, orientation: int) -> None:
         data = make.encode(picture, "PNG", exif=block, compress_level=1)
     asked = job(data)
     assert asked.jpeg_factor == (4 if kind == "JPEG" else 1)
-    prepared, expected = prepare(asked, Stopwatch(), None), whole_views(data)
+    prepared, expected = prepare(asked, StageTimer(), None), whole_views(data)
     upright = turn_upright(picture, orientation).size
     assert (prepared.info.width, prepared.info.height) == upright
     boxes = {place.view: place.box for place in prepared.places}
@@ -89,14 +89,14 @@ def test_small_pictures_keep_every_pixel(kind: str) -> None:
         assert size[0] * size[1] <= SMALL_PIXELS
         data = make.encode(photo(size), kind)
         expected = whole_views(data, 32)
-        for name, pixels in rows(prepare(job(data, size_px=32), Stopwatch(), None)).items():
+        for name, pixels in rows(prepare(job(data, size_px=32), StageTimer(), None)).items():
             assert np.array_equal(pixels, expected[name]), (size, name)
 
 
 def test_pictures_not_far_larger_than_the_model_keep_every_pixel() -> None:
     data = make.encode(photo((1700, 1300)), "JPEG")
     expected = whole_views(data, 224)
-    for name, pixels in rows(prepare(job(data, size_px=224), Stopwatch(), None)).items():
+    for name, pixels in rows(prepare(job(data, size_px=224), StageTimer(), None)).items():
         assert np.array_equal(pixels, expected[name]), name
 
 
@@ -105,7 +105,7 @@ def test_pictures_not_far_larger_than_the_model_keep_every_pixel() -> None:
 def test_every_kind_of_jpeg(mode: str, progressive: bool) -> None:  # noqa: FBT001
     data = make.encode(photo().convert(mode), "JPEG", progressive=progressive, quality=95)
     expected = whole_views(data)
-    for name, pixels in rows(prepare(job(data), Stopwatch(), None)).items():
+    for name, pixels in rows(prepare(job(data), StageTimer(), None)).items():
         assert np.sqrt(((pixels.astype(float) - expected[name]) ** 2).mean()) < 1.5, name
 
 
@@ -117,8 +117,8 @@ def test_a_fingerprint_is_made_of_every_pixel_and_only_where_it_is_wanted() -> N
         return PerceptualHash("0" * 64, 100)
 
     data = make.encode(photo(), "JPEG")
-    assert prepare(job(data), Stopwatch(), hasher).fingerprints == ()
-    assert prepare(job(data, fingerprint=True), Stopwatch(), hasher).fingerprints == (PerceptualHash("0" * 64, 100),)
+    assert prepare(job(data), StageTimer(), hasher).fingerprints == ()
+    assert prepare(job(data, fingerprint=True), StageTimer(), hasher).fingerprints == (PerceptualHash("0" * 64, 100),)
     assert np.array_equal(np.asarray(hashed[0]), np.asarray(Image.open(io.BytesIO(data))))
 
 
@@ -145,5 +145,5 @@ def enlarged(path: Path) -> bytes:
 def test_photographs_of_12_megapixels_look_the_same() -> None:
     data = enlarged(GOLDEN / "photos" / "524_316.jpg")
     expected = whole_views(data, 224)
-    for view, pixels in rows(prepare(job(data, size_px=224), Stopwatch(), None)).items():
+    for view, pixels in rows(prepare(job(data, size_px=224), StageTimer(), None)).items():
         assert np.sqrt(((pixels.astype(float) - expected[view]) ** 2).mean()) < 0.8, view

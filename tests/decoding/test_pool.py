@@ -25,12 +25,12 @@ from gateway.app import create_app
 from gateway.decoding.decoder import DecodeLimits, inspect
 from gateway.decoding.plugins import accepted_formats
 from gateway.decoding.preprocess import Job, prepare
-from gateway.decoding.workers.forkserver import Forker, Progress, progress_of
+from gateway.decoding.workers.forkserver import ForkServer, Progress, progress_of
 from gateway.decoding.workers.messages import AnswerRefused, read_answer
 from gateway.decoding.workers.pool import DecodePool, starved
 from gateway.decoding.workers.worker import facts_of
 from gateway.errors import DecodersUnavailable, GatewayError, ImageCorrupt, ImageUndecodable, InternalError
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 from gateway.settings import Settings
 from tests.conftest import ROOT
 from tests.support import awkward_images as make
@@ -55,7 +55,7 @@ async def processes(
 ) -> AsyncIterator[tuple[DecodePool, list[str]]]:
     """A pool, and the reasons its processes ended for."""
     ended: list[str] = []
-    forker = Forker(most_memory=MOST_MEMORY, heic=heic, fingerprint=False, stage=stage)
+    forker = ForkServer(most_memory=MOST_MEMORY, heic=heic, fingerprint=False, stage=stage)
     pool = DecodePool(count, forker, 64, ended.append)
     try:
         yield pool, ended
@@ -72,7 +72,7 @@ def forkers() -> list[psutil.Process]:
 
 async def fails(pool: DecodePool, asked: Job) -> GatewayError:
     with pytest.raises(GatewayError) as failure:
-        await pool.prepare(asked, Stopwatch())
+        await pool.prepare(asked, StageTimer())
     return failure.value
 
 
@@ -103,12 +103,12 @@ async def test_processes_answer_as_threads_do() -> None:
     files |= {f"moving {name}": make.animation(name, 6) for name in ("PNG", "WEBP", "GIF", "AVIF")}
     async with processes(stage="gateway.decoding.preprocess:prepare", heic=True) as (pool, ended):
         for name, data in files.items():
-            watch = Stopwatch()
-            got, expected = await pool.prepare(job(data), watch), prepare(job(data), Stopwatch(), None)
+            timer = StageTimer()
+            got, expected = await pool.prepare(job(data), timer), prepare(job(data), StageTimer(), None)
             assert (got.info, got.places, got.fingerprints) == (expected.info, expected.places, ()), name
             assert np.array_equal(got.pixels, expected.pixels), name
-            assert set(watch.elapsed_s) == {"decode", "views"}
-        assert (await pool.prepare(replace(job(), hashed=False), Stopwatch())).info.sha256 == ""
+            assert set(timer.elapsed_s) == {"decode", "views"}
+        assert (await pool.prepare(replace(job(), hashed=False), StageTimer())).info.sha256 == ""
         cut = job()
         assert isinstance(await fails(pool, replace(cut, data=cut.data[:200])), ImageCorrupt)
         assert ended == []
@@ -127,25 +127,25 @@ async def test_processes_answer_as_threads_do() -> None:
 async def test_44_a_decoder_that_dies_or_hangs_costs_its_own_picture(does: Does, what: str, faults: FaultLog) -> None:
     quick = DecodeLimits(timeout_s=0.1)
     async with processes() as (pool, ended):
-        await pool.prepare(job(), Stopwatch())
+        await pool.prepare(job(), StageTimer())
         bad = asyncio.create_task(fails(pool, job(does=does, limits=quick)))
-        good = [asyncio.create_task(pool.prepare(job(), Stopwatch())) for _ in range(6)]
+        good = [asyncio.create_task(pool.prepare(job(), StageTimer())) for _ in range(6)]
         error = await bad
         assert isinstance(error, ImageUndecodable)
         faults.expect(44, what, f"{error.status} {error.code}", "422 image_undecodable")
         assert len(await asyncio.gather(*good)) == 6
         assert ended == ["hung" if does == Does.HANG else "died"]
         await eventually(lambda: len(workers()) == 2)
-        await asyncio.gather(*(pool.prepare(job(), Stopwatch()) for _ in range(4)))
+        await asyncio.gather(*(pool.prepare(job(), StageTimer()) for _ in range(4)))
 
 
 async def test_19_a_container_that_lies_gets_no_more_memory_than_it_states() -> None:
     """libavif decodes at the size of the bitstream and scales; 485 MB here, if it could."""
     lying = job(make.avif_that_says(64, 64, make.avif_of_268_megapixels()))
     async with processes(stage="gateway.decoding.preprocess:prepare") as (pool, ended):
-        await pool.prepare(job(make.plain("AVIF")), Stopwatch())
+        await pool.prepare(job(make.plain("AVIF")), StageTimer())
         before = {worker.pid: peak_bytes(worker.pid) for worker in workers()}
-        good = [asyncio.create_task(pool.prepare(job(make.plain("AVIF")), Stopwatch())) for _ in range(6)]
+        good = [asyncio.create_task(pool.prepare(job(make.plain("AVIF")), StageTimer())) for _ in range(6)]
         for _ in range(3):
             assert isinstance(await fails(pool, lying), ImageUndecodable)
         assert len(await asyncio.gather(*good)) == 6
@@ -196,7 +196,7 @@ async def test_a_worker_is_compared_with_itself_where_its_clock_is_not_to_be_had
         raise OSError(errno.EINVAL, "no such clock")
 
     async with processes(count=1) as (pool, _):
-        await pool.prepare(job(), Stopwatch())
+        await pool.prepare(job(), StageTimer())
         (worker,) = pool._workers
         for failing in (False, True):
             before = progress_of(worker.pid)
@@ -218,22 +218,22 @@ async def test_a_worker_is_compared_with_itself_where_its_clock_is_not_to_be_had
 async def test_one_that_dies_idle_is_not_noticed() -> None:
     async with processes() as (pool, ended):
         for _ in range(3):
-            await pool.prepare(job(), Stopwatch())
+            await pool.prepare(job(), StageTimer())
             await eventually(lambda: len(workers()) == 2)
             for worker in workers():
                 worker.kill()
-            await pool.prepare(job(), Stopwatch())
+            await pool.prepare(job(), StageTimer())
         assert set(ended) <= {"idle", "died"}  # died: in the moment between being lent and its first word
 
 
 async def test_one_that_dies_before_it_reads_is_not_the_pictures_fault() -> None:
     async with processes() as (pool, ended):
-        await pool.prepare(job(), Stopwatch())
+        await pool.prepare(job(), StageTimer())
         await eventually(lambda: len(workers()) == 2)
         first = workers()
         for worker in first:
             worker.suspend()
-        asked = [asyncio.create_task(pool.prepare(job(), Stopwatch())) for _ in range(2)]
+        asked = [asyncio.create_task(pool.prepare(job(), StageTimer())) for _ in range(2)]
         await asyncio.sleep(0.1)  # both pictures lie in the sockets
         for worker in first:
             worker.kill()
@@ -243,27 +243,27 @@ async def test_one_that_dies_before_it_reads_is_not_the_pictures_fault() -> None
 
 async def test_the_process_that_forks_comes_back() -> None:
     async with processes() as (pool, _):
-        await pool.prepare(job(), Stopwatch())
-        slow = asyncio.create_task(pool.prepare(job(make.gif(40, 1500, 1500)), Stopwatch()))
+        await pool.prepare(job(), StageTimer())
+        slow = asyncio.create_task(pool.prepare(job(make.gif(40, 1500, 1500)), StageTimer()))
         await asyncio.sleep(0.1)
         (forker,) = forkers()
         forker.kill()
         await slow  # begun again: it was nothing that the picture did
-        await pool.prepare(job(), Stopwatch())
+        await pool.prepare(job(), StageTimer())
 
 
 async def test_a_client_that_leaves_frees_its_decoder() -> None:
     async with processes(count=1) as (pool, ended):
-        before = await pool.prepare(job(), Stopwatch())
+        before = await pool.prepare(job(), StageTimer())
         (worker,) = workers()
         begun_s = sum(worker.cpu_times()[:2])
-        hanging = asyncio.create_task(pool.prepare(job(does=Does.HANG), Stopwatch()))
+        hanging = asyncio.create_task(pool.prepare(job(does=Does.HANG), StageTimer()))
         await eventually(lambda: sum(worker.cpu_times()[:2]) > begun_s + 0.05)
         hanging.cancel()
         with pytest.raises(asyncio.CancelledError):
             await hanging
         assert ended == ["abandoned"]
-        after = await pool.prepare(job(), Stopwatch())
+        after = await pool.prepare(job(), StageTimer())
         assert np.array_equal(before.pixels, after.pixels)
 
 
@@ -282,27 +282,10 @@ async def test_one_that_speaks_unasked_is_ended_and_nobody_else_pays() -> None:
     async with processes(count=1) as (pool, ended):
         assert isinstance(await fails(pool, job(does=Does.SHOUT)), ImageUndecodable)  # before its answer
         assert ended == ["refused"]
-        await pool.prepare(job(does=Does.MUTTER), Stopwatch())  # behind it
+        await pool.prepare(job(does=Does.MUTTER), StageTimer())  # behind it
         await eventually(lambda: ended == ["refused", "idle"])
-        await pool.prepare(job(), Stopwatch())
+        await pool.prepare(job(), StageTimer())
         assert len(ended) == 2
-
-
-async def test_a_pictures_bytes_are_taken_once_the_socket_has_them() -> None:
-    large = make.plain("PNG") + bytes(3_000_000)
-    header = inspect(large, LIMITS)
-    large_job = replace(job(large), header=replace(header, keep=((0, len(large)),)))
-    taken: list[bool] = []
-    async with processes(count=1) as (pool, _):
-        await pool.prepare(job(), Stopwatch())
-        (worker,) = workers()
-        worker.suspend()
-        asked = asyncio.create_task(pool.prepare(large_job, Stopwatch(), lambda: taken.append(asked.done())))
-        await asyncio.sleep(0.3)
-        assert taken == []
-        worker.resume()
-        await asked
-        assert taken == [False]
 
 
 @pytest.mark.parametrize(
@@ -324,7 +307,7 @@ def test_malformed_facts_are_refused(facts: bytes) -> None:
 
 
 def test_an_answer_that_fits_is_read() -> None:
-    expected = prepare(job(), Stopwatch(), None)
+    expected = prepare(job(), StageTimer(), None)
     said = {**facts_of(expected), "elapsed_s": {"decode": 0.5}}
     pixels = expected.pixels.tobytes()
     outcome, elapsed_s = read_answer(job(), orjson.dumps(said), pixels)
@@ -352,7 +335,7 @@ async def test_a_decoder_can_do_nothing_but_compute(monkeypatch: pytest.MonkeyPa
             is_confined(worker.pid)
             for name in (signal.SIGINT, signal.SIGTERM):  # a stop drains first; they end with the gateway
                 worker.send_signal(name)
-        await pool.prepare(job(), Stopwatch())
+        await pool.prepare(job(), StageTimer())
 
 
 async def test_none_can_be_started() -> None:
@@ -379,17 +362,17 @@ def test_the_gateway_says_that_it_cannot_decode(tmp_path: Path, monkeypatch: pyt
 def test_a_gateway_that_is_killed_leaves_no_decoder() -> None:
     code = (
         "import asyncio, psutil\n"
-        "from gateway.decoding.workers.forkserver import Forker\n"
+        "from gateway.decoding.workers.forkserver import ForkServer\n"
         "from gateway.decoding.workers.pool import DecodePool\n"
-        "from gateway.observability.stage_timer import Stopwatch\n"
+        "from gateway.observability.stage_timer import StageTimer\n"
         "from tests.support.crashing_preprocess import Does\n"
         "from tests.decoding.test_pool import job\n"
         "async def main():\n"
-        "    forker = Forker(most_memory=1 << 31, heic=False, fingerprint=False,\n"
+        "    forker = ForkServer(most_memory=1 << 31, heic=False, fingerprint=False,\n"
         "                    stage='tests.support.crashing_preprocess:break_or_prepare')\n"
         "    pool = DecodePool(2, forker, 64, print)\n"
-        "    await pool.prepare(job(), Stopwatch())\n"
-        "    hanging = asyncio.create_task(pool.prepare(job(does=Does.HANG), Stopwatch()))\n"
+        "    await pool.prepare(job(), StageTimer())\n"
+        "    hanging = asyncio.create_task(pool.prepare(job(does=Does.HANG), StageTimer()))\n"
         "    while len(children := psutil.Process().children(recursive=True)) < 3:\n"
         "        await asyncio.sleep(0.02)\n"
         "    print(*[child.pid for child in children], flush=True)\n"

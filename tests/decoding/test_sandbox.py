@@ -15,11 +15,11 @@ from gateway.decoding import pdq as perceptual
 from gateway.decoding.decoder import DecodeLimits, inspect
 from gateway.decoding.headers.header import Formats
 from gateway.decoding.plugins import DecoderMissing, accepted_formats
-from gateway.decoding.preprocess import Job, Prepared, prepare
-from gateway.decoding.workers.forkserver import STAGE, Forker
+from gateway.decoding.preprocess import Job, PreprocessedImage, prepare
+from gateway.decoding.workers.forkserver import STAGE, ForkServer
 from gateway.decoding.workers.pool import DecodePool
 from gateway.errors import GatewayError, InternalError
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 from scripts.fuzz.mutate import mutation
 from tests.support import awkward_images as make
 from tests.support import decoder_inputs
@@ -42,7 +42,9 @@ LIMITS = DecodeLimits(timeout_s=5, formats=formats(), sampled_frames=4)
 
 @asynccontextmanager
 async def workers(ended: list[str], stage: str = STAGE) -> AsyncIterator[DecodePool]:
-    forker = Forker(most_memory=2 << 30, heic="heic" in LIMITS.formats, fingerprint=perceptual.available(), stage=stage)
+    forker = ForkServer(
+        most_memory=2 << 30, heic="heic" in LIMITS.formats, fingerprint=perceptual.available(), stage=stage
+    )
     pool = DecodePool(2, forker, 64, ended.append)
     try:
         yield pool
@@ -86,17 +88,17 @@ def jobs() -> dict[str, Job]:
     return found
 
 
-def outside(asked: Job) -> Prepared | GatewayError:
+def outside(asked: Job) -> PreprocessedImage | GatewayError:
     """Return what comes of a job in this process, which may import what it likes."""
     try:
-        return prepare(asked, Stopwatch(), perceptual.load_hasher())
+        return prepare(asked, StageTimer(), perceptual.load_hasher())
     except GatewayError as fault:
         return fault
 
 
 def alike(one: object, other: object) -> bool:
     """Return whether two pictures, or two errors, are the same."""
-    if isinstance(one, Prepared) and isinstance(other, Prepared):
+    if isinstance(one, PreprocessedImage) and isinstance(other, PreprocessedImage):
         facts = (one.info, one.places, one.fingerprints) == (other.info, other.places, other.fingerprints)
         return facts and np.array_equal(one.pixels, other.pixels)
     return (type(one), str(one)) == (type(other), str(other))
@@ -107,7 +109,7 @@ async def test_every_picture_is_decoded_as_outside() -> None:
     asked = jobs()
     with capture_logs() as logs:
         async with workers(ended) as pool:
-            waiting = (pool.prepare(each, Stopwatch()) for each in asked.values())
+            waiting = (pool.prepare(each, StageTimer()) for each in asked.values())
             inside = await asyncio.gather(*waiting, return_exceptions=True)
     assert [line for line in logs if line["log_level"] != "debug"] == []  # a late import is one
     assert set(ended) <= {"recycled"}
@@ -115,7 +117,7 @@ async def test_every_picture_is_decoded_as_outside() -> None:
         name for (name, each), found in zip(asked.items(), inside, strict=True) if not alike(outside(each), found)
     ]
     assert different == []
-    assert sum(isinstance(found, Prepared) for found in inside) > len(asked) // 2
+    assert sum(isinstance(found, PreprocessedImage) for found in inside) > len(asked) // 2
 
 
 async def test_an_import_in_the_sandbox_is_a_bug_even_where_a_library_does_without() -> None:
@@ -124,8 +126,8 @@ async def test_an_import_in_the_sandbox_is_a_bug_even_where_a_library_does_witho
     with capture_logs() as logs:
         async with workers(ended, "tests.support.crashing_preprocess:break_or_prepare") as pool:
             with pytest.raises(InternalError):
-                await pool.prepare(job(data, Does.IMPORT), Stopwatch())
-            assert alike(await pool.prepare(job(data, Does.NOTHING_BAD), Stopwatch()), outside(job(data, 0)))
+                await pool.prepare(job(data, Does.IMPORT), StageTimer())
+            assert alike(await pool.prepare(job(data, Does.NOTHING_BAD), StageTimer()), outside(job(data, 0)))
     assert [line["exception"] for line in logs if line["log_level"] == "error"] == [f"LateImport of {', '.join(LATE)}"]
     assert ended == []
 
@@ -149,9 +151,9 @@ async def test_an_avif_is_turned_by_its_boxes_alone() -> None:
             for imir in (None, 0, 1):
                 for exif in (None, 6):
                     data = decoder_inputs.avif_turned(irot, imir, CORNERS, exif=exif)
-                    (seen,) = (await pool.prepare(job(data, size_px=64), Stopwatch())).pixels
+                    (seen,) = (await pool.prepare(job(data, size_px=64), StageTimer())).pixels
                     difference = np.abs(seen.astype(int) - turned(CORNERS, irot, imir)).max()
                     assert difference < 40, (irot, imir, exif)
         moving = job((decoder_inputs.CORPUS / "avif" / "turned-sequence.avif").read_bytes())
-        info = (await pool.prepare(moving, Stopwatch())).info
+        info = (await pool.prepare(moving, StageTimer())).info
         assert (info.frames, info.width, info.height) == (2, 64, 96)

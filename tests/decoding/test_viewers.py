@@ -7,9 +7,11 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -242,6 +244,126 @@ def test_data_behind_another_chunk_is_no_part_of_the_picture() -> None:
     assert np.array_equal(shown(plain[:33] + b"".join(parted) + plain[-12:]), FLAT)
     assert code_of(plain[:33] + text.join(parted) + plain[-12:]) == "image_corrupt"
     assert np.array_equal(shown(plain[:-12] + text + parted[0] + plain[-12:]), FLAT)
+
+
+@pytest.mark.parametrize("interlace", [0, 1])
+def test_a_transparent_colour_of_16_bits_hides_what_is_that_colour_in_all_of_them(interlace: int) -> None:
+    key = 0x1234
+    grey = np.full((64, 96, 3), key + 1, np.uint16)
+    grey[:, :48] = key
+    head = make.chunk(b"IHDR", struct.pack(">IIBBBBB", 96, 64, 16, 2, 0, 0, interlace))
+    data = b"\x89PNG\r\n\x1a\n" + head + make.chunk(b"tRNS", struct.pack(">3H", key, key, key))
+    passes = interlaced(grey) if interlace else make.rows(grey)
+    data += make.chunk(b"IDAT", zlib.compress(passes)) + make.chunk(b"IEND")
+    seen = shown(data)
+    assert (seen[:, :48] == 255).all()
+    assert (seen[:, 48:] == 0x12).all()
+
+
+def interlaced(samples: npt.NDArray[Any]) -> bytes:
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    return b"".join(make.rows(samples[top::down, left::right]) for left, top, right, down in passes)
+
+
+def test_an_interlaced_animation_is_read() -> None:
+    head = make.chunk(b"IHDR", struct.pack(">IIBBBBB", 96, 64, 8, 2, 0, 0, 1))
+    data = b"\x89PNG\r\n\x1a\n" + head + make.chunk(b"acTL", struct.pack(">II", 2, 0))
+    data += control(0, 96, 64) + make.chunk(b"IDAT", zlib.compress(interlaced(FLAT)))
+    second = zlib.compress(interlaced(FLAT[::-1]))
+    data += control(1, 96, 64) + make.chunk(b"fdAT", struct.pack(">I", 2) + second) + make.chunk(b"IEND")
+    with open_image(data, LIMITS, seed=1) as image:
+        first, last = [np.asarray(frame.rgb) for frame in image.frames()]
+    assert np.array_equal(first, FLAT)
+    assert np.array_equal(last, FLAT[::-1])
+
+
+def test_a_turn_that_viewers_pass_over() -> None:
+    plain, turn = make.png(96, 64, ROWS), make.chunk(b"eXIf", make.exif(6)[6:])
+    assert np.array_equal(shown(plain[:-12] + turn + plain[-12:]), FLAT), "behind the data"
+    assert np.array_equal(shown(make.png(96, 64, ROWS, make.chunk(b"eXIf", make.exif(6)))), FLAT), "a JPEG's"
+    still = make.plain("WEBP", 96, 64)[12:]
+    bitstream = still[8 : 8 + struct.unpack_from("<I", still, 4)[0]]
+    for flags, upright in ((0, (64, 96)), (8, (96, 64))):
+        extended = bytes([flags, 0, 0, 0, 95, 0, 0, 63, 0, 0])
+        webp = make.riff((b"VP8X", extended), (still[:4], bitstream), (b"EXIF", make.exif(6)[6:]))
+        assert shown(webp).shape[:2] == upright
+
+
+@pytest.mark.parametrize("nonsense", [0, 9])
+@pytest.mark.parametrize("before", [0, 600])
+def test_of_orientations_the_first_one_that_means_something_counts(nonsense: int, before: int) -> None:
+    entries = [(0x100, 1)] * before + [(0x112, nonsense), (0x112, 6), (0x112, 3)]
+    packed = b"".join(struct.pack("<HHLHH", tag, 3, 1, value, 0) for tag, value in entries)
+    exif = b"Exif\0\0II*\0" + struct.pack("<LH", 8, len(entries)) + packed
+    assert np.array_equal(shown(make.jpeg_with(make.segment(0xE1, exif), data=BASELINE)), np.rot90(shown(BASELINE), -1))
+
+
+@pytest.mark.parametrize("segment", [b"Adobe", b"Adobe\0\x64\0\0", b"JFIF\0", b"JFIF", b""])
+def test_short_segments_of_colour_are_passed_over(segment: bytes) -> None:
+    for marker in (0xE0, 0xEE):
+        data = make.jpeg_with(make.segment(marker, segment), data=BASELINE)
+        assert np.array_equal(shown(data), shown(BASELINE))
+
+
+# --- GIF -------------------------------------------------------------------------------------------------------------
+
+BLACK, WHITE, GREY = 0, 1, 2
+
+
+def gif_frame(
+    colour: int, box: tuple[int, int, int, int] = (0, 0, 96, 64), *, disposal: int = 0, clear: int | None = None
+) -> bytes:
+    """Return a frame of one colour of the table; ``box`` is left, top, width and height."""
+    codes = [4, colour] * (box[2] * box[3])  # a clear code before each pixel, so that codes stay 3 bits wide
+    bits = np.array([[code >> bit & 1 for bit in range(3)] for code in [*codes, 4, 5]], np.uint8)
+    packed = np.packbits(bits.ravel(), bitorder="little").tobytes()
+    blocks = b"".join(bytes([len(packed[at : at + 255])]) + packed[at : at + 255] for at in range(0, len(packed), 255))
+    control = struct.pack("<BHB", disposal << 2 | (clear is not None), 10, clear or 0)
+    return b"!\xf9\4" + control + b"\0," + struct.pack("<4HB", *box, 0) + b"\2" + blocks + b"\0"
+
+
+def gif_shown(*frames: bytes) -> list[make.Pixels]:
+    """Return the frames of a GIF of 96 x 64 pixels whose background colour is black."""
+    table = bytes((0, 0, 0, 255, 255, 255, 128, 128, 128, 9, 9, 9))
+    data = b"GIF89a" + struct.pack("<HHBBB", 96, 64, 0x81, BLACK, 0) + table + b"".join(frames) + b";"
+    with open_image(data, LIMITS, seed=1) as image:
+        return [np.asarray(frame.rgb) for frame in image.frames()]
+
+
+CORNER = (0, 0, 40, 30)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (gif_frame(BLACK, disposal=2), gif_frame(BLACK, CORNER)),
+        (gif_frame(BLACK, disposal=3), gif_frame(BLACK, CORNER)),
+        (gif_frame(GREY, CORNER), gif_frame(BLACK, CORNER)),
+        (gif_frame(BLACK, disposal=2), gif_frame(BLACK, CORNER, clear=GREY)),
+    ],
+    ids=["cleared", "restored to nothing", "never covered", "cleared, then with a transparent colour"],
+)
+def test_what_a_gif_does_not_cover_is_transparent_as_in_browsers(first: bytes, second: bytes) -> None:
+    seen = gif_shown(first, second)[1]
+    assert (seen[:30, :40] == 0).all()
+    assert (seen[30:] == 255).all()
+    assert (seen[:, 40:] == 255).all()
+
+
+def test_a_gifs_disposal_holds_for_its_own_frame() -> None:
+    seen = gif_shown(
+        gif_frame(GREY),
+        gif_frame(BLACK, CORNER, disposal=2),
+        gif_frame(BLACK, (50, 0, 9, 9)),
+        gif_frame(GREY, (90, 60, 2, 2)),
+    )
+    assert (seen[2][:30, :40] == 255).all()
+    assert (seen[3][:9, 50:59] == 0).all()
+
+
+def test_later_frames_do_not_widen_a_gif() -> None:
+    for frame in gif_shown(gif_frame(GREY), gif_frame(BLACK, (90, 60, 600, 400)), gif_frame(BLACK, (3000, 2000, 1, 1))):
+        assert frame.shape == (64, 96, 3)
 
 
 # --- boxes -----------------------------------------------------------------------------------------------------------

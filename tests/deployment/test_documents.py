@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -54,6 +55,25 @@ def test_every_make_target_of_the_documents_exists() -> None:
 def test_every_file_that_a_document_names_exists(document: str) -> None:
     for name in re.findall(r"`((?:gateway|scripts|loadtests|tests|docs)/[\w/.]+)`", text_of(document)):
         assert (ROOT / name).exists(), name
+
+
+def test_every_function_that_the_architecture_names_exists() -> None:
+    named = re.findall(r"`(gateway/[\w/]+\.py):([\w.]+)`", text_of("ARCHITECTURE.md"))
+    assert len(named) >= 20, "the ten steps name their functions"
+    missing = [f"{file}:{name}" for file, name in named if name not in definitions(text_of(file))]
+    assert missing == []
+
+
+def definitions(source: str) -> set[str]:
+    """Names of a module's functions and classes, and of methods as Class.method."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, kinds):
+            found.add(node.name)
+            if isinstance(node, ast.ClassDef):
+                found |= {f"{node.name}.{member.name}" for member in node.body if isinstance(member, kinds)}
+    return found
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fetching.host_patterns import HostRules
+from gateway.fetching.host_patterns import HostPatterns
 from gateway.fetching.ssrf import (
     SourceUrl,
     UrlRules,
@@ -33,7 +33,7 @@ RULES = UrlRules(
     max_url_chars=2048,
     ports=(80, 443),
     allowed_test_hosts=frozenset({"127.0.0.1:8080", "pictures:9000"}),
-    forbidden_hosts=HostRules.parse([OWN_NAME, OWN_ADDRESS]),
+    forbidden_hosts=HostPatterns.parse([OWN_NAME, OWN_ADDRESS]),
 )
 OWN_ADDRESSES = [
     entry.address.partition("%")[0]
@@ -210,7 +210,7 @@ def test_a_url_has_a_longest_length() -> None:
     assert parse_url(url + "a", RULES) is None
 
 
-HOSTS = HostRules.parse(["pictures.example.org", "*.cdn.example.org", "1.1.1.1", "8.8.8.0/24", "[2606:4700::1111]"])
+HOSTS = HostPatterns.parse(["pictures.example.org", "*.cdn.example.org", "1.1.1.1", "8.8.8.0/24", "[2606:4700::1111]"])
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_list_of_hosts_restricts(url: str, allowed: bool) -> None:  # noqa: FB
 
 
 def test_a_list_of_hosts_opens_nothing() -> None:
-    everything = HostRules.parse(["localhost", "*.internal", "10.0.0.0/8", "127.0.0.1", "::/0", "0.0.0.0/0"])
+    everything = HostPatterns.parse(["localhost", "*.internal", "10.0.0.0/8", "127.0.0.1", "::/0", "0.0.0.0/0"])
     for _, url in FORBIDDEN_URLS:
         assert parse_url(url, replace(RULES, allowed_hosts=everything)) is None
     assert not may_connect(ip_address("10.0.0.1"), replace(RULES, allowed_hosts=everything))
@@ -241,7 +241,7 @@ def test_a_list_of_hosts_opens_nothing() -> None:
 )
 def test_a_list_of_hosts_is_checked(entry: str) -> None:
     with pytest.raises(ValueError, match="no host name"):
-        HostRules.parse(["a.org", entry])
+        HostPatterns.parse(["a.org", entry])
 
 
 def test_54_own_addresses_are_known_to_the_kernel() -> None:

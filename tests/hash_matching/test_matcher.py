@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.hash_matching.matcher import MAX_DISTANCE, KnownImages, Match, verdict
+from gateway.hash_matching.matcher import MAX_DISTANCE, HashMatcher, Match, verdict
 from gateway.store.lists import HashList, ListAction, ListKind
 
 Octets = npt.NDArray[np.uint8]
@@ -38,8 +38,8 @@ def listed(name: str, action: ListAction = "block", kind: ListKind = "pdq", max_
     return HashList(name, action, kind, max_distance)
 
 
-def built(*lists: tuple[HashList, list[str]]) -> KnownImages:
-    known = KnownImages()
+def built(*lists: tuple[HashList, list[str]]) -> HashMatcher:
+    known = HashMatcher()
     for made, hashes in lists:
         known = known.with_list(made, hashes)
     return known
@@ -52,16 +52,16 @@ def by_hand(octets: Octets, wanted: Octets, max_distance: int) -> tuple[int, str
 
 
 @cache
-def large() -> tuple[Octets, KnownImages]:
+def large() -> tuple[Octets, HashMatcher]:
     """More than are compared at a time: some apart from each other, some in crowds of 1 to 60 bits around one."""
     rng = np.random.default_rng(5)
     octets = random_hashes(66_536, seed=5)
     for row in range(0, 4_000, 2):
         octets[row] = off(octets[row + 1], rng.choice(256, rng.integers(1, 60), replace=False).tolist())
-    return octets, KnownImages().with_list(listed("near"), hexes(octets))
+    return octets, HashMatcher().with_list(listed("near"), hexes(octets))
 
 
-def nearest(known: KnownImages, wanted: Octets, max_distance: int) -> tuple[int, str] | None:
+def nearest(known: HashMatcher, wanted: Octets, max_distance: int) -> tuple[int, str] | None:
     matches = known.with_list(listed("near", max_distance=max_distance)).match(OTHER, wanted.tobytes().hex(), 100)
     return (matches[0].distance, matches[0].hash) if matches else None
 
@@ -84,7 +84,7 @@ def test_a_short_list_finds_what_brute_force_finds(data: st.DataObject, count: i
     octets = random_hashes(count, seed=data.draw(st.integers(0, 9)))
     bits = data.draw(st.lists(st.integers(0, 255), max_size=140, unique=True))
     wanted = off(octets[data.draw(st.integers(0, count - 1))], bits) if count else random_hashes(1)[0]
-    known = KnownImages().with_list(listed("near"), hexes(octets))
+    known = HashMatcher().with_list(listed("near"), hexes(octets))
     assert nearest(known, wanted, max_distance) == (by_hand(octets, wanted, max_distance) if count else None)
 
 
@@ -130,7 +130,7 @@ def test_an_exact_match_comes_before_a_perceptual_one_at_no_distance() -> None:
 def test_exact_finds_what_a_set_finds(ends: list[bytes], wanted: bytes) -> None:
     """Hashes that share the first word, or differ in it only, or are all zero."""
     held = [(end[:1] + bytes(30) + end[1:]).hex() for end in ends]
-    known = KnownImages().with_list(listed("bytes", kind="sha256"), held)
+    known = HashMatcher().with_list(listed("bytes", kind="sha256"), held)
     asked = (wanted[:1] + bytes(30) + wanted[1:]).hex()
     assert [match.hash for match in known.match(asked)] == ([asked] if asked in held else [])
 
@@ -152,7 +152,7 @@ def test_an_allow_list_is_never_perceptual() -> None:
     with pytest.raises(ValueError, match="SHA-256 only"):
         built((listed("soft", "allow"), []))
     with pytest.raises(ValueError, match="SHA-256 only"):
-        KnownImages().with_list(listed("soft", "allow"), [OTHER])
+        HashMatcher().with_list(listed("soft", "allow"), [OTHER])
     known = built((listed("soft"), [OTHER]))
     with pytest.raises(ValueError, match="SHA-256 only"):
         known.with_list(listed("soft", "allow"))
@@ -195,7 +195,7 @@ def test_hashes_of_low_quality_are_not_matched(quality: int, *, known_then: bool
 def test_a_picture_without_perceptual_hash_is_matched_by_its_bytes() -> None:
     known = built((listed("near"), [OTHER]), (listed("bytes", kind="sha256"), [OTHER]))
     assert [match.list for match in known.match(OTHER)] == ["bytes"]
-    assert KnownImages().match(OTHER, OTHER, 100) == ()
+    assert HashMatcher().match(OTHER, OTHER, 100) == ()
 
 
 def test_a_change_gives_new_lists_and_leaves_the_old_ones() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.hash_matching.refresher import KnownWatch
+from gateway.hash_matching.refresher import ListRefresher
 from gateway.store import list_import
 from gateway.store.audit import Actor
 from gateway.store.lists import HashList, Lists
@@ -41,11 +41,11 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 async def test_small_changes_are_followed_without_reading_the_list_again(store: Store) -> None:
     reads: Any = Reads(store.lists)
-    watch = KnownWatch(reads)
+    refresher = ListRefresher(reads)
 
     async def known(*numbers: int) -> list[bool]:
-        await watch.refresh()
-        return [bool(watch.current.match(sha256(number))) for number in numbers]
+        await refresher.refresh()
+        return [bool(refresher.current.match(sha256(number))) for number in numbers]
 
     await store.lists.put(BAD, actor=Actor("me"))
     await store.lists.add("bad", [sha256(number) for number in range(100)], actor=Actor("me"))
@@ -58,7 +58,7 @@ async def test_small_changes_are_followed_without_reading_the_list_again(store: 
     assert await known(0, 1, 104) == [True, True, False]
     await store.lists.put(HashList("bad", "allow", "sha256", 0), actor=Actor("me"))
     assert await known(1) == [True]
-    assert watch.current.lists[0].action == "allow"
+    assert refresher.current.lists[0].action == "allow"
     assert reads.whole == before
     await store.lists.drop("bad", actor=Actor("me"))
     await store.lists.put(BAD, actor=Actor("me"))
@@ -68,9 +68,9 @@ async def test_small_changes_are_followed_without_reading_the_list_again(store: 
 
 async def test_a_long_import_is_matched_from_its_end_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_import, "AT_ONCE", 10)
-    watch = KnownWatch(store.lists)
+    refresher = ListRefresher(store.lists)
     await store.lists.put(BAD, actor=Actor("me"))
-    await watch.refresh()
+    await refresher.refresh()
     await store.lists.add("bad", [sha256(number) for number in range(50)], actor=Actor("me"))
-    await watch.refresh()
-    assert watch.current.lists[0].entries == 50
+    await refresher.refresh()
+    assert refresher.current.lists[0].entries == 50

@@ -1,4 +1,4 @@
-"""The gate in front of the models, on an encoder that hangs as a real server will not on demand; the retry budget."""
+"""The circuit breaker, on an encoder that hangs as a real server will not on demand; the retry budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from gateway.errors import DeadlineExceeded, ModelUnavailable
-from gateway.inference.circuit_breaker import HUNG_S, HealthGate
+from gateway.inference.circuit_breaker import HUNG_S, CircuitBreaker
 from gateway.inference.triton import RetryBudget, Vectors
 from gateway.limits.deadline import Deadline
 from tests.support.fake_encoder import BUNDLE_ID, FakeEncoder, write_bundle
@@ -38,14 +38,14 @@ class Hanging(FakeEncoder):
 
 
 @asynccontextmanager
-async def watched(folder: Path, encoder: FakeEncoder) -> AsyncIterator[HealthGate]:
+async def watched(folder: Path, encoder: FakeEncoder) -> AsyncIterator[CircuitBreaker]:
     opened = asyncio.Event()
-    gate = HealthGate(encoder, write_bundle(folder), 15.0, lambda ready: opened.set() if ready else None)
-    watching = asyncio.create_task(gate.watch())
+    breaker = CircuitBreaker(encoder, write_bundle(folder), 15.0, lambda ready: opened.set() if ready else None)
+    watching = asyncio.create_task(breaker.watch())
     try:
         async with asyncio.timeout(10):
             await opened.wait()
-        yield gate
+        yield breaker
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -53,24 +53,24 @@ async def watched(folder: Path, encoder: FakeEncoder) -> AsyncIterator[HealthGat
 
 async def test_94_what_answers_nobody_for_the_whole_of_a_wait_is_hung(tmp_path: Path) -> None:
     encoder = Hanging()
-    async with watched(tmp_path, encoder) as gate:
+    async with watched(tmp_path, encoder) as breaker:
         encoder.all_hang = True
         with pytest.raises(DeadlineExceeded):
-            await gate.encode_images(GOOD, Deadline.after(HUNG_S + 0.2))
-        assert gate.failing_checks() == ["inference"]
+            await breaker.encode_images(GOOD, Deadline.after(HUNG_S + 0.2))
+        assert breaker.failing_checks() == ["inference"]
         deadline = Deadline.after(60)
         with pytest.raises(ModelUnavailable) as refused:
-            await gate.encode_images(GOOD, deadline)
+            await breaker.encode_images(GOOD, deadline)
         assert refused.value.retry_after_s
         assert deadline.remaining_s() > 59, "the next costs nothing"
 
 
 async def test_94_what_answers_others_is_busy(tmp_path: Path) -> None:
-    async with watched(tmp_path, Hanging()) as gate:
+    async with watched(tmp_path, Hanging()) as breaker:
 
         async def others() -> None:
             for _ in range(20):
-                assert (await gate.encode_images(GOOD, Deadline.after(60))).shape == (1, 8)
+                assert (await breaker.encode_images(GOOD, Deadline.after(60))).shape == (1, 8)
                 await asyncio.sleep(HUNG_S / 15)
 
         working = asyncio.create_task(others())
@@ -78,8 +78,8 @@ async def test_94_what_answers_others_is_busy(tmp_path: Path) -> None:
         deadline = Deadline.after(HUNG_S + 0.2)
         with pytest.raises(DeadlineExceeded):
             async with deadline.enforced():
-                await gate.encode_images(HANGING, deadline)
-        assert gate.failing_checks() == []
+                await breaker.encode_images(HANGING, deadline)
+        assert breaker.failing_checks() == []
         await working
 
 

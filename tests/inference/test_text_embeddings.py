@@ -11,7 +11,7 @@ import pytest
 
 from gateway.errors import DeadlineExceeded, InvalidLabels, LabelTooLong, ModelUnavailable
 from gateway.inference.prompts import LabelRequest, LabelRules
-from gateway.inference.text_embeddings import TextLimits, TextVectors
+from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
 from gateway.inference.tokenizer import Tokenizer
 from gateway.inference.triton import Vectors
 from gateway.limits.deadline import Deadline
@@ -26,7 +26,7 @@ class Parts:
         manifest = write_bundle(folder)
         self.encoder = encoder or FakeEncoder()
         self.lookups: list[tuple[int, int]] = []
-        self.text = TextVectors(
+        self.text = TextEmbeddings(
             Tokenizer(folder / "tokenizer.json", manifest.text),
             self.encoder,
             TextLimits(cache_bytes, 100, 200, manifest.text_max_batch),

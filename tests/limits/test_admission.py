@@ -14,13 +14,21 @@ import pytest
 from starlette.requests import Request
 
 from gateway.api.body.reader import BodyRules, read_plain
+from gateway.decoding.decoder import DecodeLimits, inspect
+from gateway.decoding.preprocess import Job, PreprocessedImage
 from gateway.errors import Overloaded
-from gateway.limits.admission import SMALL_BYTES, Admission, BodyLimits, Reservation
+from gateway.fetching.image_source import ImageRequest, ImageSource, Upload
+from gateway.limits.admission import SMALL_BYTES, Admission, AdmissionLimits, Reservation
+from gateway.limits.deadline import Deadline
+from gateway.limits.memory_budget import Budgets, MemoryBudget
+from gateway.observability.metrics import Metrics
+from gateway.observability.stage_timer import StageTimer
+from gateway.pipeline import Pipeline, PipelineLimits
 from scripts.flood import noise_png
 from tests.api.test_disconnect import Patient, metric, serving
 from tests.support.fake_encoder import FakeEncoder
 from tests.support.raw_http import connection, field, form, head, read_answer
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 MIB = 1 << 20
 RULES = BodyRules(max_body_bytes=8 * MIB, max_json_bytes=MIB, max_images=32, timeout_s=5.0)
@@ -30,8 +38,8 @@ PICTURE = noise_png(0.9)
 UPLOAD = form("b", (field("labels"), b"a"), (field("labels"), b"b"), (field("file", "x.png"), PICTURE))
 
 
-def admission(room: int = 4 * MIB, wait_s: float = NEVER_S) -> Admission:
-    return Admission(256, BodyLimits(64 * MIB, room, wait_s), lambda _: None)
+def admission(room: int = 4 * MIB, wait_s: float = NEVER_S, most: int = 64 * MIB) -> Admission:
+    return Admission(AdmissionLimits(256, most, room, wait_s), lambda _: None)
 
 
 class Client:
@@ -64,7 +72,7 @@ async def test_a_body_is_not_asked_for_before_its_turn_and_turns_come_in_order()
         with gate.request() as reservation:
             _, body = await read_plain(clients[number].request, RULES, reservation)
             order.append(number)
-            reservation.give_back(len(body))
+            reservation.release(len(body))
             await asyncio.Event().wait()  # worked on for ever; its bytes are gone all the same
 
     tasks = [asyncio.create_task(upload(number)) for number in range(3)]
@@ -124,6 +132,27 @@ async def test_a_slow_body_leaves_the_room_and_is_still_read() -> None:
     assert (await sending).held_bytes == 0
 
 
+async def test_a_slow_body_holds_what_was_sent_of_it_not_what_was_declared() -> None:
+    gate = admission(most=9 * MIB)
+    slow = [Client(8 * MIB) for _ in range(4)]
+
+    async def upload(client: Client) -> None:
+        with gate.request() as reservation:
+            await read_plain(client.request, RULES, reservation)
+
+    sending = [asyncio.create_task(upload(client)) for client in slow]
+    for client in slow:
+        client.pieces.put_nowait(bytes(1000))
+    await settled()
+    fast = Client(3 * MIB)
+    fast.pieces.put_nowait(bytes(3 * MIB))
+    await upload(fast)  # each of the slow ones alone had declared nearly all that may be held
+    assert not any(task.done() for task in sending)
+    for task in sending:
+        task.cancel()
+    await asyncio.gather(*sending, return_exceptions=True)
+
+
 @pytest.fixture
 def crowded(tmp_path: Path) -> Iterator[str]:
     """A gateway with room for two uploads."""
@@ -164,3 +193,45 @@ def test_a_pictures_bytes_are_given_back_once_it_is_decoded(tmp_path: Path) -> N
                 made.sendall(head(FORM, f"Content-Length: {len(UPLOAD)}") + UPLOAD)
                 until(lambda calls=calls: encoder.image_calls > calls, "it is with the model")
             assert metric(address, "gateway_requests_in_flight ") == 2
+
+
+class Waiting:
+    """Decoders that are all busy."""
+
+    available = True
+    fingerprints = False
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def prepare(self, _: Job, __: StageTimer) -> PreprocessedImage:
+        self.asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_file_counts_as_an_upload_until_it_counts_as_memory_of_decoding() -> None:
+    gate, decoders = admission(), Waiting()
+    limits = PipelineLimits(DecodeLimits(), max_inferences=64, image_size_px=8, image_resize_px=8, logit_scale=1.0)
+    decode_bytes = inspect(PICTURE, limits.decode).decode_bytes
+    budgets = Budgets(views=MemoryBudget(MIB), decode=MemoryBudget(2 * decode_bytes + len(PICTURE)))
+    intake = ImageSource(lambda _: asyncio.sleep(0, b""), contextlib.nullcontext, len(PICTURE))
+    with ThreadPoolExecutor(1) as threads, gate.request() as first, gate.request() as second:
+        pipeline = Pipeline(intake, FakeEncoder(), limits, threads, decoders, budgets, Metrics())
+        looking = []
+        for reservation in (first, second):
+            reservation.hold(len(PICTURE))
+            images = [ImageRequest(Upload(PICTURE, reservation))]
+            looking.append(asyncio.create_task(pipeline.run(images, frozenset({"center"}), Deadline.after(NEVER_S))))
+            await eventually(lambda: decoders.asked == 1)
+        await asyncio.sleep(0.3)
+        assert first.held_bytes == 0
+        assert second.held_bytes == len(PICTURE)  # two frames would fit, two files beside them would not
+        looking[0].cancel()
+        await eventually(lambda: decoders.asked == 2)
+        assert second.held_bytes == 0
+        looking[1].cancel()
+        await asyncio.gather(*looking, return_exceptions=True)

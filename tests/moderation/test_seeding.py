@@ -13,12 +13,12 @@ import pytest
 from gateway.errors import ModelUnavailable, PolicyModelMismatch
 from gateway.inference.bundle import Manifest
 from gateway.inference.prompts import LabelRules
-from gateway.inference.text_embeddings import TextLimits, TextVectors
+from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
 from gateway.inference.tokenizer import Tokenizer
 from gateway.limits.deadline import Deadline
 from gateway.moderation import seeding
 from gateway.moderation.builtin_scenarios import SetName, fingerprint, set_for, shipped
-from gateway.moderation.catalog import Catalogue
+from gateway.moderation.catalog import Catalog
 from gateway.moderation.policy import Policy
 from gateway.moderation.saving import Saver
 from gateway.moderation.seeding import ACTOR, seed, seed_alone
@@ -53,14 +53,14 @@ def saver_for(
     versions = store.seen_by(bundle_id) if isinstance(store, Store) else store
     manifest = write_bundle(folder, context_length=200)
     manifest = replace(manifest, bundle_id=bundle_id, model=replace(manifest.model, demo=which == "demo"))
-    text = TextVectors(
+    text = TextEmbeddings(
         Tokenizer(folder / "tokenizer.json", manifest.text),
         encoder or FakeEncoder(),
         TextLimits(cache_bytes=1 << 24, max_new_prompts=2000, max_saved_prompts=2000, max_batch=64),
         RULES,
         lambda *_: None,
     )
-    return Saver(versions, Catalogue(versions, text, manifest, RULES), text, manifest, RULES, 30)
+    return Saver(versions, Catalog(versions, text, manifest, RULES), text, manifest, RULES, 30)
 
 
 async def active(store: Store, kind: Kind, name: str, bundle_id: str = "one") -> Version:
@@ -107,7 +107,7 @@ async def test_an_empty_store_gets_the_set_of_the_bundle(kept: Store, bundle_fol
     policy = await active(kept, "policy", "default")
     assert is_set(policy, which)
     assert (policy.bundle_id, policy.pins) == ("one", {"gore": 1, "nudity": 1, "offensive": 1})
-    bound = await saver.catalogue.policy("default", Deadline.after(10))
+    bound = await saver.catalog.policy("default", Deadline.after(10))
     assert bound.uncalibrated is (which == "clip")
     assert {row.actor for row in await kept.audit.latest(100)} == {ACTOR.name}
 
@@ -154,9 +154,9 @@ async def test_an_edited_policy_is_left_alone_and_answers_a_mismatch(kept: Store
     assert await active(kept, "policy", "default") == mine
     left = await shown(kept, "policy", "default", "two")
     assert (left.number, left.active, left.foreign) == (mine.number, False, True)
-    await saver.catalogue.refresh()
+    await saver.catalog.refresh()
     with pytest.raises(PolicyModelMismatch):
-        await saver.catalogue.policy("default", Deadline.after(10))
+        await saver.catalog.policy("default", Deadline.after(10))
 
 
 async def test_an_edited_classifier_and_what_rests_on_it_are_left_alone(kept: Store, bundle_folder: Path) -> None:
@@ -296,7 +296,7 @@ async def test_what_is_away_is_told_and_nothing_is_half_done(kept: Store, bundle
 
 async def test_words_that_the_model_cannot_take_stop_nothing(kept: Store, tmp_path: Path) -> None:
     manifest = write_bundle(tmp_path / "small", context_length=16)
-    text = TextVectors(
+    text = TextEmbeddings(
         Tokenizer(tmp_path / "small" / "tokenizer.json", manifest.text),
         FakeEncoder(),
         TextLimits(1 << 20, 2000, 2000, 64),
@@ -304,7 +304,7 @@ async def test_words_that_the_model_cannot_take_stop_nothing(kept: Store, tmp_pa
         lambda *_: None,
     )
     assert not await seed(
-        Saver(kept.versions, Catalogue(kept.versions, text, manifest, RULES), text, manifest, RULES, 30)
+        Saver(kept.versions, Catalog(kept.versions, text, manifest, RULES), text, manifest, RULES, 30)
     )
     assert await kept.versions.shown("policy") == ()
 

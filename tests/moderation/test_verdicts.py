@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gateway.decoding.decoder import ImageInfo
-from gateway.decoding.preprocess import Prepared
+from gateway.decoding.preprocess import PreprocessedImage
 from gateway.decoding.views import Place
 from gateway.hash_matching.matcher import Match
 from gateway.inference.prompts import Mode
@@ -16,7 +16,8 @@ from gateway.inference.scoring import TextMatrix
 from gateway.moderation.binding import BoundClassifier, BoundPolicy
 from gateway.moderation.classifiers import Calibration
 from gateway.moderation.policy import BoundRule, ClassifierScores, Rule
-from gateway.moderation.verdicts import from_lists, informed, shadow_out, uses, verdict_of, verdict_out
+from gateway.moderation.verdict_json import verdict_json
+from gateway.moderation.verdicts import from_lists, informed, uses, verdict_of
 
 LN_3 = float(np.log(3))
 """As the models' scale of logits: a label that is seen weighs 3, one that is not 1."""
@@ -27,7 +28,7 @@ PLACES = (
     Place("tile 1", (0, 0, 100, 100), 40),
 )
 VECTORS = np.array([[0, 1], [1, 0], [0.5, 0.5]], np.float32)
-PREPARED = Prepared(ImageInfo("", "png", 200, 100, 1, 1), PLACES, np.zeros((3, 8, 8, 3), np.uint8), ())
+PREPARED = PreprocessedImage(ImageInfo("", "png", 200, 100, 1, 1), PLACES, np.zeros((3, 8, 8, 3), np.uint8), ())
 SHA, PDQ = "ab" * 32, "cd" * 32
 
 
@@ -165,7 +166,8 @@ def test_an_answer_tells_all_of_it_and_a_shadows_all_but_the_attributes() -> Non
         },
         "warnings": ["uncalibrated"],
     }
-    assert verdict_out(verdict) == expected
-    del expected["attributes"]
-    assert shadow_out(verdict) == expected
-    assert shadow_out(None) is None
+    assert verdict_json(verdict, None, policy) == {**expected, "shadow": None}
+    shadow = {name: value for name, value in expected.items() if name != "attributes"}
+    assert verdict_json(verdict, verdict, policy) == {**expected, "shadow": shadow}
+    failed = verdict_json(None, None, policy)
+    assert (failed["decision"], failed["categories"], failed["policy"]) == (None, None, expected["policy"])

@@ -87,17 +87,17 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 13, 64, len(STREAM)])
-async def test_requests_are_read_alike_however_they_are_split(size: int) -> None:
+async def answered(stream: bytes, size: int) -> bytes:
+    """Return what is answered to a connection's bytes, sent so many at a time."""
     made = connection_protocol(Settings())
     protocol: Any = made(config=uvicorn.Config(echo, lifespan="off"), server_state=ServerState(), app_state={})  # type: ignore[call-arg]
     transport = Written()
     protocol.connection_made(transport)
     sent = 0
-    for _ in range(20 * len(STREAM)):
-        if transport.reading and not transport.closed and sent < len(STREAM):
+    for _ in range(20 * len(stream)):
+        if transport.reading and not transport.closed and sent < len(stream):
             buffer = transport.protocol.get_buffer(-1)
-            piece = STREAM[sent : sent + min(size, len(buffer))]
+            piece = stream[sent : sent + min(size, len(buffer))]
             buffer[: len(piece)] = piece
             transport.protocol.buffer_updated(len(piece))
             sent += len(piece)
@@ -105,7 +105,27 @@ async def test_requests_are_read_alike_however_they_are_split(size: int) -> None
         if transport.closed:
             break
     protocol.connection_lost(None)
-    assert transport.content.count(b"HTTP/1.1 200 OK\r\n") == len(BODIES)
-    found = re.findall(rb"\r\n\r\n/(\d+)=(.*?)\.(?=HTTP|$)", transport.content, re.DOTALL)
+    return transport.content
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 13, 64, len(STREAM)])
+async def test_requests_are_read_alike_however_they_are_split(size: int) -> None:
+    content = await answered(STREAM, size)
+    assert content.count(b"HTTP/1.1 200 OK\r\n") == len(BODIES)
+    found = re.findall(rb"\r\n\r\n/(\d+)=(.*?)\.(?=HTTP|$)", content, re.DOTALL)
     expected = [(b"%d" % number, body) for number, body in enumerate(BODIES, 1) if body is not None]
     assert found == expected
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+async def test_an_offer_to_upgrade_on_a_connection_that_is_to_be_closed(size: int) -> None:
+    offer = head("Connection: Upgrade, close", "Upgrade: h2c", "Content-Length: 3", path="/1") + b"abc"
+    assert (await answered(offer, size)).endswith(b"/1=abc.")
+    old = head(*OFFER, "Content-Length: 3", path="/1").replace(b"HTTP/1.1", b"HTTP/1.0") + b"abc"
+    assert (await answered(old, size)).endswith(b"/1=abc.")
+
+
+async def test_http_1_0_is_told_no_interim_answer() -> None:
+    ask = head("Expect: 100-continue", "Content-Length: 3") + b"abc"
+    assert (await answered(ask, 1000)).startswith(b"HTTP/1.1 100 ")
+    assert (await answered(ask.replace(b"HTTP/1.1", b"HTTP/1.0"), 1000)).startswith(b"HTTP/1.1 200 ")

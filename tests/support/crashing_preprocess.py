@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from gateway.decoding.pdq import PerceptualHasher
-from gateway.decoding.preprocess import Job, Prepared, prepare
+from gateway.decoding.preprocess import Job, PreprocessedImage, prepare
 from gateway.errors import ImageCorrupt
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 
 LATE = ("wave", "__hello__")
 """Modules that nothing has loaded: one of a file, and one inside the interpreter."""
@@ -44,7 +44,7 @@ class Does(IntEnum):
     MUTTER = 13
 
 
-def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher | None) -> Prepared:
+def break_or_prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -> PreprocessedImage:
     """Break, or do what ``prepare`` does."""
     match job.seed:
         case Does.ABORT:
@@ -70,7 +70,7 @@ def break_or_prepare(job: Job, watch: Stopwatch, fingerprint: PerceptualHasher |
             for name in LATE:
                 with contextlib.suppress(ImportError):
                     importlib.import_module(name)
-    prepared = prepare(job, watch, fingerprint)
+    prepared = prepare(job, timer, fingerprint)
     match job.seed:
         case Does.LIE:
             return replace(prepared, info=replace(prepared.info, width=prepared.info.width + 1))

@@ -6,10 +6,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from gateway.api.body.reader import KEPT_JSON_WEIGHT, BodyRules, RawBody, form_fields, validated
+from gateway.api.body.reader import BodyRules, RawBody, form_fields, validated
 from gateway.api.schemas.requests import ImageIn
 from gateway.errors import InvalidRequest
-from gateway.fetching.image_source import Base64, GiveBack, ImageRequest, Upload, Url, uncounted
+from gateway.fetching.image_source import Base64, ImageRequest, Upload, Url
+from gateway.limits.admission import Reservation
 
 J = TypeVar("J", bound=BaseModel)
 F = TypeVar("F", bound=BaseModel)
@@ -35,11 +36,11 @@ def read_fields(
     """
     if body.json is not None:
         fields: Any = validated(json_model, body.json)
-        images = [image_request(image, body.give_back) for image in fields.images]
+        images = [image_request(image, body.reservation) for image in fields.images]
         fields.images.clear()
     else:
         fields = validated(form_model, form_fields(body.parts, lists, FILES, rules.max_json_bytes))
-        images = [ImageRequest(Upload(part.content, body.give_back)) for part in body.parts if part.name in FILES]
+        images = [ImageRequest(Upload(part.content, body.reservation)) for part in body.parts if part.name in FILES]
         images += [ImageRequest(Url(url)) for url in fields.url]
     if not images:
         raise InvalidRequest("No image given: send file parts, url fields, or “images” in JSON.")
@@ -48,8 +49,8 @@ def read_fields(
     return fields, images
 
 
-def image_request(image: ImageIn, give_back: GiveBack = uncounted) -> ImageRequest:
-    """Return the image that a JSON entry names; ``give_back`` is told when its text is held no more."""
+def image_request(image: ImageIn, reservation: Reservation | None = None) -> ImageRequest:
+    """Return the image that a JSON entry names; its text is counted in ``reservation``, unless the caller keeps it."""
     if image.base64 is not None:
-        return ImageRequest(Base64(image.base64, KEPT_JSON_WEIGHT, give_back), image.id)
+        return ImageRequest(Base64(image.base64, reservation), image.id)
     return ImageRequest(Url(image.url or ""), image.id)

@@ -8,7 +8,6 @@ from typing import Final
 
 from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
 
-from gateway.api.body.header_options import read_options
 from gateway.errors import InvalidRequest, MultipartMalformed
 
 MAX_PARTS = 1000
@@ -20,6 +19,18 @@ MAX_FOLDED_LINES = MAX_HEADERS * MAX_PARTS  # of a form: each is joined to all o
 SMALL_BYTES = 4096  # pieces of content under this are joined as they come: as an object each, two bytes hold forty
 _MALFORMED: Final = "The body is no valid multipart/form-data of its boundary."
 _OTHER_HEADER: Final = re.compile(rb"(?!content-disposition[ \t]*:)[!#$%&'*+.^_`|~0-9a-z-]+(?=[ \t]*:)", re.IGNORECASE)
+# RFC 9110, 5.6.6, but for three habits: a value without quotes may hold any character but a semicolon; a backslash
+# before the closing quote may be the last character of a name in Shift-JIS, or of a path; quotes may be left open.
+# A search for a closing quote ends at the next option's opening one at the latest, so that all takes linear time.
+_OPTION: Final = re.compile(
+    r""" ; [ \t]* ([^\s;="]++) [ \t]* = [ \t]*+ (?:
+        " ((?:[^"\\]|\\.)*+) " (?= [ \t]*+ (?:;|\Z) )
+        | " ([^"]*+) " (?= [ \t]*+ (?:;|\Z) )
+        | ([^;]*+)
+    ) """,
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,6 @@ class MultipartReader:
             raise MultipartMalformed("The boundary is none that RFC 2046 allows.") from None
         self._parts: list[Part] = []
         self._part = ("", False)  # the present one's name, and whether it is a file
-        self._known: dict[str, tuple[str, bool]] = {}  # the same by Content-Disposition: all parts of a list have one
         self._pieces: list[bytes | bytearray] = []  # of the present part's content
         self._first = b"--" + boundary
         self._before: bytearray | None = bytearray()  # what has come so far; None once the first boundary has
@@ -103,7 +113,7 @@ class MultipartReader:
                     self._parts.append(Part(*self._part, b"".join(self._pieces)))
                     self._pieces = []
                 elif isinstance(event, MultipartSegment):
-                    self._begin_part(event.header("Content-Disposition", ""))
+                    self._part = _read_disposition(event.header("Content-Disposition", ""))
                 else:
                     self._keep(event)
         except ParserLimitReached:
@@ -147,12 +157,6 @@ class MultipartReader:
         self._before = None
         return bytes(before)
 
-    def _begin_part(self, disposition: str) -> None:
-        known = self._known.get(disposition)
-        if known is None:
-            known = self._known[disposition] = _read_disposition(disposition)
-        self._part = known
-
     def _keep(self, piece: bytes) -> None:
         """Keep a piece of content: a large one, or the only one, as it is; small ones behind another in one block."""
         pieces = self._pieces
@@ -177,3 +181,22 @@ def _read_disposition(value: str) -> tuple[str, bool]:
     # filename*, filename*0 and the like are of RFC 2231 and RFC 5987; RFC 7578 forbids them, and they are sent.
     is_file = any(option.partition("*")[0] == "filename" for option in options)
     return name.encode("latin-1").decode("utf-8", "replace"), is_file
+
+
+def read_options(header: str) -> tuple[str, dict[str, str]]:
+    """Return what stands before the first semicolon, in lower case, and the options by name, in lower case too.
+
+    As clients write them, which no library at hand reads: multipart ends a value at the first character of no token, so
+    that the boundary ``----=_Part_1`` of Java's mail is ``----``, and the standard library's reading is that of mail.
+    Of an option that is given twice the first counts; one without ``=`` is none.
+    """
+    value, semicolon, _ = header.partition(";")
+    options: dict[str, str] = {}
+    for found in _OPTION.finditer(header, len(value)) if semicolon else ():
+        name, escaped, quoted, bare = found.groups()
+        if escaped is not None:
+            read = _ESCAPED.sub(r"\1", escaped) if "\\" in escaped else escaped
+        else:
+            read = quoted if quoted is not None else bare.rstrip(" \t")
+        options.setdefault(name.lower(), read)
+    return value.strip().lower(), options

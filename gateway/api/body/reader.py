@@ -12,8 +12,7 @@ from pydantic_core import ErrorDetails
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.api.body.header_options import read_options
-from gateway.api.body.multipart import MultipartReader, Part
+from gateway.api.body.multipart import MultipartReader, Part, read_options
 from gateway.api.body.strict_json import parse_object
 from gateway.errors import (
     GatewayError,
@@ -25,8 +24,8 @@ from gateway.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from gateway.fetching.image_source import GiveBack
-from gateway.limits.admission import Pace, Reservation
+from gateway.fetching.image_source import KEPT_JSON_WEIGHT
+from gateway.limits.admission import Reservation
 from gateway.moderation.classifiers import REFERENCE_PATTERN
 
 M = TypeVar("M", bound=BaseModel)
@@ -37,9 +36,10 @@ INTERNAL_STEPS = frozenset({"EmbeddingInput", "query", "path", "body"})  # of py
 LARGE_BYTES = 1 << 18
 PATTERNS: Mapping[str, str] = {REFERENCE_PATTERN: "must be a name in lower case, or name@version"}
 JSON_WEIGHT = 3  # the body, its text and its values
-KEPT_JSON_WEIGHT = 2  # later the base64 text and the same without blanks, or the image
 WIDE_JSON_WEIGHT = 6  # Python's text takes four bytes a character if one of them is beyond U+FFFF
 GRACE = 1 / 2  # of the time for a body: a busy server reads late, and that is not the client's fault
+PACE_CHECK_S = 0.25
+PROMPT_BYTES = 1 << 20  # in every quarter of a second from its turn on, or the client is called slow
 UNDECLARED_BYTES = 1 << 20  # room for a body of unknown length; what is beyond counts as a slow client's
 BODY_CUT = "body_cut"  # in the request's state: the connection ended before the body did
 
@@ -58,12 +58,12 @@ class BodyRules:
 class RawBody:
     """A body taken apart, nothing checked but its form: a JSON object, or the parts of a multipart form.
 
-    ``give_back`` is told how many of its bytes are held no more.
+    ``reservation`` counts its bytes, until its images are done with.
     """
 
     json: dict[str, Any] | None
     parts: tuple[Part, ...]
-    give_back: GiveBack
+    reservation: Reservation
 
 
 async def read_body(request: Request, rules: BodyRules, reservation: Reservation) -> RawBody:
@@ -80,11 +80,11 @@ async def read_body(request: Request, rules: BodyRules, reservation: Reservation
     if kind not in {"application/json", "multipart/form-data"}:
         raise UnsupportedMediaType("Send application/json or multipart/form-data.")
     if kind == "application/json":
-        body = RawBody(await _read_json(request, rules, reservation), (), reservation.give_back)
+        body = RawBody(await _read_json(request, rules, reservation), (), reservation)
     else:
         reader = MultipartReader(options.get("boundary", "").encode("latin-1"))
         await _receive(request, rules, reservation, reader.feed)
-        body = RawBody(None, tuple(reader.parts()), reservation.give_back)
+        body = RawBody(None, tuple(reader.parts()), reservation)
     reservation.begin()
     return body
 
@@ -111,7 +111,9 @@ async def _receive(
     """Hand on the body piece by piece under its caps; before anything is read, its turn is waited for.
 
     A client has ``timeout_s`` for the whole, and has to be on course for that: behind a declared length by more than
-    GRACE of the time, it is given up early, so that nobody holds much by sending little.
+    GRACE of the time, it is given up early, so that nobody holds much by sending little. A slow one leaves the room,
+    and holds what it has sent instead of what it has declared. For that, looks are counted rather than time: a server
+    that is late has read nothing meanwhile.
 
     Args:
         request: whose body.
@@ -122,33 +124,44 @@ async def _receive(
     """
     declared = declared_bytes(request.headers, rules.max_body_bytes)
     await reservation.enter_room(declared or min(UNDECLARED_BYTES, rules.max_body_bytes))
-    reservation.grow_to(declared * weight)
-    total = 0
+    reservation.hold(declared * weight)
+    total = prompt_bytes = 0
 
-    def due_s(received: int) -> float:
-        return rules.timeout_s * (min(1.0, GRACE + received / declared) if declared else 1)
+    async def read() -> None:
+        nonlocal total
+        more = True
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            total += len(chunk)
+            if total > rules.max_body_bytes:
+                raise _too_large(rules.max_body_bytes)
+            reservation.hold(max(total * weight, reservation.held_bytes))
+            if chunk:
+                take(chunk)
 
-    scope = asyncio.timeout(None)  # ended by whoever watches the pace: a timer a piece would cost more than its reading
-    pace = Pace(reservation, due_s, lambda: scope.reschedule(0.0))
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    reading = asyncio.create_task(read())
     try:
-        async with scope:
-            more = True
-            while more:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunk, more = message.get("body", b""), message.get("more_body", False)
-                total += len(chunk)
-                if total > rules.max_body_bytes:
-                    raise _too_large(rules.max_body_bytes)
-                reservation.grow_to(total * weight)
-                pace.received_bytes = total
-                if chunk:
-                    take(chunk)
-    except TimeoutError:
-        raise RequestTimeout(f"The body was not all sent within {rules.timeout_s:g} s, nor in time for that.") from None
+        while True:
+            course = min(1.0, GRACE + total / declared) if declared else 1.0
+            left_s = begun_s + rules.timeout_s * course - loop.time()
+            if left_s <= 0:
+                raise RequestTimeout(f"The body was not all sent within {rules.timeout_s:g} s, nor in time for that.")
+            done, _ = await asyncio.wait([reading], timeout=min(PACE_CHECK_S, left_s))
+            if done:
+                break
+            prompt_bytes += PROMPT_BYTES
+            if total < prompt_bytes:
+                reservation.leave_room()
+                reservation.hold(total * weight)
+        await reading
     finally:
-        pace.end()
+        reading.cancel()
+    reservation.hold(total * weight)
     reservation.leave_room(but=total)
 
 
@@ -178,12 +191,12 @@ async def _read_json(request: Request, rules: BodyRules, reservation: Reservatio
     if _is_cut(request):
         raise InvalidJson("The connection ended before the body did.")
     if not body.isascii():
-        reservation.grow_to(len(body) * WIDE_JSON_WEIGHT)
+        reservation.hold(len(body) * WIDE_JSON_WEIGHT)
     if len(body) > LARGE_BYTES:
         parsed = await asyncio.to_thread(parse_object, body, rules.max_json_bytes)
     else:
         parsed = parse_object(body, rules.max_json_bytes)
-    reservation.give_back(len(body) * (JSON_WEIGHT - KEPT_JSON_WEIGHT))
+    reservation.release(len(body) * (JSON_WEIGHT - KEPT_JSON_WEIGHT))
     images = sum(len(text) for text in _base64_texts(parsed))
     if len(body) - images > rules.max_json_bytes:
         raise PayloadTooLarge(f"Without its base64 images the JSON is over {rules.max_json_bytes} bytes.")

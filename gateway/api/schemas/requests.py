@@ -15,13 +15,13 @@ ClientId = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 UrlText = Annotated[str, Field(min_length=1, max_length=8192)]
 
 
-class Wire(BaseModel):
+class StrictModel(BaseModel):
     """A part of a request: unknown fields are refused, so that a typing error is not read past."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ImageIn(Wire):
+class ImageIn(StrictModel):
     """One image: exactly one of ``url`` and ``base64``."""
 
     url: UrlText | None = Field(None, description="An http or https URL on the public internet.")
@@ -35,7 +35,7 @@ class ImageIn(Wire):
         return self
 
 
-class ClassifyFields(Wire):
+class ClassifyFields(StrictModel):
     """What to ask about the images."""
 
     classifier: Reference | None = Field(None, description="A stored classifier, name or name@version.")
@@ -79,7 +79,7 @@ class ClassifyForm(ClassifyFields):
     options: str | None = Field(None, description="The other fields as one JSON object.")
 
 
-class EmbeddingImage(Wire):
+class EmbeddingImage(StrictModel):
     """An image to embed: exactly one of ``url`` and ``base64``."""
 
     url: UrlText | None = None
@@ -92,7 +92,7 @@ class EmbeddingImage(Wire):
         return self
 
 
-class EmbeddingInput(Wire):
+class EmbeddingInput(StrictModel):
     """Something to embed: exactly one of ``text`` and ``image``."""
 
     text: str | None = None
@@ -116,7 +116,7 @@ class EmbeddingsBody(BaseModel):
     )
 
 
-class ModerateFields(Wire):
+class ModerateFields(StrictModel):
     """What to decide by."""
 
     policy: Reference = Field("default", description="name or name@version.")

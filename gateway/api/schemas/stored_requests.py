@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from gateway.api.schemas.requests import ClientId, ImageIn, Wire
+from gateway.api.schemas.requests import ClientId, ImageIn, StrictModel
 from gateway.moderation.policy import Policy
 
 
@@ -25,13 +25,13 @@ def written(value: object) -> object:
 Moment = Annotated[datetime, BeforeValidator(written)]
 
 
-class Activation(Wire):
+class Activation(StrictModel):
     """Which version is to be the active one."""
 
     version: int = Field(ge=1, le=10**9)
 
 
-class DryRunBody(Wire):
+class DryRunBody(StrictModel):
     """A candidate policy and what to try it on: images, or decisions whose vectors were stored."""
 
     policy: Policy | None = None
@@ -55,7 +55,7 @@ class DryRunBody(Wire):
         return self
 
 
-class FeedbackIn(Wire):
+class FeedbackIn(StrictModel):
     """A reviewer's verdict."""
 
     decision: Literal["allow", "block"]
@@ -63,7 +63,7 @@ class FeedbackIn(Wire):
     note: str = Field("", max_length=4000)
 
 
-class ListIn(Wire):
+class ListIn(StrictModel):
     """A list of known images."""
 
     action: Literal["block", "allow"]

@@ -36,7 +36,7 @@ class FeedbackOut(BaseModel):
 
 
 class DecisionOut(BaseModel):
-    """A line of the decision log."""
+    """An entry of the decision log."""
 
     id: str
     at: str

@@ -35,6 +35,7 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         raise ImageCorrupt("This GIF says that it is empty: its width or height is zero.")
     at = 13 + _colour_table_bytes(data[10])
     frames = blocks = 0
+    decoded = (width, height)
     while frames <= max_frames and (found := _BLOCK.search(data, at)):
         blocks += 1
         if blocks > MAX_BLOCKS:
@@ -44,8 +45,9 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
             break
         if kind == _IMAGE:
             right, bottom = _read_extent(data, at)
-            # Decoders grow the canvas to hold a frame that sticks out, so its size counts too.
-            width, height = max(width, right), max(height, bottom)
+            # Pillow grows the canvas to hold any frame that sticks out; browsers do for the first one alone.
+            decoded = (max(decoded[0], right), max(decoded[1], bottom))
+            width, height = (width, height) if frames else decoded
             at = _skip_sub_blocks(data, at + 9 + _colour_table_bytes(data[at + 8]) + 1)
             frames += 1
         elif kind == _EXTENSION:
@@ -63,6 +65,7 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         # Indices (1), canvas of the frame before (4), converted frame (4), disposal copy (4), composed result (8).
         bytes_per_pixel=21 if frames > 1 else 10,
         keep=((0, len(data)),),
+        decoded_pixels=decoded[0] * decoded[1],
     )
 
 

@@ -42,7 +42,7 @@ class ImageHeader:
 
     Attributes:
         format: by content.
-        width: pixels as stored, before the EXIF orientation; for a GIF the canvas that holds every frame.
+        width: pixels as stored, before the EXIF orientation; for a GIF the canvas that is shown.
         height: pixels as stored.
         frames: images in the file: 1 for a still, more for an animation.
         orientation: EXIF orientation 1 to 8; 1 where there is none or it cannot be read.

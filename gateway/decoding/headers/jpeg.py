@@ -18,7 +18,9 @@ from gateway.decoding.headers.header import ImageHeader, all_but
 from gateway.errors import ImageCorrupt, UnsupportedImage
 
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
-_METADATA = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}  # APP1-15 without Adobe's colour transform; comments
+_METADATA = frozenset({*range(0xE0, 0xF0), 0xFE})  # APP0-15, comments
+_DECIDING = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
+"""Those by which libjpeg chooses colours: how they begin and bytes that they have at least; it passes over others."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0-15 without DHT, JPG and DAC: T.81 table B.1
 _CUT = "This JPEG is cut short or its markers are broken; send the complete file."
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
@@ -61,7 +63,9 @@ def read_jpeg(data: bytes) -> ImageHeader:
     for marker, body, end in _segments(data):
         if not scans:
             odd = _LAST_ODD.match(data, at, body - 4)
-            dropped.append((odd.end() if odd else at, end if marker in _METADATA else body - 4))
+            dropped.append(
+                (odd.end() if odd else at, end if _is_metadata(marker, data[body : min(end, body + 16)]) else body - 4)
+            )
             at = end
         if marker in _FRAMES:
             if frame is not None:
@@ -70,7 +74,7 @@ def read_jpeg(data: bytes) -> ImageHeader:
         elif marker == _SOS:
             scans += 1
         elif marker == _APP1 and not scans and not orientation and data.startswith(b"Exif\0\0", body):
-            orientation = read_orientation(data[body:end])
+            orientation = read_orientation(data[body + 6 : end])
         if scans > MAX_SCANS or (frame and scans * frame.width * frame.height > MAX_SCANNED_PIXELS and scans > 1):
             raise ImageCorrupt(f"This JPEG has {scans} scans or more, too many for its size; save it again as usual.")
     if frame is None or not scans:
@@ -120,6 +124,12 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             raise ImageCorrupt(_CUT)
         yield marker, body + 2, at
     raise ImageCorrupt(f"This JPEG has more than {MAX_SEGMENTS} segments; save it again with a common encoder.")
+
+
+def _is_metadata(marker: int, body: bytes) -> bool:
+    """Return whether a segment decides no pixel; of its body the first bytes are enough."""
+    start, least = _DECIDING.get(marker, (b"", 0))
+    return marker in _METADATA and not (start and body.startswith(start) and len(body) >= least)
 
 
 def _read_frame(body: bytes, *, progressive: bool) -> _Frame:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from gateway.decoding.headers.exif import read_orientation
 from gateway.decoding.headers.header import ImageHeader, all_but
-from gateway.errors import ImageCorrupt
+from gateway.errors import ImageCorrupt, UnsupportedImage
 
 _BEHIND_IHDR = 33  # signature (8), length and type (8), IHDR (13), checksum (4)
 _DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
@@ -33,6 +33,7 @@ def read_png(data: bytes) -> ImageHeader:
     Raises:
         ImageCorrupt: a broken IHDR, a chunk that runs over the end, no IDAT, no IEND, or an animation whose first frame
             is smaller than the image, or whose frame count is zero or not the number of its frames.
+        UnsupportedImage: an animation with a transparent colour of 16 bits.
     """
     width, height, colour, depth = _read_ihdr(data)
     announced: int | None = None
@@ -59,7 +60,7 @@ def read_png(data: bytes) -> ImageHeader:
             entries = min((stop - body) // 3, 1 << depth)
         elif kind == b"tRNS" and not has_key and controls_before_data is None and _is_intact(data, body, stop):
             kept = has_key = _is_transparency(colour, entries, stop - body)
-        elif kind == b"eXIf" and not orientation and _is_intact(data, body, stop):
+        elif kind == b"eXIf" and not orientation and controls_before_data is None and _is_intact(data, body, stop):
             orientation = read_orientation(data[body:stop])
         if kept:
             last, parted = kind, False
@@ -68,13 +69,9 @@ def read_png(data: bytes) -> ImageHeader:
             parted = True
     if controls_before_data is None:
         raise ImageCorrupt("This PNG has no image data; send the complete file.")
-    frames = 1
-    if announced is not None:
-        # Counted, not believed: a decoder follows the announcement, a viewer may follow the frames.
-        if not announced or announced != controls:
-            raise ImageCorrupt(f"This animated PNG announces {announced} frames and holds {controls}.")
-        # Image data that no frame control precedes is a still of its own, shown by viewers without animation.
-        frames = announced + (0 if controls_before_data else 1)
+    if announced is not None and has_key and (colour, depth) == (2, 16):
+        raise UnsupportedImage("Animated PNGs with a transparent colour of 16 bits are not read; save it with 8 bits.")
+    frames = 1 if announced is None else _count_frames(announced, controls, controls_before_data)
     return ImageHeader(
         format="png",
         width=width,
@@ -84,6 +81,18 @@ def read_png(data: bytes) -> ImageHeader:
         bytes_per_pixel=_bytes_per_pixel(colour, depth, has_key=has_key, turned=orientation > 1, moving=frames > 1),
         keep=all_but(dropped, end),
     )
+
+
+def _count_frames(announced: int, controls: int, controls_before_data: int) -> int:
+    """Count an animation's frames, not believing it: a decoder follows the announcement, a viewer may follow them.
+
+    Raises:
+        ImageCorrupt: they are not as many as announced, or none.
+    """
+    if not announced or announced != controls:
+        raise ImageCorrupt(f"This animated PNG announces {announced} frames and holds {controls}.")
+    # Image data that no frame control precedes is a still of its own, shown by viewers without animation.
+    return announced + (0 if controls_before_data else 1)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -132,6 +141,8 @@ def _bytes_per_pixel(colour: int, depth: int, *, has_key: bool, turned: bool, mo
     converted = 0 if colour == 2 else 4  # noqa: PLR2004
     if has_key or colour in {4, 6}:
         converted = 5 if colour == 6 else 9  # noqa: PLR2004
+    if colour == 2 and depth == 16 and has_key:  # noqa: PLR2004
+        converted += 4  # the samples' low bytes, decoded for themselves
     if colour == 0 and depth == 16:  # noqa: PLR2004
         converted += 5  # the samples as an array, their high bytes
     return stored + max(converted, 8 if turned else 0) + (12 if moving else 0)

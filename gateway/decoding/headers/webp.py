@@ -8,7 +8,7 @@ from gateway.errors import ImageCorrupt
 
 _CUT = "This WebP is cut short or its chunks are broken; send the complete file."
 _FIRST_CHUNK = 12  # elsewhere a VP8X is an unknown chunk, which decoders pass over
-_ANIMATION = 0x02  # flag of VP8X, RFC 9649 section 2.7
+_ANIMATION, _EXIF = 0x02, 0x08  # flags of VP8X, RFC 9649 section 2.7
 
 _LEAST_BYTES = {b"VP8X": 10, b"ANMF": 16}
 """What headers of fixed form take (sections 2.7 and 2.7.1.1): decoders read that much, whatever length is stated."""
@@ -32,7 +32,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         raise ImageCorrupt(_CUT)
     total = min(total, len(data))
     width = height = frames = images = 0
-    animated, orientation, at = False, 0, _FIRST_CHUNK
+    flags, orientation, at = 0, 0, _FIRST_CHUNK
     for _ in range(MAX_CHUNKS):
         if at + 8 > total or frames > max_frames:
             break
@@ -42,7 +42,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
             raise ImageCorrupt(_CUT)
         size = (0, 0)
         if kind == b"VP8X" and at == _FIRST_CHUNK:
-            animated = bool(data[body] & _ANIMATION)
+            flags = data[body]
             size = (_u24(data, body + 4) + 1, _u24(data, body + 7) + 1)
         elif kind == b"ANMF":
             frames += 1
@@ -54,11 +54,12 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
             images += 1
             size = _bitstream_size(data, at, end)
         elif kind == b"EXIF" and not orientation:
-            orientation = read_orientation(data[body:end])
+            orientation = read_orientation(data[body:end].removeprefix(b"Exif\0\0"))
         width, height = max(width, size[0]), max(height, size[1])
         at = end + (length & 1)
     else:
         raise ImageCorrupt(f"This WebP has more than {MAX_CHUNKS:,} chunks; save it again with a common encoder.")
+    animated = bool(flags & _ANIMATION)
     if not width or not height or not (frames if animated else images):
         raise ImageCorrupt("This WebP holds no image; send the complete file.")
     return ImageHeader(
@@ -66,7 +67,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         width=width,
         height=height,
         frames=frames if animated else 1,
-        orientation=orientation or 1,
+        orientation=(flags & _EXIF and orientation) or 1,  # decoders pass over what no flag announces
         # libwebp's animation decoder keeps two canvases of 4 bytes a pixel, Pillow copies the frame into bytes and
         # again into its image (4 each); then the composed result, and its turn.
         bytes_per_pixel=(21 if animated else 19) + (4 if orientation > 1 else 0),

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.decoding.preprocess import Taken
 from gateway.decoding.workers.messages import MOST_FACTS_BYTES
 from gateway.decoding.workers.worker import ANSWER_HEAD, JOB_HEAD, READY, READY_WITH_LANDLOCK
 
@@ -126,16 +125,13 @@ class Worker:
         self._writer.transport.set_write_buffer_limits(high=0)  # to drain is to wait until the socket has taken all
         self._listening = asyncio.create_task(self._listen())
 
-    async def ask(
-        self, order: bytes, data: bytes, most_pixel_bytes: int, taken: Taken, timeout_s: float
-    ) -> tuple[bytes, bytes]:
+    async def ask(self, order: bytes, data: bytes, most_pixel_bytes: int, timeout_s: float) -> tuple[bytes, bytes]:
         """Give it a job; return its facts and pixels.
 
         Args:
             order: the job.
             data: the image.
             most_pixel_bytes: more is not read.
-            taken: called when the image has been sent.
             timeout_s: for the answer.
 
         Raises:
@@ -155,7 +151,6 @@ class Worker:
                     self._writer.write(memoryview(data)[start : start + _PIECE_BYTES])
                     await self._writer.drain()
                 sent = True
-                taken()
                 facts_bytes, pixel_bytes = ANSWER_HEAD.unpack(await self._reader.readexactly(ANSWER_HEAD.size))
                 answering = True
                 if facts_bytes > MOST_FACTS_BYTES or pixel_bytes > most_pixel_bytes:
@@ -199,7 +194,7 @@ class Worker:
         os.close(self._handle)
 
 
-class Forker:
+class ForkServer:
     """Starts workers; its own process loads the libraries once and decodes nothing.
 
     Its methods block: they belong in one thread.

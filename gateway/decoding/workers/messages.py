@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gateway.decoding.decoder import DecodeLimits, ImageInfo
 from gateway.decoding.headers.header import ImageFormat, ImageHeader
 from gateway.decoding.pdq import HASH_BITS, PerceptualHash
-from gateway.decoding.preprocess import Job, Prepared
+from gateway.decoding.preprocess import Job, PreprocessedImage
 from gateway.decoding.views import Place
 from gateway.errors import GatewayError, ImageError, InvalidRequest, error_classes
 
@@ -103,7 +103,7 @@ def job_of(order: bytes, data: bytes) -> Job:
     return Job(data, ImageHeader(*header), DecodeLimits(*limits), frozenset(rules), *others)
 
 
-def read_answer(job: Job, facts: bytes, pixels: bytes) -> tuple[Prepared | GatewayError, dict[str, float]]:
+def read_answer(job: Job, facts: bytes, pixels: bytes) -> tuple[PreprocessedImage | GatewayError, dict[str, float]]:
     """Return what a process made of a job, or its error, and the seconds of its stages.
 
     Args:
@@ -134,7 +134,7 @@ def _error(said: _Error) -> GatewayError:
     return known(said.detail)
 
 
-def _prepared(job: Job, said: _Facts, pixels: bytes) -> Prepared:
+def _prepared(job: Job, said: _Facts, pixels: bytes) -> PreprocessedImage:
     info, header, size = said.info, job.header, job.size_px
     if info is None:
         raise AnswerRefused("neither an answer nor an error")
@@ -152,7 +152,7 @@ def _prepared(job: Job, said: _Facts, pixels: bytes) -> Prepared:
     )
     if not fits:
         raise AnswerRefused("its answer does not fit the image's header")
-    return Prepared(
+    return PreprocessedImage(
         ImageInfo(info.sha256, info.format, info.width, info.height, info.frames, info.frames_analyzed),
         tuple(Place(place.view, place.box, place.frame_ms) for place in said.places),
         np.frombuffer(pixels, np.uint8).reshape(rows, size, size, 3),

@@ -2,7 +2,7 @@
 
 A fixed number of workers is kept alive, each with a task that starts it and starts it again. An image takes an idle
 worker, and one that has not answered when it must (it died, hangs, broke the rules, or its client has left) is killed,
-never used again. Memory is bounded before, by ``limits.MemoryBudget``, and by the kernel in each worker.
+never used again. Memory is bounded before, by ``limits/memory_budget.py``, and by the kernel in each worker.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Final, Literal
 import structlog
 
 from gateway.decoding.guards import too_slow
-from gateway.decoding.preprocess import Job, Prepared, Taken, untold
-from gateway.decoding.workers.forkserver import Forker, Progress, Worker, WorkerLost, WorkerNotStarted, progress_of
+from gateway.decoding.preprocess import Job, PreprocessedImage
+from gateway.decoding.workers.forkserver import ForkServer, Progress, Worker, WorkerLost, WorkerNotStarted, progress_of
 from gateway.decoding.workers.messages import AnswerRefused, DecoderBug, order_of, read_answer
 from gateway.errors import DecodersUnavailable, GatewayError, ImageUndecodable, InternalError, Overloaded
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 from gateway.observability.tracebacks import as_trace
 
 GRACE_S: Final = 1.0
@@ -37,7 +37,7 @@ Ending = Literal["died", "hung", "starved", "refused", "abandoned", "recycled", 
 
 
 class DecodePool:
-    """A ``Preparer`` whose decoders are processes; make it in a running loop, and close it there.
+    """A ``Preprocessor`` whose decoders are processes; make it in a running loop, and close it there.
 
     Args:
         count: processes.
@@ -46,7 +46,7 @@ class DecodePool:
         observe: called with the reason each time a process ended.
     """
 
-    def __init__(self, count: int, forker: Forker, most_rows: int, observe: Callable[[Ending], None]) -> None:
+    def __init__(self, count: int, forker: ForkServer, most_rows: int, observe: Callable[[Ending], None]) -> None:
         self._forker = forker
         self._most_rows = most_rows
         self._attempts = count + MORE_ATTEMPTS
@@ -66,11 +66,11 @@ class DecodePool:
 
     @property
     def fingerprints(self) -> bool:
-        """See ``Preparer.fingerprints``."""
+        """See ``Preprocessor.fingerprints``."""
         return self._forker.fingerprint
 
-    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:
-        """See ``Preparer.prepare``.
+    async def prepare(self, job: Job, timer: StageTimer) -> PreprocessedImage:
+        """See ``Preprocessor.prepare``.
 
         Raises:
             ImageError: the image's fault; ``ImageUndecodable`` where it killed its worker or took too long.
@@ -80,7 +80,7 @@ class DecodePool:
         order = order_of(job)
         for _ in range(self._attempts):
             try:
-                outcome = await self._ask(job, order, watch, taken)
+                outcome = await self._ask(job, order, timer)
             except WorkerLost as lost:
                 if not lost.blamed:  # another one is asked
                     continue
@@ -100,7 +100,7 @@ class DecodePool:
         await asyncio.get_running_loop().run_in_executor(self._starter, self._forker.close)
         self._starter.shutdown()
 
-    async def _ask(self, job: Job, order: bytes, watch: Stopwatch, taken: Taken) -> Prepared | GatewayError:
+    async def _ask(self, job: Job, order: bytes, timer: StageTimer) -> PreprocessedImage | GatewayError:
         """Have one worker do the job.
 
         Raises:
@@ -112,13 +112,13 @@ class DecodePool:
         ending: Ending | None = "abandoned"  # when the client leaves or the deadline passes, we are cancelled
         try:
             begun = worker.begun()
-            facts, pixels = await worker.ask(order, job.data, most_pixel_bytes, taken, job.limits.timeout_s + GRACE_S)
+            facts, pixels = await worker.ask(order, job.data, most_pixel_bytes, job.limits.timeout_s + GRACE_S)
             outcome, elapsed_s = read_answer(job, facts, pixels)
-            watch.add(elapsed_s)
+            timer.add(elapsed_s)
             ending = "recycled" if worker.served >= RECYCLED_AFTER else None
         except TimeoutError:
             ending = "hung"
-            watch.add({"decode": job.limits.timeout_s + GRACE_S})
+            timer.add({"decode": job.limits.timeout_s + GRACE_S})
             if starved(begun, progress_of(worker.pid), job.limits.timeout_s):
                 ending = "starved"
                 return Overloaded("The machine is busy; nothing was decided.", retry_after_s=RETRY_AFTER_S)

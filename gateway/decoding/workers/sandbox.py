@@ -1,4 +1,4 @@
-"""What a decoding process may not do, once it is confined: nearly everything but compute.
+"""The sandbox of a decoding process: it may compute, and nearly nothing else.
 
 Linux only, as the gateway is. What each step is worth:
 
@@ -73,7 +73,7 @@ class Kernel:
         return bool(refused == 0)
 
 
-class Confinement:
+class Sandbox:
     """Confines processes that are forked from the one that makes it.
 
     Args:

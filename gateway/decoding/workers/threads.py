@@ -6,12 +6,12 @@ import asyncio
 from concurrent.futures import Executor
 
 from gateway.decoding.pdq import PerceptualHasher
-from gateway.decoding.preprocess import Job, Prepared, Taken, prepare, untold
-from gateway.observability.stage_timer import Stopwatch
+from gateway.decoding.preprocess import Job, PreprocessedImage, prepare
+from gateway.observability.stage_timer import StageTimer
 
 
 class DecodeThreads:
-    """A ``Preparer`` without isolation: a hang cannot be ended, and what an image takes over is the gateway.
+    """A ``Preprocessor`` without isolation: a hang cannot be ended, and what an image takes over is the gateway.
 
     Args:
         threads: where it runs; whoever made them ends them.
@@ -25,10 +25,10 @@ class DecodeThreads:
         self._fingerprint = fingerprint
         self.fingerprints = fingerprint is not None
 
-    async def prepare(self, job: Job, watch: Stopwatch, taken: Taken = untold) -> Prepared:  # noqa: ARG002 - its bytes stay
-        """See ``Preparer.prepare``."""
+    async def prepare(self, job: Job, timer: StageTimer) -> PreprocessedImage:
+        """See ``Preprocessor.prepare``."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, prepare, job, watch, self._fingerprint)
+        return await loop.run_in_executor(self._threads, prepare, job, timer, self._fingerprint)
 
     async def close(self) -> None:
-        """See ``Preparer.close``."""
+        """See ``Preprocessor.close``."""

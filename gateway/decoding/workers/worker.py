@@ -31,12 +31,12 @@ from PIL import AvifImagePlugin
 from gateway.decoding.decoder import ImageInfo
 from gateway.decoding.headers.header import UNPROVEN
 from gateway.decoding.pdq import PerceptualHasher, load_hasher
-from gateway.decoding.preprocess import Prepared, Preprocess
+from gateway.decoding.preprocess import Preprocess, PreprocessedImage
 from gateway.decoding.workers.late_imports import LateImports, load_libraries
 from gateway.decoding.workers.messages import job_of
-from gateway.decoding.workers.sandbox import Confinement, address_space, allow_memory
+from gateway.decoding.workers.sandbox import Sandbox, address_space, allow_memory
 from gateway.errors import GatewayError, ImageUndecodable
-from gateway.observability.stage_timer import Stopwatch
+from gateway.observability.stage_timer import StageTimer
 from gateway.observability.tracebacks import trace
 
 READY: Final = b"R"
@@ -85,7 +85,7 @@ def main() -> int:
     decode_alone(heic=given.heic)
     stage = load_stage(given.stage)
     hasher = load_hasher() if given.fingerprint else None
-    confinement = Confinement(most_memory=given.most_memory, threads=given.heic)
+    confinement = Sandbox(most_memory=given.most_memory, threads=given.heic)
     gc.collect()
     gc.freeze()  # so that the collector does not touch, and so copy, pages that are shared
     while True:
@@ -117,7 +117,7 @@ def _tell(control: socket.socket, child: int) -> None:
 
 
 def _become_worker(
-    confinement: Confinement, connection: socket.socket, stage: Preprocess, hasher: PerceptualHasher | None
+    confinement: Sandbox, connection: socket.socket, stage: Preprocess, hasher: PerceptualHasher | None
 ) -> NoReturn:
     code = 1
     try:
@@ -158,10 +158,10 @@ def work(
     # What the boxes of an AVIF or HEIC say of its bitstream may be a lie: it gets what was granted and no more.
     granted = job.decode_bytes if job.header.format in UNPROVEN else 2 * job.decode_bytes
     allow_memory(floor + granted + _MEMORY_SLACK)
-    watch = Stopwatch()
+    timer = StageTimer()
     pixels = memoryview(b"")
     try:
-        prepared = stage(job, watch, hasher)
+        prepared = stage(job, timer, hasher)
         facts = facts_of(prepared)
         pixels = prepared.pixels.data.cast("B")
     except GatewayError as error:
@@ -172,12 +172,12 @@ def work(
         facts = {"error": {"kind": "", "detail": trace(bug)[-_MOST_TRACE_CHARS:]}}
     if late := imports.taken():
         facts, pixels = {"error": {"kind": "", "detail": f"LateImport of {late}"}}, memoryview(b"")
-    written = json.dumps({**facts, "elapsed_s": watch.elapsed_s}).encode()
+    written = json.dumps({**facts, "elapsed_s": timer.elapsed_s}).encode()
     _send(connection, ANSWER_HEAD.pack(len(written), pixels.nbytes) + written, pixels)
     return True
 
 
-def facts_of(prepared: Prepared) -> dict[str, Any]:
+def facts_of(prepared: PreprocessedImage) -> dict[str, Any]:
     """Return all of a prepared image but its pixels."""
     return {
         "info": dict(zip(_INFO_NAMES, _INFO_VALUES(prepared.info), strict=True)),

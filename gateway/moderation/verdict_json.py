@@ -1,0 +1,67 @@
+"""A verdict as JSON values: one form for the API's answer and for the decision log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.decoding.views import Place
+from gateway.moderation.binding import BoundPolicy
+from gateway.moderation.policy import CategoryVerdict
+from gateway.moderation.verdicts import Verdict
+
+
+def verdict_json(verdict: Verdict | None, shadow: Verdict | None, policy: BoundPolicy) -> dict[str, Any]:
+    """Return an image's verdict and the shadow policy's.
+
+    Args:
+        verdict: None of an image that failed.
+        shadow: None without a shadow policy.
+        policy: the one that was asked for.
+    """
+    return {
+        "decision": verdict and verdict.decision,
+        "categories": verdict and categories_json(verdict.categories),
+        "policy": policy_json(policy),
+        "attributes": dict(verdict.attributes) if verdict else {},
+        "shadow": shadow
+        and {
+            "policy": policy_json(shadow.policy),
+            "decision": shadow.decision,
+            "categories": categories_json(shadow.categories),
+            "warnings": list(shadow.warnings),
+        },
+        "warnings": list(verdict.warnings) if verdict else [],
+    }
+
+
+def categories_json(categories: Sequence[CategoryVerdict]) -> list[dict[str, Any]]:
+    """Return categories with their evidence, in the order given."""
+    return [
+        {
+            "category": category.category,
+            "score": category.score,
+            "decision": category.decision,
+            "review_at": category.review_at,
+            "block_at": category.block_at,
+            "evidence": [
+                {"kind": entry.kind, "label": entry.label, "score": entry.score, **place_json(entry.place)}
+                for entry in category.evidence
+            ],
+        }
+        for category in categories
+    ]
+
+
+def policy_json(policy: BoundPolicy) -> dict[str, Any]:
+    """Return the versions of a policy and of its classifiers."""
+    return {
+        "name": policy.name,
+        "version": policy.version,
+        "classifiers": {bound.name: bound.version for bound in policy.classifiers.values()},
+    }
+
+
+def place_json(place: Place) -> dict[str, Any]:
+    """Return a view's name, its box in pixels of the upright image, and its frame's time."""
+    return {"view": place.view, "box": list(place.box), "frame_ms": place.frame_ms}
