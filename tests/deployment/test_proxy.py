@@ -156,7 +156,8 @@ def test_silent_bodies_are_told_so_by_the_gateway_and_slow_heads_are_ended(tmp_p
 
 def requests_passed_on(folder: Path, port: int) -> int:
     """How many connections the proxy that runs in a folder has to the gateway."""
-    masters = [one for one in psutil.process_iter() if str(folder) in " ".join(one.cmdline())]
+    running = psutil.process_iter(["cmdline"])  # of one that has ended meanwhile it gives None
+    masters = [one for one in running if str(folder) in " ".join(one.info["cmdline"] or ())]
     workers = [worker for master in masters for worker in master.children()]
     return sum(
         bool(one.raddr) and one.raddr.port == port for worker in workers for one in worker.net_connections("tcp")
