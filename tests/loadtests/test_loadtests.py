@@ -103,6 +103,7 @@ def run_ramp(tmp_path: Path, *words: str, **environment: str) -> subprocess.Comp
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.heavy
 def test_the_ramp_starts_a_stack_draws_its_curve_and_stops_it(bundle: Path, stack: Stack, tmp_path: Path) -> None:
     place = {**place_of(stack), "GATEWAY_PORT": "9", "MODEL": "demo", "MODEL_REPOSITORY": str(bundle)}
     done = run_ramp(tmp_path, "--most-users", "2", **place)
