@@ -228,7 +228,11 @@ async def lifespan(
             pipeline_limits(settings, manifest),
             threads,
             decoders,
-            Budgets(MemoryBudget(settings.view_memory_mib * MIB), MemoryBudget(settings.decode_memory_mib * MIB)),
+            Budgets(
+                MemoryBudget(settings.view_memory_mib * MIB),
+                MemoryBudget(settings.decode_memory_mib * MIB),
+                asyncio.Semaphore(settings.effective_decode_workers),
+            ),
             metrics,
         )
         log_rules = LogRules(settings.decision_log, settings.decision_vectors, settings.decision_log_required)

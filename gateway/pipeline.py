@@ -158,14 +158,15 @@ class Pipeline:
         other.
         """
         async with AsyncExitStack() as view_memory:
-            async with overloaded_after(deadline), AsyncExitStack() as decode_memory:
+            async with overloaded_after(deadline), AsyncExitStack() as decoding:
                 async with self._source.room(image.source):
                     data = await self._read_bytes(image.source, timer)
                     header, digest = await self._read_header(data, timer)
                     job = self._decode_job(data, header, options, hashed=digest is None)
                     await view_memory.enter_async_context(self._budgets.views.hold(self._view_bytes(job), deadline))
                     needed = job.decode_bytes + len(data)
-                    await decode_memory.enter_async_context(self._budgets.decode.hold(needed, deadline))
+                    await decoding.enter_async_context(self._budgets.decode.hold(needed, deadline))
+                    await decoding.enter_async_context(self._budgets.turns)
                 prepared = await self._decode_and_cut_views(job, timer)
                 if digest is not None:
                     prepared = replace(prepared, info=replace(prepared.info, sha256=await digest))

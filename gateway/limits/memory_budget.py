@@ -85,12 +85,14 @@ class MemoryBudget:
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """Memory that images may take, by what it is for.
+    """Memory that images may take, by what it is for, and how many are decoded at a time.
 
     Attributes:
         views: squares on their way to the model.
         decode: files whose turn to be decoded has come, and their frames.
+        turns: one for each decoder.
     """
 
     views: MemoryBudget
     decode: MemoryBudget
+    turns: asyncio.Semaphore
