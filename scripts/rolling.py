@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -46,8 +47,12 @@ async def send(address: tuple[str, int], requests: Iterator[bytes], answers: Cou
 
 def replicas_of(launcher: int) -> set[int]:
     """Return the process ids of a launcher's gateways."""
-    found = psutil.Process(launcher).children()
-    return {one.pid for one in found if one.cmdline()[1:3] == ["-m", "gateway"]}
+    found = set()
+    for one in psutil.Process(launcher).children():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if one.cmdline()[1:3] == ["-m", "gateway"]:
+                found.add(one.pid)
+    return found
 
 
 async def replace(launcher: int) -> None:
@@ -60,6 +65,12 @@ async def replace(launcher: int) -> None:
         print(f"replaced {len(before)} replicas", file=sys.stderr, flush=True)
 
 
+def address_of(url: str) -> tuple[str, int]:
+    """Return host and port of a URL."""
+    parts = urlsplit(url)
+    return parts.hostname or "127.0.0.1", parts.port or 80
+
+
 async def run(urls: list[str], launcher: int, count: int, clients: int) -> dict[str, Counter[int]]:
     """Send ``count`` requests, ``clients`` at a time to each address, while replicas are replaced.
 
@@ -69,14 +80,15 @@ async def run(urls: list[str], launcher: int, count: int, clients: int) -> dict[
     uploads = [upload("/v1/classify", [image], FIELDS) for image in photographs(16, SIZE)]
     requests = (uploads[number % len(uploads)] for number in range(count))
     answers: dict[str, Counter[int]] = {url: Counter() for url in urls}
-    replacing = asyncio.create_task(replace(launcher))
     async with asyncio.TaskGroup() as users:
-        for url, answered in answers.items():
-            parts = urlsplit(url)
-            address = (parts.hostname or "127.0.0.1", parts.port or 80)
-            for number in range(clients):
-                users.create_task(send(address, requests, answered, kept=number % 2 == 0))
-    replacing.cancel()
+        replacing = users.create_task(replace(launcher))
+        sending = [
+            users.create_task(send(address_of(url), requests, answered, kept=number % 2 == 0))
+            for url, answered in answers.items()
+            for number in range(clients)
+        ]
+        await asyncio.wait(sending)
+        replacing.cancel()
     return answers
 
 
