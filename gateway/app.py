@@ -44,11 +44,10 @@ from gateway.decoding.preprocess import Preprocessor
 from gateway.decoding.workers.forkserver import ForkServer
 from gateway.decoding.workers.pool import DecodePool
 from gateway.decoding.workers.threads import DecodeThreads
-from gateway.fetching.dns_resolver import DnsResolver, NameServer
+from gateway.fetching.dns_resolver import DnsResolver
 from gateway.fetching.fetcher import Fetcher, FetchLimits
 from gateway.fetching.host_patterns import HostPatterns
 from gateway.fetching.image_source import ImageSource
-from gateway.fetching.transport import Proxy
 from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.bundle import TOKENIZER_NAME, Manifest, read_manifest
 from gateway.inference.circuit_breaker import CircuitBreaker
@@ -310,8 +309,8 @@ def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | 
             "FETCH_TEST_ALLOWED_HOSTS opens addresses that are not public to every client; it is for tests alone",
             hosts=sorted(settings.fetch_test_allowed_hosts),
         )
-    servers = [NameServer.parse(text) for text in settings.fetch_dns_servers]
-    return Fetcher(fetch_limits(settings), resolver=DnsResolver(servers, settings.fetch_dns_timeout_s), network=network)
+    resolver = DnsResolver(settings.fetch_dns_servers, settings.fetch_dns_timeout_s)
+    return Fetcher(fetch_limits(settings), resolver=resolver, network=network)
 
 
 def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preprocessor:
@@ -333,15 +332,14 @@ def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preproc
 
 def fetch_limits(settings: Settings) -> FetchLimits:
     """Return the caps of URL fetching."""
-    proxy = settings.fetch_proxy
     return FetchLimits(
-        proxy=Proxy.parse(proxy, resolves=settings.fetch_proxy_resolves) if proxy else None,
+        proxy=settings.fetch_proxy,
+        proxy_resolves=settings.fetch_proxy_resolves,
         header_timeout_s=settings.fetch_header_timeout_s,
         allowed_hosts=HostPatterns.parse(settings.fetch_allowed_hosts),
         forbidden_hosts=HostPatterns.parse(settings.fetch_forbidden_hosts | settings.own_hosts),
         max_bytes=settings.max_image_bytes,
         timeout_s=settings.fetch_timeout_s,
-        dns_timeout_s=settings.fetch_dns_timeout_s,
         max_redirects=settings.fetch_max_redirects,
         max_concurrent=settings.fetch_concurrency,
         allowed_test_hosts=settings.fetch_test_allowed_hosts,
