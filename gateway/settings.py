@@ -50,13 +50,13 @@ Words = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
 Hosts = Annotated[Words, AfterValidator(_check_hosts)]
 Origins = Annotated[Words, AfterValidator(_check_origins)]
 NameServers = Annotated[tuple[NameServer, ...], NoDecode, BeforeValidator(_name_servers)]
-OutboundProxy = Annotated[Proxy | None, NoDecode, BeforeValidator(Proxy.parse)]
+OutboundProxy = Annotated[Proxy | None, NoDecode, BeforeValidator(lambda text: Proxy.parse(text) if text else None)]
 
 
 class Settings(BaseSettings):
     """The gateway's configuration; every default is safe for a laptop and for the internet's uploads."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, validate_default=False)
 
     gateway_host: str = Field("127.0.0.1", description="Address to listen on.")
     gateway_port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
