@@ -156,8 +156,8 @@ class Fetcher:
 
     async def _hosts(self, target: SourceUrl) -> list[str]:
         """Look the host up once and judge all answers; return what to connect to, in the resolver's order."""
-        if target.address is not None:
-            answers: Sequence[str] = [str(target.address)]
+        if parse_answer(target.host) is not None:
+            answers: Sequence[str] = [target.host]
         elif self._limits.proxy and self._limits.proxy_resolves and not target.exempt:
             return [target.host]
         else:
