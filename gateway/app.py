@@ -54,7 +54,7 @@ from gateway.inference.circuit_breaker import CircuitBreaker
 from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
 from gateway.inference.tokenizer import Tokenizer
-from gateway.inference.triton import Encoder, TritonEncoder
+from gateway.inference.triton import ModelServer, TritonEncoder
 from gateway.limits.admission import Admission, AdmissionLimits
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.catalog import Catalog
@@ -104,11 +104,11 @@ BODIES = (
 )
 
 
-MakeEncoder = Callable[[Settings, Manifest, Metrics], Encoder]
+MakeEncoder = Callable[[Settings, Manifest, Metrics], ModelServer]
 MakeFetcher = Callable[[Settings], Fetcher]
 
 
-def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> Encoder:
+def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> ModelServer:
     """Return the encoder that asks Triton."""
     return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch, settings.gateway_replicas)
 
@@ -335,4 +335,4 @@ async def lifespan(
         threads.shutdown(wait=False, cancel_futures=True)
         await database.close()
         await checks.rate_limits.close()
-        await encoder.close()
+        await server.close()
