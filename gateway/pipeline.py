@@ -24,6 +24,7 @@ from gateway.decoding.views import ViewRule
 from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidRequest, Overloaded
 from gateway.fetching.image_source import ImageRequest, ImageSource, Source
 from gateway.hash_matching.matcher import Match
+from gateway.inference.bundle import Manifest
 from gateway.inference.scoring import Scores, TextMatrix, score
 from gateway.inference.triton import Encoder, Vectors
 from gateway.limits.deadline import Deadline
@@ -38,25 +39,6 @@ VIEW_BYTES = 12  # three bytes a pixel, four times: the array, the request, the 
 
 HashLookup = Callable[[PreprocessedImage], tuple[Match, ...]]
 """Returns the entries of hash lists that an image matches."""
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineLimits:
-    """Caps of the request path.
-
-    Attributes:
-        decode: caps of one image.
-        max_inferences: views times frames of one request.
-        image_size_px: side of the square the model reads.
-        image_resize_px: what the short side is brought to before the centre crop.
-        logit_scale: factor on the cosine similarity.
-    """
-
-    decode: DecodeLimits
-    max_inferences: int
-    image_size_px: int
-    image_resize_px: int
-    logit_scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,37 +74,31 @@ class _Options:
     fingerprint: bool
 
 
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """Runs images through the steps.
 
-    Args:
+    Attributes:
         source: gets an image's bytes.
         encoder: pixels → vectors.
-        limits: caps and the model's numbers.
+        manifest: the numbers of the model.
+        limits: caps of one image.
+        max_inferences: cap on views times frames of one request.
         threads: for slow headers, the SHA-256 of large files, and hash lookups.
         preprocessor: bytes → views, in processes or threads.
         budgets: memory that images may take.
         metrics: where times and counts go.
     """
 
-    def __init__(
-        self,
-        source: ImageSource,
-        encoder: Encoder,
-        limits: PipelineLimits,
-        threads: Executor,
-        preprocessor: Preprocessor,
-        budgets: Budgets,
-        metrics: Metrics,
-    ) -> None:
-        self._source = source
-        self._encoder = encoder
-        self._limits = limits
-        self._threads = threads
-        self._preprocessor = preprocessor
-        self._budgets = budgets
-        self._metrics = metrics
-        self._log = structlog.get_logger("pipeline")
+    source: ImageSource
+    encoder: Encoder
+    manifest: Manifest
+    limits: DecodeLimits
+    max_inferences: int
+    threads: Executor
+    preprocessor: Preprocessor
+    budgets: Budgets
+    metrics: Metrics
 
     async def run(
         self,
@@ -159,15 +135,15 @@ class Pipeline:
         """
         async with AsyncExitStack() as view_memory:
             async with overloaded_after(deadline), AsyncExitStack() as decoding:
-                async with self._source.room(image.source):
+                async with self.source.room(image.source):
                     data = await self._read_bytes(image.source, timer)
                     header, digest = await self._read_header(data, timer)
                     job = self._decode_job(data, header, options, hashed=digest is None)
-                    await view_memory.enter_async_context(self._budgets.views.hold(self._view_bytes(job), deadline))
+                    await view_memory.enter_async_context(self.budgets.views.hold(self._view_bytes(job), deadline))
                     needed = job.decode_bytes + len(data)
-                    await decoding.enter_async_context(self._budgets.decode.hold(needed, deadline))
-                    await decoding.enter_async_context(self._budgets.turns)
-                prepared = await self._decode_and_cut_views(job, timer)
+                    await decoding.enter_async_context(self.budgets.decode.hold(needed, deadline))
+                    await decoding.enter_async_context(self.budgets.turns)
+                prepared = await self.preprocessor.prepare(job, timer)
                 if digest is not None:
                     prepared = replace(prepared, info=replace(prepared.info, sha256=await digest))
                 del data, job  # the file: the model may take long
@@ -184,16 +160,16 @@ class Pipeline:
         except GatewayError as error:
             return ImageOutcome(index, image.id, timer.elapsed_s, error=error)
         except Exception:  # noqa: BLE001 - a bug that one image triggers must not fail the others
-            self._log.exception("unexpected failure", index=index)
+            structlog.get_logger("pipeline").exception("unexpected failure", index=index)
             bug = InternalError("The service failed on this image; nothing was decided.")
             return ImageOutcome(index, image.id, timer.elapsed_s, error=bug)
-        self._metrics.observe_stages(timer.elapsed_s)
-        self._metrics.images.labels(prepared.info.format).inc()
+        self.metrics.observe_stages(timer.elapsed_s)
+        self.metrics.images.labels(prepared.info.format).inc()
         return ImageOutcome(index, image.id, timer.elapsed_s, prepared, vectors, matches)
 
     async def _read_bytes(self, source: Source, timer: StageTimer) -> bytes:
         with timer.stage("intake"):
-            return await self._source.read(source)
+            return await self.source.read(source)
 
     async def _read_header(self, data: bytes, timer: StageTimer) -> tuple[ImageHeader, asyncio.Future[str] | None]:
         """Return the header, and of a large file its SHA-256 to come, computed in a thread meanwhile.
@@ -201,29 +177,25 @@ class Pipeline:
         A small file is hashed with its decoding: a thread would take longer. Headers are read in this process, by
         Python that calls no image library: memory can be granted only once the size of the image is known.
         """
-        limits = self._limits.decode
         with timer.stage("decode"):
             if is_inspected_quickly(data):
-                return inspect(data, limits), None
+                return inspect(data, self.limits), None
             loop = asyncio.get_running_loop()
-            header = loop.run_in_executor(self._threads, inspect, data, limits)
+            header = loop.run_in_executor(self.threads, inspect, data, self.limits)
             large = len(data) > QUICK_BYTES
-            digest = loop.run_in_executor(self._threads, sha256_of, data) if large else None
+            digest = loop.run_in_executor(self.threads, sha256_of, data) if large else None
             return await header, digest
 
     def _decode_job(self, data: bytes, header: ImageHeader, options: _Options, *, hashed: bool) -> Job:
-        limits = self._limits.decode
         return Job(
             data=data,
             header=header,
-            limits=limits
-            if options.frames == limits.sampled_frames
-            else replace(limits, sampled_frames=options.frames),
+            limits=replace(self.limits, sampled_frames=options.frames),
             rules=options.rules,
-            size_px=self._limits.image_size_px,
-            resize_px=self._limits.image_resize_px,
+            size_px=self.manifest.image.size_px,
+            resize_px=self.manifest.image.resize_px,
             seed=secrets.randbits(32),
-            fingerprint=options.fingerprint and self._preprocessor.fingerprints,
+            fingerprint=options.fingerprint and self.preprocessor.fingerprints,
             hashed=hashed,
         )
 
@@ -232,17 +204,14 @@ class Pipeline:
         frames = min(job.header.frames, job.limits.sampled_frames)
         return most_views(job.rules) * frames * job.size_px**2 * VIEW_BYTES
 
-    async def _decode_and_cut_views(self, job: Job, timer: StageTimer) -> PreprocessedImage:
-        return await self._preprocessor.prepare(job, timer)
-
     async def _look_up_hashes(self, prepared: PreprocessedImage, hash_lookup: HashLookup | None) -> tuple[Match, ...]:
         if hash_lookup is None:
             return ()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, hash_lookup, prepared)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, hash_lookup, prepared)
 
     async def _encode(self, prepared: PreprocessedImage, deadline: Deadline, timer: StageTimer) -> Vectors:
         with timer.stage("encode"):
-            return await self._encoder.encode_images(prepared.pixels, deadline)
+            return await self.encoder.encode_images(prepared.pixels, deadline)
 
     def score(self, outcome: ImageOutcome, text: TextMatrix) -> Scores | None:
         """Return what an image's vectors say about the text's labels; None where there are none."""
@@ -250,8 +219,8 @@ class Pipeline:
             return None
         timer = StageTimer()
         with timer.stage("score"):
-            scores = score(outcome.vectors, text, self._limits.logit_scale)
-        self._metrics.observe_stages(timer.elapsed_s)
+            scores = score(outcome.vectors, text, self.manifest.logit_scale)
+        self.metrics.observe_stages(timer.elapsed_s)
         outcome.elapsed_s["score"] = outcome.elapsed_s.get("score", 0.0) + timer.elapsed_s["score"]
         return scores
 
@@ -274,13 +243,13 @@ class Pipeline:
             InvalidRequest: even one frame an image could be too many inferences.
         """
         views = most_views(rules)
-        each = self._limits.max_inferences // (images * views)
+        each = self.max_inferences // (images * views)
         if each < 1:
             raise InvalidRequest(
-                f"These views may need {views} inferences an image and a request has {self._limits.max_inferences}: "
-                f"send at most {self._limits.max_inferences // views} images."
+                f"These views may need {views} inferences an image and a request has {self.max_inferences}: "
+                f"send at most {self.max_inferences // views} images."
             )
-        return min(each, self._limits.decode.sampled_frames)
+        return min(each, self.limits.sampled_frames)
 
 
 def most_views(rules: frozenset[ViewRule]) -> int:

@@ -23,10 +23,10 @@ from gateway.limits.deadline import Deadline
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
-from gateway.pipeline import Pipeline, PipelineLimits
+from gateway.pipeline import Pipeline
 from scripts.flood import noise_png
 from tests.api.test_disconnect import Patient, metric, serving
-from tests.support.fake_encoder import FakeEncoder
+from tests.support.fake_encoder import FakeEncoder, write_bundle
 from tests.support.raw_http import connection, field, form, head, read_answer
 from tests.support.waiting import eventually, until
 
@@ -214,17 +214,17 @@ class Waiting:
 
 
 @pytest.mark.parametrize("scarce", ["memory", "decoders"])
-async def test_a_file_counts_as_an_upload_until_it_is_decoded(scarce: str) -> None:
+async def test_a_file_counts_as_an_upload_until_it_is_decoded(tmp_path: Path, scarce: str) -> None:
     gate, decoders = admission(), Waiting()
-    limits = PipelineLimits(DecodeLimits(), max_inferences=64, image_size_px=8, image_resize_px=8, logit_scale=1.0)
-    decode_bytes = inspect(PICTURE, limits.decode).decode_bytes
+    manifest, limits = write_bundle(tmp_path), DecodeLimits()
+    decode_bytes = inspect(PICTURE, limits).decode_bytes
     if scarce == "memory":  # two frames would fit, two files beside them would not
         budgets = Budgets(MemoryBudget(MIB), MemoryBudget(2 * decode_bytes + len(PICTURE)), asyncio.Semaphore(2))
     else:
         budgets = Budgets(MemoryBudget(MIB), MemoryBudget(MIB), asyncio.Semaphore(1))
     intake = ImageSource(lambda _: asyncio.sleep(0, b""), contextlib.nullcontext, len(PICTURE))
     with ThreadPoolExecutor(1) as threads, gate.request() as first, gate.request() as second:
-        pipeline = Pipeline(intake, FakeEncoder(), limits, threads, decoders, budgets, Metrics())
+        pipeline = Pipeline(intake, FakeEncoder(), manifest, limits, 64, threads, decoders, budgets, Metrics())
         looking = []
         for reservation in (first, second):
             reservation.hold(len(PICTURE))
