@@ -27,7 +27,7 @@ from gateway.api import (
     openapi,
     start_page,
 )
-from gateway.api.authorization import Authentication, authorise
+from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
 from gateway.api.dependencies import ModerationsRules, Services
 from gateway.api.problems import install_handlers
@@ -146,7 +146,7 @@ def create_app(
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher, checks),
-        dependencies=[Depends(authorise)],
+        dependencies=[Depends(authorize)],
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

@@ -1,7 +1,7 @@
 """Who may do what: the key of a request, its rate, and the one table of routes and roles.
 
 Authentication is a layer around the application, so that the key of a request is checked before all else: no route, no
-body. Authorisation is asked by every route before its own work. What is in neither table is refused.
+body. Authorization is asked by every route before its own work. What is in neither table is refused.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def actor_of(request: Request) -> Actor:
     return Actor(key_name(request) or ANONYMOUS, request.state.request_id)
 
 
-async def authorise(request: Request) -> None:
+async def authorize(request: Request) -> None:
     """Let the request pass if its key has a role of the route; every route depends on this.
 
     Raises:
