@@ -13,7 +13,8 @@ from fastapi.responses import Response
 from starlette.requests import Request
 
 from gateway.api.authorization import actor_of
-from gateway.api.body.reader import read_body, validated
+from gateway.api.body.reader import read_json
+from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services
 from gateway.api.openapi import request_body
 from gateway.api.preconditions import OF_ACTIVATION, OF_VERSIONS, conditional, precondition_of, refusal
@@ -28,7 +29,6 @@ from gateway.errors import (
     ResourceInUse,
     ServiceError,
     StorageUnavailable,
-    UnsupportedMediaType,
 )
 from gateway.limits.deadline import Deadline
 from gateway.moderation.catalog import Catalog
@@ -57,10 +57,7 @@ async def admitted(request: Request) -> AsyncIterator[dict[str, Any]]:
     """
     services: Services = request.state.services
     with services.admission.request() as reservation:
-        body = await read_body(request, services.body_rules, reservation)
-        if body.json is None:
-            raise UnsupportedMediaType("Send application/json.")
-        yield body.json
+        yield await read_json(request, services.body_rules, reservation)
 
 
 async def json_body(request: Request) -> dict[str, Any]:

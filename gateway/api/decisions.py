@@ -12,7 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.requests import Request
 
 from gateway.api.authorization import actor_of
-from gateway.api.body.reader import validated
+from gateway.api.body.validation import validated
 from gateway.api.classifiers_and_policies import away, json_body
 from gateway.api.dependencies import Services
 from gateway.api.openapi import request_body

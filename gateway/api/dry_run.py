@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from starlette.requests import Request
 
 from gateway.api.body.images import image_request
-from gateway.api.body.reader import validated
+from gateway.api.body.validation import validated
 from gateway.api.classifiers_and_policies import admitted, away
 from gateway.api.decisions import aware
 from gateway.api.dependencies import Services

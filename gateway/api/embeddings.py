@@ -11,13 +11,14 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.api.body.reader import read_body, validated
+from gateway.api.body.reader import read_json
+from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import request_body
 from gateway.api.schemas.requests import EmbeddingImage, EmbeddingInput, EmbeddingsBody
 from gateway.api.schemas.responses import EmbeddingsResponse
-from gateway.errors import InvalidRequest, UnsupportedMediaType
+from gateway.errors import InvalidRequest
 from gateway.fetching.image_source import Base64, ImageRequest, Url
 from gateway.inference.prompts import LabelRules, check_words
 from gateway.inference.scoring import Floats
@@ -42,12 +43,10 @@ async def embeddings(request: Request) -> Response:
     """
     services: Services = request.state.services
     with services.admission.request() as reservation:
-        body = await read_body(request, services.body_rules, reservation)
-        if body.json is None:
-            raise UnsupportedMediaType("Send application/json here; images go in as url or base64.")
-        fields = validated(EmbeddingsBody, body.json)
+        body = await read_json(request, services.body_rules, reservation)
+        fields = validated(EmbeddingsBody, body)
         inputs = [fields.input] if isinstance(fields.input, str) else fields.input
-        body.json.clear()
+        body.clear()
         texts, images = texts_and_images(inputs, services, reservation)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)

@@ -14,8 +14,9 @@ from fastapi.responses import Response
 from starlette.requests import Request
 
 from gateway.api.authorization import actor_of
-from gateway.api.body.reader import read_plain, validated
+from gateway.api.body.reader import JSON_TYPE, read_plain
 from gateway.api.body.strict_json import parse_object
+from gateway.api.body.validation import validated
 from gateway.api.classifiers_and_policies import away, json_body
 from gateway.api.dependencies import Services
 from gateway.api.openapi import request_body, text_body
@@ -177,7 +178,7 @@ async def read_entries(request: Request, kind: ListKind) -> tuple[str, ...]:
     services: Services = request.state.services
     with services.admission.request() as reservation:
         content_type, body = await read_plain(request, services.body_rules, reservation)
-    if content_type == "application/json":
+    if content_type == JSON_TYPE:
         body = plain(body)
     return (await asyncio.to_thread(read_hashes, body, kind)).hashes
 

@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.requests import Request
 
 from gateway.api.authorization import key_name
-from gateway.api.body.reader import read_body, validated
+from gateway.api.body.reader import read_json
+from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import request_body
 from gateway.api.problems import OPENAI_PATH
-from gateway.errors import InvalidRequest, NotFound, TextNotSupported, UnsupportedMediaType
+from gateway.errors import InvalidRequest, NotFound, TextNotSupported
 from gateway.fetching.image_source import Base64, ImageRequest, Url
 from gateway.limits.admission import Reservation
 from gateway.limits.deadline import Deadline
@@ -105,11 +106,9 @@ async def moderations(request: Request) -> Response:
     """Decide about the images of the input by a policy, in OpenAI's shape; text is refused, never passed as clean."""
     services: Services = request.state.services
     with services.admission.request() as reservation:
-        body = await read_body(request, services.body_rules, reservation)
-        if body.json is None:
-            raise UnsupportedMediaType("Send application/json.")
-        fields = validated(ModerationsBody, body.json)
-        body.json.clear()
+        body = await read_json(request, services.body_rules, reservation)
+        fields = validated(ModerationsBody, body)
+        body.clear()
         images = images_of(fields, services, reservation)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from gateway.api.body.reader import translated
+from gateway.api.body.validation import translated
 from gateway.errors import (
     CrossSiteRequest,
     Forbidden,

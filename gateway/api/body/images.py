@@ -6,7 +6,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from gateway.api.body.reader import BodyRules, RawBody, form_fields, validated
+from gateway.api.body.multipart import Part
+from gateway.api.body.reader import BodyRules, RawBody
+from gateway.api.body.strict_json import parse_object
+from gateway.api.body.validation import validated
 from gateway.api.schemas.requests import ImageIn
 from gateway.errors import InvalidRequest
 from gateway.fetching.image_source import Base64, ImageRequest, Upload, Url
@@ -14,7 +17,7 @@ from gateway.limits.admission import Reservation
 
 J = TypeVar("J", bound=BaseModel)
 F = TypeVar("F", bound=BaseModel)
-FILES = frozenset({"file"})
+FILE = "file"
 
 
 def read_fields(
@@ -39,8 +42,8 @@ def read_fields(
         images = [image_request(image, body.reservation) for image in fields.images]
         fields.images.clear()
     else:
-        fields = validated(form_model, form_fields(body.parts, lists, FILES, rules.max_json_bytes))
-        images = [ImageRequest(Upload(part.content, body.reservation)) for part in body.parts if part.name in FILES]
+        fields = validated(form_model, form_fields(body.parts, lists, rules.max_json_bytes))
+        images = [ImageRequest(Upload(part.content, body.reservation)) for part in body.parts if part.name == FILE]
         images += [ImageRequest(Url(url)) for url in fields.url]
     if not images:
         raise InvalidRequest("No image given: send file parts, url fields, or “images” in JSON.")
@@ -54,3 +57,34 @@ def image_request(image: ImageIn, reservation: Reservation | None = None) -> Ima
     if image.base64 is not None:
         return ImageRequest(Base64(image.base64, reservation), image.id)
     return ImageRequest(Url(image.url or ""), image.id)
+
+
+def form_fields(parts: tuple[Part, ...], lists: frozenset[str], max_tokens: int) -> dict[str, Any]:
+    """Return the fields of a form by name: those in ``lists`` as lists, the others as one string; files left out.
+
+    Raises:
+        InvalidRequest: a file part of another name, a repeated single field, or a field given twice by ``options``.
+    """
+    fields: dict[str, Any] = {}
+    for part in parts:
+        if part.name == FILE:
+            continue
+        if part.is_file:
+            raise InvalidRequest(f"Files go into parts named {FILE}.")
+        try:
+            text = part.content.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InvalidRequest("A form field is not UTF-8.") from None
+        if part.name in lists:
+            fields.setdefault(part.name, []).append(text)
+        elif part.name in fields:
+            raise InvalidRequest("A form field that takes one value is given twice.")
+        else:
+            fields[part.name] = text
+    options = fields.pop("options", None)
+    if options is not None:
+        extra = parse_object(options.encode(), max_tokens)
+        if extra.keys() & {*fields, FILE}:
+            raise InvalidRequest("A field is given both by itself and within options.")
+        fields |= extra
+    return fields
