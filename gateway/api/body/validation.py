@@ -9,14 +9,18 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.errors import GatewayError, InvalidLabels, InvalidRequest
-from gateway.moderation.classifiers import REFERENCE_PATTERN
+from gateway.moderation.classifiers import NAME, REFERENCE_PATTERN
 
 M = TypeVar("M", bound=BaseModel)
 
 LABEL_FIELDS = frozenset({"labels", "templates", "negatives"})
 SHOWN_ERRORS = 3
 INTERNAL_STEPS = frozenset({"EmbeddingInput", "query", "path", "body"})  # of pydantic's and FastAPI's own
-PATTERNS: Mapping[str, str] = {REFERENCE_PATTERN: "must be a name in lower case, or name@version"}
+NAME_PATTERN = f"^{NAME.pattern}$"
+PATTERNS: Mapping[str, str] = {
+    NAME_PATTERN: "must be 1 to 64 lower-case letters, digits, dots, dashes and underscores, first a letter or digit",
+    REFERENCE_PATTERN: "must be a name in lower case, or name@version",
+}
 OTHER_PATTERN = "holds a character that is not accepted"
 OTHER_FAULT = "has the wrong type or form"
 NUMBER, WHOLE_NUMBER, OBJECT = "must be a number", "must be a whole number", "must be an object"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.api.schemas.requests import ClientId, ImageIn, StrictModel
 from gateway.moderation.policy import Policy
@@ -22,7 +22,19 @@ def written(value: object) -> object:
     return value
 
 
-Moment = Annotated[datetime, BeforeValidator(written)]
+def in_utc(moment: datetime) -> datetime:
+    """Return a time in UTC; one without a zone is taken as that.
+
+    Raises:
+        ValueError: the zone takes it out of the years 1 to 9999.
+    """
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
+
+
+Moment = Annotated[datetime, BeforeValidator(written), AfterValidator(in_utc)]
 
 
 class Activation(StrictModel):

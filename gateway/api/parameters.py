@@ -1,21 +1,51 @@
-"""``If-Match`` and ``If-None-Match`` of a request that changes something (RFC 9110, 13.1.1 and 13.1.2)."""
+"""Parameters of paths and queries, and preconditions in headers (RFC 9110, 13.1.1 and 13.1.2).
+
+Unknown parameters of a query are refused, as unknown fields of a body are. Else ``?active=false`` for
+``?activate=false`` would put a draft in force, and ``?external=…`` read everybody's decisions.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Path, Query
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 
-from gateway.errors import HttpMalformed, PreconditionFailed
+from gateway.api.body.validation import NAME_PATTERN
+from gateway.errors import HttpMalformed, InvalidRequest
 from gateway.store.preconditions import ANY, Precondition
 
+Name = Annotated[str, Path(pattern=NAME_PATTERN)]
+Text = Annotated[str | None, Query(max_length=256)]
+Limit = Annotated[int, Query(ge=1, le=500)]
 # One entity tag of a list, with what stands before and behind it; a list may have empty elements (RFC 9110, 5.6.1.2).
 ELEMENT = re.compile(r'[ \t,]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|$)')
 NAMES = ("If-Match", "If-None-Match")
 OF_VERSIONS = "the latest version, in force or a draft"
 OF_ACTIVATION = "the version in force, or the latest one"
 OF_LISTS = "the list, as reading it tells"
+
+
+async def known_parameters(request: Request) -> None:
+    """Check the names of the query's parameters against those that the route declares; for ``Depends``.
+
+    Raises:
+        InvalidRequest: one is not known, or given twice.
+    """
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute):
+        return
+    known = [parameter.alias for parameter in route.dependant.query_params]
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name not in known:
+            shown = name.encode("ascii", "backslashreplace").decode()[:100]
+            takes = f"this path takes {', '.join(known)}" if known else "this path takes none"
+            raise InvalidRequest(f"The query parameter “{shown}” is not known: {takes}.")
+        if names.count(name) > 1:
+            raise InvalidRequest(f"The query parameter “{name}” is given twice.")
 
 
 def precondition_of(request: Request) -> Precondition:
@@ -26,19 +56,6 @@ def precondition_of(request: Request) -> Precondition:
     """
     match, none_match = (_tags(name, request.headers.getlist(name)) for name in NAMES)
     return Precondition(match, frozenset(tag.removeprefix("W/") for tag in none_match or ()))
-
-
-def refusal(precondition: Precondition, name: str, otherwise: str) -> PreconditionFailed:
-    """Return the error of a precondition that does not hold.
-
-    Args:
-        precondition: it.
-        name: of what was to be changed.
-        otherwise: the sentence for tags that are not current.
-    """
-    if precondition.none_match:
-        return PreconditionFailed(f"If-None-Match is given, and what it names is there: “{name}”.")
-    return PreconditionFailed(otherwise)
 
 
 def conditional(current: str) -> dict[str, Any]:
