@@ -161,7 +161,7 @@ class Authentication:
         except GatewayError as error:
             self._metrics.errors.labels(error.code).inc()
             state["code"] = error.code
-            await error_response(error, scope["path"], state["request_id"])(scope, receive, send_marked)
+            await error_response(error, state["request_id"], scope["path"])(scope, receive, send_marked)
             return
         await self._app(scope, receive, send_marked)
 

@@ -18,7 +18,7 @@ from gateway.api.body.reader import BodyRules, RawBody, read_body
 from gateway.api.dependencies import Services
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.image_results import image_json, images_response, raise_or_count_errors
-from gateway.api.openapi import request_body
+from gateway.api.openapi import EXAMPLE_IMAGE, request_body
 from gateway.api.schemas.requests import ClassifyBody, ClassifyFields, ClassifyForm
 from gateway.api.schemas.responses import ClassifyResponse
 from gateway.fetching.image_source import ImageRequest
@@ -40,7 +40,11 @@ router = APIRouter()
     "/v1/classify",
     summary="Score images against words",
     response_model=ClassifyResponse,
-    openapi_extra=request_body(ClassifyBody, ClassifyForm),
+    openapi_extra=request_body(
+        ClassifyBody,
+        ClassifyForm,
+        example={"images": [EXAMPLE_IMAGE], "labels": ["a red circle", "a blue square"]},
+    ),
     tags=["images"],
 )
 async def classify(request: Request) -> Response:

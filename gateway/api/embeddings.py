@@ -15,7 +15,7 @@ from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services
 from gateway.api.disconnect import unless_client_leaves
-from gateway.api.openapi import request_body
+from gateway.api.openapi import EXAMPLE_IMAGE, request_body
 from gateway.api.schemas.requests import EmbeddingImage, EmbeddingInput, EmbeddingsBody
 from gateway.api.schemas.responses import EmbeddingsResponse
 from gateway.errors import InvalidRequest
@@ -33,7 +33,7 @@ router = APIRouter()
     "/v1/embeddings",
     summary="Vectors of texts and images",
     response_model=EmbeddingsResponse,
-    openapi_extra=request_body(EmbeddingsBody),
+    openapi_extra=request_body(EmbeddingsBody, example={"input": ["a red circle", {"image": EXAMPLE_IMAGE}]}),
     tags=["images"],
 )
 async def embeddings(request: Request) -> Response:

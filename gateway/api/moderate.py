@@ -15,7 +15,7 @@ from gateway.api.body.reader import BodyRules, RawBody, read_body
 from gateway.api.dependencies import Services
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.image_results import image_json, images_response, raise_or_count_errors
-from gateway.api.openapi import request_body
+from gateway.api.openapi import EXAMPLE_IMAGE, request_body
 from gateway.api.schemas.requests import ModerateBody, ModerateFields, ModerateForm
 from gateway.api.schemas.responses import ModerateResponse
 from gateway.fetching.image_source import ImageRequest
@@ -32,7 +32,7 @@ router = APIRouter()
     "/v1/moderate",
     summary="Decide about images by a policy",
     response_model=ModerateResponse,
-    openapi_extra=request_body(ModerateBody, ModerateForm),
+    openapi_extra=request_body(ModerateBody, ModerateForm, example={"images": [EXAMPLE_IMAGE], "policy": "default"}),
     tags=["images"],
 )
 async def moderate(request: Request) -> Response:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
 
 from gateway.api.authorization import key_name
@@ -16,7 +16,7 @@ from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services
 from gateway.api.disconnect import unless_client_leaves
-from gateway.api.openapi import request_body
+from gateway.api.openapi import EXAMPLE_PNG, request_body
 from gateway.api.problems import OPENAI_PATH
 from gateway.errors import InvalidRequest, NotFound, TextNotSupported
 from gateway.fetching.image_source import Base64, ImageRequest, Url
@@ -37,15 +37,11 @@ router = APIRouter(tags=["openai"])
 class ImageUrl(BaseModel):
     """Where an image is: https or a data: URI."""
 
-    model_config = ConfigDict(extra="ignore")
-
     url: str
 
 
 class ImagePart(BaseModel):
     """An image of the input."""
-
-    model_config = ConfigDict(extra="ignore")
 
     type: Literal["image_url"]
     image_url: ImageUrl
@@ -53,8 +49,6 @@ class ImagePart(BaseModel):
 
 class TextPart(BaseModel):
     """A text of the input: not read here."""
-
-    model_config = ConfigDict(extra="ignore")
 
     type: Literal["text"]
     text: str
@@ -65,8 +59,6 @@ Part = Annotated[ImagePart | TextPart, Field(discriminator="type")]
 
 class ModerationsBody(BaseModel):
     """A request in OpenAI's form."""
-
-    model_config = ConfigDict(extra="ignore")
 
     input: list[Part] = Field(description="Parts; a string, or a list of strings, is text.")
     model: str | None = Field(None, description="May name a policy, name or name@version; `default` otherwise.")
@@ -100,7 +92,10 @@ class ModerationsResponse(BaseModel):
     OPENAI_PATH,
     summary="OpenAI-compatible moderation",
     response_model=ModerationsResponse,
-    openapi_extra=request_body(ModerationsBody),
+    openapi_extra=request_body(
+        ModerationsBody,
+        example={"input": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{EXAMPLE_PNG}"}}]},
+    ),
 )
 async def moderations(request: Request) -> Response:
     """Decide about the images of the input by a policy, in OpenAI's shape; text is refused, never passed as clean."""

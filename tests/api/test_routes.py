@@ -265,6 +265,7 @@ def test_81_another_content_type(web: Web) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
         response = web.client.post("/v1/classify", content=b"x", headers={"content-type": kind})
         is_problem(response, 415, "unsupported_media_type")
+    is_problem(web.client.post("/v1/embeddings", files={"file": png()}), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("web", [{"max_body_bytes": 100_000}], indirect=True)
