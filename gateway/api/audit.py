@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
-from starlette.requests import Request
 
-from gateway.api.dependencies import Services
+from gateway.api.dependencies import ServicesDep
 from gateway.api.parameters import Limit, Text, known_parameters
 from gateway.api.schemas.stored_requests import Moment
 from gateway.api.schemas.stored_responses import AuditOut
@@ -24,7 +23,7 @@ Kind = Literal["classifier", "policy", "list", "decision", "external_id"]
 
 @router.get("/v1/audit", summary="Who changed what, newest first", response_model=AuditOut)
 async def audit(
-    request: Request,
+    services: ServicesDep,
     since: Moment | None = None,
     until: Moment | None = None,
     actor: Text = None,
@@ -39,7 +38,6 @@ async def audit(
     Rows are written in the transaction of the change, and never changed or deleted. `actor` is the API key's name.
     An `external_id` that was forgotten is named by its SHA-256.
     """
-    services: Services = request.state.services
     wanted = AuditFilter(since, until, actor, action, kind, name)
     rows = await stored(services.audit.latest(limit + 1, wanted, before=cursor))
     return {"data": rows[:limit], "next_cursor": str(rows[limit - 1].number) if len(rows) > limit else None}

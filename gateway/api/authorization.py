@@ -79,15 +79,9 @@ def is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 
-def key_of(request: Request) -> ApiKey | None:
-    """Return the request's key; None while no keys are configured."""
-    found: ApiKey | None = request.state.key
-    return found
-
-
 def key_name(request: Request) -> str | None:
     """Return the name of the request's key; None while no keys are configured."""
-    key = key_of(request)
+    key: ApiKey | None = request.state.key
     return key.name if key else None
 
 
@@ -102,7 +96,7 @@ async def authorize(request: Request) -> None:
     Raises:
         Forbidden: it has none.
     """
-    key = key_of(request)
+    key: ApiKey | None = request.state.key
     if key is None:
         return
     route = getattr(request.scope.get("route"), "path", "")

@@ -10,15 +10,14 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.api.authorization import actor_of
 from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
-from gateway.api.dependencies import Services
+from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.openapi import request_body
-from gateway.api.parameters import OF_ACTIVATION, OF_VERSIONS, Name, conditional, known_parameters, precondition_of
+from gateway.api.parameters import OF_ACTIVATION, OF_VERSIONS, Name, conditional, known_parameters
 from gateway.api.schemas.stored_requests import Activation
 from gateway.api.schemas.stored_responses import ResourceOut, ResourcesOut
-from gateway.api.store_calls import changed, stored
+from gateway.api.store_calls import ChangeDep, changed, stored
 from gateway.errors import InvalidRequest, NotFound, PolicyModelMismatch
 from gateway.limits.deadline import Deadline
 from gateway.moderation.classifiers import Classifier
@@ -33,8 +32,7 @@ def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy]) -> AP
     router = APIRouter(prefix=f"/v1/{plural}", tags=["policies"], dependencies=[Depends(known_parameters)])
 
     @router.get("", summary=f"All {plural}", response_model=ResourcesOut)
-    async def read_all(request: Request) -> Response:
-        services: Services = request.state.services
+    async def read_all(services: ServicesDep) -> Response:
         return all_of(await stored(services.versions.shown(kind)))
 
     @router.put(
@@ -44,29 +42,27 @@ def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy]) -> AP
         responses={201: {"model": ResourceOut}},
         openapi_extra=request_body(body_model) | conditional(OF_VERSIONS),
     )
-    async def save(request: Request, name: Name, *, activate: bool = True) -> Response:
-        services: Services = request.state.services
-        actor, precondition = actor_of(request), precondition_of(request)
+    async def save(request: Request, services: ServicesDep, change: ChangeDep, *, activate: bool = True) -> Response:
         with services.admission.request() as reservation:
             given = await read_json(request, services.body_rules, reservation)
-            body = validated(body_model, without_servers_fields(name, given))
+            body = validated(body_model, without_servers_fields(change.name, given))
             # Numbers are never given out again, so the number does not tell whether there was anything before.
-            created = await stored(services.versions.read(kind, name, None)) is None
-            saving = services.saver.save(name, body, activate=activate, actor=actor, precondition=precondition)
-            saved = await changed(request, saving, services.catalog)
+            created = await stored(services.versions.read(kind, change.name, None)) is None
+            saving = services.saver.save(
+                change.name, body, activate=activate, actor=change.actor, precondition=change.precondition
+            )
+            saved = await changed(change, saving, services.catalog)
         return answer(saved.version, 201 if created else 200)
 
     @router.get("/{name}", summary=f"Read a {kind}", response_model=ResourceOut)
-    async def read(request: Request, name: Name, version: int | None = None) -> Response:
-        services: Services = request.state.services
+    async def read(services: ServicesDep, name: Name, version: int | None = None) -> Response:
         row = await stored(services.versions.read(kind, name, version))
         if row is None:
             raise NotFound(f"There is no such {kind} or version.")
         return answer(row)
 
     @router.get("/{name}/versions", summary="All versions", response_model=ResourcesOut)
-    async def versions(request: Request, name: Name) -> Response:
-        services: Services = request.state.services
+    async def versions(services: ServicesDep, name: Name) -> Response:
         rows = await stored(services.versions.history(kind, name))
         if not rows:
             raise NotFound(f"There is no such {kind}.")
@@ -78,25 +74,23 @@ def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy]) -> AP
         response_model=ResourceOut,
         openapi_extra=request_body(Activation) | conditional(OF_ACTIVATION),
     )
-    async def activate(request: Request, name: Name) -> Response:
-        services: Services = request.state.services
-        actor, precondition = actor_of(request), precondition_of(request)
+    async def activate(request: Request, services: ServicesDep, change: ChangeDep) -> Response:
         with services.admission.request() as reservation:
             given = await read_json(request, services.body_rules, reservation)
             number = validated(Activation, given).version
-            await check_usable(services, await stored(services.versions.read(kind, name, number)))
-            activation = services.versions.activate(kind, name, number, actor=actor, precondition=precondition)
-            made = await changed(request, activation, services.catalog)
+            await check_usable(services, await stored(services.versions.read(kind, change.name, number)))
+            activation = services.versions.activate(
+                kind, change.name, number, actor=change.actor, precondition=change.precondition
+            )
+            made = await changed(change, activation, services.catalog)
             if made is None:  # deleted meanwhile
                 raise NotFound(f"There is no such {kind} or version.")
             return answer(made)
 
     @router.delete("/{name}", summary=f"Delete a {kind}", status_code=204, openapi_extra=conditional(OF_VERSIONS))
-    async def delete(request: Request, name: Name) -> Response:
-        services: Services = request.state.services
-        actor, precondition = actor_of(request), precondition_of(request)
-        deletion = services.versions.remove(kind, name, actor=actor, precondition=precondition)
-        if not await changed(request, deletion, services.catalog):
+    async def delete(services: ServicesDep, change: ChangeDep) -> Response:
+        deletion = services.versions.remove(kind, change.name, actor=change.actor, precondition=change.precondition)
+        if not await changed(change, deletion, services.catalog):
             raise NotFound(f"There is no such {kind}.")
         return Response(status_code=204)
 

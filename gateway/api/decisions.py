@@ -14,7 +14,7 @@ from starlette.requests import Request
 from gateway.api.authorization import actor_of
 from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
-from gateway.api.dependencies import Services
+from gateway.api.dependencies import ServicesDep
 from gateway.api.openapi import request_body
 from gateway.api.parameters import Limit, Text, known_parameters
 from gateway.api.schemas.stored_requests import FeedbackIn, Moment
@@ -39,7 +39,7 @@ Wanted = Literal["allow", "review", "block"]
     responses={200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
 )
 async def decisions(
-    request: Request,
+    services: ServicesDep,
     since: Moment | None = None,
     until: Moment | None = None,
     policy: Annotated[Reference | None, Query(description="name or name@version.")] = None,
@@ -51,7 +51,6 @@ async def decisions(
     format: Literal["json", "jsonl"] = "json",  # noqa: A002 - the API's name
 ) -> Response:
     """Return a page of decisions, or with ``format=jsonl`` all that the filters leave, one a line."""
-    services: Services = request.state.services
     name, number = split_reference(policy) if policy else (None, None)
     wanted = DecisionFilter(since, until, name, number, decision, category, external_id)
     page_size = EXPORT_PAGE if format == "jsonl" else limit
@@ -63,9 +62,8 @@ async def decisions(
 
 
 @router.get("/v1/decisions/{decision_id}", summary="One decision with its feedback", response_model=DecisionOut)
-async def decision_of(request: Request, decision_id: str) -> Response:
+async def decision_of(services: ServicesDep, decision_id: str) -> Response:
     """Return one decision and what reviewers said of it."""
-    services: Services = request.state.services
     found = await stored(services.decisions.read(decision_id))
     if found is None:
         raise NotFound("There is no such decision.")
@@ -81,9 +79,8 @@ async def decision_of(request: Request, decision_id: str) -> Response:
     response_model=FeedbackOut,
     openapi_extra=request_body(FeedbackIn),
 )
-async def give_feedback(request: Request, decision_id: str) -> Response:
+async def give_feedback(request: Request, services: ServicesDep, decision_id: str) -> Response:
     """Keep what a reviewer decided; several verdicts may be given and each is kept."""
-    services: Services = request.state.services
     with services.admission.request() as reservation:
         given = validated(FeedbackIn, await read_json(request, services.body_rules, reservation))
     made = Feedback(decision_id, datetime.now(UTC), given.decision, tuple(given.categories), given.note)
@@ -93,9 +90,12 @@ async def give_feedback(request: Request, decision_id: str) -> Response:
 
 
 @router.delete("/v1/decisions", summary="Forget an external id", response_model=Deleted)
-async def forget(request: Request, external_id: Annotated[str, Query(min_length=1, max_length=256)]) -> Deleted:
+async def forget(
+    request: Request,
+    services: ServicesDep,
+    external_id: Annotated[str, Query(min_length=1, max_length=256)],
+) -> Deleted:
     """Delete every decision of an external id, and its feedback."""
-    services: Services = request.state.services
     return Deleted(deleted=await stored(services.decisions.forget(external_id, actor=actor_of(request))))
 
 

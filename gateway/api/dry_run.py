@@ -13,7 +13,7 @@ from starlette.requests import Request
 from gateway.api.body.images import image_request
 from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
-from gateway.api.dependencies import Services
+from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import request_body
 from gateway.api.parameters import Name
@@ -39,12 +39,11 @@ router = APIRouter(tags=["policies"])
     response_model=DryRunOut,
     openapi_extra=request_body(DryRunBody),
 )
-async def dry_run(request: Request, name: Name) -> Response:
+async def dry_run(request: Request, services: ServicesDep, name: Name) -> Response:
     """Compare a candidate body, or a version, with the active version: over images, or over stored vectors.
 
     Over stored vectors neither an image nor the model is needed.
     """
-    services: Services = request.state.services
     with services.admission.request() as reservation:
         fields = validated(DryRunBody, await read_json(request, services.body_rules, reservation))
         request.state.images = len(fields.images)

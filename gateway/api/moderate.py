@@ -12,7 +12,7 @@ from starlette.requests import Request
 from gateway.api.authorization import key_name
 from gateway.api.body.images import read_fields
 from gateway.api.body.reader import BodyRules, RawBody, read_body
-from gateway.api.dependencies import Services
+from gateway.api.dependencies import ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.image_results import image_json, images_response, raise_or_count_errors
 from gateway.api.openapi import EXAMPLE_IMAGE, request_body
@@ -35,13 +35,12 @@ router = APIRouter()
     openapi_extra=request_body(ModerateBody, ModerateForm, example={"images": [EXAMPLE_IMAGE], "policy": "default"}),
     tags=["images"],
 )
-async def moderate(request: Request) -> Response:
+async def moderate(request: Request, services: ServicesDep) -> Response:
     """Decide about each image by a policy: allow, review or block, with the reasons.
 
     The decision is the strictest of the rules that fire, over the whole image and the frames of an animation.
     """
     started_s = time.perf_counter()
-    services: Services = request.state.services
     with services.admission.request() as reservation:
         fields, images = read_question(await read_body(request, services.body_rules, reservation), services.body_rules)
         request.state.images = len(images)

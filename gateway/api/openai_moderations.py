@@ -14,7 +14,7 @@ from starlette.requests import Request
 from gateway.api.authorization import key_name
 from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
-from gateway.api.dependencies import Services
+from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import EXAMPLE_PNG, request_body
 from gateway.api.problems import OPENAI_PATH
@@ -97,9 +97,8 @@ class ModerationsResponse(BaseModel):
         example={"input": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{EXAMPLE_PNG}"}}]},
     ),
 )
-async def moderations(request: Request) -> Response:
+async def moderations(request: Request, services: ServicesDep) -> Response:
     """Decide about the images of the input by a policy, in OpenAI's shape; text is refused, never passed as clean."""
-    services: Services = request.state.services
     with services.admission.request() as reservation:
         body = await read_json(request, services.body_rules, reservation)
         fields = validated(ModerationsBody, body)

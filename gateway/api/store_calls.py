@@ -1,22 +1,48 @@
-"""Calls of the store by routes: its exceptions as errors that a client can read, and changes put in force at once."""
+"""What routes ask of the store: its exceptions as errors that a client can read, and changes put in force at once."""
 
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
 import structlog
+from fastapi import Depends
 from starlette.requests import Request
 
+from gateway.api.authorization import actor_of
+from gateway.api.parameters import Name, precondition_of
 from gateway.errors import InvalidRequest, PreconditionFailed, ResourceInUse, ServiceError, StorageUnavailable
 from gateway.hash_matching.refresher import ListRefresher
 from gateway.moderation.catalog import Catalog
+from gateway.store.audit import Actor
 from gateway.store.outages import StoreUnavailable
-from gateway.store.preconditions import StaleWrite
+from gateway.store.preconditions import Precondition, StaleWrite
 from gateway.store.versions import InUse, PinMissing
 
 T = TypeVar("T")
 NOT_KEPT = "A text of the request holds a character that cannot be kept."
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of a named resource that a request asks for: by whom, and what has to hold before."""
+
+    name: str
+    actor: Actor
+    precondition: Precondition
+
+
+async def change_of(request: Request, name: Name) -> Change:
+    """Return the change that a request asks for; for ``Depends``.
+
+    Raises:
+        HttpMalformed: its precondition cannot be read.
+    """
+    return Change(name, actor_of(request), precondition_of(request))
+
+
+ChangeDep = Annotated[Change, Depends(change_of)]
 
 
 async def stored(call: Coroutine[Any, Any, T], value_error: str = NOT_KEPT) -> T:
@@ -41,32 +67,31 @@ async def stored(call: Coroutine[Any, Any, T], value_error: str = NOT_KEPT) -> T
 
 
 async def changed(
-    request: Request, call: Coroutine[Any, Any, T], in_force: Catalog | ListRefresher, value_error: str = NOT_KEPT
+    change: Change, call: Coroutine[Any, Any, T], in_force: Catalog | ListRefresher, value_error: str = NOT_KEPT
 ) -> T:
     """Return what a change of a named resource returns, and put it in force here; other gateways follow within 2 s.
 
     Args:
-        request: that asks for the change.
+        change: that is made.
         call: of a repository, or of what saves into one.
         in_force: what holds such resources in memory.
         value_error: as of ``stored``.
 
     Raises:
-        PreconditionFailed: the request's precondition does not hold.
+        PreconditionFailed: the precondition does not hold.
         ResourceInUse: policies in force use the classifier.
         InvalidRequest: classifiers that a policy needs were deleted; or as ``stored``.
         StorageUnavailable: the store is away.
     """
-    name = request.path_params["name"]
     try:
         result = await stored(call, value_error)
     except StaleWrite as stale:
-        raise PreconditionFailed(_mismatch(name, stale.latest, request)) from None
+        raise PreconditionFailed(_mismatch(change, stale.latest)) from None
     except PinMissing as gone:
         raise InvalidRequest(f"The policy needs {', '.join(gone.missing)}, which were deleted.") from None
     except InUse as use:
         users = ", ".join(use.users)
-        raise ResourceInUse(f"“{name}” is used by the policies {users}; change or delete those first.") from None
+        raise ResourceInUse(f"“{change.name}” is used by the policies {users}; change or delete those first.") from None
     try:
         await in_force.refresh()
     except (StoreUnavailable, ServiceError):
@@ -74,11 +99,11 @@ async def changed(
     return result
 
 
-def _mismatch(name: str, latest: int | None, request: Request) -> str:
-    if "if-none-match" in request.headers:
-        return f"If-None-Match is given, and what it names is there: “{name}”."
+def _mismatch(change: Change, latest: int | None) -> str:
+    if change.precondition.none_match:
+        return f"If-None-Match is given, and what it names is there: “{change.name}”."
     if latest is None:
-        return f"If-Match is given, and there is nothing named “{name}” with this tag; read it again."
+        return f"If-Match is given, and there is nothing named “{change.name}” with this tag; read it again."
     return (
         f"If-Match does not name the latest version, which is {latest}, in force or a draft; "
         f"read ?version={latest} first."

@@ -10,7 +10,7 @@ from gateway.api.body.multipart import Part
 from gateway.api.body.reader import BodyRules, RawBody
 from gateway.api.body.strict_json import parse_object
 from gateway.api.body.validation import validated
-from gateway.api.schemas.requests import ImageIn
+from gateway.api.schemas.requests import ImageIn, SourceIn
 from gateway.errors import InvalidRequest
 from gateway.fetching.image_source import Base64, ImageRequest, Upload, Url
 from gateway.limits.admission import Reservation
@@ -52,11 +52,12 @@ def read_fields(
     return fields, images
 
 
-def image_request(image: ImageIn, reservation: Reservation | None = None) -> ImageRequest:
+def image_request(image: SourceIn, reservation: Reservation | None = None) -> ImageRequest:
     """Return the image that a JSON entry names; its text is counted in ``reservation``, unless the caller keeps it."""
+    client_id = image.id if isinstance(image, ImageIn) else None
     if image.base64 is not None:
-        return ImageRequest(Base64(image.base64, reservation), image.id)
-    return ImageRequest(Url(image.url or ""), image.id)
+        return ImageRequest(Base64(image.base64, reservation), client_id)
+    return ImageRequest(Url(image.url or ""), client_id)
 
 
 def form_fields(parts: tuple[Part, ...], lists: frozenset[str], max_tokens: int) -> dict[str, Any]:
