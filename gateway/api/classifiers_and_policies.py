@@ -14,7 +14,7 @@ from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.openapi import request_body
-from gateway.api.parameters import OF_ACTIVATION, OF_VERSIONS, Name, conditional, known_parameters
+from gateway.api.parameters import Name, known_parameters
 from gateway.api.schemas.stored_requests import Activation
 from gateway.api.schemas.stored_responses import ResourceOut, ResourcesOut
 from gateway.api.store_calls import ChangeDep, changed, stored
@@ -40,7 +40,7 @@ def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy]) -> AP
         summary=f"Create a {kind} or its next version",
         response_model=ResourceOut,
         responses={201: {"model": ResourceOut}},
-        openapi_extra=request_body(body_model) | conditional(OF_VERSIONS),
+        openapi_extra=request_body(body_model),
     )
     async def save(request: Request, services: ServicesDep, change: ChangeDep, *, activate: bool = True) -> Response:
         with services.admission.request() as reservation:
@@ -72,7 +72,7 @@ def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy]) -> AP
         "/{name}/activate",
         summary="Promote a version or roll back to it",
         response_model=ResourceOut,
-        openapi_extra=request_body(Activation) | conditional(OF_ACTIVATION),
+        openapi_extra=request_body(Activation),
     )
     async def activate(request: Request, services: ServicesDep, change: ChangeDep) -> Response:
         with services.admission.request() as reservation:
@@ -87,7 +87,7 @@ def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy]) -> AP
                 raise NotFound(f"There is no such {kind} or version.")
             return answer(made)
 
-    @router.delete("/{name}", summary=f"Delete a {kind}", status_code=204, openapi_extra=conditional(OF_VERSIONS))
+    @router.delete("/{name}", summary=f"Delete a {kind}", status_code=204)
     async def delete(services: ServicesDep, change: ChangeDep) -> Response:
         deletion = services.versions.remove(kind, change.name, actor=change.actor, precondition=change.precondition)
         if not await changed(change, deletion, services.catalog):

@@ -12,7 +12,6 @@ from fastapi.responses import Response
 from starlette.requests import Request
 
 from gateway.api.body.images import read_fields
-from gateway.api.body.reader import BodyRules, RawBody, read_body
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.image_results import image_json, images_response, raise_or_count_errors
@@ -28,8 +27,6 @@ from gateway.moderation.policy import calibrated
 from gateway.moderation.verdict_json import place_json
 from gateway.observability.stage_timer import StageTimer
 from gateway.pipeline import ImageOutcome
-
-LISTS = frozenset({"labels", "templates", "negatives", "include", "url"})
 
 router = APIRouter()
 
@@ -53,7 +50,7 @@ async def classify(request: Request, services: ServicesDep) -> Response:
     """
     started_s = time.perf_counter()
     with services.admission.request() as reservation:
-        fields, images = read_question(await read_body(request, services.body_rules, reservation), services.body_rules)
+        fields, images = await read_fields(request, services.body_rules, reservation, ClassifyBody, ClassifyForm)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         timer = StageTimer()
@@ -103,15 +100,6 @@ async def labels_to_score(fields: ClassifyFields, services: Services, deadline: 
         return LabelsToScore(bound.matrix, bound.calibrations, bound.key)
     text = await services.text.matrix(label_request(fields, services), deadline)
     return LabelsToScore(text, (None,) * len(text.labels), None)
-
-
-def read_question(body: RawBody, rules: BodyRules) -> tuple[ClassifyFields, list[ImageRequest]]:
-    """Return the checked fields and the images of either kind of body.
-
-    Raises:
-        RequestError: a field or the number of images is wrong.
-    """
-    return read_fields(body, rules, ClassifyBody, ClassifyForm, LISTS)
 
 
 def label_request(fields: ClassifyFields, services: Services) -> LabelRequest:

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.api.body.images import image_request
+from gateway.api.body.images import check_count, image_request
 from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
@@ -21,7 +21,6 @@ from gateway.api.schemas.stored_requests import DryRunBody
 from gateway.api.schemas.stored_responses import DryRunOut
 from gateway.api.store_calls import stored
 from gateway.decoding.views import ViewRule
-from gateway.errors import InvalidRequest
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.policy_diff import Comparison, Sample, compare, sample_of
@@ -81,8 +80,7 @@ async def samples_of_images(
     fields: DryRunBody, services: Services, views: frozenset[ViewRule], deadline: Deadline
 ) -> list[Sample | None]:
     """Return the request's images as samples; a failed one is skipped."""
-    if len(fields.images) > services.body_rules.max_images:
-        raise InvalidRequest(f"At most {services.body_rules.max_images} images are accepted in a request.")
+    check_count(fields.images, services.body_rules.max_images)
     images = [image_request(image) for image in fields.images]
     outcomes = await services.pipeline.run(images, views, deadline)
     return [

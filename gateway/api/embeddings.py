@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.api.body.images import image_request
+from gateway.api.body.images import check_count, image_request
 from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
@@ -84,8 +84,7 @@ def texts_and_images(
             images[index] = image_request(item.image, reservation)
     if not inputs:
         raise InvalidRequest("Field “input” needs at least one text or image.")
-    if len(images) > services.body_rules.max_images:
-        raise InvalidRequest(f"{len(images)} images given; at most {services.body_rules.max_images} are accepted.")
+    check_count(images, services.body_rules.max_images)
     rules: LabelRules = services.label_rules
     if len(texts) > rules.max_labels:
         raise InvalidRequest(f"{len(texts)} texts given; at most {rules.max_labels} are accepted.")

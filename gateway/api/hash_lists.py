@@ -15,7 +15,7 @@ from gateway.api.body.strict_json import parse_object
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.openapi import HASH_PATTERN, request_body, text_body
-from gateway.api.parameters import OF_LISTS, Name, conditional, known_parameters
+from gateway.api.parameters import Name, known_parameters
 from gateway.api.schemas.stored_requests import ListIn
 from gateway.api.schemas.stored_responses import Added, Deleted, EntriesOut, ListOut, ListsOut
 from gateway.api.store_calls import ChangeDep, changed, stored
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/v1/lists", tags=["lists"], dependencies=[Depends(kno
     summary="Create or change a list",
     response_model=ListOut,
     responses={201: {"model": ListOut}},
-    openapi_extra=request_body(ListIn) | conditional(OF_LISTS),
+    openapi_extra=request_body(ListIn),
 )
 async def put_list(request: Request, response: Response, services: ServicesDep, change: ChangeDep) -> HashList:
     """Create a list or change its action or distance; its kind stays."""
@@ -60,9 +60,7 @@ async def read_list(services: ServicesDep, response: Response, name: Name) -> Ha
     return await shown(response, services, name)
 
 
-@router.delete(
-    "/{name}", summary="Delete a list with its entries", status_code=204, openapi_extra=conditional(OF_LISTS)
-)
+@router.delete("/{name}", summary="Delete a list with its entries", status_code=204)
 async def delete_list(services: ServicesDep, change: ChangeDep) -> Response:
     """Delete a list."""
     deletion = services.lists.drop(change.name, actor=change.actor, precondition=change.precondition)
@@ -71,7 +69,7 @@ async def delete_list(services: ServicesDep, change: ChangeDep) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/{name}/entries", summary="Add hashes", openapi_extra=text_body() | conditional(OF_LISTS))
+@router.post("/{name}/entries", summary="Add hashes", openapi_extra=text_body())
 async def add_entries(request: Request, services: ServicesDep, change: ChangeDep) -> Added:
     """Add hashes: JSON ``{"entries": […]}``, one hash a line, or CSV with a header."""
     made = await found(services, change.name)
@@ -83,7 +81,7 @@ async def add_entries(request: Request, services: ServicesDep, change: ChangeDep
     return Added(received=len(hashes), added=added)
 
 
-@router.delete("/{name}/entries", summary="Remove hashes", openapi_extra=text_body() | conditional(OF_LISTS))
+@router.delete("/{name}/entries", summary="Remove hashes", openapi_extra=text_body())
 async def remove_entries(request: Request, services: ServicesDep, change: ChangeDep) -> Deleted:
     """Remove hashes, given as for adding."""
     made = await found(services, change.name)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
 
 from gateway.api.authorization import key_name
+from gateway.api.body.images import check_count
 from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
@@ -147,8 +148,7 @@ def images_of(fields: ModerationsBody, services: Services, reservation: Reservat
         )
     if not found:
         raise InvalidRequest("The input has no image_url part.")
-    if len(found) > services.moderations.max_images:
-        raise InvalidRequest(f"{len(found)} images given; at most {services.moderations.max_images} are accepted.")
+    check_count(found, services.moderations.max_images)
     fields.input.clear()
     return [
         ImageRequest(

@@ -7,9 +7,9 @@ Unknown parameters of a query are refused, as unknown fields of a body are. Else
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Header, Path, Query
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 
@@ -22,10 +22,12 @@ Text = Annotated[str | None, Query(max_length=256)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 # One entity tag of a list, with what stands before and behind it; a list may have empty elements (RFC 9110, 5.6.1.2).
 ELEMENT = re.compile(r'[ \t,]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|$)')
-NAMES = ("If-Match", "If-None-Match")
-OF_VERSIONS = "the latest version, in force or a draft"
-OF_ACTIVATION = "the version in force, or the latest one"
-OF_LISTS = "the list, as reading it tells"
+IF_MATCH, IF_NONE_MATCH = "If-Match", "If-None-Match"
+NOTHING = "Change nothing (412)"
+TAGS = (
+    "one of these entity tags is current: that of the list, or of the latest version, in force or a draft (to "
+    "activate one, also of the version in force). `*` stands for whatever is there."
+)
 
 
 async def known_parameters(request: Request) -> None:
@@ -48,37 +50,22 @@ async def known_parameters(request: Request) -> None:
             raise InvalidRequest(f"The query parameter “{name}” is given twice.")
 
 
-def precondition_of(request: Request) -> Precondition:
-    """Return what a request asks for before it may change something; a weak tag matches no ``If-Match``.
+async def precondition_of(
+    if_match: Annotated[list[str] | None, Header(alias=IF_MATCH, description=f"{NOTHING} unless {TAGS}")] = None,
+    if_none_match: Annotated[list[str] | None, Header(alias=IF_NONE_MATCH, description=f"{NOTHING} if {TAGS}")] = None,
+) -> Precondition:
+    """Return what has to hold before a request changes something, for ``Depends``; no weak tag matches ``If-Match``.
 
     Raises:
         HttpMalformed: a header is no list of entity tags, and not ``*``.
     """
-    match, none_match = (_tags(name, request.headers.getlist(name)) for name in NAMES)
-    return Precondition(match, frozenset(tag.removeprefix("W/") for tag in none_match or ()))
+    none_match = _tags(IF_NONE_MATCH, if_none_match) or ()
+    return Precondition(_tags(IF_MATCH, if_match), frozenset(tag.removeprefix("W/") for tag in none_match))
 
 
-def conditional(current: str) -> dict[str, Any]:
-    """Return the ``openapi_extra`` of a route whose changes may be conditional.
-
-    Args:
-        current: which entity tag is compared.
-    """
-    said = (
-        f"Change nothing (412) unless one of these entity tags is that of {current}; `*`: unless it is there.",
-        f"Change nothing (412) if one of these entity tags is that of {current}; `*`: if it is there.",
-    )
-    return {
-        "parameters": [
-            {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
-            for name, text in zip(NAMES, said, strict=True)
-        ]
-    }
-
-
-def _tags(name: str, lines: list[str]) -> frozenset[str] | None:
+def _tags(name: str, lines: list[str] | None) -> frozenset[str] | None:
     """Return the entity tags of a header, which may have several lines; None where it is absent."""
-    if not lines:
+    if lines is None:
         return None
     value = ", ".join(lines).strip(" \t")
     if value == "*":

@@ -33,13 +33,11 @@ class Change:
     precondition: Precondition
 
 
-async def change_of(request: Request, name: Name) -> Change:
-    """Return the change that a request asks for; for ``Depends``.
-
-    Raises:
-        HttpMalformed: its precondition cannot be read.
-    """
-    return Change(name, actor_of(request), precondition_of(request))
+async def change_of(
+    request: Request, name: Name, precondition: Annotated[Precondition, Depends(precondition_of)]
+) -> Change:
+    """Return the change that a request asks for; for ``Depends``."""
+    return Change(name, actor_of(request), precondition)
 
 
 ChangeDep = Annotated[Change, Depends(change_of)]

@@ -38,20 +38,8 @@ class BodyRules:
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class RawBody:
-    """A body taken apart, nothing checked but its form: a JSON object, or the parts of a multipart form.
-
-    ``reservation`` counts its bytes, until its images are done with.
-    """
-
-    json: dict[str, Any] | None
-    parts: tuple[Part, ...]
-    reservation: Reservation
-
-
-async def read_body(request: Request, rules: BodyRules, reservation: Reservation) -> RawBody:
-    """Read and take apart the body; with its end the request's work begins.
+async def read_body(request: Request, rules: BodyRules, reservation: Reservation) -> dict[str, Any] | list[Part]:
+    """Return the JSON object or the parts of the form that is the body; with its end the request's work begins.
 
     Raises:
         UnsupportedMediaType: neither JSON nor multipart.
@@ -62,14 +50,14 @@ async def read_body(request: Request, rules: BodyRules, reservation: Reservation
     """
     kind, options = _content_type(request)
     if kind == JSON_TYPE:
-        return RawBody(await read_json(request, rules, reservation), (), reservation)
+        return await read_json(request, rules, reservation)
     if kind != FORM_TYPE:
         raise UnsupportedMediaType(f"Send {JSON_TYPE} or {FORM_TYPE}.")
     reader = MultipartReader(options.get("boundary", "").encode("latin-1"))
     await _receive(request, rules, reservation, reader.feed)
-    body = RawBody(None, tuple(reader.parts()), reservation)
+    parts = reader.parts()
     reservation.begin()
-    return body
+    return parts
 
 
 async def read_json(request: Request, rules: BodyRules, reservation: Reservation) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.decoding.views import ViewRule
 from gateway.inference.prompts import Mode
@@ -13,6 +13,20 @@ from gateway.moderation.classifiers import Reference
 Include = Literal["similarity", "embedding", "views"]
 ClientId = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 UrlText = Annotated[str, Field(min_length=1, max_length=8192)]
+
+
+def no_boolean(value: object) -> object:
+    """Return a value that is no boolean: pydantic would take true for 1.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number")  # noqa: TRY004 - what pydantic takes for an error
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(no_boolean)]
 
 
 class StrictModel(BaseModel):
@@ -70,7 +84,7 @@ class ClassifyFields(StrictModel):
         None, description="Independent mode: prompts each label is weighed against; the bundle's own by default."
     )
     mode: Mode = Field("softmax", description="softmax: scores sum to 1 over the labels. independent: each by itself.")
-    top_k: int | None = Field(None, ge=1, description="Only the best scores.")
+    top_k: WholeNumber | None = Field(None, ge=1, description="Only the best scores.")
     views: ViewRule = Field(
         "center", description="center: the reference's crop. full: everything. tiles: full and squares."
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gateway.api.schemas.requests import ClientId, ImageIn, StrictModel
+from gateway.api.schemas.requests import ClientId, ImageIn, StrictModel, WholeNumber
 from gateway.moderation.policy import Policy
 
 
@@ -40,22 +40,22 @@ Moment = Annotated[datetime, BeforeValidator(written), AfterValidator(in_utc)]
 class Activation(StrictModel):
     """Which version is to be the active one."""
 
-    version: int = Field(ge=1, le=10**9)
+    version: WholeNumber = Field(ge=1, le=10**9)
 
 
 class DryRunBody(StrictModel):
     """A candidate policy and what to try it on: images, or decisions whose vectors were stored."""
 
     policy: Policy | None = None
-    version: int | None = Field(None, ge=1)
+    version: WholeNumber | None = Field(None, ge=1)
     images: list[ImageIn] = Field(default_factory=list)
     since: Moment | None = None
     until: Moment | None = None
     decision: Literal["allow", "review", "block"] | None = None
     category: str | None = Field(None, max_length=64)
     external_id: ClientId | None = None
-    limit: int = Field(1000, ge=1, le=10_000)
-    examples: int = Field(10, ge=0, le=100)
+    limit: WholeNumber = Field(1000, ge=1, le=10_000)
+    examples: WholeNumber = Field(10, ge=0, le=100)
 
     @model_validator(mode="after")
     def _one_candidate(self) -> DryRunBody:
@@ -80,4 +80,4 @@ class ListIn(StrictModel):
 
     action: Literal["block", "allow"]
     kind: Literal["sha256", "pdq"]
-    max_distance: int = Field(31, ge=0, le=127, description="Bits of 256 that may differ; PDQ only.")
+    max_distance: WholeNumber = Field(31, ge=0, le=127, description="Bits of 256 that may differ; PDQ only.")
