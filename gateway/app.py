@@ -24,17 +24,15 @@ from gateway.api import (
     health,
     moderate,
     openai_moderations,
-    openapi,
-    start_page,
 )
-from gateway.api.authorization import Authentication, authorise
+from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
 from gateway.api.dependencies import ModerationsRules, Services
+from gateway.api.openapi import install_openapi
+from gateway.api.pages import install_pages
 from gateway.api.problems import install_handlers
 from gateway.api.request_context import RequestContext
 from gateway.api.request_rules import RequestRules
-from gateway.api.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
-from gateway.api.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
 from gateway.auth.key_file import KeyFile
 from gateway.auth.rate_limits import RateLimits
 from gateway.decoding.decoder import DecodeLimits
@@ -58,10 +56,8 @@ from gateway.inference.triton import ModelServer, TritonEncoder
 from gateway.limits.admission import Admission, AdmissionLimits
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.catalog import Catalog
-from gateway.moderation.classifiers import Classifier
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.moderator import LogRules, Moderator
-from gateway.moderation.policy import Policy
 from gateway.moderation.retention import Retention
 from gateway.moderation.saving import Saver
 from gateway.moderation.seeding import seed_alone
@@ -86,23 +82,8 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, hash_lists),
-    *(decisions, audit, health, start_page),
+    *(decisions, audit, health),
 )
-BODIES = (
-    ClassifyBody,
-    ClassifyForm,
-    ModerateBody,
-    ModerateForm,
-    EmbeddingsBody,
-    openai_moderations.ModerationsBody,
-    Classifier,
-    Policy,
-    Activation,
-    DryRunBody,
-    FeedbackIn,
-    ListIn,
-)
-
 
 MakeEncoder = Callable[[Settings, Manifest, Metrics], ModelServer]
 MakeFetcher = Callable[[Settings], Fetcher]
@@ -204,7 +185,7 @@ def create_app(
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher, checks),
-        dependencies=[Depends(authorise)],
+        dependencies=[Depends(authorize)],
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -219,8 +200,8 @@ def create_app(
     hosts = HostPatterns.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
     app.add_middleware(RequestContext, rules=rules, metrics=metrics)
-    openapi.install_docs(app)
-    openapi.install(app, BODIES)
+    install_pages(app, demo=manifest.model.demo)
+    install_openapi(app)
     return app
 
 

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import structlog
 
 from gateway.api.body.reader import BODY_CUT
-from gateway.api.problems import SECURITY_HEADERS, problem_response
+from gateway.api.problems import SECURITY_HEADERS, error_response
 from gateway.api.request_rules import TARGET
 from gateway.errors import GatewayError, HeadersTooLarge, HttpMalformed, Overloaded, PayloadTooLarge, RequestTimeout
 from gateway.serving.sequential import BODY_READ_BYTES, SequentialProtocol
@@ -211,7 +211,7 @@ class GuardedProtocol(SequentialProtocol):
         if self.ending:
             return
         request_id = uuid.uuid4().hex
-        answer = problem_response(error, request_id)
+        answer = error_response(error, request_id)
         answer.headers.update({**SECURITY_HEADERS, "X-Request-ID": request_id, "Connection": "close"})
         lines = [f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}".encode()]
         lines += [name + b": " + value for name, value in [*self.server_state.default_headers, *answer.raw_headers]]
