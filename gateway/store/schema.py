@@ -1,6 +1,7 @@
 """The tables, and the column types that make SQLite and PostgreSQL keep the same values.
 
-A change here needs a migration beside it in ``migrations/versions``; a test compares the two.
+An empty database gets them as they are here. Those of earlier releases are migrated, so a change here needs a migration
+beside it in ``migrations/versions``; a test compares the two.
 """
 
 from __future__ import annotations
