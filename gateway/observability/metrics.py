@@ -1,4 +1,4 @@
-"""Numbers: Prometheus metrics in a registry of their own."""
+"""Prometheus metrics, in a registry of their own."""
 
 from __future__ import annotations
 
@@ -45,23 +45,18 @@ class Metrics:
         self.decode_workers_ended = Counter(
             "gateway_decode_workers_ended", "Decoding processes that ended, by reason.", ["reason"], registry=registry
         )
-        self._requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # likewise
-        self._stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}  # found once, not at every use
+        for stage in STAGES:  # those that have not run yet are shown too
+            self.stage_seconds.labels(stage)
 
     def observe_request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """Count one request and its seconds; method and route are of few kinds."""
-        found = self._requests.get((method, route, status))
-        if found is None:
-            found = self.requests.labels(method, route, str(status)), self.request_seconds.labels(route)
-            self._requests[method, route, status] = found
-        count, seconds = found
-        count.inc()
-        seconds.observe(elapsed_s)
+        self.requests.labels(method, route, str(status)).inc()
+        self.request_seconds.labels(route).observe(elapsed_s)
 
     def observe_stages(self, elapsed_s: Mapping[str, float]) -> None:
         """Count the seconds of each stage of one image or request."""
         for name, elapsed in elapsed_s.items():
-            self._stages[name].observe(elapsed)
+            self.stage_seconds.labels(name).observe(elapsed)
 
     def observe_batch(self, model: str, rows: int) -> None:
         """Count one inference of ``rows`` rows."""
