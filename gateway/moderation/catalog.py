@@ -29,8 +29,8 @@ from gateway.inference.prompts import LabelRules, LabelSet
 from gateway.inference.scoring import TextMatrix
 from gateway.inference.text_embeddings import TextEmbeddings
 from gateway.limits.deadline import Deadline
-from gateway.moderation.binding import BoundClassifier, BoundPolicy, bind, mismatch, read_classifier, read_policy
-from gateway.moderation.classifiers import split_reference
+from gateway.moderation.binding import BoundClassifier, BoundPolicy, bind, mismatch, stored_body
+from gateway.moderation.classifiers import Classifier, split_reference
 from gateway.moderation.policy import Policy
 from gateway.store.outages import StoreUnavailable
 from gateway.store.versions import Kind, Version, Versions
@@ -90,13 +90,8 @@ class Catalog:
         while True:
             if not self._prepared:
                 self._prepared = await self._attempt(prepare)
-            await self._attempt(self._follow)  # what is stored serves even where nothing can be written
+            await self._attempt(self.catch_up)  # what is stored serves even where nothing can be written
             await asyncio.sleep(POLL_S)
-
-    async def _follow(self) -> None:
-        if await self._versions.revision() != self._current.revision:
-            await self.refresh()
-        self.store_lost = False
 
     async def _attempt(self, step: Callable[[], Awaitable[object]]) -> bool:
         try:
@@ -149,6 +144,7 @@ class Catalog:
         """
         if await self._versions.revision() != self._current.revision:
             await self.refresh()
+        self.store_lost = False
 
     async def classifier(self, reference: str, deadline: Deadline) -> BoundClassifier:
         """Return the active version of ``name``, or the version of ``name@version``.
@@ -200,7 +196,7 @@ class Catalog:
         known = self._bound.get(row.etag)
         if known is not None:
             return known
-        body = read_classifier(row.body)
+        body = stored_body(Classifier, row)
         labels = await asyncio.to_thread(body.label_set, self._rules)
         matrix = await self._matrix(row, labels, deadline)
         made = BoundClassifier(
@@ -240,7 +236,7 @@ class Catalog:
 
     async def _bind_policy(self, row: Version, pinned: Mapping[str, Version], deadline: Deadline) -> BoundPolicy:
         classifiers = {name: await self.bind_classifier(version, deadline) for name, version in pinned.items()}
-        return bind(row.name, row.number, row.bundle_id or "", read_policy(row.body), classifiers)
+        return bind(row.name, row.number, row.bundle_id or "", stored_body(Policy, row), classifiers)
 
     async def _matrix(self, row: Version, labels: LabelSet, deadline: Deadline) -> TextMatrix:
         kept_vectors, dim = self._versions.label_vectors, self._manifest.embedding_dim
