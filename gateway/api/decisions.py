@@ -83,7 +83,7 @@ async def give_feedback(request: Request, decision_id: str) -> Response:
     """Keep what a reviewer decided; several verdicts may be given and each is kept."""
     services: Services = request.state.services
     given = validated(FeedbackIn, await json_body(request))
-    made = Feedback(decision_id, datetime.now(UTC), given.decision, tuple(given.categories), given.note)
+    made = Feedback(decision_id, datetime.now(UTC), given.decision, given.categories, given.note)
     if not await away(services.decisions.add_feedback(made, actor=actor_of(request))):
         raise NotFound("There is no such decision.")
     return Response(orjson.dumps(feedback_out(made)), 201, media_type="application/json")
@@ -160,6 +160,6 @@ def feedback_out(feedback: Feedback) -> dict[str, Any]:
     return {
         "at": feedback.at.isoformat(),
         "decision": feedback.decision,
-        "categories": list(feedback.categories),
+        "categories": feedback.categories,
         "note": feedback.note,
     }

@@ -127,10 +127,10 @@ class Database:
         await self._end({asyncio.ensure_future(self._engine.dispose())})
 
     async def _run(self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]) -> T:
-        timeout = asyncio.timeout(self._timeout_s)
-        task = asyncio.create_task(self._transact(engine, turn, work, timeout))
+        limit = asyncio.timeout(self._timeout_s)
+        task = asyncio.create_task(self._transact(engine, turn, work, limit))
         try:
-            async with timeout:
+            async with limit:
                 return await asyncio.shield(task)
         except TimeoutError:
             raise StoreUnavailable(f"the database did not answer within {self._timeout_s:g} s") from None
@@ -139,7 +139,7 @@ class Database:
                 self._abandon(task)
 
     async def _transact(
-        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], timeout: asyncio.Timeout
+        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], limit: asyncio.Timeout
     ) -> T:
         try:
             await self.prepared()
@@ -148,7 +148,7 @@ class Database:
         now = asyncio.get_running_loop().time
         with outages_named():
             async with turn, engine.begin() as connection:
-                return await work(Transaction(connection, lambda: timeout.reschedule(now() + self._timeout_s)))
+                return await work(Transaction(connection, lambda: limit.reschedule(now() + self._timeout_s)))
 
     def _abandon(self, task: asyncio.Future[Any]) -> None:
         task.cancel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import ColumnElement, and_, delete, insert, select
 
 from gateway.store import audit
 from gateway.store.database import Database, Repository, Transaction, reads, writes
@@ -38,9 +38,7 @@ class LabelVectors(Repository):
             return kept
         its = (versions.c.kind == "classifier", versions.c.name == name, versions.c.number == number)
         if (await tx.execute(select(versions.c.number).where(*its))).one_or_none() is not None:
-            table = label_vectors.c
-            mine = and_(table.name == name, table.number == number, table.text_checksum == self._text_checksum)
-            await tx.execute(delete(label_vectors).where(mine))
+            await tx.execute(delete(label_vectors).where(self._is(name, number)))
             await self.add(tx, name, number, data)
         return data
 
@@ -50,6 +48,9 @@ class LabelVectors(Repository):
         await tx.execute(insert(label_vectors).values(**key, data=data))
 
     async def _kept(self, tx: Transaction, name: str, number: int) -> bytes | None:
-        table = label_vectors.c
-        mine = (table.name == name, table.number == number, table.text_checksum == self._text_checksum)
-        return (await tx.execute(select(table.data).where(*mine))).scalar_one_or_none()
+        kept = select(label_vectors.c.data).where(self._is(name, number))
+        return (await tx.execute(kept)).scalar_one_or_none()
+
+    def _is(self, name: str, number: int) -> ColumnElement[bool]:
+        key = label_vectors.c
+        return and_(key.name == name, key.number == number, key.text_checksum == self._text_checksum)

@@ -17,7 +17,7 @@ from sqlalchemy import Row, delete, select, update
 from gateway.store import audit
 from gateway.store.audit import Actor
 from gateway.store.database import Transaction
-from gateway.store.schema import list_changes, list_parts, lists
+from gateway.store.schema import list_changes, list_entries, list_parts, lists
 
 CHUNK_ENTRIES = 10_000
 LOGGED_CHANGES = 65_536
@@ -107,6 +107,18 @@ async def add_rows(tx: Transaction, owner: int, chunks: Sequence[Chunk]) -> int:
 async def delete_rows(tx: Transaction, owner: int, chunks: Sequence[Chunk]) -> None:
     """Delete entries from under an id."""
     await _each(tx, REMOVE_POSTGRESQL if tx.postgresql else REMOVE_SQLITE, owner, chunks)
+
+
+async def delete_chunk(tx: Transaction, owner: int, first: bytes) -> bytes | None:
+    """Delete CHUNK_ENTRIES entries from under an id, from a hash on; return the hash to go on from, None at the end.
+
+    Whoever goes on from there does not read again through all that is deleted already.
+    """
+    rest = (list_entries.c.list_id == owner, list_entries.c.hash >= first)
+    behind = select(list_entries.c.hash).where(*rest).order_by(list_entries.c.hash).offset(CHUNK_ENTRIES).limit(1)
+    last = (await tx.execute(behind)).scalar_one_or_none()
+    await tx.execute(delete(list_entries).where(*rest, *([] if last is None else [list_entries.c.hash < last])))
+    return last
 
 
 async def locked(tx: Transaction, name: str) -> Row[Any] | None:

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import delete, insert, select, text, update
 
@@ -23,6 +24,7 @@ from gateway.store.list_entries import (
     add_rows,
     as_it_stands,
     changed,
+    delete_chunk,
     locked,
     owners,
     rechunked,
@@ -31,7 +33,7 @@ from gateway.store.list_entries import (
 )
 from gateway.store.outages import StoreUnavailable
 from gateway.store.preconditions import Precondition, StaleWrite, list_etag
-from gateway.store.schema import list_entries, list_parts
+from gateway.store.schema import list_parts
 
 AT_ONCE = 20_000
 """Hashes added in one transaction, which takes SQLite some tenths of a second."""
@@ -61,7 +63,7 @@ async def add(
     precondition.check(list_etag(seen.revision))  # and once more at the end, before all the work too
     new = list(chunks)
     if seen.entries:
-        new = rechunked([await _unknown(database, seen, chunk) for chunk in chunks])
+        new = rechunked([await database.read(partial(unknown, seen=seen, chunk=chunk)) for chunk in chunks])
     if sum(map(len, new)) <= AT_ONCE or len(seen.owners) > MOST_PARTS:
         return await database.write(lambda tx: _add(tx, name, new, seen, actor=actor, precondition=precondition))
     await _clear(database)
@@ -99,25 +101,21 @@ async def _add(
     return added
 
 
-async def _unknown(database: Database, seen: ListState, chunk: Chunk) -> Chunk:
-    return await database.read(lambda tx: unknown(tx, seen, chunk))
-
-
 async def _begin(tx: Transaction, list_id: int) -> int:
     made = insert(list_parts).values(list_id=list_id, touched=datetime.now(UTC)).returning(list_parts.c.id)
     return int((await tx.execute(made)).scalar_one())
 
 
 async def _step(database: Database, part: int, entries: Chunk) -> None:
-    begun = time.monotonic()
-    await database.write(lambda tx: _stage(tx, part, entries))
-    await asyncio.sleep((time.monotonic() - begun) * PAUSE_SHARE)
-
-
-async def _stage(tx: Transaction, part: int, entries: Chunk) -> None:
     """Write some entries of a part that does not belong to its list yet."""
-    await _touch(tx, part)
-    await add_rows(tx, -part, [entries])
+
+    async def stage(tx: Transaction) -> None:
+        await _touch(tx, part)
+        await add_rows(tx, -part, [entries])
+
+    begun = time.monotonic()
+    await database.write(stage)
+    await asyncio.sleep((time.monotonic() - begun) * PAUSE_SHARE)
 
 
 async def _publish(
@@ -156,18 +154,15 @@ async def _cut_off(tx: Transaction) -> Sequence[int]:
 
 
 async def _discard(database: Database, part: int) -> None:
-    """Delete a part that belongs to no list: its row at last, so that one cut off here is found again."""
-    left = True
-    while left:
-        left = await database.write(lambda tx: _discard_some(tx, part))
+    """Delete a part that belongs to no list."""
+    first: bytes | None = b""
+    while first is not None:
+        first = await database.write(partial(_discard_chunk, part=part, first=first))
 
 
-async def _discard_some(tx: Transaction, part: int) -> bool:
-    """Delete some entries of a part, its row with the last; return whether some may be left."""
-    own = list_entries.c.list_id == -part
-    some = select(list_entries.c.hash).where(own).order_by(list_entries.c.hash).limit(STEP)
-    deleted = (await tx.execute(delete(list_entries).where(own, list_entries.c.hash.in_(some)))).rowcount
-    if deleted < STEP:
+async def _discard_chunk(tx: Transaction, part: int, first: bytes) -> bytes | None:
+    """Delete a chunk of a part, the part's row with the last: one that is cut off here is found again."""
+    last = await delete_chunk(tx, -part, first)
+    if last is None:
         await tx.execute(delete(list_parts).where(list_parts.c.id == part, list_parts.c.revision.is_(None)))
-        return False
-    return True
+    return last
