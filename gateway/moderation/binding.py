@@ -50,6 +50,11 @@ class BoundPolicy:
         """``name@version``."""
         return f"{self.name}@{self.version}"
 
+    @property
+    def pins(self) -> dict[str, int]:
+        """The version of each classifier by its name."""
+        return {classifier.name: classifier.version for classifier in self.classifiers.values()}
+
 
 def bind(
     name: str, number: int, bundle_id: str, body: Policy, classifiers: Mapping[str, BoundClassifier]

@@ -210,29 +210,28 @@ class Catalog:
         self._bound[row.etag] = made
         return made
 
-    async def bind_candidate(self, name: str, body: Policy, deadline: Deadline) -> tuple[BoundPolicy, dict[str, int]]:
-        """Return a policy body that is not saved yet, bound to present versions, and the versions it would pin.
+    async def bind_candidate(self, name: str, body: Policy, deadline: Deadline) -> BoundPolicy:
+        """Return a policy body that is not saved yet, bound to the classifier versions that it names now.
 
         Raises:
             InvalidRequest: a rule's classifier does not exist or does not have a label; the field is named.
             ServiceError: text vectors could not be computed.
         """
-        pins: dict[str, int] = {}
         found: dict[str, BoundClassifier] = {}
         references = [(f"rules.{index}.classifier", rule.classifier) for index, rule in enumerate(body.rules)]
         references += [(f"attributes.{index}", reference) for index, reference in enumerate(body.attributes)]
         for where, reference in references:
-            name, _ = split_reference(reference)
             try:
                 classifier = await self.classifier(reference, deadline)
             except NotFound:
                 raise InvalidRequest(
                     f"Field “{where}” names the classifier “{reference}”, which does not exist."
                 ) from None
-            if pins.setdefault(name, classifier.version) != classifier.version:
-                raise InvalidRequest(f"Field “{where}” names another version of “{name}” than a rule before it.")
-            found[name] = classifier
-        return bind(name, 0, self._manifest.bundle_id, body, found), pins
+            if found.setdefault(classifier.name, classifier).version != classifier.version:
+                raise InvalidRequest(
+                    f"Field “{where}” names another version of “{classifier.name}” than a rule before it."
+                )
+        return bind(name, 0, self._manifest.bundle_id, body, found)
 
     async def _bind_policy(self, row: Version, pinned: Mapping[str, Version], deadline: Deadline) -> BoundPolicy:
         classifiers = {name: await self.bind_classifier(version, deadline) for name, version in pinned.items()}

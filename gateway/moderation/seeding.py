@@ -65,7 +65,7 @@ async def seed(saver: Saver) -> bool:
     log = structlog.get_logger("seeding")
     changed = False
     for kind, name, body in shipped(chosen).bodies():
-        if await _settle(saver, kind, name, body, ours):
+        if await _save_if_due(saver, kind, name, body, ours):
             log.info("scenario saved", kind=kind, name=name, set=chosen)
             changed = True
     if changed:
@@ -73,7 +73,7 @@ async def seed(saver: Saver) -> bool:
     return changed
 
 
-async def _settle(saver: Saver, kind: Kind, name: str, body: Classifier | Policy, ours: frozenset[str]) -> bool:
+async def _save_if_due(saver: Saver, kind: Kind, name: str, body: Classifier | Policy, ours: frozenset[str]) -> bool:
     """Save one shipped body where that is due; return whether something was written."""
     for _ in range(ATTEMPTS):
         versions = await saver.versions.history(kind, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -16,34 +17,22 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        registry = self._registry
-        self.requests = Counter(
-            "gateway_requests", "Requests answered.", ["method", "route", "status"], registry=registry
+        counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
+        seconds = partial(Histogram, registry=self._registry, buckets=SECONDS)
+        rows = partial(Histogram, registry=self._registry, buckets=BATCHES)
+        self.requests = counter("gateway_requests", "Requests answered.", ["method", "route", "status"])
+        self.request_seconds = seconds("gateway_request_seconds", "Time from first byte to answer.", ["route"])
+        self.stage_seconds = seconds("gateway_stage_seconds", "Time of one stage for one image.", ["stage"])
+        self.errors = counter("gateway_errors", "Errors by code, those of batch items too.", ["code"])
+        self.images = counter("gateway_images", "Images judged.", ["format"])
+        self.inference_rows = rows(
+            "gateway_inference_batch_size", "Rows of one inference sent to Triton, which batches further.", ["model"]
         )
-        self.request_seconds = Histogram(
-            "gateway_request_seconds", "Time from first byte to answer.", ["route"], buckets=SECONDS, registry=registry
-        )
-        self.stage_seconds = Histogram(
-            "gateway_stage_seconds", "Time of one stage for one image.", ["stage"], buckets=SECONDS, registry=registry
-        )
-        self.errors = Counter(
-            "gateway_errors", "Errors by code, those of batch items too.", ["code"], registry=registry
-        )
-        self.images = Counter("gateway_images", "Images judged.", ["format"], registry=registry)
-        self.inference_rows = Histogram(
-            "gateway_inference_batch_size",
-            "Rows of one inference sent to Triton, which batches further.",
-            ["model"],
-            buckets=BATCHES,
-            registry=registry,
-        )
-        self.text_lookups = Counter(
-            "gateway_text_cache_lookups", "Look-ups of text vectors.", ["outcome"], registry=registry
-        )
-        self.in_flight = Gauge("gateway_requests_in_flight", "Requests being worked on.", registry=registry)
-        self.ready = Gauge("gateway_ready", "1 when the models answer.", registry=registry)
-        self.decode_workers_ended = Counter(
-            "gateway_decode_workers_ended", "Decoding processes that ended, by reason.", ["reason"], registry=registry
+        self.text_lookups = counter("gateway_text_cache_lookups", "Look-ups of text vectors.", ["outcome"])
+        self.in_flight = gauge("gateway_requests_in_flight", "Requests being worked on.")
+        self.ready = gauge("gateway_ready", "1 when the models answer.")
+        self.decode_workers_ended = counter(
+            "gateway_decode_workers_ended", "Decoding processes that ended, by reason.", ["reason"]
         )
         for stage in STAGES:  # those that have not run yet are shown too
             self.stage_seconds.labels(stage)

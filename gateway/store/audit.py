@@ -91,7 +91,7 @@ class Audit(Repository):
         return tuple(AuditRow(**row) for row in rows.mappings())
 
 
-async def queue_up(tx: Transaction) -> None:
+async def lock_revision(tx: Transaction) -> None:
     """Lock the revision until the transaction ends, so that changes that depend on one another come one by one.
 
     SQLite's writers come one by one in any case.

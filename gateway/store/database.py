@@ -153,12 +153,8 @@ class Database:
     def _abandon(self, task: asyncio.Future[Any]) -> None:
         task.cancel()
         self._abandoned.add(task)
-        task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Future[Any]) -> None:
-        self._abandoned.discard(task)
-        if not task.cancelled():
-            task.exception()  # read, so that nobody warns that nobody did
+        task.add_done_callback(self._abandoned.discard)
+        task.add_done_callback(_succeeded)
 
     async def _end(self, tasks: set[asyncio.Future[Any]]) -> None:
         if tasks:

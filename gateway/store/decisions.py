@@ -137,7 +137,7 @@ class Decisions(Repository):
             selected = selected.join(fired_categories, key == decisions.c.id)
         selected = selected.where(*_conditions(wanted, at))
         if cursor is not None:
-            moment, last = _place(cursor)
+            moment, last = _position(cursor)
             selected = selected.where(tuple_(at, key) < tuple_(literal(moment, at.type), literal(last, key.type)))
         rows = (await tx.execute(selected.order_by(at.desc(), key.desc()).limit(limit + 1))).mappings().all()
         records = tuple(DecisionRecord(**row) for row in rows[:limit])
@@ -203,12 +203,7 @@ class Decisions(Repository):
 
 def fired_in(record: DecisionRecord) -> frozenset[str]:
     """Return the categories that made the decision: those that ``detail`` says to review or block."""
-    entries = record.detail.get("categories")
-    return frozenset(
-        str(entry["category"])
-        for entry in (entries if isinstance(entries, list) else ())
-        if isinstance(entry, dict) and entry.get("decision") in FIRED and "category" in entry
-    )
+    return frozenset(entry["category"] for entry in record.detail["categories"] if entry["decision"] in FIRED)
 
 
 def _conditions(wanted: DecisionFilter, at: Column[datetime]) -> list[ColumnElement[bool]]:
@@ -231,7 +226,7 @@ def _cursor(record: DecisionRecord) -> str:
     return base64.urlsafe_b64encode(f"{moment}:{record.id}".encode()).decode().rstrip("=")
 
 
-def _place(cursor: str) -> tuple[datetime, str]:
+def _position(cursor: str) -> tuple[datetime, str]:
     """Return the time and id that a cursor stands for.
 
     Raises:

@@ -17,6 +17,7 @@ from sqlalchemy import Row, delete, select, update
 from gateway.store import audit
 from gateway.store.audit import Actor
 from gateway.store.database import Transaction
+from gateway.store.preconditions import UNCONDITIONAL, Precondition, list_etag
 from gateway.store.schema import list_changes, list_entries, list_parts, lists
 
 CHUNK_ENTRIES = 10_000
@@ -69,13 +70,13 @@ def rechunked(chunks: Iterable[Chunk]) -> list[Chunk]:
     return list(iter(lambda: tuple(islice(entries, CHUNK_ENTRIES)), ()))
 
 
-async def standing(tx: Transaction, name: str) -> ListState | None:
+async def list_state(tx: Transaction, name: str) -> ListState | None:
     """Return a list as it stands, None if there is none."""
     row = (await tx.execute(select(lists).where(lists.c.name == name))).one_or_none()
-    return None if row is None else await as_it_stands(tx, row)
+    return None if row is None else await state_of(tx, row)
 
 
-async def as_it_stands(tx: Transaction, row: Row[Any]) -> ListState:
+async def state_of(tx: Transaction, row: Row[Any]) -> ListState:
     """Return the list of a row as it stands."""
     return ListState(row.id, row.revision, row.entries, await owners(tx, row.id))
 
@@ -121,9 +122,16 @@ async def delete_chunk(tx: Transaction, owner: int, first: bytes) -> bytes | Non
     return last
 
 
-async def locked(tx: Transaction, name: str) -> Row[Any] | None:
-    """Return a list's row, locked until the transaction ends."""
-    return (await tx.execute(select(lists).where(lists.c.name == name).with_for_update())).one_or_none()
+async def locked(tx: Transaction, name: str, precondition: Precondition = UNCONDITIONAL) -> Row[Any] | None:
+    """Return a list's row, locked until the transaction ends, None if there is no such list.
+
+    Raises:
+        StaleWrite: there is one, and the precondition does not hold.
+    """
+    row = (await tx.execute(select(lists).where(lists.c.name == name).with_for_update())).one_or_none()
+    if row is not None:
+        precondition.check(list_etag(row.revision))
+    return row
 
 
 async def owners(tx: Transaction, list_id: int) -> tuple[int, ...]:

@@ -18,10 +18,10 @@ from gateway.store.list_entries import (
     chunked,
     delete_chunk,
     delete_rows,
+    list_state,
     locked,
     owners,
     present,
-    standing,
 )
 from gateway.store.preconditions import UNCONDITIONAL, Precondition, list_etag
 from gateway.store.schema import list_changes, list_entries, list_parts, lists, revisions
@@ -107,7 +107,7 @@ class Lists(Repository):
     @reads
     async def read(self, tx: Transaction, name: str, *, after: str | None, limit: int) -> tuple[str, ...]:
         """Return hashes of a list, lower-case hex in ascending order, those behind ``after``."""
-        seen = await standing(tx, name)
+        seen = await list_state(tx, name)
         if seen is None:
             return ()
         behind = [] if after is None else [list_entries.c.hash > bytes.fromhex(after)]
@@ -150,10 +150,9 @@ class Lists(Repository):
         Raises:
             StaleWrite: the precondition does not hold.
         """
-        found = await locked(tx, name)
+        found = await locked(tx, name, precondition)
         if found is None:
             return False
-        precondition.check(list_etag(found.revision))
         for owner in await owners(tx, found.id):
             first: bytes | None = b""
             while first is not None:
@@ -174,10 +173,9 @@ class Lists(Repository):
     async def _remove(
         self, tx: Transaction, name: str, chunks: Sequence[Chunk], *, actor: Actor, precondition: Precondition
     ) -> int:
-        found = await locked(tx, name)
+        found = await locked(tx, name, precondition)
         if found is None:
             return 0
-        precondition.check(list_etag(found.revision))
         gone: list[Chunk] = []
         for owner in await owners(tx, found.id):
             for chunk in chunks:

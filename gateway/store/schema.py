@@ -116,6 +116,12 @@ versions = Table(
     ForeignKeyConstraint(["kind", "name"], ["resources.kind", "resources.name"], name="versions_of_a_resource"),
 )
 
+
+def _of_a_version(number: str, name: str) -> ForeignKeyConstraint:
+    key = ["versions.kind", "versions.name", "versions.number"]
+    return ForeignKeyConstraint(["kind", "name", number], key, name=name, ondelete="CASCADE")
+
+
 # Which version is in force for a bundle, and the revision at which it was activated there.
 activations = Table(
     "activations",
@@ -125,12 +131,7 @@ activations = Table(
     Column("bundle_id", CodePointText, primary_key=True),
     Column("version", Integer, nullable=False),
     Column("revision", BigInteger, nullable=False),
-    ForeignKeyConstraint(
-        ["kind", "name", "version"],
-        ["versions.kind", "versions.name", "versions.number"],
-        name="activation_of_a_version",
-        ondelete="CASCADE",
-    ),
+    _of_a_version("version", "activation_of_a_version"),
 )
 
 # What the labels of a classifier's version are to a text tower; ``inference/label_matrix.py`` says what the bytes hold.
@@ -142,12 +143,7 @@ label_vectors = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("text_checksum", CodePointText, primary_key=True),
     Column("data", LargeBinary, nullable=False),
-    ForeignKeyConstraint(
-        ["kind", "name", "number"],
-        ["versions.kind", "versions.name", "versions.number"],
-        name="label_vectors_of_a_version",
-        ondelete="CASCADE",
-    ),
+    _of_a_version("number", "label_vectors_of_a_version"),
 )
 
 

@@ -291,7 +291,7 @@ class Versions(Repository):
         return select(versions, *columns).join(resources, same).where(*conditions)
 
     async def _all(self, tx: Transaction, wanted: Select[Any]) -> tuple[Version, ...]:
-        return tuple(_made(row) for row in await tx.execute(wanted))
+        return tuple(_version_of(row) for row in await tx.execute(wanted))
 
 
 def _check(precondition: Precondition, latest: Version | None, shown: Version | None = None) -> None:
@@ -328,7 +328,7 @@ def _classifiers(wanted: Iterable[tuple[str, int]]) -> ColumnElement[bool]:
     return and_(versions.c.kind == "classifier", or_(*pairs))
 
 
-def _made(row: Row[Any]) -> Version:
+def _version_of(row: Row[Any]) -> Version:
     foreign = row.own is None and row.number == row.activated
     return Version(
         kind=row.kind,
