@@ -10,7 +10,7 @@ from gateway.store.schema import label_vectors, versions
 
 
 class LabelVectors(Repository):
-    """Bytes, whose meaning and check are the caller's; they go when their version does.
+    """Label vectors as bytes, which callers interpret and check; they are deleted with their version.
 
     Args:
         database: where they are kept.
@@ -32,7 +32,7 @@ class LabelVectors(Repository):
 
         They are another gateway's where that was faster: so all serve the same to the last digit.
         """
-        await audit.queue_up(tx)  # so that the version is not deleted meanwhile
+        await audit.lock_revision(tx)  # so that the version is not deleted meanwhile
         kept = await self._kept(tx, name, number)
         if kept is not None and kept != seen:
             return kept

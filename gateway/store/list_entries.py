@@ -1,7 +1,7 @@
-"""The entries of a list, as rows: they are read and written in chunks, a million in seconds.
+"""The entries of a list, as rows, read and written in chunks: a million takes seconds.
 
-Whoever changes a list locks its row first and counts the change last: a long import holds up nobody else. Entries stand
-under the list's own id, or, of a long import, under that of a part (see ``list_import``).
+Each change locks the list's row first and counts the change last, so that a long import delays nobody else. Entries are
+kept under the list's own id, those of a long import under the id of a part (see ``list_import``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHUNK_ENTRIES = 10_000
 LOGGED_CHANGES = 65_536
 """Of one list, at most; readers that fell behind more than that read the list whole."""
 
-# In the drivers' own words: SQLAlchemy takes ten times as long to look at a million rows as the database to keep them.
+# SQL for the drivers themselves: SQLAlchemy takes ten times as long over a million rows as the database does.
 ADD_POSTGRESQL = "INSERT INTO list_entries (list_id, hash) SELECT $1, unnest($2::bytea[]) ON CONFLICT DO NOTHING"
 ADD_SQLITE = "INSERT INTO list_entries (list_id, hash) VALUES (?, ?) ON CONFLICT DO NOTHING"
 REMOVE_POSTGRESQL = "DELETE FROM list_entries WHERE list_id = $1 AND hash = ANY($2::bytea[])"
@@ -41,7 +41,7 @@ Chunk = Sequence[bytes]
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """A list as it stands at a revision: its id, how many entries it has, and under which ids they are."""
+    """A list at a revision: its id, how many entries it has, and under which ids they are kept."""
 
     id: int
     revision: int
@@ -71,13 +71,13 @@ def rechunked(chunks: Iterable[Chunk]) -> list[Chunk]:
 
 
 async def list_state(tx: Transaction, name: str) -> ListState | None:
-    """Return a list as it stands, None if there is none."""
+    """Return the state of a list, None if there is none."""
     row = (await tx.execute(select(lists).where(lists.c.name == name))).one_or_none()
     return None if row is None else await state_of(tx, row)
 
 
 async def state_of(tx: Transaction, row: Row[Any]) -> ListState:
-    """Return the list of a row as it stands."""
+    """Return the state of the list in a row."""
     return ListState(row.id, row.revision, row.entries, await owners(tx, row.id))
 
 

@@ -1,9 +1,8 @@
-"""Adding hashes to a list, few or a million: nobody waits long for the database, and nobody sees a part of them.
+"""Adding hashes to a list, few or a million: other writers wait briefly, and readers see all of them or none.
 
-Which ones are new is found out by reading. Few are then added in one transaction. Many are written as a part of their
-own, a few thousand in each transaction, so that SQLite's other writers (the decision log) get in between; the last
-transaction makes the part belong to the list. What a gateway leaves behind that is cut off meanwhile is deleted by the
-next long import.
+The new ones are found by reading. Few are then added in one transaction. Many are written as a part of their own, a few
+thousand in each transaction, so that SQLite's other writers (the decision log) get in between; the last transaction
+makes the part belong to the list. The next long import deletes what a gateway that stopped meanwhile has left behind.
 """
 
 from __future__ import annotations
@@ -137,11 +136,11 @@ async def _publish(
 async def _touch(tx: Transaction, part: int) -> None:
     mine = update(list_parts).where(list_parts.c.id == part, list_parts.c.revision.is_(None))
     if (await tx.execute(mine.values(touched=datetime.now(UTC)))).rowcount != 1:
-        raise StoreUnavailable("the import stood still for so long that its beginning was cleared away")
+        raise StoreUnavailable("the import paused for so long that its first part was deleted")
 
 
 async def _discard_abandoned(database: Database) -> None:
-    """Delete what imports that were cut off have left behind."""
+    """Delete the parts of imports that were never finished."""
     for part in await database.read(_abandoned_parts):
         await _discard(database, part)
 
@@ -159,7 +158,7 @@ async def _discard(database: Database, part: int) -> None:
 
 
 async def _discard_chunk(tx: Transaction, part: int, first: bytes) -> bytes | None:
-    """Delete a chunk of a part, the part's row with the last: one that is cut off here is found again."""
+    """Delete a chunk of a part, the part's row with the last, so that an interrupted deletion is found again."""
     last = await delete_chunk(tx, -part, first)
     if last is None:
         await tx.execute(delete(list_parts).where(list_parts.c.id == part, list_parts.c.revision.is_(None)))

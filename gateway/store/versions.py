@@ -134,7 +134,7 @@ class Versions(Repository):
             StaleWrite: the precondition does not hold of the latest version.
             PinMissing: a classifier version in ``pins`` is not there.
         """
-        await audit.queue_up(tx)
+        await audit.lock_revision(tx)
         before = await self._version(tx, kind, name, LATEST)
         _check(precondition, before)
         await _require(tx, pins)
@@ -175,7 +175,7 @@ class Versions(Repository):
             StaleWrite: the precondition holds neither of the latest version nor of the one that ``read`` shows.
             PinMissing: a classifier version that it pins was deleted.
         """
-        await audit.queue_up(tx)
+        await audit.lock_revision(tx)
         version = await self._version(tx, kind, name, number)
         if version is None:
             return None
@@ -209,7 +209,7 @@ class Versions(Repository):
             InUse: a policy pins the classifier in a version that is active for any bundle.
             StaleWrite: the precondition does not hold of the latest version.
         """
-        await audit.queue_up(tx)
+        await audit.lock_revision(tx)
         latest = await self._version(tx, kind, name, LATEST)
         if latest is None:
             return False
