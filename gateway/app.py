@@ -58,7 +58,7 @@ from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.moderator import LogRules, Moderator
-from gateway.moderation.retention import Retention
+from gateway.moderation.retention import watch_retention
 from gateway.moderation.saving import Saver
 from gateway.moderation.seeding import seed_alone
 from gateway.observability.metrics import Metrics
@@ -248,12 +248,10 @@ async def lifespan(
     saver = Saver(versions, catalog, text, manifest, rules, settings.save_timeout_s)
     list_refresher = ListRefresher(hashes)
     decision_log = DecisionLog(stored, lambda: catalog.store_lost)
-    retention = Retention(stored, settings.decision_retention_days, leases)
     decoders = preparer(settings, threads, metrics)
     readiness = Readiness(encoder, catalog, list_refresher, decoders, checks.draining)
-    watches = [
-        asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, retention, checks.keys)
-    ]
+    watches = [asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, checks.keys)]
+    watches.append(asyncio.create_task(watch_retention(stored, settings.decision_retention_days, leases)))
     watches.append(asyncio.create_task(catalog.watch(lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)

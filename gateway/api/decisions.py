@@ -83,7 +83,7 @@ async def give_feedback(request: Request, services: ServicesDep, decision_id: st
     """Keep what a reviewer decided; several verdicts may be given and each is kept."""
     with services.admission.request() as reservation:
         given = validated(FeedbackIn, await read_json(request, services.body_rules, reservation))
-    made = Feedback(decision_id, datetime.now(UTC), given.decision, tuple(given.categories), given.note)
+    made = Feedback(decision_id, datetime.now(UTC), given.decision, given.categories, given.note)
     if not await stored(services.decisions.add_feedback(made, actor=actor_of(request))):
         raise NotFound("There is no such decision.")
     return Response(orjson.dumps(feedback_out(made)), 201, media_type="application/json")

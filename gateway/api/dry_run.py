@@ -72,8 +72,7 @@ async def candidate_policy(fields: DryRunBody, services: Services, name: str, de
     """Return the policy in the body, or the saved version that it names."""
     if fields.policy is None:
         return await services.catalog.policy(f"{name}@{fields.version}", deadline)
-    candidate, _ = await services.catalog.bind_candidate(name, fields.policy, deadline)
-    return candidate
+    return await services.catalog.bind_candidate(name, fields.policy, deadline)
 
 
 async def samples_of_images(

@@ -25,7 +25,7 @@ NOT_KEPT = "A text of the request holds a character that cannot be kept."
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ResourceChange:
     """A change of a named resource that a request asks for: by whom, and what has to hold before."""
 
     name: str
@@ -35,12 +35,12 @@ class Change:
 
 async def change_of(
     request: Request, name: Name, precondition: Annotated[Precondition, Depends(precondition_of)]
-) -> Change:
+) -> ResourceChange:
     """Return the change that a request asks for; for ``Depends``."""
-    return Change(name, actor_of(request), precondition)
+    return ResourceChange(name, actor_of(request), precondition)
 
 
-ChangeDep = Annotated[Change, Depends(change_of)]
+ChangeDep = Annotated[ResourceChange, Depends(change_of)]
 
 
 async def stored(call: Coroutine[Any, Any, T], value_error: str = NOT_KEPT) -> T:
@@ -65,7 +65,7 @@ async def stored(call: Coroutine[Any, Any, T], value_error: str = NOT_KEPT) -> T
 
 
 async def changed(
-    change: Change, call: Coroutine[Any, Any, T], in_force: Catalog | ListRefresher, value_error: str = NOT_KEPT
+    change: ResourceChange, call: Coroutine[Any, Any, T], in_force: Catalog | ListRefresher, value_error: str = NOT_KEPT
 ) -> T:
     """Return what a change of a named resource returns, and put it in force here; other gateways follow within 2 s.
 
@@ -97,7 +97,7 @@ async def changed(
     return result
 
 
-def _mismatch(change: Change, latest: int | None) -> str:
+def _mismatch(change: ResourceChange, latest: int | None) -> str:
     if change.precondition.none_match:
         return f"If-None-Match is given, and what it names is there: “{change.name}”."
     if latest is None:

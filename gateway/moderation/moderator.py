@@ -119,18 +119,9 @@ class Moderator:
         rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
         hash_lookup = partial(matches, matcher) if matcher.lists else None
         outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, fingerprint=True)
-        judged = [self._timed(outcome, matcher, policy, shadow) for outcome in outcomes]
+        judged = [self._judge(outcome, matcher, policy, shadow) for outcome in outcomes]
         if self._rules.enabled:
             judged = await self._logged(judged, origin, deadline)
-        return judged
-
-    def _timed(
-        self, outcome: ImageOutcome, matcher: HashMatcher, policy: BoundPolicy, shadow: BoundPolicy | None
-    ) -> Moderated:
-        timer = StageTimer()
-        with timer.stage("score"):
-            judged = self._judge(outcome, matcher, policy, shadow)
-        outcome.elapsed_s.update(timer.elapsed_s)
         return judged
 
     def _judge(
@@ -138,20 +129,20 @@ class Moderator:
     ) -> Moderated:
         if outcome.prepared is None:
             return Moderated(outcome, None, None, None)
+        timer = StageTimer()
+        with timer.stage("score"):
+            verdict = self._verdict(policy, outcome, outcome.prepared)
+            second = self._verdict(shadow, outcome, outcome.prepared) if shadow else None
+        outcome.elapsed_s.update(timer.elapsed_s)
+        warnings = () if outcome.matches else _warnings(outcome.prepared, matcher)
+        return Moderated(outcome, replace(verdict, warnings=verdict.warnings + warnings), second, None)
+
+    def _verdict(self, policy: BoundPolicy, outcome: ImageOutcome, prepared: PreprocessedImage) -> Verdict:
         if outcome.matches:
-            verdict = from_lists(policy, outcome.matches, outcome.prepared)
-            return Moderated(
-                outcome, verdict, from_lists(shadow, outcome.matches, outcome.prepared) if shadow else None, None
-            )
+            return from_lists(policy, outcome.matches, prepared)
         if outcome.vectors is None:
             raise ValueError("an image without a match and without vectors has no verdict")
-        verdict = verdict_of(policy, outcome.vectors, outcome.prepared.places, self._logit_scale)
-        second = verdict_of(shadow, outcome.vectors, outcome.prepared.places, self._logit_scale) if shadow else None
-        if outcome.prepared.info.frames_analyzed < outcome.prepared.info.frames:
-            verdict = replace(verdict, warnings=(*verdict.warnings, PARTLY_ANALYZED))
-        if not outcome.prepared.fingerprints and any(made.kind == "pdq" and made.entries for made in matcher.lists):
-            verdict = replace(verdict, warnings=(*verdict.warnings, NOT_HASHED))
-        return Moderated(outcome, verdict, second, None)
+        return verdict_of(policy, outcome.vectors, prepared.places, self._logit_scale)
 
     async def _logged(self, judged: list[Moderated], origin: RequestOrigin, deadline: Deadline) -> list[Moderated]:
         """Write every verdict to the log, and put its id into the outcome; without a store, a warning.
@@ -201,6 +192,16 @@ class Moderator:
             },
             vectors=np.ascontiguousarray(item.outcome.vectors, "<f4").tobytes() if keep else None,
         )
+
+
+def _warnings(prepared: PreprocessedImage, matcher: HashMatcher) -> tuple[str, ...]:
+    """Return what was not looked at: frames of an animation, lists of perceptual hashes."""
+    warnings = []
+    if prepared.info.frames_analyzed < prepared.info.frames:
+        warnings.append(PARTLY_ANALYZED)
+    if not prepared.fingerprints and any(made.kind == "pdq" and made.entries for made in matcher.lists):
+        warnings.append(NOT_HASHED)
+    return tuple(warnings)
 
 
 def matches(matcher: HashMatcher, prepared: PreprocessedImage) -> tuple[Match, ...]:
