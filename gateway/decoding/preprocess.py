@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,7 +60,7 @@ class Job:
     @property
     def decode_bytes(self) -> int:
         """Estimated peak memory in bytes of decoding and cutting one frame."""
-        return self.header.decode_bytes_at(self.jpeg_factor)
+        return self.header.decode_bytes(self.jpeg_factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,8 @@ class PreprocessedImage:
     fingerprints: tuple[PerceptualHash, ...]
 
 
-class Preprocess(Protocol):
-    """What a worker runs: ``prepare``, or a test's stand-in for it."""
-
-    def __call__(self, job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None, /) -> PreprocessedImage:
-        """See :func:`prepare`."""
-        ...
+Preprocess = Callable[[Job, StageTimer, PerceptualHasher | None], PreprocessedImage]
+"""What a worker runs: :func:`prepare`, or a test's stand-in for it."""
 
 
 class Preprocessor(Protocol):
@@ -136,12 +133,10 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
                 "An animation needs several inferences and this request has too many images for that; send it "
                 "with fewer others."
             )
-        remaining = image.frames()
-        while True:
+        frames = image.frames()
+        for _ in range(image.info.frames_analyzed):
             with timer.stage("decode"):
-                frame = next(remaining, None)
-            if frame is None:
-                break
+                frame = next(frames)
             with timer.stage("views"):
                 rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
                 cut = {

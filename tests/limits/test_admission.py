@@ -216,7 +216,7 @@ class Waiting:
 async def test_a_file_counts_as_an_upload_until_it_counts_as_memory_of_decoding() -> None:
     gate, decoders = admission(), Waiting()
     limits = PipelineLimits(DecodeLimits(), max_inferences=64, image_size_px=8, image_resize_px=8, logit_scale=1.0)
-    decode_bytes = inspect(PICTURE, limits.decode).decode_bytes
+    decode_bytes = inspect(PICTURE, limits.decode).decode_bytes()
     budgets = Budgets(views=MemoryBudget(MIB), decode=MemoryBudget(2 * decode_bytes + len(PICTURE)))
     intake = ImageSource(lambda _: asyncio.sleep(0, b""), contextlib.nullcontext, len(PICTURE))
     with ThreadPoolExecutor(1) as threads, gate.request() as first, gate.request() as second:

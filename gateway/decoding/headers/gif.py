@@ -61,7 +61,6 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         width=width,
         height=height,
         frames=frames,
-        orientation=1,
         # Indices (1), canvas of the frame before (4), converted frame (4), disposal copy (4), composed result (8).
         bytes_per_pixel=21 if frames > 1 else 10,
         keep=((0, len(data)),),
