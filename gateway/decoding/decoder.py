@@ -170,7 +170,7 @@ def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:
     Args:
         frames: frames in the file, 1 or more.
         sampled: frames to choose, 1 or more; all of them when there are no more.
-        seed: of the choice; not to be guessed by whoever made the image.
+        seed: of the choice; the sender must not be able to guess it.
     """
     if frames <= sampled:
         return tuple(range(frames))
@@ -240,7 +240,7 @@ class DecodedImage:
             self.deadline.check()
             with decoder_faults():
                 # Every frame up to the last sampled one is decoded, since each draws on those before it; one step at a
-                # time, so that the clock is looked at between them.
+                # time, so that the deadline is checked between them.
                 if index:
                     if self.info.format == "png":
                         self.opened.decoderconfig = ()  # else Pillow says once more that it is interlaced

@@ -1,6 +1,6 @@
 """An image's bytes to what the model reads: decode, views and fingerprint in one function, wherever it runs.
 
-``prepare`` is what meets hostile bytes in C. It runs in processes of its own (``pool.py``), or, with
+``prepare`` gives hostile bytes to C libraries. It runs in processes of its own (``pool.py``), or, with
 ``DECODE_ISOLATION=false``, in threads (``threads.py``): both are a :class:`Preprocessor`.
 """
 
@@ -21,7 +21,7 @@ from gateway.decoding.views import Place, ViewRule, cut_views
 from gateway.errors import InvalidRequest
 from gateway.observability.stage_timer import StageTimer
 
-FEWEST_FRAMES = 3  # first, last and one between: less of an animation is not called looked at
+FEWEST_FRAMES = 3  # first, last and one between; fewer are no analysis of an animation
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Job:
         resize_px: what the short side is brought to before the centre crop.
         seed: of the choice of frames.
         fingerprint: hash the frames too, which needs all their pixels.
-        hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, for whoever asks to fill in.
+        hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, and the caller fills it in.
     """
 
     data: bytes
@@ -113,7 +113,7 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
 
     Raises:
         ImageError: the image cannot be decoded.
-        InvalidRequest: too little of an animation could be looked at.
+        InvalidRequest: too few frames of an animation could be analyzed.
     """
     places: list[Place] = []
     fingerprints: list[PerceptualHash] = []

@@ -1,4 +1,4 @@
-"""One request's deadline, handed from stage to stage so that every wait ends with it."""
+"""A request's deadline, which bounds every wait for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.errors import DeadlineExceeded
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point in time after which nobody waits for the answer any more.
+    """A point in time by which a request has to be answered.
 
     Attributes:
         at_s: the point on the monotonic clock, seconds.

@@ -1,4 +1,4 @@
-"""Which formats there are, and who reads the header of each."""
+"""Reads the header of an image of any accepted format."""
 
 from __future__ import annotations
 

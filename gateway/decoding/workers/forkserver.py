@@ -1,4 +1,4 @@
-"""The decoding processes, seen from the gateway: the one that forks, and a handle on each worker.
+"""The gateway's side of the decoding processes: the one that forks, and a handle on each worker.
 
 ``multiprocessing`` would unpickle what a worker sends and hand it the gateway's environment; here a worker has neither.
 """
@@ -24,9 +24,9 @@ START_TIMEOUT_S: Final = 30.0
 STAGE: Final = "gateway.decoding.preprocess:prepare"
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _KEPT_BYTES: Final = 16 << 20
-"""Of freed memory, that a worker keeps for its next image (mallopt(3)): asked anew of the kernel, each 4 KiB are a
-page fault. With large images (12 megapixels) and common ones in turns, those were 1,656 and a tenth of a common
-one's time.
+"""Of freed memory, that a worker keeps for its next image (mallopt(3)): each 4 KiB that the kernel has to give
+again cost a page fault. With large images (12 megapixels) and common ones in turns, those were 1,656 and a tenth of a
+common one's time.
 """
 _LARGEST_KEPT_BYTES: Final = 32 << 20
 """Of one block that is kept like this; a larger one goes back at once. Some versions of glibc take no larger number."""
@@ -41,10 +41,10 @@ class WorkerNotStarted(Exception):
 
 
 class WorkerLost(Exception):
-    """The worker ended, or broke the rules of the conversation.
+    """The worker ended, or violated the protocol.
 
     Attributes:
-        blamed: whether the image may have done it: it had been begun on, and the worker did not end with its parent.
+        blamed: whether the image may be the cause: the worker had begun on it, and did not end with its parent.
     """
 
     def __init__(self, *, blamed: bool) -> None:
@@ -88,7 +88,7 @@ class Worker:
 
     Attributes:
         gone: set once the process has ended.
-        free: set while nobody talks to it.
+        free: set while it has no job.
         served: images it was given.
         retired: it is being ended by us.
     """
@@ -122,7 +122,7 @@ class Worker:
         self._listening = asyncio.create_task(self._listen())
 
     async def ask(self, order: bytes, data: bytes, most_pixel_bytes: int, timeout_s: float) -> tuple[bytes, bytes]:
-        """Give it a job; return its facts and pixels.
+        """Send a job; return its facts and pixels.
 
         Args:
             order: the job.
@@ -131,7 +131,7 @@ class Worker:
             timeout_s: for the answer.
 
         Raises:
-            WorkerLost: it ended or said what it must not.
+            WorkerLost: it ended or violated the protocol.
             TimeoutError: there was no answer in time.
         """
         self._listening.cancel()

@@ -1,8 +1,8 @@
-"""What the gateway and a decoding worker say to each other: a job to the worker, facts and pixels back.
+"""Messages between the gateway and a decoding worker: a job to the worker, facts and pixels back.
 
 A job is pickled, by the gateway and for its own workers; nothing that comes from a worker is ever unpickled. A hostile
-image may have taken the worker over, so every word of its answer is checked against the job before anything is made of
-it. What cannot be checked is whether the pixels are the image's: who owns a decoder can make it see a meadow.
+image may have taken the worker over, so its whole answer is checked against the job before it is
+used. What cannot be checked is whether the pixels are the image's: a worker that has been taken over can send others.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def read_answer(job: Job, facts: bytes, pixels: bytes, timer: StageTimer) -> Pre
         said = _Facts.model_validate_json(facts)
     except ValidationError:
         raise AnswerRefused("its facts are not of the form agreed on") from None
-    timer.add(said.elapsed_s)
+    timer.add(dict(said.elapsed_s.items()))
     if said.error is not None:
         raise _error(said.error)
     if said.info is None or not _fits(job, said.info, said, pixels):

@@ -1,7 +1,7 @@
-"""Preparing images in processes of their own: one that dies or hangs costs its own image and nothing else.
+"""Prepares images in worker processes: one that dies or hangs fails its own image and no other.
 
 A fixed number of workers is kept alive, each with a task that starts it and starts it again. An image takes an idle
-worker, and one that has not answered when it must (it died, hangs, broke the rules, or its client has left) is killed,
+worker. One that has not answered in time (it died, hangs, violated the protocol, or its client has left) is killed and
 never used again. Memory is bounded before, by ``limits/memory_budget.py``, and by the kernel in each worker.
 """
 
@@ -58,7 +58,7 @@ class DecodePool:
         self._closing = asyncio.Event()
         self._starter = ThreadPoolExecutor(1, "decode-start")
         self._log = structlog.get_logger("decode")
-        self._tended = [asyncio.create_task(self._tend()) for _ in range(count)]
+        self._keepers = [asyncio.create_task(self._keep_one_alive()) for _ in range(count)]
 
     @property
     def available(self) -> bool:
@@ -90,7 +90,7 @@ class DecodePool:
         self._forker.kill()
         for worker in self._workers:
             worker.kill()
-        await asyncio.gather(*self._tended)
+        await asyncio.gather(*self._keepers)
         await asyncio.get_running_loop().run_in_executor(self._starter, self._forker.close)
         self._starter.shutdown()
 
@@ -158,7 +158,7 @@ class DecodePool:
         finally:
             worker.free.set()
 
-    async def _tend(self) -> None:
+    async def _keep_one_alive(self) -> None:
         """Keep one worker alive."""
         loop = asyncio.get_running_loop()
         failures = 0  # in a row; a single one is what being killed while it starts looks like

@@ -1,11 +1,12 @@
-"""The decoding processes, seen from inside: ``python -m gateway.decoding.workers.worker``.
+"""The decoding processes: ``python -m gateway.decoding.workers.worker``.
 
 The process that is started this way decodes nothing. It loads the libraries once, and on each request forks a worker
 that shares their memory with it: that takes some milliseconds, so that an image that kills its worker costs little.
 A worker confines itself, then takes one job after another from its socket. What comes in is the gateway's and is
-unpickled; what goes out is JSON and raw bytes, since whatever an image has taken over must not own the gateway.
+unpickled; what goes out is JSON and raw bytes, since a worker that an image has taken over must not take
+over the gateway.
 
-What is said: the gateway sends ``messages.HEAD``, an order and the image's bytes. The worker answers ``messages.HEAD``,
+The gateway sends ``messages.HEAD``, an order and the image's bytes. The worker answers ``messages.HEAD``,
 facts as JSON, and pixels.
 """
 
@@ -60,7 +61,7 @@ def main() -> int:
     parser.add_argument("--heic", action="store_true")
     parser.add_argument("--fingerprint", action="store_true")
     given = parser.parse_args()
-    # A stop is the gateway's to order: it drains first, and these processes end with it.
+    # The gateway drains before it ends, and these processes end with it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=0)
