@@ -80,8 +80,8 @@ class Settings(BaseSettings):
     )
     cors_allowed_origins: Origins = Field(
         frozenset(),
-        description="Origins, comma-separated, whose pages may send more than GET from a browser, such as "
-        "https://console.example.org; others than the gateway's own get 403.",
+        description="Origins, comma-separated, whose pages may send every request from a browser and read the answers "
+        "(CORS), such as https://console.example.org; of others but the gateway's own, all but GET gets 403.",
     )
     gateway_api_keys: str = Field(
         "", description="API keys, hashed: name:sha256:roles[:rate], comma-separated; `clip-gateway keys new`."
