@@ -15,7 +15,7 @@ from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
-from gateway.api.openapi import request_body
+from gateway.api.openapi import EXAMPLE_IMAGE, EXAMPLE_POLICY, request_body
 from gateway.api.parameters import Name
 from gateway.api.schemas.stored_requests import DryRunBody
 from gateway.api.schemas.stored_responses import DryRunOut
@@ -36,7 +36,7 @@ router = APIRouter(tags=["policies"])
     "/v1/policies/{name}/dry-run",
     summary="What a candidate would change",
     response_model=DryRunOut,
-    openapi_extra=request_body(DryRunBody),
+    openapi_extra=request_body(DryRunBody, {"policy": EXAMPLE_POLICY, "images": [EXAMPLE_IMAGE]}),
 )
 async def dry_run(request: Request, services: ServicesDep, name: Name) -> Response:
     """Compare a candidate body, or a version, with the active version: over images, or over stored vectors.
