@@ -9,14 +9,15 @@ from __future__ import annotations
 import importlib
 from typing import Final
 
-from PIL import AvifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, ImageFile, JpegImagePlugin, WebPImagePlugin
 
 from gateway.decoding.gif_pixels import GifFile
 from gateway.decoding.headers.header import ALWAYS_ACCEPTED, UNPROVEN, Formats, ImageFormat
+from gateway.decoding.png_pixels import PngFile
 
 _PLUGINS: Final[dict[ImageFormat, type[ImageFile.ImageFile]]] = {
     "jpeg": JpegImagePlugin.JpegImageFile,
-    "png": PngImagePlugin.PngImageFile,
+    "png": PngFile,
     "gif": GifFile,
     "webp": WebPImagePlugin.WebPImageFile,
     "avif": AvifImagePlugin.AvifImageFile,
