@@ -24,7 +24,7 @@ class StrictModel(BaseModel):
 class ImageIn(StrictModel):
     """One image: exactly one of ``url`` and ``base64``."""
 
-    url: UrlText | None = Field(None, description="An http or https URL on the public internet.")
+    url: UrlText | None = Field(None, description="An http or https URL on the public internet; no data: URI.")
     base64: str | None = Field(None, description="The file in base64; a data: URI is accepted too.")
     id: ClientId | None = Field(None, description="Yours; echoed back.")
 
