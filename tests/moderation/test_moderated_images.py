@@ -1,141 +1,50 @@
-"""Images and a policy → verdicts and rows of the log, over the real steps of an image and a real SQLite store.
-
-The encoder answers how red and how green an image is, so that scores can be computed by hand: gore is green, what is
-red is calm, and yellow is an even chance.
-"""
+"""Images and a policy → verdicts and rows of the log, over the real steps of an image and a real SQLite store."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from gateway.decoding.decoder import DecodeLimits, ImageInfo
+from gateway.decoding.decoder import ImageInfo
 from gateway.decoding.pdq import PerceptualHash, PerceptualHasher
 from gateway.decoding.preprocess import PreprocessedImage
 from gateway.decoding.views import Place
-from gateway.decoding.workers.threads import DecodeThreads
 from gateway.errors import ModelUnavailable, StorageUnavailable
-from gateway.fetching.image_source import ImageRequest, ImageSource, Upload
 from gateway.hash_matching.matcher import HashMatcher
-from gateway.hash_matching.refresher import ListRefresher
-from gateway.inference.triton import Vectors
-from gateway.limits.admission import Admission, AdmissionLimits, Reservation
-from gateway.limits.deadline import Deadline
-from gateway.limits.memory_budget import Budgets, MemoryBudget
-from gateway.moderation.binding import BoundPolicy
-from gateway.moderation.decision_log import DecisionLog
-from gateway.moderation.moderator import LogRules, Moderated, Moderator, RequestOrigin, decision_id, matches
-from gateway.observability.metrics import Metrics
-from gateway.pipeline import ImageOutcome, Pipeline, PipelineLimits
-from gateway.store.audit import Actor
-from gateway.store.decisions import DecisionFilter, DecisionRecord
+from gateway.moderation.moderator import Moderated, decision_id, matches
+from gateway.pipeline import ImageOutcome
 from gateway.store.lists import HashList
-from tests.moderation.test_verdicts import LN_3, bound
-from tests.support.fake_encoder import FakeEncoder
+from tests.moderation.test_verdicts import bound
 from tests.support.log_lines import collected
-from tests.support.stores import Store, opened
+from tests.support.moderator_parts import (
+    GREEN,
+    KEEP_ALL,
+    RED,
+    SIDE_PX,
+    YELLOW,
+    Parts,
+    animation,
+    by_color,
+    parts_on,
+    picture,
+    sha256,
+)
+from tests.support.stores import opened
 from tests.support.waiting import UNTIL_S
 
 pytest_plugins = ["tests.support.store_fixtures"]
 
-RED, GREEN, YELLOW = (255, 0, 0), (0, 255, 0), (255, 255, 0)
-SIDE_PX = 32
-MIB = 1 << 20
-ORIGIN = RequestOrigin("user-1", "request-1", "key-1")
-KEEP_ALL = LogRules(enabled=True, vectors=True, required=False)
 BLOCKED_SHA, NEAR_PDQ = "ab" * 32, "cd" * 32
-
-
-def picture(*colors: tuple[int, int, int]) -> bytes:
-    """Squares side by side."""
-    made = Image.new("RGB", (SIDE_PX * len(colors), SIDE_PX))
-    for number, color in enumerate(colors):
-        made.paste(color, (SIDE_PX * number, 0, SIDE_PX * (number + 1), SIDE_PX))
-    out = io.BytesIO()
-    made.save(out, "PNG")
-    return out.getvalue()
-
-
-def animation(*colors: tuple[int, int, int]) -> bytes:
-    frames = [Image.new("RGB", (SIDE_PX, SIDE_PX), color) for color in colors]
-    out = io.BytesIO()
-    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
-    return out.getvalue()
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-class RedAndGreen(FakeEncoder):
-    """Answers [red, green] of each view, unit length."""
-
-    async def encode_images(self, pixels: npt.NDArray[np.uint8], deadline: Deadline) -> Vectors:
-        await super().encode_images(pixels, deadline)
-        rows = pixels.astype(np.float32).mean(axis=(1, 2))[:, :2]
-        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
-
-
-def by_color(image: Image.Image) -> PerceptualHash:
-    """A stand-in for PDQ, whose library is optional: the first pixel's colour; green has most structure."""
-    red, green, _ = image.getpixel((0, 0))  # type: ignore[misc]  # of mode RGB
-    return PerceptualHash(f"{red:02x}{green:02x}" * 16, 60 + green // 10 - red // 10)
-
-
-@dataclass
-class Parts:
-    """What a moderator is made of, and with."""
-
-    store: Store
-    lists: ListRefresher
-    log: DecisionLog
-    pipeline: Pipeline
-    encoder: RedAndGreen
-    store_lost: bool = False
-
-    def moderator(self, rules: LogRules = KEEP_ALL) -> Moderator:
-        return Moderator(self.pipeline, self.lists, self.log, rules, "bundle-1", LN_3)
-
-    async def moderate(
-        self,
-        *images: bytes,
-        policy: BoundPolicy | None = None,
-        shadow: BoundPolicy | None = None,
-        rules: LogRules = KEEP_ALL,
-    ) -> list[Moderated]:
-        requests = []
-        for number, data in enumerate(images):
-            held = Reservation(Admission(AdmissionLimits(1, MIB, MIB, 0.0), lambda _: None))
-            held.hold(len(data))
-            requests.append(ImageRequest(Upload(data, held), f"image-{number}"))
-        policy = policy or bound(views="center")
-        return await self.moderator(rules).moderate(requests, policy, shadow, ORIGIN, Deadline.after(UNTIL_S))
-
-    async def put_list(self, made: HashList, *hashes: str) -> None:
-        await self.store.lists.put(made, actor=Actor("me"))
-        await self.store.lists.add(made.name, hashes, actor=Actor("me"))
-        await self.lists.refresh()
-
-    async def rows(self) -> list[DecisionRecord]:
-        """The log, oldest first."""
-        page = await self.store.decisions.page(DecisionFilter(), cursor=None, limit=100)
-        found = [await self.store.decisions.read(record.id) for record in page.records]
-        return [row[0] for row in reversed(found) if row]
-
-
 Make = Callable[..., Any]
 
 
@@ -153,19 +62,7 @@ def make(tmp_path: Path, empty_sqlite: Path, threads: ThreadPoolExecutor) -> Mak
     async def made(hasher: PerceptualHasher | None = by_color, *, loaded: bool = True) -> AsyncIterator[Parts]:
         path = shutil.copy(empty_sqlite, tmp_path)
         async with opened(f"sqlite:///{path}", UNTIL_S) as store:
-            encoder = RedAndGreen()
-            decode = replace(DecodeLimits(), sampled_frames=3)
-            limits = PipelineLimits(
-                decode, max_inferences=64, image_size_px=SIDE_PX, image_resize_px=SIDE_PX, logit_scale=1.0
-            )
-            source = ImageSource(lambda _: pytest.fail("nothing is fetched"), nullcontext, MIB)
-            budgets = Budgets(views=MemoryBudget(64 * MIB), decode=MemoryBudget(64 * MIB))
-            pipeline = Pipeline(source, encoder, limits, threads, DecodeThreads(threads, hasher), budgets, Metrics())
-            lists = ListRefresher(store.lists)
-            if loaded:
-                await lists.refresh()
-            parts = Parts(store, lists, DecisionLog(store.decisions, lambda: parts.store_lost), pipeline, encoder)
-            yield parts
+            yield await parts_on(store, threads, hasher, loaded=loaded)
 
     return made
 
