@@ -42,6 +42,14 @@ async def test_a_key_without_a_rate_is_not_counted() -> None:
     assert await RateLimits().hit(key("a", None)) is None
 
 
+async def test_without_a_shared_store_none_is_missed() -> None:
+    rate_limits = RateLimits()
+    with collected() as lines:
+        assert (await hit(rate_limits)).admitted
+    await rate_limits.close()
+    assert lines == []
+
+
 async def test_so_many_requests_pass_in_a_window_and_then_one_as_each_third_of_it_has_gone_by(
     clock: Callable[[float], None],
 ) -> None:
@@ -192,17 +200,17 @@ async def test_a_shared_store_that_ends_leaves_each_gateway_its_own_count(tmp_pa
 
 
 @asynccontextmanager
-async def store(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A shared store that never comes to an end of its answer: its address, and what was first asked each time."""
+async def store(answer: bytes, every_s: float) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A shared store that sends the same again and again: its address, and what was first asked each time."""
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             asked.append(await reader.read(100))
             while answer:
+                await asyncio.sleep(every_s)
                 writer.write(answer)
                 await writer.drain()
-                await asyncio.sleep(0.05)  # far less than any wait for a socket
             await reader.read()
         except OSError:
             pass
@@ -214,14 +222,18 @@ async def store(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
         yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
 
 
-@pytest.mark.parametrize("answer", [b"", b"+"], ids=["silent", "slow"])
+@pytest.mark.parametrize(
+    ("answer", "every_s"),
+    [(b"", 0.0), (b"+", 0.05), (b"+OK\r\n", 0.2)],
+    ids=["never", "never in full", "late to each of several commands"],
+)
 @pytest.mark.parametrize(("pause_s", "times"), [(3600.0, 1), (0.0, 2)])
 async def test_a_shared_store_that_does_not_answer_holds_nobody_up(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes, pause_s: float, times: int
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, every_s: float, pause_s: float, times: int
 ) -> None:
     monkeypatch.setattr(module, "PAUSE_S", pause_s)
     with collected() as lines:
-        async with store(answer) as (url, asked), gateways(url, 1) as (one,):
+        async with store(answer, every_s) as (url, asked), gateways(url, 1) as (one,):
             assert [(await hit(one, rate="5/hour")).remaining for _ in range(2)] == [4, 3]
             assert len(asked) == times
     assert lines == [failed("TimeoutError")] * times

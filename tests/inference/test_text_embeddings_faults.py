@@ -26,7 +26,7 @@ class Stubborn(FakeEncoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.on_cancel: Callable[[], None] = lambda: None
+        self.on_cancel: Callable[[], object] = lambda: None
 
     async def encode_texts(self, input_ids: npt.NDArray[np.int64], deadline: Deadline) -> Vectors:
         try:

@@ -33,7 +33,7 @@ BACK = {"logger": "decision_log", "level": "info", "event": "decisions are logge
 
 @pytest.fixture
 def path(tmp_path: Path, empty_sqlite: Path) -> Path:
-    return shutil.copy(empty_sqlite, tmp_path)
+    return Path(shutil.copy(empty_sqlite, tmp_path))
 
 
 @pytest.fixture

@@ -76,9 +76,9 @@ class RedAndGreen(FakeEncoder):
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
-def by_color(image: Image.Image) -> PerceptualHash:
+def by_color(rgb: Image.Image) -> PerceptualHash:
     """A stand-in for PDQ, whose library is optional: the first pixel's colour; green has most structure."""
-    red, green, _ = image.getpixel((0, 0))  # type: ignore[misc]  # of mode RGB
+    red, green, _ = rgb.getpixel((0, 0))  # type: ignore[misc]  # of mode RGB
     return PerceptualHash(f"{red:02x}{green:02x}" * 16, 60 + green // 10 - red // 10)
 
 
