@@ -169,13 +169,14 @@ async def test_the_wait_behind_others_ends_at_the_deadline_too() -> None:
     budget = MemoryBudget(CAPACITY)
     async with queued(budget, 4, 8), asyncio.timeout(UNTIL_S):
         with pytest.raises(DeadlineExceeded):
-            await budget.take_by(Deadline.after(0.01), 1)
+            async with budget.hold(1, Deadline.after(0.01)):
+                pytest.fail("others were first")
 
 
 async def test_a_turn_that_comes_in_time_is_taken() -> None:
     budget = MemoryBudget(CAPACITY)
     async with queued(budget, 4):
-        waiting = asyncio.create_task(budget.take_by(soon(), 3 * CAPACITY))
+        waiting = asyncio.create_task(budget.take(3 * CAPACITY))
         await settled()
         assert not waiting.done()
         budget.give(4)

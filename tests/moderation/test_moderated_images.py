@@ -6,7 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gateway.decoding.views import Place
 from gateway.errors import ModelUnavailable, StorageUnavailable
 from gateway.hash_matching.matcher import HashMatcher
 from gateway.moderation.moderator import Moderated, decision_id, matches
-from gateway.pipeline import ImageOutcome
+from gateway.pipeline import ImageOutcome, Pipeline
 from gateway.store.lists import HashList
 from tests.moderation.test_verdicts import bound
 from tests.support.log_lines import collected
@@ -268,14 +268,15 @@ async def test_what_cannot_be_logged_is_warned_of_or_not_decided(parts: Parts, *
     assert await parts.rows() == []
 
 
-async def test_an_image_that_nobody_looked_at_has_no_verdict(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug of the steps before, which no image can stage."""
-    run = parts.pipeline.run
+class WithoutVectors(Pipeline):
+    """A bug of the steps before the verdict, which no image can stage."""
 
-    async def without_vectors(*given: Any, **named: Any) -> list[ImageOutcome]:
-        return [replace(outcome, vectors=None) for outcome in await run(*given, **named)]
+    async def run(self, *given: Any, **named: Any) -> list[ImageOutcome]:
+        return [replace(outcome, vectors=None) for outcome in await super().run(*given, **named)]
 
-    monkeypatch.setattr(parts.pipeline, "run", without_vectors)
+
+async def test_an_image_that_nobody_looked_at_has_no_verdict(parts: Parts) -> None:
+    parts.pipeline = WithoutVectors(**{one.name: getattr(parts.pipeline, one.name) for one in fields(Pipeline)})
     with pytest.raises(ValueError, match=r"^an image without a match and without vectors has no verdict$"):
         await parts.moderate(picture(RED))
 

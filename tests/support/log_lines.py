@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import structlog
 
-from gateway.observability.log_format import Lines
+from gateway.observability.log_format import StdoutLogger
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def collected() -> Iterator[list[dict[str, Any]]]:
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.stdlib.add_logger_name, keep],
         wrapper_class=structlog.make_filtering_bound_logger(0),
-        logger_factory=Lines,
+        logger_factory=StdoutLogger,
         cache_logger_on_first_use=False,
     )
     try:

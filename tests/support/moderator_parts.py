@@ -6,11 +6,14 @@ The encoder answers how red and how green an image is, so that scores can be com
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
+import tempfile
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +33,12 @@ from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.moderator import LogRules, Moderated, Moderator, RequestOrigin
 from gateway.observability.metrics import Metrics
-from gateway.pipeline import Pipeline, PipelineLimits
+from gateway.pipeline import Pipeline
 from gateway.store.audit import Actor
 from gateway.store.decisions import DecisionFilter, DecisionRecord
 from gateway.store.lists import HashList
 from tests.moderation.test_verdicts import LN_3, bound
-from tests.support.fake_encoder import FakeEncoder
+from tests.support.fake_encoder import FakeEncoder, write_bundle
 from tests.support.stores import Store
 from tests.support.waiting import UNTIL_S
 
@@ -127,10 +130,12 @@ async def parts_on(store: Store, threads: Executor, hasher: PerceptualHasher | N
     """Make the parts; ``loaded``: with the lists read."""
     encoder = RedAndGreen()
     decode = replace(DecodeLimits(), sampled_frames=3)
-    limits = PipelineLimits(decode, max_inferences=64, image_size_px=SIDE_PX, image_resize_px=SIDE_PX, logit_scale=1.0)
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = replace(write_bundle(Path(folder)), logit_scale=1.0)
     source = ImageSource(lambda _: pytest.fail("nothing is fetched"), nullcontext, MIB)
-    budgets = Budgets(views=MemoryBudget(64 * MIB), decode=MemoryBudget(64 * MIB))
-    pipeline = Pipeline(source, encoder, limits, threads, DecodeThreads(threads, hasher), budgets, Metrics())
+    budgets = Budgets(MemoryBudget(64 * MIB), MemoryBudget(64 * MIB), asyncio.Semaphore(2))
+    decoders = DecodeThreads(threads, hasher)
+    pipeline = Pipeline(source, encoder, manifest, decode, 64, threads, decoders, budgets, Metrics())
     lists = ListRefresher(store.lists)
     if loaded:
         await lists.refresh()
