@@ -5,7 +5,8 @@ that shares their memory with it: that takes some milliseconds, so that an image
 A worker confines itself, then takes one job after another from its socket. What comes in is the gateway's and is
 unpickled; what goes out is JSON and raw bytes, since whatever an image has taken over must not own the gateway.
 
-What is said: the gateway sends ``JOB_HEAD``, an order (``messages.py``) and the image's bytes. The worker
+The process that forks is told ``FORK``, with a socket, or the number of a worker that ended, and answers how it did.
+What is said to a worker: the gateway sends ``JOB_HEAD``, an order (``messages.py``) and the image's bytes. The worker
 answers ``ANSWER_HEAD``, facts as JSON, and pixels.
 """
 
@@ -21,7 +22,7 @@ import signal
 import socket
 import struct
 import sys
-import traceback
+import warnings
 from dataclasses import asdict, fields
 from operator import attrgetter
 from typing import Any, Final, NoReturn, cast
@@ -39,8 +40,9 @@ from gateway.errors import GatewayError, ImageUndecodable
 from gateway.observability.stage_timer import StageTimer
 from gateway.observability.tracebacks import trace
 
-READY: Final = b"R"
-READY_WITH_LANDLOCK: Final = b"L"
+FORK: Final = b"F"
+READY: Final = struct.Struct(">B")
+"""The first word of a worker: the ``Layers`` of its sandbox."""
 JOB_HEAD: Final = struct.Struct(">II")
 """Bytes of the order, bytes of the image."""
 ANSWER_HEAD: Final = struct.Struct(">II")
@@ -49,6 +51,7 @@ ANSWER_HEAD: Final = struct.Struct(">II")
 _MEMORY_SLACK: Final = 128 << 20
 """Beside the estimate of an image, or twice that: the views of all frames, and what the allocator keeps."""
 _MOST_TRACE_CHARS: Final = 4000
+_MOST_MESSAGE_BYTES: Final = 32
 _INFO_NAMES: Final = tuple(field.name for field in fields(ImageInfo))
 _INFO_VALUES: Final = attrgetter(*_INFO_NAMES)
 
@@ -69,6 +72,12 @@ def decode_alone(*, heic: bool) -> None:
         setattr(importlib.import_module("pillow_heif.options"), "DECODE_THREADS", 1)  # noqa: B010 - of an optional module
 
 
+def open_no_source() -> None:
+    """Keep Python from showing warnings and failed destructors, with a line of source that it reads from a file."""
+    warnings.simplefilter("ignore")
+    sys.unraisablehook = lambda _: None
+
+
 def main() -> int:
     """Fork workers until the gateway has gone; return the exit code."""
     parser = argparse.ArgumentParser()
@@ -78,20 +87,25 @@ def main() -> int:
     parser.add_argument("--fingerprint", action="store_true")
     given = parser.parse_args()
     # A stop is the gateway's to order: it drains first, and these processes end with it.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=0)
     load_libraries(heic=given.heic)
     decode_alone(heic=given.heic)
+    open_no_source()
     stage = load_stage(given.stage)
     hasher = load_hasher() if given.fingerprint else None
     confinement = Sandbox(most_memory=given.most_memory, threads=given.heic)
     gc.collect()
     gc.freeze()  # so that the collector does not touch, and so copy, pages that are shared
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        message, descriptors, _, _ = socket.recv_fds(control, _MOST_MESSAGE_BYTES, 1)
         if not message:
             return 0
+        if message != FORK:
+            _, status = os.waitpid(int(message), 0)
+            control.send(str(os.waitstatus_to_exitcode(status)).encode())
+            continue
         (descriptor,) = descriptors
         try:
             child = os.fork()
@@ -107,11 +121,7 @@ def main() -> int:
 
 def _tell(control: socket.socket, child: int) -> None:
     """Send the gateway the worker's process id, and a descriptor of it that no other process can come to have."""
-    try:
-        handle = os.pidfd_open(child)
-    except ProcessLookupError:
-        control.send(b"!")
-        return
+    handle = os.pidfd_open(child)
     socket.send_fds(control, [str(child).encode()], [handle])
     os.close(handle)
 
@@ -122,14 +132,14 @@ def _become_worker(
     code = 1
     try:
         floor = address_space()
-        confined, landlocked = confinement.enter(connection)
+        confined, layers = confinement.enter(connection)
         imports = LateImports()
-        confined.sendall(READY_WITH_LANDLOCK if landlocked else READY)
+        confined.sendall(READY.pack(layers))
         while work(confined, floor, stage, hasher, imports):
             pass
         code = 0
-    except Exception:  # noqa: BLE001 - told to the gateway's log as long as it is not confined
-        traceback.print_exc()
+    except Exception as bug:  # noqa: BLE001 - told to the gateway's log as long as it is not confined
+        print(trace(bug), file=sys.stderr)  # noqa: T201
     finally:
         os._exit(code)
 
