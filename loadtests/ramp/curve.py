@@ -15,6 +15,7 @@ LINES = (("p50", "#1f6fb2"), ("p95", "#c2570c"), ("p99", "#7b1fa2"))
 RATE, MARK = "#2e7d32", "#b71c1c"
 FONT = 'font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="13" fill="#222"'
 LINE_CHARS = 165
+LEGEND = 116  # an entry of up to 99,999 ms
 Place = Callable[[float], float]
 
 
@@ -24,7 +25,7 @@ def svg(ramps: Sequence[Ramp], title: str, caption: str) -> str:
     Args:
         ramps: at least one, each with at least one step.
         title: above it.
-        caption: below it: machine, date, rule, and what shares the machine.
+        caption: below it: machine, date, rule, and what shares the machine; empty where it stands elsewhere.
     """
     foot = wrapped(caption)
     height = HEAD + ROW * len(ramps) + FOOT_LINE * len(foot) + 24
@@ -98,17 +99,13 @@ def _latency(ramp: Ramp, top: float) -> list[str]:
         parts.append(_line(points, colour))
         parts += [f'<circle cx="{at:.1f}" cy="{on:.1f}" r="3" fill="{colour}"/>' for at, on in points]
     for number, (name, colour) in enumerate(LINES):
-        at = left + 66 * number
+        at = left + LEGEND * number
+        words = name if knee is None else f"{name} {_of(knee, name):,.0f} ms"
         parts.append(f'<path d="M{at} {top - 14}h18" stroke="{colour}" stroke-width="3"/>')
-        parts.append(_text(at + 23, top - 10, name))
+        parts.append(_text(at + 23, top - 10, words))
     if knee is not None:
-        words = f"at saturation: {_brief(knee)}"
-        parts.append(_text(left + PANEL, top - 10, words, anchor="end", fill=MARK))
+        parts.append(_text(left + PANEL, top - 10, "at saturation", anchor="end", fill=MARK))
     return parts
-
-
-def _brief(step: Step) -> str:
-    return ", ".join(f"{name} {_of(step, name):,.0f} ms" for name, _ in LINES)
 
 
 def _of(step: Step, name: str) -> float:
