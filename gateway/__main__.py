@@ -9,7 +9,8 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -57,7 +58,9 @@ def main(make_app: MakeApp = create_app, arguments: Sequence[str] | None = None)
     parser.add_argument(
         "--fd", type=int, action="append", default=[], help="an inherited listener, in place of host and port"
     )
-    inherited = [socket.socket(fileno=number) for number in parser.parse_args(arguments).fd]
+    parser.add_argument("--check", action="store_true", help="look at the settings, but not at the bundle, and end")
+    given = parser.parse_args(arguments)
+    inherited = [socket.socket(fileno=number) for number in given.fd]
     try:
         settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
@@ -76,7 +79,14 @@ def main(make_app: MakeApp = create_app, arguments: Sequence[str] | None = None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stopped)
     try:
-        return serve(settings, check(settings, make_app, READY_WITHIN_S if inherited else 0.0), inherited)
+        with refusals():
+            asyncio.run(check_database(settings.effective_database_url, timeout_s=settings.store_timeout_s))
+            if given.check:
+                with suppress(BundleError):  # it is yet to be exported
+                    make_app(settings)
+                return 0
+            app = make_app(settings, ready_within_s=READY_WITHIN_S if inherited else 0.0)
+        return serve(settings, app, inherited)
     except CannotStart as reason:
         sys.stderr.write(f"gateway: {reason}.\n")
         return 2
@@ -112,15 +122,15 @@ def serve(settings: Settings, app: FastAPI, inherited: list[socket.socket]) -> i
     return 0 if server.started else 3
 
 
-def check(settings: Settings, make_app: MakeApp, ready_within_s: float) -> FastAPI:
-    """Return the application, once what it needs has been looked at.
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Say what is wrong with the settings or what they name.
 
     Raises:
-        CannotStart: the settings or what they name cannot work.
+        CannotStart: it cannot work.
     """
     try:
-        app = make_app(settings, ready_within_s=ready_within_s)
-        asyncio.run(check_database(settings.effective_database_url, timeout_s=settings.store_timeout_s))
+        yield
     except (BundleError, DecoderMissing) as error:
         raise CannotStart(str(error)) from None
     except KeysInvalid as error:
@@ -131,7 +141,6 @@ def check(settings: Settings, make_app: MakeApp, ready_within_s: float) -> FastA
         raise CannotStart(f"DATABASE_URL cannot be used: {error}") from None
     except ValueError:  # a driver's, whose text may repeat the address and with it a password
         raise CannotStart("DATABASE_URL cannot be used: it is not a complete address") from None
-    return app
 
 
 def stopped(*_: object) -> None:

@@ -135,10 +135,10 @@ def create_app(
     """
     settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
-    manifest = read_manifest(settings.model_repository)
     metrics = Metrics()
     keys = KeyFile(settings.gateway_api_keys, settings.gateway_api_keys_file)
     rate_limits = RateLimits(settings.rate_limit_storage_url)
+    manifest = read_manifest(settings.model_repository)  # checked last: `--check` comes before an export
     draining = Draining()
     checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
     app = FastAPI(
@@ -215,7 +215,9 @@ async def lifespan(
     decision_log = DecisionLog(stored, lambda: catalog.store_lost)
     retention = Retention(stored, settings.decision_retention_days, leases)
     decoders = preparer(settings, threads, metrics)
-    readiness = Readiness(encoder, catalog, list_refresher, decoders, checks.draining)
+    kept = decision_log if settings.decision_log else None
+    readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
+    metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
     watches = [
         asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, retention, checks.keys)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -42,11 +42,22 @@ class Metrics:
         )
         self.in_flight = Gauge("gateway_requests_in_flight", "Requests being worked on.", registry=registry)
         self.ready = Gauge("gateway_ready", "1 when the models answer.", registry=registry)
+        self._degraded = Gauge(
+            "gateway_degraded",
+            "1 while requests are answered without a part: the store, or the decision log.",
+            ["part"],
+            registry=registry,
+        )
         self.decode_workers_ended = Counter(
             "gateway_decode_workers_ended", "Decoding processes that ended, by reason.", ["reason"], registry=registry
         )
         self._requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # likewise
         self._stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}  # found once, not at every use
+
+    def watch_degraded(self, **parts: Callable[[], bool]) -> None:
+        """Ask these at each scrape whether a part is lost."""
+        for name, lost in parts.items():
+            self._degraded.labels(name).set_function(lost)
 
     def observe_request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """Count one request and its seconds; method and route are of few kinds."""
