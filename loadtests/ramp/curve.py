@@ -15,7 +15,7 @@ LINES = (("p50", "#1f6fb2"), ("p95", "#c2570c"), ("p99", "#7b1fa2"))
 RATE, MARK = "#2e7d32", "#b71c1c"
 FONT = 'font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="13" fill="#222"'
 LINE_CHARS = 165
-LEGEND = 116  # an entry of up to 99,999 ms
+LEGEND = 145  # wide enough for 99,999 ms
 Place = Callable[[float], float]
 
 
@@ -74,7 +74,10 @@ def _throughput(ramp: Ramp, top: float) -> list[str]:
 
 
 def _latency(ramp: Ramp, top: float) -> list[str]:
-    """Percentiles of latency over throughput, each step joined to the next; beyond saturation they climb in place."""
+    """Percentiles of latency over throughput, each step joined to the next; beyond saturation they climb in place.
+
+    The legend says what they are at saturation.
+    """
     left = LEFTS[1]
     steps = [step for step in ramp.steps if step.answers]
     floor = top + ROW - TOP - BOTTOM
@@ -93,18 +96,19 @@ def _latency(ramp: Ramp, top: float) -> list[str]:
         parts += _across(left, y(math.log10(value)), f"{value:g}")
     knee = saturation(steps)
     if knee is not None:
-        parts.append(f'<path d="M{x(knee.rate):.1f} {top}V{floor}" stroke="{MARK}" stroke-dasharray="5 4"/>')
+        at = x(knee.rate)
+        anchor, aside = ("end", -10) if at > left + PANEL / 2 else ("start", 10)
+        parts.append(f'<path d="M{at:.1f} {top}V{floor}" stroke="{MARK}" stroke-dasharray="5 4"/>')
+        parts.append(_text(at + aside, floor - 12, "saturation", anchor=anchor, fill=MARK))
     for name, colour in LINES:
         points = [(x(step.rate), y(math.log10(max(low, _of(step, name))))) for step in steps]
         parts.append(_line(points, colour))
         parts += [f'<circle cx="{at:.1f}" cy="{on:.1f}" r="3" fill="{colour}"/>' for at, on in points]
     for number, (name, colour) in enumerate(LINES):
-        at = left + LEGEND * number
+        start = left + LEGEND * number
         words = name if knee is None else f"{name} {_of(knee, name):,.0f} ms"
-        parts.append(f'<path d="M{at} {top - 14}h18" stroke="{colour}" stroke-width="3"/>')
-        parts.append(_text(at + 23, top - 10, words))
-    if knee is not None:
-        parts.append(_text(left + PANEL, top - 10, "at saturation", anchor="end", fill=MARK))
+        parts.append(f'<path d="M{start} {top - 14}h18" stroke="{colour}" stroke-width="3"/>')
+        parts.append(_text(start + 23, top - 10, words))
     return parts
 
 
