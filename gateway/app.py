@@ -206,7 +206,9 @@ async def lifespan(
     )
     text = TextEmbeddings(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
-    database = late_database(settings.effective_database_url, timeout_s=settings.store_timeout_s)
+    database = late_database(
+        settings.effective_database_url, timeout_s=settings.store_timeout_s, observe_failure=metrics.store_failures.inc
+    )
     versions = Versions(database, manifest.bundle_id, manifest.text_checksum)
     stored, hashes, leases = Decisions(database), Lists(database), Leases(database)
     catalog = Catalog(versions, text, manifest, rules)
@@ -261,7 +263,7 @@ async def lifespan(
             audit=Audit(database),
             catalog=catalog,
             moderator=Moderator(
-                pipeline, list_refresher, decision_log, log_rules, manifest.bundle_id, manifest.logit_scale
+                pipeline, list_refresher, decision_log, log_rules, manifest.bundle_id, manifest.logit_scale, metrics
             ),
             list_refresher=list_refresher,
             decision_log=decision_log,

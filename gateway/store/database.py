@@ -83,9 +83,15 @@ class Database:
     """
 
     def __init__(
-        self, engine: AsyncEngine, *, timeout_s: float, prepare: Callable[[], Coroutine[Any, Any, None]]
+        self,
+        engine: AsyncEngine,
+        *,
+        timeout_s: float,
+        prepare: Callable[[], Coroutine[Any, Any, None]],
+        observe_failure: Callable[[], None],
     ) -> None:
         self._engine = engine
+        self._observe_failure = observe_failure
         self._timeout_s = timeout_s
         self._prepare = prepare
         self._preparing: asyncio.Task[None] | None = None
@@ -149,6 +155,13 @@ class Database:
                 return await work(Transaction(connection, deadline))
 
     async def _within(self, run: Callable[[TimeLeft], Awaitable[T]]) -> T:
+        try:
+            return await self._in_time(run)
+        except StoreUnavailable:
+            self._observe_failure()
+            raise
+
+    async def _in_time(self, run: Callable[[TimeLeft], Awaitable[T]]) -> T:
         deadline = TimeLeft(self._timeout_s)
         task = asyncio.ensure_future(run(deadline))
         try:
