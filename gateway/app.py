@@ -24,17 +24,15 @@ from gateway.api import (
     health,
     moderate,
     openai_moderations,
-    openapi,
-    start_page,
 )
-from gateway.api.authorization import Authentication, authorise
+from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
 from gateway.api.dependencies import ModerationsRules, Services
+from gateway.api.openapi import install_openapi
+from gateway.api.pages import install_pages
 from gateway.api.problems import install_handlers
 from gateway.api.request_context import RequestContext
 from gateway.api.request_rules import RequestRules
-from gateway.api.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
-from gateway.api.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
 from gateway.auth.key_file import KeyFile
 from gateway.auth.rate_limits import RateLimits
 from gateway.decoding.decoder import DecodeLimits
@@ -58,11 +56,9 @@ from gateway.inference.triton import ModelServer, TritonEncoder
 from gateway.limits.admission import Admission, AdmissionLimits
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.catalog import Catalog
-from gateway.moderation.classifiers import Classifier
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.moderator import LogRules, Moderator
-from gateway.moderation.policy import Policy
-from gateway.moderation.retention import Retention
+from gateway.moderation.retention import watch_retention
 from gateway.moderation.saving import Saver
 from gateway.moderation.seeding import seed_alone
 from gateway.observability.metrics import Metrics
@@ -86,23 +82,8 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, hash_lists),
-    *(decisions, audit, health, start_page),
+    *(decisions, audit, health),
 )
-BODIES = (
-    ClassifyBody,
-    ClassifyForm,
-    ModerateBody,
-    ModerateForm,
-    EmbeddingsBody,
-    openai_moderations.ModerationsBody,
-    Classifier,
-    Policy,
-    Activation,
-    DryRunBody,
-    FeedbackIn,
-    ListIn,
-)
-
 
 MakeEncoder = Callable[[Settings, Manifest, Metrics], ModelServer]
 MakeFetcher = Callable[[Settings], Fetcher]
@@ -195,18 +176,18 @@ def create_app(
     """
     settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
-    manifest = read_manifest(settings.model_repository)
     metrics = Metrics()
     keys = KeyFile(settings.gateway_api_keys, settings.gateway_api_keys_file)
     rate_limits = RateLimits(settings.rate_limit_storage_url)
     draining = asyncio.Event()
+    manifest = read_manifest(settings.model_repository)  # checked last: `--check` comes before an export
     checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher, checks),
-        dependencies=[Depends(authorise)],
+        dependencies=[Depends(authorize)],
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -221,8 +202,8 @@ def create_app(
     hosts = HostPatterns.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
     app.add_middleware(RequestContext, rules=rules, metrics=metrics)
-    openapi.install_docs(app)
-    openapi.install(app, BODIES)
+    install_pages(app, demo=manifest.model.demo)
+    install_openapi(app)
     return app
 
 
@@ -262,19 +243,21 @@ async def lifespan(
     )
     text = TextEmbeddings(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
-    database = late_database(settings.effective_database_url, timeout_s=settings.store_timeout_s)
+    database = late_database(
+        settings.effective_database_url, timeout_s=settings.store_timeout_s, observe_failure=metrics.store_failures.inc
+    )
     versions = Versions(database, manifest.bundle_id, manifest.text_checksum)
     stored, hashes, leases = Decisions(database), Lists(database), Leases(database)
     catalog = Catalog(versions, text, manifest, rules)
     saver = Saver(versions, catalog, text, manifest, rules, settings.save_timeout_s)
     list_refresher = ListRefresher(hashes)
     decision_log = DecisionLog(stored, lambda: catalog.store_lost)
-    retention = Retention(stored, settings.decision_retention_days, leases)
     decoders = preparer(settings, threads, metrics)
-    readiness = Readiness(encoder, catalog, list_refresher, decoders, checks.draining)
-    watches = [
-        asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, retention, checks.keys)
-    ]
+    kept = decision_log if settings.decision_log else None
+    readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
+    metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
+    watches = [asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, checks.keys)]
+    watches.append(asyncio.create_task(watch_retention(stored, settings.decision_retention_days, leases)))
     watches.append(asyncio.create_task(catalog.watch(lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
@@ -321,7 +304,7 @@ async def lifespan(
             audit=Audit(database),
             catalog=catalog,
             moderator=Moderator(
-                pipeline, list_refresher, decision_log, log_rules, manifest.bundle_id, manifest.logit_scale
+                pipeline, list_refresher, decision_log, log_rules, manifest.bundle_id, manifest.logit_scale, metrics
             ),
             list_refresher=list_refresher,
             decision_log=decision_log,

@@ -164,7 +164,7 @@ class Pipeline:
             bug = InternalError("The service failed on this image; nothing was decided.")
             return ImageOutcome(index, image.id, timer.elapsed_s, error=bug)
         self.metrics.observe_stages(timer.elapsed_s)
-        self.metrics.images.labels(prepared.info.format).inc()
+        self.metrics.observe_image(prepared.info.format, prepared.info.width, prepared.info.height)
         return ImageOutcome(index, image.id, timer.elapsed_s, prepared, vectors, matches)
 
     async def _read_bytes(self, source: Source, timer: StageTimer) -> bytes:

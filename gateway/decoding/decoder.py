@@ -17,11 +17,11 @@ import hashlib
 import itertools
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
-from types import TracebackType
-from typing import IO, Self, cast
+from dataclasses import dataclass, replace
+from typing import Annotated, Self
 
 from PIL import Image, ImageFile
+from pydantic import Field
 
 from gateway.decoding.downscale import Scale, scale_of
 from gateway.decoding.guards import DecodeDeadline, TimedReader, decoder_faults
@@ -44,6 +44,8 @@ LATEST_MS = 2**31 - 1
 """24 days. A file may let one frame last for longer; what is later is said to be then."""
 
 QUICK_BYTES = 256 * 1024
+
+Count = Annotated[int, Field(ge=1, le=LATEST_MS)]
 
 _DISAGREE = "The image's parts disagree about its size; save it again with a common program."
 
@@ -77,7 +79,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What is said about an image in an answer.
+    """What is said about an image in an answer; ranges are checked where a worker says it.
 
     Attributes:
         sha256: hexadecimal digest of the file's bytes; empty where it was not asked for.
@@ -88,12 +90,12 @@ class ImageInfo:
         frames_analyzed: how many of them are decoded.
     """
 
-    sha256: str
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
     format: ImageFormat
-    width: int
-    height: int
-    frames: int
-    frames_analyzed: int
+    width: Count
+    height: Count
+    frames: Count
+    frames_analyzed: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:
     Args:
         frames: frames in the file, 1 or more.
         sampled: frames to choose, 1 or more; all of them when there are no more.
-        seed: of the choice; not to be guessed by whoever made the image.
+        seed: of the choice; the sender must not be able to guess it.
     """
     if frames <= sampled:
         return tuple(range(frames))
@@ -181,49 +183,46 @@ def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:
     return (0, *between, frames - 1)
 
 
+@dataclass(frozen=True, slots=True)
 class DecodedImage:
     """An opened image, decoded frame by frame; made by :func:`open_image`.
 
     Attributes:
         info: what is said about it.
+        opened: Pillow's, not decoded yet.
+        opened_again: the same, of a PNG whose transparent colour has 16 bits.
+        orientation: EXIF's, that is still to be applied.
+        factor: a JPEG is decoded at one of so many pixels, each way.
+        sampled: the frames that are handed out.
+        background: colour under transparent parts.
+        deadline: of decoding.
     """
 
-    def __init__(
-        self,
-        image: ImageFile.ImageFile,
-        info: ImageInfo,
-        *,
-        again: ImageFile.ImageFile | None,
-        orientation: int,
-        factor: int,
-        wanted: tuple[int, ...],
-        limits: DecodeLimits,
-        deadline: DecodeDeadline,
-    ) -> None:
-        self.info = info
-        self._image = image
-        self._again = again
-        self._orientation = orientation
-        self._factor = factor
-        self._wanted = wanted
-        self._limits = limits
-        self._deadline = deadline
-        # A still JPEG or PNG that is RGB already is handed out as it is. The others hold decoders (and an animation's
-        # next frame is drawn into the same pixels), so what they hand out is a copy.
-        self._copies = info.frames > 1 or info.format not in {"jpeg", "png"}
+    info: ImageInfo
+    opened: ImageFile.ImageFile
+    opened_again: ImageFile.ImageFile | None
+    orientation: int
+    factor: int
+    sampled: tuple[int, ...]
+    background: Colour
+    deadline: DecodeDeadline
+
+    @property
+    def copies_frames(self) -> bool:
+        """Whether a frame handed out is a copy.
+
+        A still JPEG or PNG that is RGB already is handed out as it is. The others hold decoders, and an animation's
+        next frame is drawn into the same pixels.
+        """
+        return self.info.frames > 1 or self.info.format not in {"jpeg", "png"}
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Free the decoder; frames already handed out stay valid, and no more can be had."""
-        if self._copies:
-            self._image.close()
+        if self.copies_frames:
+            self.opened.close()
 
     def frames(self) -> Iterator[Frame]:
         """Decode the sampled frames one by one, in order; can be called once.
@@ -237,36 +236,35 @@ class DecodedImage:
         """
         clock_ms = 0.0
         animated = self.info.frames > 1
-        for index in range(self._wanted[-1] + 1):
-            self._deadline.check()
+        for index in range(self.sampled[-1] + 1):
+            self.deadline.check()
             with decoder_faults():
-                # Every frame up to the last wanted one is decoded, since each draws on those before it; one step at a
-                # time, so that the clock is looked at between them.
+                # Every frame up to the last sampled one is decoded, since each draws on those before it; one step at a
+                # time, so that the deadline is checked between them.
                 if index:
                     if self.info.format == "png":
-                        self._image.decoderconfig = ()  # else Pillow says once more that it is interlaced
-                    self._image.seek(index)
+                        self.opened.decoderconfig = ()  # else Pillow says once more that it is interlaced
+                    self.opened.seek(index)
                 if animated or self.info.format != "png":
-                    self._image.load()
+                    self.opened.load()
                 else:
-                    load_all_rows(self._image)
-                if self._again is not None:
-                    hide_colour(self._image, self._again)
-                start_ms = self._image.info.get("timestamp", clock_ms)
-                clock_ms += self._image.info.get("duration", 0) or 0
-                if index not in self._wanted:
+                    load_all_rows(self.opened)
+                if self.opened_again is not None:
+                    hide_colour(self.opened, self.opened_again)
+                start_ms = self.opened.info.get("timestamp", clock_ms)
+                clock_ms += self.opened.info.get("duration", 0) or 0
+                if index not in self.sampled:
                     continue
                 rgb = self._upright_rgb()
-            scale = scale_of(rgb.size, (self.info.width, self.info.height), self._factor, self._orientation)
+            scale = scale_of(rgb.size, (self.info.width, self.info.height), self.factor, self.orientation)
             yield Frame(rgb=rgb, scale=scale, time_ms=min(round(start_ms), LATEST_MS) if animated else None)
 
     def _upright_rgb(self) -> Image.Image:
-        image: Image.Image = self._image
-        rgb = to_rgb(image, self._limits.background)
-        if rgb is image and self._copies:
-            rgb = image.copy()
-        rgb = turn_upright(rgb, self._orientation)
-        size = (-(-self.info.width // self._factor), -(-self.info.height // self._factor))
+        rgb = to_rgb(self.opened, self.background)
+        if rgb is self.opened and self.copies_frames:
+            rgb = self.opened.copy()
+        rgb = turn_upright(rgb, self.orientation)
+        size = (-(-self.info.width // self.factor), -(-self.info.height // self.factor))
         if rgb.size != size and self.info.format == "gif":  # later frames stick out of the canvas
             return rgb.crop((0, 0, *size))
         if rgb.size != size:  # libheif settles the size only while it decodes
@@ -277,10 +275,6 @@ class DecodedImage:
 def sha256_of(data: bytes) -> str:
     """Return the hexadecimal digest of a file's bytes; other threads run meanwhile."""
     return hashlib.sha256(data).hexdigest()
-
-
-def _opened(data: bytes, header: ImageHeader, deadline: DecodeDeadline) -> ImageFile.ImageFile:
-    return plugin_of(header.format)(cast("IO[bytes]", TimedReader(header.pieces(data), deadline)))
 
 
 def open_image(
@@ -309,8 +303,9 @@ def open_image(
     if header is None:
         header = inspect(data, limits)
     with decoder_faults():
-        image = _opened(data, header, deadline)
-        again = _opened(data, header, deadline) if has_deep_key(image) else None
+        file, plugin = header.decodable(data), plugin_of(header.format)
+        image = plugin(TimedReader(file, deadline))
+        again = plugin(TimedReader(file, deadline)) if has_deep_key(image) else None
     # A GIF's own count would walk the whole file again, and a HEIC's counts images beside the one that it shows.
     frames = header.frames if header.format in {"gif", "heic"} else int(getattr(image, "n_frames", 1))
     if image.size != (header.width, header.height) or not 1 <= frames <= header.frames:
@@ -322,29 +317,18 @@ def open_image(
     if header.format == "jpeg" and jpeg_factor > 1:
         image.draft(None, (header.width // jpeg_factor, header.height // jpeg_factor))
         factor = jpeg_factor
-    orientation = header.orientation
     if header.format == "avif":
         # AVIF turns images by its own properties, which libavif reports as an orientation.
-        orientation = read_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
-    width, height = header.width, header.height
-    if orientation >= 5:  # noqa: PLR2004
-        width, height = height, width
-    wanted = sample_frames(frames, limits.sampled_frames, seed)
+        turned = read_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
+        header = replace(header, orientation=turned)
+    width, height = header.oriented_size
+    sampled = sample_frames(frames, limits.sampled_frames, seed)
     info = ImageInfo(
         sha256=sha256_of(data) if hashed else "",
         format=header.format,
         width=width,
         height=height,
         frames=frames,
-        frames_analyzed=len(wanted),
+        frames_analyzed=len(sampled),
     )
-    return DecodedImage(
-        image,
-        info,
-        again=again,
-        orientation=orientation,
-        factor=factor,
-        wanted=wanted,
-        limits=limits,
-        deadline=deadline,
-    )
+    return DecodedImage(info, image, again, header.orientation, factor, sampled, limits.background, deadline)

@@ -1,11 +1,12 @@
 """An image's bytes to what the model reads: decode, views and fingerprint in one function, wherever it runs.
 
-``prepare`` is what meets hostile bytes in C. It runs in processes of its own (``pool.py``), or, with
+``prepare`` gives hostile bytes to C libraries. It runs in processes of its own (``pool.py``), or, with
 ``DECODE_ISOLATION=false``, in threads (``threads.py``): both are a :class:`Preprocessor`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from gateway.decoding.views import Place, ViewRule, cut_views
 from gateway.errors import InvalidRequest
 from gateway.observability.stage_timer import StageTimer
 
-FEWEST_FRAMES = 3  # first, last and one between: less of an animation is not called looked at
+FEWEST_FRAMES = 3  # first, last and one between; fewer are no analysis of an animation
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Job:
         resize_px: what the short side is brought to before the centre crop.
         seed: of the choice of frames.
         fingerprint: hash the frames too, which needs all their pixels.
-        hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, for whoever asks to fill in.
+        hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, and the caller fills it in.
     """
 
     data: bytes
@@ -59,7 +60,7 @@ class Job:
     @property
     def decode_bytes(self) -> int:
         """Estimated peak memory in bytes of decoding and cutting one frame."""
-        return self.header.decode_bytes_at(self.jpeg_factor)
+        return self.header.decode_bytes(self.jpeg_factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,8 @@ class PreprocessedImage:
     fingerprints: tuple[PerceptualHash, ...]
 
 
-class Preprocess(Protocol):
-    """What a worker runs: ``prepare``, or a test's stand-in for it."""
-
-    def __call__(self, job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None, /) -> PreprocessedImage:
-        """See :func:`prepare`."""
-        ...
+Preprocess = Callable[[Job, StageTimer, PerceptualHasher | None], PreprocessedImage]
+"""What a worker runs: :func:`prepare`, or a test's stand-in for it."""
 
 
 class Preprocessor(Protocol):
@@ -116,7 +113,7 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
 
     Raises:
         ImageError: the image cannot be decoded.
-        InvalidRequest: too little of an animation could be looked at.
+        InvalidRequest: too few frames of an animation could be analyzed.
     """
     places: list[Place] = []
     fingerprints: list[PerceptualHash] = []
@@ -136,12 +133,10 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
                 "An animation needs several inferences and this request has too many images for that; send it "
                 "with fewer others."
             )
-        remaining = image.frames()
-        while True:
+        frames = image.frames()
+        for _ in range(image.info.frames_analyzed):
             with timer.stage("decode"):
-                frame = next(remaining, None)
-            if frame is None:
-                break
+                frame = next(frames)
             with timer.stage("views"):
                 rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
                 cut = {

@@ -217,7 +217,7 @@ class Waiting:
 async def test_a_file_counts_as_an_upload_until_it_is_decoded(tmp_path: Path, scarce: str) -> None:
     gate, decoders = admission(), Waiting()
     manifest, limits = write_bundle(tmp_path), DecodeLimits()
-    decode_bytes = inspect(PICTURE, limits).decode_bytes
+    decode_bytes = inspect(PICTURE, limits).decode_bytes()
     if scarce == "memory":  # two frames would fit, two files beside them would not
         budgets = Budgets(MemoryBudget(MIB), MemoryBudget(2 * decode_bytes + len(PICTURE)), asyncio.Semaphore(2))
     else:

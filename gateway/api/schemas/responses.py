@@ -20,6 +20,21 @@ class Problem(BaseModel):
     request_id: str
 
 
+class OpenAIErrorDetail(BaseModel):
+    """What OpenAI's clients read of an error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(BaseModel):
+    """An error in OpenAI's form."""
+
+    error: OpenAIErrorDetail
+
+
 class ModelRef(BaseModel):
     """Which model gave an answer."""
 
@@ -188,6 +203,7 @@ class ModelsResponse(BaseModel):
 class ReadinessOut(BaseModel):
     """Whether requests can be answered."""
 
-    status: Literal["ready", "unready"]
+    status: Literal["ready", "degraded", "unready"]
     failing: list[str]
     degraded: list[str]
+    reasons: list[str]
