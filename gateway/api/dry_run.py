@@ -87,7 +87,9 @@ async def samples_of_images(
     images = [image_request(image) for image in fields.images]
     outcomes = await services.pipeline.run(images, views, deadline)
     return [
-        Sample(None, outcome.id, outcome.prepared.info.sha256, outcome.vectors, outcome.prepared.places)
+        Sample(
+            None, outcome.id, outcome.prepared.info.sha256, outcome.vectors, outcome.prepared.places, outcome.warnings
+        )
         if outcome.prepared is not None and outcome.vectors is not None
         else None
         for outcome in outcomes

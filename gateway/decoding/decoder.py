@@ -15,18 +15,27 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import IO, Self, cast
 
+import numpy as np
 from PIL import Image, ImageFile
 
 from gateway.decoding.downscale import Scale, scale_of
+from gateway.decoding.frame_sampling import FrameSampler, Thumbnail
 from gateway.decoding.guards import DecodeDeadline, TimedReader, decoder_faults
 from gateway.decoding.headers.exif import read_orientation
-from gateway.decoding.headers.header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHeader, accepted_words, sniff
+from gateway.decoding.headers.header import (
+    ALWAYS_ACCEPTED,
+    Formats,
+    ImageFormat,
+    ImageHeader,
+    accepted_words,
+    shown_ms,
+    sniff,
+)
 from gateway.decoding.headers.registry import read_header
 from gateway.decoding.plugins import plugin_of
 from gateway.decoding.png_pixels import has_deep_key, hide_colour, load_all_rows, scale_key
@@ -44,6 +53,7 @@ LATEST_MS = 2**31 - 1
 """24 days. A file may let one frame last for longer; what is later is said to be then."""
 
 QUICK_BYTES = 256 * 1024
+_GRID_PX, _GRID_CELLS = 64, 16
 
 _DISAGREE = "The image's parts disagree about its size; save it again with a common program."
 
@@ -58,8 +68,8 @@ class DecodeLimits:
         max_side_px: the longer side, in pixels.
         min_side_px: the shorter side, in pixels.
         max_frames: frames in the file.
-        sampled_frames: frames decoded and judged at most.
-        timeout_s: processor seconds for decoding all sampled frames.
+        sampled_frames: frames judged at most.
+        timeout_s: processor seconds for decoding an image, or all frames of an animation.
         background: colour (red, green, blue) under transparent parts.
         formats: those accepted.
     """
@@ -85,7 +95,7 @@ class ImageInfo:
         width: pixels, after the EXIF orientation.
         height: pixels, after the EXIF orientation.
         frames: images in the file.
-        frames_analyzed: how many of them are decoded.
+        frames_analyzed: how many of them are looked at; known once all have been decoded.
     """
 
     sha256: str
@@ -106,11 +116,15 @@ class Frame:
             decoded at a fraction of its size.
         time_ms: when an animation shows it, in milliseconds from its start, at most ``LATEST_MS``; None when the
             image is no animation.
+        index: which of the file's frames it is.
+        instead_of: the frame handed out before that it takes the place of, if any.
     """
 
     rgb: Image.Image
     scale: Scale
     time_ms: int | None
+    index: int = 0
+    instead_of: int | None = None
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
@@ -159,28 +173,6 @@ def is_inspected_quickly(data: bytes) -> bool:
     return len(data) <= QUICK_BYTES and sniff(data) == "jpeg"
 
 
-def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:
-    """Choose which frames of an animation are judged, in order.
-
-    The first and the last, and between them one at random from each of ``sampled - 2`` equal stretches: looking at
-    the first alone invites evasion, and so does a choice that can be predicted.
-
-    Args:
-        frames: frames in the file, 1 or more.
-        sampled: frames to choose, 1 or more; all of them when there are no more.
-        seed: of the choice; not to be guessed by whoever made the image.
-    """
-    if frames <= sampled:
-        return tuple(range(frames))
-    dice = random.Random(seed)  # noqa: S311 - unpredictable to senders through its seed
-    if sampled == 1:
-        return (dice.randrange(frames),)
-    inner, stretches = frames - 2, sampled - 2
-    edges = [1 + inner * index // stretches for index in range(stretches + 1)] if stretches else []
-    between = [dice.randrange(start, end) for start, end in itertools.pairwise(edges)]
-    return (0, *between, frames - 1)
-
-
 class DecodedImage:
     """An opened image, decoded frame by frame; made by :func:`open_image`.
 
@@ -196,7 +188,8 @@ class DecodedImage:
         again: ImageFile.ImageFile | None,
         orientation: int,
         factor: int,
-        wanted: tuple[int, ...],
+        durations_ms: tuple[int, ...],
+        sampler: FrameSampler,
         limits: DecodeLimits,
         deadline: DecodeDeadline,
     ) -> None:
@@ -205,7 +198,8 @@ class DecodedImage:
         self._again = again
         self._orientation = orientation
         self._factor = factor
-        self._wanted = wanted
+        self._durations_ms = durations_ms
+        self._sampler = sampler
         self._limits = limits
         self._deadline = deadline
         # A still JPEG or PNG that is RGB already is handed out as it is. The others hold decoders (and an animation's
@@ -226,18 +220,18 @@ class DecodedImage:
             self._image.close()
 
     def frames(self) -> Iterator[Frame]:
-        """Decode the sampled frames one by one, in order; can be called once.
+        """Decode all frames one by one, in order, and hand out those to be looked at; can be called once.
 
         Yields:
-            Each frame; memory is that of one frame as long as the caller keeps no other.
+            Each of them; memory is that of one frame as long as the caller keeps no other.
 
         Raises:
-            ImageCorrupt: broken data in any frame up to the last one sampled.
+            ImageCorrupt: broken data in any frame up to the last one looked at.
             ImageUndecodable: out of time, or the decoder gave up without a reason.
         """
-        clock_ms = 0.0
         animated = self.info.frames > 1
-        for index in range(self._wanted[-1] + 1):
+        starts_ms = [0, *itertools.accumulate(self._durations_ms)]
+        for index in range(self._sampler.last + 1):
             self._deadline.check()
             with decoder_faults():
                 # Every frame up to the last wanted one is decoded, since each draws on those before it; one step at a
@@ -252,13 +246,22 @@ class DecodedImage:
                     load_all_rows(self._image)
                 if self._again is not None:
                     hide_colour(self._image, self._again)
-                start_ms = self._image.info.get("timestamp", clock_ms)
-                clock_ms += self._image.info.get("duration", 0) or 0
-                if index not in self._wanted:
+                wanted, instead_of = self._sampler.choose(index, self._thumbnail)
+                if not wanted:
                     continue
                 rgb = self._upright_rgb()
             scale = scale_of(rgb.size, (self.info.width, self.info.height), self._factor, self._orientation)
-            yield Frame(rgb=rgb, scale=scale, time_ms=min(round(start_ms), LATEST_MS) if animated else None)
+            self.info = replace(self.info, frames_analyzed=self._sampler.chosen)
+            time_ms = min(starts_ms[index], LATEST_MS) if animated else None
+            yield Frame(rgb=rgb, scale=scale, time_ms=time_ms, index=index, instead_of=instead_of)
+
+    def _thumbnail(self) -> Thumbnail:
+        """Return what the frame shows, made of some of its pixels: which ones, the seed says."""
+        (width, height), (right, down) = self._image.size, self._sampler.shift
+        box = (right * width / _GRID_PX, down * height / _GRID_PX, width, height)
+        grid = self._image.resize((_GRID_PX, _GRID_PX), Image.Resampling.NEAREST, box=box)
+        rgb = to_rgb(grid, self._limits.background)
+        return np.asarray(rgb.reduce(_GRID_PX // _GRID_CELLS), np.float32)
 
     def _upright_rgb(self) -> Image.Image:
         image: Image.Image = self._image
@@ -297,7 +300,7 @@ def open_image(
     Args:
         data: the whole file.
         limits: what is accepted; ``timeout_s`` starts to run here.
-        seed: of the choice of frames, see :func:`sample_frames`.
+        seed: of the choice of frames, see ``frame_sampling.py``.
         header: what :func:`inspect` gave for the same ``data`` and ``limits``, to save reading it twice.
         jpeg_factor: 2, 4 or 8 decodes a JPEG at that fraction of its size, sides rounded up; others come whole.
         hashed: whether the file's digest is made.
@@ -329,14 +332,14 @@ def open_image(
     width, height = header.width, header.height
     if orientation >= 5:  # noqa: PLR2004
         width, height = height, width
-    wanted = sample_frames(frames, limits.sampled_frames, seed)
+    durations_ms = (header.durations_ms + (shown_ms(0),) * frames)[:frames]
     info = ImageInfo(
         sha256=sha256_of(data) if hashed else "",
         format=header.format,
         width=width,
         height=height,
         frames=frames,
-        frames_analyzed=len(wanted),
+        frames_analyzed=0,
     )
     return DecodedImage(
         image,
@@ -344,7 +347,8 @@ def open_image(
         again=again,
         orientation=orientation,
         factor=factor,
-        wanted=wanted,
+        durations_ms=durations_ms,
+        sampler=FrameSampler(durations_ms, limits.sampled_frames, seed),
         limits=limits,
         deadline=deadline,
     )

@@ -16,11 +16,8 @@ from gateway.decoding.decoder import DecodeLimits, ImageInfo, open_image
 from gateway.decoding.downscale import averaged, jpeg_factor_for
 from gateway.decoding.headers.header import ImageHeader
 from gateway.decoding.pdq import PerceptualHash, PerceptualHasher
-from gateway.decoding.views import Place, ViewRule, cut_views
-from gateway.errors import InvalidRequest
+from gateway.decoding.views import Place, View, ViewRule, cut_views
 from gateway.observability.stage_timer import StageTimer
-
-FEWEST_FRAMES = 3  # first, last and one between: less of an animation is not called looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +69,15 @@ class PreprocessedImage:
     fingerprints: tuple[PerceptualHash, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _FrameViews:
+    """What is kept of a frame."""
+
+    time_ms: int | None
+    views: tuple[View, ...]
+    fingerprint: PerceptualHash | None
+
+
 class Preprocess(Protocol):
     """What a worker runs: ``prepare``, or a test's stand-in for it."""
 
@@ -116,11 +122,8 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
 
     Raises:
         ImageError: the image cannot be decoded.
-        InvalidRequest: too little of an animation could be looked at.
     """
-    places: list[Place] = []
-    fingerprints: list[PerceptualHash] = []
-    pixels: list[npt.NDArray[np.uint8]] = []
+    seen: dict[int, _FrameViews] = {}
     with timer.stage("decode"):
         image = open_image(
             job.data,
@@ -131,17 +134,14 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
             hashed=job.hashed,
         )
     with image:
-        if image.info.frames_analyzed < min(image.info.frames, FEWEST_FRAMES):
-            raise InvalidRequest(
-                "An animation needs several inferences and this request has too many images for that; send it "
-                "with fewer others."
-            )
         remaining = image.frames()
         while True:
             with timer.stage("decode"):
                 frame = next(remaining, None)
             if frame is None:
                 break
+            if frame.instead_of is not None:
+                del seen[frame.instead_of]
             with timer.stage("views"):
                 rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
                 cut = {
@@ -149,9 +149,15 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
                     for rule in sorted(job.rules)
                     for view in cut_views(rgb, rule, size_px=job.size_px, resize_px=job.resize_px, scale=scale)
                 }
-                places += [Place(view.name, view.box, frame.time_ms) for view in cut.values()]
-                pixels += [view.pixels for view in cut.values()]
+            hashed = None
             if fingerprint is not None and job.fingerprint:
                 with timer.stage("fingerprint"):
-                    fingerprints.append(fingerprint(frame.rgb))
-        return PreprocessedImage(image.info, tuple(places), np.stack(pixels), tuple(fingerprints))
+                    hashed = fingerprint(frame.rgb)
+            seen[frame.index] = _FrameViews(frame.time_ms, tuple(cut.values()), hashed)
+    frames = [seen[index] for index in sorted(seen)]
+    return PreprocessedImage(
+        image.info,
+        tuple(Place(view.name, view.box, frame.time_ms) for frame in frames for view in frame.views),
+        np.stack([view.pixels for frame in frames for view in frame.views]),
+        tuple(frame.fingerprint for frame in frames if frame.fingerprint is not None),
+    )

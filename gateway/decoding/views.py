@@ -81,6 +81,12 @@ def cut_views(
     return tuple(View(name, box, np.asarray(resized(rgb, scale, box, (size_px, size_px)))) for name, box in boxes)
 
 
+def most_views(rules: frozenset[ViewRule], width: int, height: int) -> int:
+    """Return how many views these rules may cut from an image of this size, whichever way it is turned."""
+    whole = 1 if rules & {"full", "tiles"} else 0
+    return ("center" in rules) + whole + (len(tile_boxes(width, height)) if "tiles" in rules else 0)
+
+
 def tile_boxes(width: int, height: int) -> tuple[Box, ...]:
     """Return the boxes (left, top, right, bottom) of the tiles; none for a square image, which ``full`` shows.
 

@@ -30,7 +30,6 @@ from gateway.pipeline import ImageOutcome, Pipeline
 from gateway.store.decisions import DecisionRecord
 
 NOT_LOGGED = "decision_not_logged"
-PARTLY_ANALYZED = "frames_sampled"
 NOT_HASHED = "perceptual_lists_not_asked"
 
 
@@ -145,13 +144,11 @@ class Moderator:
             )
         if outcome.vectors is None:
             raise ValueError("an image without a match and without vectors has no verdict")
-        verdict = verdict_of(policy, outcome.vectors, outcome.prepared.places, self._logit_scale)
-        second = verdict_of(shadow, outcome.vectors, outcome.prepared.places, self._logit_scale) if shadow else None
-        if outcome.prepared.info.frames_analyzed < outcome.prepared.info.frames:
-            verdict = replace(verdict, warnings=(*verdict.warnings, PARTLY_ANALYZED))
+        warnings = outcome.warnings
         if not outcome.prepared.fingerprints and any(made.kind == "pdq" and made.entries for made in matcher.lists):
-            verdict = replace(verdict, warnings=(*verdict.warnings, NOT_HASHED))
-        return Moderated(outcome, verdict, second, None)
+            warnings += (NOT_HASHED,)
+        seen = (outcome.vectors, outcome.prepared.places, self._logit_scale, warnings)
+        return Moderated(outcome, verdict_of(policy, *seen), verdict_of(shadow, *seen) if shadow else None, None)
 
     async def _logged(self, judged: list[Moderated], origin: RequestOrigin, deadline: Deadline) -> list[Moderated]:
         """Write every verdict to the log, and put its id into the outcome; without a store, a warning.

@@ -12,7 +12,7 @@ from gateway.store.database import Database, make_engine, open_engine
 from gateway.store.outages import DatabaseUnusable, StoreUnavailable, outages_named
 
 TIMEOUT_S = 60.0  # for a statement of a migration, and for another process that migrates to finish
-HEAD = "0005"  # the newest of ``migrations/versions``
+HEAD = "0006"  # the newest of ``migrations/versions``
 VERSION_TABLE = "alembic_version"
 ADVISORY_LOCK = 0x636C6970_6D6F6400  # "clipmod", any number that nothing else in the database uses
 

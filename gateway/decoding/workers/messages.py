@@ -20,16 +20,14 @@ from gateway.decoding.headers.header import ImageFormat, ImageHeader
 from gateway.decoding.pdq import HASH_BITS, PerceptualHash
 from gateway.decoding.preprocess import Job, PreprocessedImage
 from gateway.decoding.views import Place
-from gateway.errors import GatewayError, ImageError, InvalidRequest, error_classes
+from gateway.errors import GatewayError, ImageError, error_classes
 
 _HEADER_VALUES = attrgetter(*(field.name for field in fields(ImageHeader)))
 _LIMIT_VALUES = attrgetter(*(field.name for field in fields(DecodeLimits)))
 
 MOST_FACTS_BYTES: Final = 1 << 18
 
-_ERRORS: Final[dict[str, type[GatewayError]]] = {
-    one.__name__: one for one in (*error_classes(ImageError), InvalidRequest)
-}
+_ERRORS: Final[dict[str, type[GatewayError]]] = {one.__name__: one for one in error_classes(ImageError)}
 _BUG: Final = ""
 Coordinate = Annotated[int, Field(ge=0, le=1 << 31)]
 Count = Annotated[int, Field(ge=1, le=1 << 31)]
