@@ -105,7 +105,9 @@ def verdict_of(
 
 def uses(policy: BoundPolicy, view: str) -> bool:
     """Return whether a policy scores views of this name."""
-    return view == policy.views or (policy.views == "tiles" and (view == "full" or view.startswith("tile ")))
+    if policy.views == "tiles":
+        return view != "center"
+    return view == policy.views or (policy.views == "full" and view == "content")
 
 
 def informed(matrix: TextMatrix, scores: ClassifierScores) -> list[dict[str, Any]]:

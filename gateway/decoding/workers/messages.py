@@ -56,7 +56,7 @@ class _Info(_Strict):
 
 
 class _Place(_Strict):
-    view: str = Field(pattern=r"^(center|full|tile [1-9])$")
+    view: str = Field(pattern=r"^(center|full|content|tile [1-9])$")
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate]
     frame_ms: Coordinate | None
 
