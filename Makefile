@@ -14,7 +14,7 @@ DEVICE ?= auto
 REPLICAS ?= 1
 export MODEL PRECISION DEVICE REPLICAS
 
-.PHONY: serve test test-all mutate faults fuzz fuzz-pixels fuzz-api flood lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
+.PHONY: serve test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -72,6 +72,9 @@ fuzz-api: $(VENV)/.dev-installed ## Requests made from the OpenAPI text, against
 
 flood: $(VENV)/.dev-installed ## 1,000 uploads of 10 MB at once to the gateway of `make serve`: only 200 and 503, and its memory
 	$(BIN)/python -m scripts.flood
+
+rolling: $(VENV)/.dev-installed ## 100,000 uploads while replicas are replaced; ROLLING='--launcher PID http://127.0.0.1:8000'
+	$(BIN)/python -m scripts.rolling $(ROLLING)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

@@ -11,13 +11,12 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from gateway.app import connection_protocol, create_app
+from gateway.app import MakeFetcher, connection_protocol, create_app, public_fetcher
 from gateway.auth.api_keys import KeysInvalid
 from gateway.auth.rate_limits import RateLimitStoreInvalid
 from gateway.decoding.plugins import DecoderMissing
@@ -35,22 +34,18 @@ KEEP_ALIVE_S = 75  # above the 60 s of common load balancers, so that they close
 READY_WITHIN_S = 60.0  # where listeners are inherited: then connections are taken although it is not ready, to say why
 
 
-class CannotStart(Exception):
-    """The gateway cannot be started as it is configured; the text is a sentence without its full stop."""
+CANNOT_BE_USED = {
+    KeysInvalid: "GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE",
+    RateLimitStoreInvalid: "RATE_LIMIT_STORAGE_URL",
+    DatabaseUnusable: "DATABASE_URL",
+}
 
 
-class MakeApp(Protocol):
-    """Makes the application."""
-
-    def __call__(self, settings: Settings, *, ready_within_s: float = 0.0) -> FastAPI:
-        """Return it; arguments and errors as of ``create_app``."""
-
-
-def main(make_app: MakeApp = create_app, arguments: Sequence[str] | None = None) -> int:
+def main(make_fetcher: MakeFetcher = public_fetcher, arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; return the exit code, 2 for a configuration that cannot work.
 
     Args:
-        make_app: makes the application; tests put another internet into it.
+        make_fetcher: as of ``create_app``; tests put another internet there.
         arguments: of the command line.
     """
     parser = argparse.ArgumentParser(prog="python -m gateway", description="Serve; every setting is a variable.")
@@ -63,23 +58,33 @@ def main(make_app: MakeApp = create_app, arguments: Sequence[str] | None = None)
     except ValidationError as error:
         for part in error.errors(include_url=False):
             name = "_".join(str(step) for step in part["loc"]).upper()
-            sys.stderr.write(f"gateway: {name} is not valid: {part['msg']}.\n")
+            refuse(f"{name} is not valid: {part['msg']}")
         return 2
     configure_logging(settings.log_format, settings.log_level)
     if not (settings.has_keys or settings.gateway_allow_open or settings.is_on_loopback):
-        sys.stderr.write(
-            f"gateway: {settings.gateway_host} is reachable by others and no API keys are configured. Set "
+        return refuse(
+            f"{settings.gateway_host} is reachable by others and no API keys are configured. Set "
             "GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE (clip-gateway keys new), or GATEWAY_HOST=127.0.0.1, or "
-            "GATEWAY_ALLOW_OPEN=true behind something that authenticates.\n"
+            "GATEWAY_ALLOW_OPEN=true behind something that authenticates"
         )
-        return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stopped)
     try:
-        return serve(settings, check(settings, make_app, READY_WITHIN_S if inherited else 0.0), inherited)
-    except CannotStart as reason:
-        sys.stderr.write(f"gateway: {reason}.\n")
-        return 2
+        app = create_app(settings, make_fetcher=make_fetcher, ready_within_s=READY_WITHIN_S if inherited else 0.0)
+        asyncio.run(check_database(settings.effective_database_url, timeout_s=settings.store_timeout_s))
+    except (BundleError, DecoderMissing) as error:
+        return refuse(str(error))
+    except (KeysInvalid, RateLimitStoreInvalid, DatabaseUnusable) as error:
+        return refuse(f"{CANNOT_BE_USED[type(error)]} cannot be used: {error}")
+    except ValueError:  # a driver's, whose text may repeat the address and with it a password
+        return refuse("DATABASE_URL cannot be used: it is not a complete address")
+    return serve(settings, app, inherited)
+
+
+def refuse(why: str) -> int:
+    """Say on standard error why the gateway cannot start; return the exit code."""
+    sys.stderr.write(f"gateway: {why}.\n")
+    return 2
 
 
 def serve(settings: Settings, app: FastAPI, inherited: list[socket.socket]) -> int:
@@ -105,33 +110,10 @@ def serve(settings: Settings, app: FastAPI, inherited: list[socket.socket]) -> i
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
-    announce = app.state.draining.begin
     kind = ReplicaServer if inherited and settings.gateway_replicas > 1 else DrainingServer
-    server = kind(config, settings.shutdown_delay_s, announce)
+    server = kind(config, settings.shutdown_delay_s, app.state.draining.set)
     server.run(inherited or None)
     return 0 if server.started else 3
-
-
-def check(settings: Settings, make_app: MakeApp, ready_within_s: float) -> FastAPI:
-    """Return the application, once what it needs has been looked at.
-
-    Raises:
-        CannotStart: the settings or what they name cannot work.
-    """
-    try:
-        app = make_app(settings, ready_within_s=ready_within_s)
-        asyncio.run(check_database(settings.effective_database_url, timeout_s=settings.store_timeout_s))
-    except (BundleError, DecoderMissing) as error:
-        raise CannotStart(str(error)) from None
-    except KeysInvalid as error:
-        raise CannotStart(f"GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE cannot be used: {error}") from None
-    except RateLimitStoreInvalid as error:
-        raise CannotStart(f"RATE_LIMIT_STORAGE_URL cannot be used: {error}") from None
-    except DatabaseUnusable as error:
-        raise CannotStart(f"DATABASE_URL cannot be used: {error}") from None
-    except ValueError:  # a driver's, whose text may repeat the address and with it a password
-        raise CannotStart("DATABASE_URL cannot be used: it is not a complete address") from None
-    return app
 
 
 def stopped(*_: object) -> None:

@@ -24,17 +24,15 @@ from gateway.api import (
     health,
     moderate,
     openai_moderations,
-    openapi,
-    start_page,
 )
-from gateway.api.authorization import Authentication, authorise
+from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
 from gateway.api.dependencies import ModerationsRules, Services
+from gateway.api.openapi import install_openapi
+from gateway.api.pages import install_pages
 from gateway.api.problems import install_handlers
 from gateway.api.request_context import RequestContext
 from gateway.api.request_rules import RequestRules
-from gateway.api.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
-from gateway.api.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
 from gateway.auth.key_file import KeyFile
 from gateway.auth.rate_limits import RateLimits
 from gateway.decoding.decoder import DecodeLimits
@@ -44,31 +42,28 @@ from gateway.decoding.preprocess import Preprocessor
 from gateway.decoding.workers.forkserver import ForkServer
 from gateway.decoding.workers.pool import DecodePool
 from gateway.decoding.workers.threads import DecodeThreads
-from gateway.fetching.dns_resolver import DnsResolver, NameServer
+from gateway.fetching.dns_resolver import DnsResolver
 from gateway.fetching.fetcher import Fetcher, FetchLimits
 from gateway.fetching.host_patterns import HostPatterns
 from gateway.fetching.image_source import ImageSource
-from gateway.fetching.transport import Proxy
 from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.bundle import TOKENIZER_NAME, Manifest, read_manifest
 from gateway.inference.circuit_breaker import CircuitBreaker
 from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
 from gateway.inference.tokenizer import Tokenizer
-from gateway.inference.triton import Encoder, TritonEncoder
+from gateway.inference.triton import ModelServer, TritonEncoder
 from gateway.limits.admission import Admission, AdmissionLimits
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.catalog import Catalog
-from gateway.moderation.classifiers import Classifier
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.moderator import LogRules, Moderator
-from gateway.moderation.policy import Policy
-from gateway.moderation.retention import Retention
+from gateway.moderation.retention import watch_retention
 from gateway.moderation.saving import Saver
 from gateway.moderation.seeding import seed_alone
 from gateway.observability.metrics import Metrics
-from gateway.pipeline import Pipeline, PipelineLimits
-from gateway.readiness import Draining, Readiness
+from gateway.pipeline import Pipeline
+from gateway.readiness import Readiness
 from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit
@@ -88,37 +83,81 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, hash_lists),
-    *(decisions, audit, health, start_page),
-)
-BODIES = (
-    ClassifyBody,
-    ClassifyForm,
-    ModerateBody,
-    ModerateForm,
-    EmbeddingsBody,
-    openai_moderations.ModerationsBody,
-    Classifier,
-    Policy,
-    Activation,
-    DryRunBody,
-    FeedbackIn,
-    ListIn,
+    *(decisions, audit, health),
 )
 
-
-MakeEncoder = Callable[[Settings, Manifest, Metrics], Encoder]
+MakeEncoder = Callable[[Settings, Manifest, Metrics], ModelServer]
 MakeFetcher = Callable[[Settings], Fetcher]
 
 
-def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> Encoder:
+def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> ModelServer:
     """Return the encoder that asks Triton."""
     return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch, settings.gateway_replicas)
+
+
+def decode_limits(settings: Settings, manifest: Manifest) -> DecodeLimits:
+    """Return the caps of one image for this bundle."""
+    return DecodeLimits(
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        max_side_px=settings.max_image_side_px,
+        min_side_px=settings.min_image_side_px or (DEMO_MIN_SIDE_PX if manifest.model.demo else MIN_SIDE_PX),
+        max_frames=settings.max_image_frames,
+        sampled_frames=settings.sampled_frames,
+        timeout_s=settings.decode_timeout_s,
+        formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
+    )
+
+
+def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | None = None) -> Fetcher:
+    """Return the fetcher of images from the public internet; ``network`` is where tests put another one."""
+    if settings.fetch_test_allowed_hosts:
+        structlog.get_logger("app").warning(
+            "FETCH_TEST_ALLOWED_HOSTS opens addresses that are not public to every client; it is for tests alone",
+            hosts=sorted(settings.fetch_test_allowed_hosts),
+        )
+    resolver = DnsResolver(settings.fetch_dns_servers, settings.fetch_dns_timeout_s)
+    return Fetcher(fetch_limits(settings), resolver=resolver, network=network)
+
+
+def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preprocessor:
+    """Return what decodes images: processes, or threads where isolation is switched off."""
+    if not settings.decode_isolation:
+        return DecodeThreads(threads, load_hasher() if settings.perceptual_hash else None)
+    # An image that needs more than the whole budget is let in alone, and the estimate may fall short of the truth.
+    most_memory = 2 * max(settings.decode_memory_mib * MIB, settings.max_image_pixels * MOST_BYTES_PER_PIXEL)
+    forker = ForkServer(
+        most_memory=most_memory, heic=settings.heic, fingerprint=settings.perceptual_hash and available()
+    )
+    return DecodePool(
+        settings.effective_decode_workers,
+        forker,
+        settings.max_inferences,
+        lambda reason: metrics.decode_workers_ended.labels(reason).inc(),
+    )
+
+
+def fetch_limits(settings: Settings) -> FetchLimits:
+    """Return the caps of URL fetching."""
+    return FetchLimits(
+        proxy=settings.fetch_proxy,
+        proxy_resolves=settings.fetch_proxy_resolves,
+        header_timeout_s=settings.fetch_header_timeout_s,
+        allowed_hosts=HostPatterns.parse(settings.fetch_allowed_hosts),
+        forbidden_hosts=HostPatterns.parse(settings.fetch_forbidden_hosts | settings.own_hosts),
+        max_bytes=settings.max_image_bytes,
+        timeout_s=settings.fetch_timeout_s,
+        max_redirects=settings.fetch_max_redirects,
+        max_concurrent=settings.fetch_concurrency,
+        allowed_test_hosts=settings.fetch_test_allowed_hosts,
+        formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
+    )
 
 
 def create_app(
     settings: Settings | None = None,
     make_encoder: MakeEncoder = triton_encoder,
-    make_fetcher: MakeFetcher | None = None,
+    make_fetcher: MakeFetcher = public_fetcher,
     ready_within_s: float = 0.0,
 ) -> FastAPI:
     """Return the application.
@@ -126,7 +165,7 @@ def create_app(
     Args:
         settings: read from the environment when None.
         make_encoder: the seam to the models; tests put another one here and patch nothing. Called within the loop.
-        make_fetcher: likewise the seam to the internet; ``public_fetcher`` when None.
+        make_fetcher: likewise the seam to the internet.
         ready_within_s: how long to wait until it is ready before it takes requests; 0 where no other replica answers.
 
     Raises:
@@ -140,14 +179,14 @@ def create_app(
     metrics = Metrics()
     keys = KeyFile(settings.gateway_api_keys, settings.gateway_api_keys_file)
     rate_limits = RateLimits(settings.rate_limit_storage_url)
-    draining = Draining()
+    draining = asyncio.Event()
     checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
         description=DESCRIPTION,
-        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher or public_fetcher, checks),
-        dependencies=[Depends(authorise)],
+        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher, checks),
+        dependencies=[Depends(authorize)],
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -162,8 +201,8 @@ def create_app(
     hosts = HostPatterns.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
     app.add_middleware(RequestContext, rules=rules, metrics=metrics)
-    openapi.install_docs(app)
-    openapi.install(app, BODIES)
+    install_pages(app, demo=manifest.model.demo)
+    install_openapi(app)
     return app
 
 
@@ -180,7 +219,7 @@ class RequestChecks:
 
     keys: KeyFile
     rate_limits: RateLimits
-    draining: Draining
+    draining: asyncio.Event
     ready_within_s: float
 
 
@@ -195,12 +234,8 @@ async def lifespan(
 ) -> AsyncIterator[dict[str, Any]]:
     """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
-    encoder = CircuitBreaker(
-        make_encoder(settings, manifest, metrics),
-        manifest,
-        settings.readiness_window_s,
-        lambda ready: metrics.ready.set(int(ready)),
-    )
+    server = make_encoder(settings, manifest, metrics)
+    encoder = CircuitBreaker(server, manifest, settings.readiness_window_s, metrics.ready.set)
     rules = LabelRules(settings.max_labels, settings.max_templates, settings.max_label_chars)
     text_limits = TextLimits(
         settings.text_cache_mib * MIB, settings.max_new_prompts, settings.max_saved_prompts, manifest.text_max_batch
@@ -215,23 +250,27 @@ async def lifespan(
     saver = Saver(versions, catalog, text, manifest, rules, settings.save_timeout_s)
     list_refresher = ListRefresher(hashes)
     decision_log = DecisionLog(stored, lambda: catalog.store_lost)
-    retention = Retention(stored, settings.decision_retention_days, leases)
     decoders = preparer(settings, threads, metrics)
     readiness = Readiness(encoder, catalog, list_refresher, decoders, checks.draining)
-    watches = [
-        asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, retention, checks.keys)
-    ]
+    watches = [asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, checks.keys)]
+    watches.append(asyncio.create_task(watch_retention(stored, settings.decision_retention_days, leases)))
     watches.append(asyncio.create_task(catalog.watch(installation.load, lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
         pipeline = Pipeline(
             ImageSource(fetcher.fetch, fetcher.room, settings.max_image_bytes),
             encoder,
-            pipeline_limits(settings, manifest),
+            manifest,
+            decode_limits(settings, manifest),
+            settings.max_inferences,
             threads,
             decoders,
             installation.seed,
-            Budgets(MemoryBudget(settings.view_memory_mib * MIB), MemoryBudget(settings.decode_memory_mib * MIB)),
+            Budgets(
+                MemoryBudget(settings.view_memory_mib * MIB),
+                MemoryBudget(settings.decode_memory_mib * MIB),
+                asyncio.Semaphore(settings.effective_decode_workers),
+            ),
             metrics,
         )
         log_rules = LogRules(settings.decision_log, settings.decision_vectors, settings.decision_log_required)
@@ -282,71 +321,4 @@ async def lifespan(
         threads.shutdown(wait=False, cancel_futures=True)
         await database.close()
         await checks.rate_limits.close()
-        await encoder.close()
-
-
-def pipeline_limits(settings: Settings, manifest: Manifest) -> PipelineLimits:
-    """Return the request path's caps for this bundle."""
-    smallest = settings.min_image_side_px or (DEMO_MIN_SIDE_PX if manifest.model.demo else MIN_SIDE_PX)
-    return PipelineLimits(
-        decode=DecodeLimits(
-            max_bytes=settings.max_image_bytes,
-            max_pixels=settings.max_image_pixels,
-            max_side_px=settings.max_image_side_px,
-            min_side_px=smallest,
-            max_frames=settings.max_image_frames,
-            sampled_frames=settings.sampled_frames,
-            timeout_s=settings.decode_timeout_s,
-            formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
-        ),
-        max_inferences=settings.max_inferences,
-        image_size_px=manifest.image.size_px,
-        image_resize_px=manifest.image.resize_px,
-        logit_scale=manifest.logit_scale,
-    )
-
-
-def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | None = None) -> Fetcher:
-    """Return the fetcher of images from the public internet; ``network`` is where tests put another one."""
-    if settings.fetch_test_allowed_hosts:
-        structlog.get_logger("app").warning(
-            "FETCH_TEST_ALLOWED_HOSTS opens addresses that are not public to every client; it is for tests alone",
-            hosts=sorted(settings.fetch_test_allowed_hosts),
-        )
-    servers = [NameServer.parse(text) for text in settings.fetch_dns_servers]
-    return Fetcher(fetch_limits(settings), resolver=DnsResolver(servers, settings.fetch_dns_timeout_s), network=network)
-
-
-def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preprocessor:
-    """Return what decodes images: processes, or threads where isolation is switched off."""
-    if not settings.decode_isolation:
-        return DecodeThreads(threads, load_hasher() if settings.perceptual_hash else None)
-    # An image that needs more than the whole budget is let in alone, and the estimate may fall short of the truth.
-    most_memory = 2 * max(settings.decode_memory_mib * MIB, settings.max_image_pixels * MOST_BYTES_PER_PIXEL)
-    forker = ForkServer(
-        most_memory=most_memory, heic=settings.heic, fingerprint=settings.perceptual_hash and available()
-    )
-    return DecodePool(
-        settings.effective_decode_workers,
-        forker,
-        settings.max_inferences,
-        lambda reason: metrics.decode_workers_ended.labels(reason).inc(),
-    )
-
-
-def fetch_limits(settings: Settings) -> FetchLimits:
-    """Return the caps of URL fetching."""
-    proxy = settings.fetch_proxy
-    return FetchLimits(
-        proxy=Proxy.parse(proxy, resolves=settings.fetch_proxy_resolves) if proxy else None,
-        header_timeout_s=settings.fetch_header_timeout_s,
-        allowed_hosts=HostPatterns.parse(settings.fetch_allowed_hosts),
-        forbidden_hosts=HostPatterns.parse(settings.fetch_forbidden_hosts | settings.own_hosts),
-        max_bytes=settings.max_image_bytes,
-        timeout_s=settings.fetch_timeout_s,
-        dns_timeout_s=settings.fetch_dns_timeout_s,
-        max_redirects=settings.fetch_max_redirects,
-        max_concurrent=settings.fetch_concurrency,
-        allowed_test_hosts=settings.fetch_test_allowed_hosts,
-        formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
-    )
+        await server.close()

@@ -1,7 +1,8 @@
 """Every error a client can see: one tree, one table.
 
-Each class carries the HTTP status, the stable ``code`` and the ``title`` of its problem document (RFC 9457). ``detail``
-says what was wrong with *this* input and what would be accepted; a library's own message never goes in.
+Each class carries the HTTP status, the stable ``code`` and the ``title`` of its problem document (RFC 9457); the four
+below ``GatewayError`` are caught, never raised. ``detail`` says what was wrong with *this* input and what would be
+accepted; a library's own message never goes in.
 
     GatewayError
     ├── RequestError          the request as a whole is at fault
@@ -24,9 +25,14 @@ class GatewayError(Exception):
         retry_after_s: seconds after which a retry makes sense (``Retry-After``), or None.
     """
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
-    title: ClassVar[str] = "Internal error"
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init_subclass__(
+        cls, *, status: int = 500, code: str = "internal_error", title: str = "Internal error"
+    ) -> None:
+        cls.status, cls.code, cls.title = status, code, title
 
     def __init__(self, detail: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(detail)
@@ -37,287 +43,191 @@ class GatewayError(Exception):
 class RequestError(GatewayError):
     """The request as a whole cannot be answered."""
 
-    status = 422
-    code = "invalid_request"
-    title = "Invalid request"
 
-
-class InvalidRequest(RequestError):
+class InvalidRequest(RequestError, status=422, code="invalid_request", title="Invalid request"):
     """A field is missing, contradictory or out of range."""
 
 
-class HttpMalformed(RequestError):
+class HttpMalformed(RequestError, status=400, code="http_malformed", title="Malformed HTTP request"):
     """Not HTTP as RFC 9110 and RFC 9112 have it."""
 
-    status, code, title = 400, "http_malformed", "Malformed HTTP request"
 
-
-class HeadersTooLarge(RequestError):
+class HeadersTooLarge(RequestError, status=431, code="headers_too_large", title="Request headers too large"):
     """The target and headers are over their cap."""
 
-    status, code, title = 431, "headers_too_large", "Request headers too large"
 
-
-class InvalidJson(RequestError):
+class InvalidJson(RequestError, status=400, code="invalid_json", title="Body is not valid JSON"):
     """The body is not JSON."""
 
-    status, code, title = 400, "invalid_json", "Body is not valid JSON"
 
-
-class MultipartMalformed(RequestError):
+class MultipartMalformed(RequestError, status=400, code="multipart_malformed", title="Malformed multipart body"):
     """The body is not the multipart form it claims to be."""
 
-    status, code, title = 400, "multipart_malformed", "Malformed multipart body"
 
-
-class UnsupportedMediaType(RequestError):
+class UnsupportedMediaType(RequestError, status=415, code="unsupported_media_type", title="Unsupported media type"):
     """The Content-Type is none of those accepted."""
 
-    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
 
-
-class RequestTimeout(RequestError):
+class RequestTimeout(RequestError, status=408, code="request_timeout", title="Request not sent in time"):
     """The client took too long to send its request."""
 
-    status, code, title = 408, "request_timeout", "Request not sent in time"
 
-
-class PayloadTooLarge(RequestError):
+class PayloadTooLarge(RequestError, status=413, code="payload_too_large", title="Payload too large"):
     """The body or one of its parts is over its cap."""
 
-    status, code, title = 413, "payload_too_large", "Payload too large"
 
-
-class InvalidLabels(RequestError):
+class InvalidLabels(RequestError, status=422, code="invalid_labels", title="Invalid labels"):
     """The labels, templates or negatives cannot be used."""
 
-    status, code, title = 422, "invalid_labels", "Invalid labels"
 
-
-class LabelTooLong(RequestError):
+class LabelTooLong(RequestError, status=422, code="label_too_long", title="Label too long for the model"):
     """A prompt has more tokens than the model's context."""
 
-    status, code, title = 422, "label_too_long", "Label too long for the model"
 
-
-class NotFound(RequestError):
+class NotFound(RequestError, status=404, code="not_found", title="Not found"):
     """No such route or resource."""
 
-    status, code, title = 404, "not_found", "Not found"
 
-
-class MethodNotAllowed(RequestError):
+class MethodNotAllowed(RequestError, status=405, code="method_not_allowed", title="Method not allowed"):
     """The route exists, but not with this method."""
-
-    status, code, title = 405, "method_not_allowed", "Method not allowed"
 
     def __init__(self, detail: str, *, allow: str = "") -> None:
         super().__init__(detail)
         self.allow = allow
 
 
-class Unauthorized(RequestError):
+class Unauthorized(RequestError, status=401, code="unauthorized", title="API key missing or unknown"):
     """No API key, or none that is known; which of them is not told."""
 
-    status, code, title = 401, "unauthorized", "API key missing or unknown"
 
-
-class Forbidden(RequestError):
+class Forbidden(RequestError, status=403, code="forbidden", title="Not allowed with this API key"):
     """The API key has none of the roles that may do this."""
 
-    status, code, title = 403, "forbidden", "Not allowed with this API key"
 
-
-class CrossSiteRequest(RequestError):
+class CrossSiteRequest(RequestError, status=403, code="cross_site_request", title="Cross-site request refused"):
     """A browser sent it for a page of another site."""
 
-    status, code, title = 403, "cross_site_request", "Cross-site request refused"
 
-
-class HostNotAllowed(RequestError):
+class HostNotAllowed(RequestError, status=421, code="host_not_allowed", title="Misdirected request"):
     """The request is addressed to a host that is not this gateway's."""
 
-    status, code, title = 421, "host_not_allowed", "Misdirected request"
 
-
-class RateLimited(RequestError):
+class RateLimited(RequestError, status=429, code="rate_limited", title="Over the quota"):
     """The API key is over its quota."""
 
-    status, code, title = 429, "rate_limited", "Over the quota"
 
-
-class TextNotSupported(RequestError):
+class TextNotSupported(RequestError, status=400, code="text_not_supported", title="Text is not supported"):
     """Text where only images are moderated."""
 
-    status, code, title = 400, "text_not_supported", "Text is not supported"
 
-
-class PolicyModelMismatch(RequestError):
+class PolicyModelMismatch(
+    RequestError, status=409, code="policy_model_mismatch", title="Policy was saved for another model"
+):
     """The policy was saved for another bundle than the one being served."""
 
-    status, code, title = 409, "policy_model_mismatch", "Policy was saved for another model"
 
-
-class ResourceInUse(RequestError):
+class ResourceInUse(RequestError, status=409, code="resource_in_use", title="Resource in use"):
     """A resource that others need cannot be deleted."""
 
-    status, code, title = 409, "resource_in_use", "Resource in use"
 
-
-class PreconditionFailed(RequestError):
+class PreconditionFailed(RequestError, status=412, code="precondition_failed", title="Precondition failed"):
     """``If-Match`` names something else than what is there, or ``If-None-Match`` what is."""
-
-    status, code, title = 412, "precondition_failed", "Precondition failed"
 
 
 class ImageError(GatewayError):
     """One image cannot be judged; its neighbours in a batch can."""
 
-    status = 422
-    code = "image_corrupt"
-    title = "Image cannot be read"
 
-
-class EmptyFile(ImageError):
+class EmptyFile(ImageError, status=400, code="empty_file", title="Empty file"):
     """Zero bytes."""
 
-    status, code, title = 400, "empty_file", "Empty file"
 
-
-class UnsupportedImage(ImageError):
+class UnsupportedImage(ImageError, status=415, code="unsupported_image", title="Unsupported image format"):
     """Not one of the accepted formats, by content."""
 
-    status, code, title = 415, "unsupported_image", "Unsupported image format"
 
-
-class ImageTooLarge(ImageError):
+class ImageTooLarge(ImageError, status=413, code="payload_too_large", title="Image has too many bytes"):
     """More bytes than one image may have."""
 
-    status, code, title = 413, "payload_too_large", "Image has too many bytes"
 
-
-class ImageCorrupt(ImageError):
+class ImageCorrupt(ImageError, status=422, code="image_corrupt", title="Image is corrupt"):
     """An accepted format whose content is broken or cut short."""
 
-    status, code, title = 422, "image_corrupt", "Image is corrupt"
 
-
-class ImageDimensions(ImageError):
+class ImageDimensions(ImageError, status=422, code="image_dimensions", title="Image dimensions out of range"):
     """A side is too short or too long."""
 
-    status, code, title = 422, "image_dimensions", "Image dimensions out of range"
 
-
-class ImageTooManyPixels(ImageError):
+class ImageTooManyPixels(ImageError, status=422, code="image_too_many_pixels", title="Image has too many pixels"):
     """More pixels than are decoded."""
 
-    status, code, title = 422, "image_too_many_pixels", "Image has too many pixels"
 
-
-class ImageTooManyFrames(ImageError):
+class ImageTooManyFrames(ImageError, status=422, code="image_too_many_frames", title="Image has too many frames"):
     """More frames than an animation may have."""
 
-    status, code, title = 422, "image_too_many_frames", "Image has too many frames"
 
-
-class ImageUndecodable(ImageError):
+class ImageUndecodable(ImageError, status=422, code="image_undecodable", title="Image cannot be decoded"):
     """The decoder gave up without saying why, or took too long."""
-
-    status, code, title = 422, "image_undecodable", "Image cannot be decoded"
 
 
 class SourceError(GatewayError):
     """An image's URL could not be turned into bytes."""
 
-    status = 422
-    code = "source_unreachable"
-    title = "Image URL cannot be fetched"
 
-
-class SourceUrlForbidden(SourceError):
+class SourceUrlForbidden(SourceError, status=422, code="source_url_forbidden", title="Image URL is not allowed"):
     """A URL that the gateway does not fetch; one message for all, so that it is no port scanner."""
 
-    status, code, title = 422, "source_url_forbidden", "Image URL is not allowed"
 
-
-class SourceRedirects(SourceError):
+class SourceRedirects(SourceError, status=422, code="source_redirects", title="Image URL redirects too often"):
     """Too many redirects."""
 
-    status, code, title = 422, "source_redirects", "Image URL redirects too often"
 
-
-class SourceUnreachable(SourceError):
+class SourceUnreachable(SourceError, status=422, code="source_unreachable", title="Image URL cannot be reached"):
     """Name, connection, TLS or server error at the other end."""
 
-    status, code, title = 422, "source_unreachable", "Image URL cannot be reached"
 
-
-class SourceNotImage(SourceError):
+class SourceNotImage(SourceError, status=422, code="source_not_image", title="Image URL does not give an image"):
     """The answer is no image."""
 
-    status, code, title = 422, "source_not_image", "Image URL does not give an image"
 
-
-class SourceTimeout(SourceError):
+class SourceTimeout(SourceError, status=422, code="source_timeout", title="Image URL took too long"):
     """The other end took too long."""
 
-    status, code, title = 422, "source_timeout", "Image URL took too long"
 
-
-class SourceTooLarge(SourceError):
+class SourceTooLarge(SourceError, status=422, code="source_too_large", title="Image URL gives too many bytes"):
     """The answer is over the cap of one image."""
-
-    status, code, title = 422, "source_too_large", "Image URL gives too many bytes"
 
 
 class ServiceError(GatewayError):
     """The service, not the input, is at fault."""
 
-    status = 503
-    code = "model_unavailable"
-    title = "Service unavailable"
 
-
-class InternalError(ServiceError):
+class InternalError(ServiceError, status=500, code="internal_error", title="Internal error"):
     """A bug of ours."""
 
-    status, code, title = 500, "internal_error", "Internal error"
 
-
-class ModelUnavailable(ServiceError):
+class ModelUnavailable(ServiceError, status=503, code="model_unavailable", title="Model unavailable"):
     """Triton is down, restarting, or does not serve our bundle."""
 
-    status, code, title = 503, "model_unavailable", "Model unavailable"
 
-
-class Overloaded(ServiceError):
+class Overloaded(ServiceError, status=503, code="overloaded", title="Overloaded"):
     """A queue is full: refused at once rather than made to wait."""
 
-    status, code, title = 503, "overloaded", "Overloaded"
 
-
-class DecodersUnavailable(ServiceError):
+class DecodersUnavailable(ServiceError, status=503, code="decoders_unavailable", title="Decoders unavailable"):
     """The processes that decode images cannot be started."""
 
-    status, code, title = 503, "decoders_unavailable", "Decoders unavailable"
 
-
-class DeadlineExceeded(ServiceError):
+class DeadlineExceeded(ServiceError, status=504, code="deadline_exceeded", title="Deadline exceeded"):
     """The request's deadline passed."""
 
-    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
 
-
-class ModelInvalidOutput(ServiceError):
+class ModelInvalidOutput(ServiceError, status=502, code="model_invalid_output", title="Model gave an invalid output"):
     """The model answered NaN, or another shape or type than its manifest says."""
 
-    status, code, title = 502, "model_invalid_output", "Model gave an invalid output"
 
-
-class StorageUnavailable(ServiceError):
+class StorageUnavailable(ServiceError, status=503, code="storage_unavailable", title="Storage unavailable"):
     """The store is away; saved policies still serve."""
-
-    status, code, title = 503, "storage_unavailable", "Storage unavailable"
 
 
 def error_classes(base: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:

@@ -23,6 +23,7 @@ from gateway.decoding.views import ViewRule, most_views
 from gateway.errors import DeadlineExceeded, GatewayError, InternalError, Overloaded
 from gateway.fetching.image_source import ImageRequest, ImageSource, Source
 from gateway.hash_matching.matcher import Match
+from gateway.inference.bundle import Manifest
 from gateway.inference.scoring import Scores, TextMatrix, score
 from gateway.inference.triton import Encoder, Vectors
 from gateway.limits.deadline import Deadline
@@ -38,25 +39,6 @@ VIEW_BYTES = 12  # three bytes a pixel, four times: the array, the request, the 
 
 HashLookup = Callable[[PreprocessedImage], tuple[Match, ...]]
 """Returns the entries of hash lists that an image matches."""
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineLimits:
-    """Caps of the request path.
-
-    Attributes:
-        decode: caps of one image.
-        max_inferences: views times frames of one request.
-        image_size_px: side of the square the model reads.
-        image_resize_px: what the short side is brought to before the centre crop.
-        logit_scale: factor on the cosine similarity.
-    """
-
-    decode: DecodeLimits
-    max_inferences: int
-    image_size_px: int
-    image_resize_px: int
-    logit_scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +74,24 @@ class ImageOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """Of every image of a request: its views, the inferences that they share, the hash lookup."""
+    """Of every image of a request: its views, the inferences that they share, the hash lookup, whether it decides."""
 
     rules: frozenset[ViewRule]
     budget: InferenceBudget
     hash_lookup: HashLookup | None
-    fingerprint: bool
+    deciding: bool
 
 
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """Runs images through the steps.
 
-    Args:
+    Attributes:
         source: gets an image's bytes.
         encoder: pixels → vectors.
-        limits: caps and the model's numbers.
+        manifest: the numbers of the model.
+        limits: caps of one image.
+        max_inferences: cap on views times frames of one request.
         threads: for slow headers, the SHA-256 of large files, and hash lookups.
         preprocessor: bytes → views, in processes or threads.
         seed_of: gives the seed of the choice of frames for a file's SHA-256.
@@ -114,26 +99,16 @@ class Pipeline:
         metrics: where times and counts go.
     """
 
-    def __init__(
-        self,
-        source: ImageSource,
-        encoder: Encoder,
-        limits: PipelineLimits,
-        threads: Executor,
-        preprocessor: Preprocessor,
-        seed_of: Callable[[str], Awaitable[int]],
-        budgets: Budgets,
-        metrics: Metrics,
-    ) -> None:
-        self._source = source
-        self._encoder = encoder
-        self._limits = limits
-        self._threads = threads
-        self._preprocessor = preprocessor
-        self._seed_of = seed_of
-        self._budgets = budgets
-        self._metrics = metrics
-        self._log = structlog.get_logger("pipeline")
+    source: ImageSource
+    encoder: Encoder
+    manifest: Manifest
+    limits: DecodeLimits
+    max_inferences: int
+    threads: Executor
+    preprocessor: Preprocessor
+    seed_of: Callable[[str], Awaitable[int]]
+    budgets: Budgets
+    metrics: Metrics
 
     async def run(
         self,
@@ -142,7 +117,7 @@ class Pipeline:
         deadline: Deadline,
         hash_lookup: HashLookup | None = None,
         *,
-        fingerprint: bool = False,
+        deciding: bool = False,
     ) -> list[ImageOutcome]:
         """Run all images side by side.
 
@@ -151,10 +126,10 @@ class Pipeline:
             rules: which views are cut; a view that two rules share is cut once.
             deadline: of the whole request.
             hash_lookup: runs in a thread before the model is asked; an image that it matches gets no vectors.
-            fingerprint: compute perceptual hashes where they are installed; that decodes a large image in full size.
+            deciding: decode every pixel, as viewers do, and compute perceptual hashes where they are installed.
         """
-        budget = InferenceBudget(self._limits.max_inferences, len(images))
-        options = _Options(rules, budget, hash_lookup, fingerprint)
+        budget = InferenceBudget(self.max_inferences, len(images))
+        options = _Options(rules, budget, hash_lookup, deciding)
         return await all_of(self._outcome(index, image, options, deadline) for index, image in enumerate(images))
 
     async def _run_steps(
@@ -167,18 +142,19 @@ class Pipeline:
         other.
         """
         async with AsyncExitStack() as view_memory:
-            async with overloaded_after(deadline), AsyncExitStack() as decode_memory:
-                async with self._source.room(image.source):
+            async with overloaded_after(deadline), AsyncExitStack() as decoding:
+                async with self.source.room(image.source):
                     data = await self._read_bytes(image.source, timer)
                     header, digest = await self._read_header(data, timer)
-                    frames = min(header.frames, self._limits.decode.sampled_frames)
+                    frames = min(header.frames, self.limits.sampled_frames)
                     need = Need(most_views(options.rules, header.width, header.height), frames)
                     granted = await options.budget.frames(index, need)
                     job = await self._decode_job(data, header, options, granted, digest)
-                    await view_memory.enter_async_context(self._budgets.views.hold(self._view_bytes(job), deadline))
+                    await view_memory.enter_async_context(self.budgets.views.hold(self._view_bytes(job), deadline))
                     needed = job.decode_bytes + len(data)
-                    await decode_memory.enter_async_context(self._budgets.decode.hold(needed, deadline))
-                prepared = await self._decode_and_cut_views(job, timer)
+                    await decoding.enter_async_context(self.budgets.decode.hold(needed, deadline))
+                    await decoding.enter_async_context(self.budgets.turns)
+                prepared = await self.preprocessor.prepare(job, timer)
                 if digest is not None:
                     prepared = replace(prepared, info=replace(prepared.info, sha256=await digest))
                 del data, job  # the file: the model may take long
@@ -196,19 +172,19 @@ class Pipeline:
         except GatewayError as error:
             return ImageOutcome(index, image.id, timer.elapsed_s, error=error)
         except Exception:  # noqa: BLE001 - a bug that one image triggers must not fail the others
-            self._log.exception("unexpected failure", index=index)
+            structlog.get_logger("pipeline").exception("unexpected failure", index=index)
             bug = InternalError("The service failed on this image; nothing was decided.")
             return ImageOutcome(index, image.id, timer.elapsed_s, error=bug)
         finally:
             options.budget.leave(index)
-        self._metrics.observe_stages(timer.elapsed_s)
+        self.metrics.observe_stages(timer.elapsed_s)
         if outcome.prepared is not None:
-            self._metrics.images.labels(outcome.prepared.info.format).inc()
+            self.metrics.images.labels(outcome.prepared.info.format).inc()
         return outcome
 
     async def _read_bytes(self, source: Source, timer: StageTimer) -> bytes:
         with timer.stage("intake"):
-            return await self._source.read(source)
+            return await self.source.read(source)
 
     async def _read_header(self, data: bytes, timer: StageTimer) -> tuple[ImageHeader, asyncio.Future[str] | None]:
         """Return the header, and of a large file or an animation its SHA-256 to come, computed in a thread meanwhile.
@@ -216,37 +192,31 @@ class Pipeline:
         Another file is hashed with its decoding: a thread would take longer. Headers are read in this process, by
         Python that calls no image library: memory can be granted only once the size of the image is known.
         """
-        limits = self._limits.decode
         with timer.stage("decode"):
             if is_inspected_quickly(data):
-                return inspect(data, limits), None
+                return inspect(data, self.limits), None
             loop = asyncio.get_running_loop()
-            reading = loop.run_in_executor(self._threads, inspect, data, limits)
+            reading = loop.run_in_executor(self.threads, inspect, data, self.limits)
             large = len(data) > QUICK_BYTES
-            digest = loop.run_in_executor(self._threads, sha256_of, data) if large else None
+            digest = loop.run_in_executor(self.threads, sha256_of, data) if large else None
             header = await reading
             if header.frames > 1 and digest is None:
-                digest = loop.run_in_executor(self._threads, sha256_of, data)
+                digest = loop.run_in_executor(self.threads, sha256_of, data)
             return header, digest
 
     async def _decode_job(
-        self,
-        data: bytes,
-        header: ImageHeader,
-        options: _Options,
-        frames: int,
-        digest: asyncio.Future[str] | None,
+        self, data: bytes, header: ImageHeader, options: _Options, frames: int, digest: asyncio.Future[str] | None
     ) -> Job:
-        limits = self._limits.decode
         return Job(
             data=data,
             header=header,
-            limits=replace(limits, sampled_frames=frames),
+            limits=replace(self.limits, sampled_frames=frames),
             rules=options.rules,
-            size_px=self._limits.image_size_px,
-            resize_px=self._limits.image_resize_px,
-            seed=await self._seed_of(await digest) if header.frames > 1 and digest is not None else 0,
-            fingerprint=options.fingerprint and self._preprocessor.fingerprints,
+            size_px=self.manifest.image.size_px,
+            resize_px=self.manifest.image.resize_px,
+            seed=await self.seed_of(await digest) if header.frames > 1 and digest is not None else 0,
+            whole=options.deciding,
+            fingerprint=options.deciding and self.preprocessor.fingerprints,
             hashed=digest is None,
         )
 
@@ -255,17 +225,14 @@ class Pipeline:
         views = most_views(job.rules, job.header.width, job.header.height)
         return views * job.limits.sampled_frames * job.size_px**2 * VIEW_BYTES
 
-    async def _decode_and_cut_views(self, job: Job, timer: StageTimer) -> PreprocessedImage:
-        return await self._preprocessor.prepare(job, timer)
-
     async def _look_up_hashes(self, prepared: PreprocessedImage, hash_lookup: HashLookup | None) -> tuple[Match, ...]:
         if hash_lookup is None:
             return ()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, hash_lookup, prepared)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, hash_lookup, prepared)
 
     async def _encode(self, prepared: PreprocessedImage, deadline: Deadline, timer: StageTimer) -> Vectors:
         with timer.stage("encode"):
-            return await self._encoder.encode_images(prepared.pixels, deadline)
+            return await self.encoder.encode_images(prepared.pixels, deadline)
 
     def score(self, outcome: ImageOutcome, text: TextMatrix) -> Scores | None:
         """Return what an image's vectors say about the text's labels; None where there are none."""
@@ -273,8 +240,8 @@ class Pipeline:
             return None
         timer = StageTimer()
         with timer.stage("score"):
-            scores = score(outcome.vectors, text, self._limits.logit_scale)
-        self._metrics.observe_stages(timer.elapsed_s)
+            scores = score(outcome.vectors, text, self.manifest.logit_scale)
+        self.metrics.observe_stages(timer.elapsed_s)
         outcome.elapsed_s["score"] = outcome.elapsed_s.get("score", 0.0) + timer.elapsed_s["score"]
         return scores
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.fetching.dns_resolver import NameServer
@@ -26,10 +26,37 @@ LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")  # RFC 6454, 6.2
 
 
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _name_servers(text: str) -> tuple[NameServer, ...]:
+    return tuple(NameServer.parse(part) for part in _split(text))
+
+
+def _check_hosts(value: frozenset[str]) -> frozenset[str]:
+    HostPatterns.parse(value)
+    return value
+
+
+def _check_origins(value: frozenset[str]) -> frozenset[str]:
+    for origin in value:
+        if not ORIGIN.fullmatch(origin):
+            raise ValueError(f"“{origin}” is no origin as browsers write it: scheme://host or scheme://host:port")
+    return value
+
+
+Words = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
+Hosts = Annotated[Words, AfterValidator(_check_hosts)]
+Origins = Annotated[Words, AfterValidator(_check_origins)]
+NameServers = Annotated[tuple[NameServer, ...], NoDecode, BeforeValidator(_name_servers)]
+OutboundProxy = Annotated[Proxy | None, NoDecode, BeforeValidator(lambda text: Proxy.parse(text) if text else None)]
+
+
 class Settings(BaseSettings):
     """The gateway's configuration; every default is safe for a laptop and for the internet's uploads."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, validate_default=False)
 
     gateway_host: str = Field("127.0.0.1", description="Address to listen on.")
     gateway_port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
@@ -45,13 +72,13 @@ class Settings(BaseSettings):
         default=False,
         description="Listen beyond loopback although no API keys exist. Only behind something that authenticates.",
     )
-    allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+    allowed_hosts: Hosts = Field(
         frozenset(),
         description="Hosts that requests may be addressed to, comma-separated, without ports: names, *.names, "
         "addresses, networks; beside them loopback's. Others get 421. Empty: any host, or on loopback without keys "
         "only loopback's.",
     )
-    cors_allowed_origins: Annotated[frozenset[str], NoDecode] = Field(
+    cors_allowed_origins: Origins = Field(
         frozenset(),
         description="Origins, comma-separated, whose pages may send more than GET from a browser, such as "
         "https://console.example.org; others than the gateway's own get 403.",
@@ -181,23 +208,23 @@ class Settings(BaseSettings):
     fetch_header_timeout_s: float = Field(
         3.0, gt=0, description="Time of one hop for connecting, TLS and the end of the headers."
     )
-    fetch_allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+    fetch_allowed_hosts: Hosts = Field(
         frozenset(),
         description="The only hosts that URLs and redirects may name, comma-separated: names, *.names, addresses, "
         "networks. Empty: any. It restricts alone; private addresses stay forbidden.",
     )
-    fetch_forbidden_hosts: Annotated[frozenset[str], NoDecode] = Field(
+    fetch_forbidden_hosts: Hosts = Field(
         frozenset(),
         description="Hosts never fetched from though public, written alike: the gateway's own names and addresses. "
         "This machine's addresses and the hosts of Triton, database and proxy are forbidden without it.",
     )
-    fetch_dns_servers: Annotated[tuple[str, ...], NoDecode] = Field(
+    fetch_dns_servers: NameServers = Field(
         (),
         description="Name servers for fetching, comma-separated, each with or without :port, the first asked first. "
         "Empty: those of the system. A public one knows no internal names.",
     )
-    fetch_proxy: str = Field(
-        "",
+    fetch_proxy: OutboundProxy = Field(
+        None,
         repr=False,
         description="Outbound proxy for fetching, http://[user:password@]host:port, used by CONNECT. Proxies named in "
         "the environment as HTTP_PROXY and the like are ignored.",
@@ -207,7 +234,7 @@ class Settings(BaseSettings):
         description="Hand names to the proxy unresolved, where the gateway has no DNS. The proxy must then refuse "
         "private addresses: the gateway sees none.",
     )
-    fetch_test_allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+    fetch_test_allowed_hosts: Words = Field(
         frozenset(),
         description="For tests alone: host:port pairs, comma-separated, that may be fetched although they are not "
         "public. The log warns when it is set.",
@@ -239,49 +266,6 @@ class Settings(BaseSettings):
     readiness_window_s: float = Field(
         15.0, gt=0, description="How recent the last good inference must be for /readyz to answer 200."
     )
-
-    @field_validator(
-        "allowed_hosts",
-        "cors_allowed_origins",
-        "fetch_allowed_hosts",
-        "fetch_forbidden_hosts",
-        "fetch_dns_servers",
-        "fetch_test_allowed_hosts",
-        mode="before",
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("allowed_hosts", "fetch_allowed_hosts", "fetch_forbidden_hosts")
-    @classmethod
-    def _are_hosts(cls, value: frozenset[str]) -> frozenset[str]:
-        HostPatterns.parse(value)
-        return value
-
-    @field_validator("cors_allowed_origins")
-    @classmethod
-    def _are_origins(cls, value: frozenset[str]) -> frozenset[str]:
-        for origin in value:
-            if not ORIGIN.fullmatch(origin):
-                raise ValueError(f"“{origin}” is no origin as browsers write it: scheme://host or scheme://host:port")
-        return value
-
-    @field_validator("fetch_dns_servers")
-    @classmethod
-    def _are_name_servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for server in value:
-            NameServer.parse(server)
-        return value
-
-    @field_validator("fetch_proxy")
-    @classmethod
-    def _is_a_proxy(cls, value: str) -> str:
-        if value:
-            Proxy.parse(value)
-        return value
 
     def part(self) -> Settings:
         """Return what is left to one of ``gateway_replicas``: of what protects the machine, a part, at least one.
@@ -330,9 +314,11 @@ class Settings(BaseSettings):
     @property
     def own_hosts(self) -> frozenset[str]:
         """The hosts that this gateway is made of, as the settings name them."""
-        urls = (self.effective_database_url, self.fetch_proxy)
-        found = {self.gateway_host, self.triton_host, *(urlsplit(url).hostname or "" for url in urls)}
-        return frozenset(part for host in found for part in host.split(",") if _is_host(part))  # PostgreSQL: a,b
+        databases = urlsplit(self.effective_database_url).hostname or ""
+        found = {self.gateway_host, self.triton_host, *databases.split(",")}  # PostgreSQL: a,b
+        if self.fetch_proxy is not None:
+            found.add(self.fetch_proxy.host)
+        return frozenset(filter(_is_host, found))
 
     @property
     def effective_decode_workers(self) -> int:

@@ -1,7 +1,7 @@
 """Who may do what: the key of a request, its rate, and the one table of routes and roles.
 
 Authentication is a layer around the application, so that the key of a request is checked before all else: no route, no
-body. Authorisation is asked by every route before its own work. What is in neither table is refused.
+body. Authorization is asked by every route before its own work. What is in neither table is refused.
 """
 
 from __future__ import annotations
@@ -79,15 +79,9 @@ def is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 
-def key_of(request: Request) -> ApiKey | None:
-    """Return the request's key; None while no keys are configured."""
-    found: ApiKey | None = request.state.key
-    return found
-
-
 def key_name(request: Request) -> str | None:
     """Return the name of the request's key; None while no keys are configured."""
-    key = key_of(request)
+    key: ApiKey | None = request.state.key
     return key.name if key else None
 
 
@@ -96,13 +90,13 @@ def actor_of(request: Request) -> Actor:
     return Actor(key_name(request) or ANONYMOUS, request.state.request_id)
 
 
-async def authorise(request: Request) -> None:
+async def authorize(request: Request) -> None:
     """Let the request pass if its key has a role of the route; every route depends on this.
 
     Raises:
         Forbidden: it has none.
     """
-    key = key_of(request)
+    key: ApiKey | None = request.state.key
     if key is None:
         return
     route = getattr(request.scope.get("route"), "path", "")
@@ -161,7 +155,7 @@ class Authentication:
         except GatewayError as error:
             self._metrics.errors.labels(error.code).inc()
             state["code"] = error.code
-            await error_response(error, scope["path"], state["request_id"])(scope, receive, send_marked)
+            await error_response(error, state["request_id"], scope["path"])(scope, receive, send_marked)
             return
         await self._app(scope, receive, send_marked)
 

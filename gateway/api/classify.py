@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
-import orjson
 from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
 from gateway.api.body.images import read_fields
-from gateway.api.body.reader import BodyRules, RawBody, read_body
-from gateway.api.dependencies import Services
+from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.image_results import image_json, images_response, raise_or_count_errors
-from gateway.api.openapi import request_body
+from gateway.api.openapi import EXAMPLE_IMAGE, request_body
 from gateway.api.schemas.requests import ClassifyBody, ClassifyFields, ClassifyForm
 from gateway.api.schemas.responses import ClassifyResponse
 from gateway.fetching.image_source import ImageRequest
@@ -31,8 +28,6 @@ from gateway.moderation.verdict_json import place_json
 from gateway.observability.stage_timer import StageTimer
 from gateway.pipeline import ImageOutcome
 
-LISTS = frozenset({"labels", "templates", "negatives", "include", "url"})
-
 router = APIRouter()
 
 
@@ -40,19 +35,22 @@ router = APIRouter()
     "/v1/classify",
     summary="Score images against words",
     response_model=ClassifyResponse,
-    openapi_extra=request_body(ClassifyBody, ClassifyForm),
+    openapi_extra=request_body(
+        ClassifyBody,
+        ClassifyForm,
+        example={"images": [EXAMPLE_IMAGE], "labels": ["a red circle", "a blue square"]},
+    ),
     tags=["images"],
 )
-async def classify(request: Request) -> Response:
+async def classify(request: Request, services: ServicesDep) -> Response:
     """Score each image against the labels: a softmax over them all, or each label against its negatives.
 
     One image: a failure is the response itself. Several: each failed image carries its own problem, and the others
     are complete.
     """
     started_s = time.perf_counter()
-    services: Services = request.state.services
     with services.admission.request() as reservation:
-        fields, images = read_question(await read_body(request, services.body_rules, reservation), services.body_rules)
+        fields, images = await read_fields(request, services.body_rules, reservation, ClassifyBody, ClassifyForm)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         timer = StageTimer()
@@ -104,15 +102,6 @@ async def labels_to_score(fields: ClassifyFields, services: Services, deadline: 
     return LabelsToScore(text, (None,) * len(text.labels), None)
 
 
-def read_question(body: RawBody, rules: BodyRules) -> tuple[ClassifyFields, list[ImageRequest]]:
-    """Return the checked fields and the images of either kind of body.
-
-    Raises:
-        RequestError: a field or the number of images is wrong.
-    """
-    return read_fields(body, rules, ClassifyBody, ClassifyForm, LISTS)
-
-
 def label_request(fields: ClassifyFields, services: Services) -> LabelRequest:
     """Return the words to ask for, with the bundle's templates and negatives where none are given."""
     templates = services.manifest.templates if fields.templates is None else tuple(fields.templates)
@@ -149,20 +138,12 @@ def result(
 
 def ranked(
     labels: tuple[str, ...], scores: Floats, similarities: Floats, top_k: int | None, *, with_similarity: bool
-) -> orjson.Fragment:
-    """Return labels with scores [L] and similarities [L], best first; ties keep the order in which they were given.
-
-    It is JSON already: of 1,000 labels the objects would take longer to make than their logits.
-    """
-    order = np.argsort(-scores, kind="stable")[:top_k]
-    # Within a string of JSON a quote has a backslash before it, so that only the ends of strings are found.
-    words = orjson.dumps([labels[position] for position in order.tolist()])[2:-2].split(b'","')
-    columns = [repeat(b'{"label":"'), words, repeat(b'","score":'), _numbers(scores[order])]
-    if with_similarity:
-        columns += [repeat(b',"similarity":'), _numbers(similarities[order])]
-    rows = zip(*columns, repeat(b"},"))
-    return orjson.Fragment(b"[" + b"".join(chain.from_iterable(rows))[:-1] + b"]")
-
-
-def _numbers(values: Floats) -> list[bytes]:
-    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+) -> list[dict[str, Any]]:
+    """Return labels with scores [L] and similarities [L], best first; ties keep the order in which they were given."""
+    rows = []
+    for position in np.argsort(-scores, kind="stable")[:top_k]:
+        row = {"label": labels[position], "score": scores[position]}
+        if with_similarity:
+            row["similarity"] = similarities[position]
+        rows.append(row)
+    return rows

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
 
 from gateway.api.body.reader import BodyRules
 from gateway.hash_matching.refresher import ListRefresher
@@ -55,3 +59,12 @@ class Services:
     list_refresher: ListRefresher
     decision_log: DecisionLog
     moderations: ModerationsRules
+
+
+async def services_of(request: Request) -> Services:
+    """Return the parts of the gateway that serves a request; for ``Depends``."""
+    services: Services = request.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(services_of)]

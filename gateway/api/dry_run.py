@@ -10,20 +10,19 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.api.body.images import image_request
-from gateway.api.body.reader import validated
-from gateway.api.classifiers_and_policies import admitted, away
-from gateway.api.decisions import aware
-from gateway.api.dependencies import Services
+from gateway.api.body.images import check_count, image_request
+from gateway.api.body.reader import read_json
+from gateway.api.body.validation import validated
+from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import request_body
+from gateway.api.parameters import Name
 from gateway.api.schemas.stored_requests import DryRunBody
 from gateway.api.schemas.stored_responses import DryRunOut
+from gateway.api.store_calls import stored
 from gateway.decoding.views import ViewRule
-from gateway.errors import InvalidRequest
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
-from gateway.moderation.classifiers import check_name
 from gateway.moderation.policy_diff import Comparison, Sample, compare, sample_of
 from gateway.moderation.verdict_json import categories_json, policy_json
 from gateway.store.decisions import DecisionFilter
@@ -39,16 +38,15 @@ router = APIRouter(tags=["policies"])
     response_model=DryRunOut,
     openapi_extra=request_body(DryRunBody),
 )
-async def dry_run(request: Request, name: str) -> Response:
+async def dry_run(request: Request, services: ServicesDep, name: Name) -> Response:
     """Compare a candidate body, or a version, with the active version: over images, or over stored vectors.
 
     Over stored vectors neither an image nor the model is needed.
     """
-    services: Services = request.state.services
-    async with admitted(request) as body:
-        fields = validated(DryRunBody, body)
+    with services.admission.request() as reservation:
+        fields = validated(DryRunBody, await read_json(request, services.body_rules, reservation))
         request.state.images = len(fields.images)
-        answer = await unless_client_leaves(request, compared(fields, services, check_name(name)))
+        answer = await unless_client_leaves(request, compared(fields, services, name))
         return Response(orjson.dumps(answer), media_type="application/json")
 
 
@@ -74,18 +72,16 @@ async def candidate_policy(fields: DryRunBody, services: Services, name: str, de
     """Return the policy in the body, or the saved version that it names."""
     if fields.policy is None:
         return await services.catalog.policy(f"{name}@{fields.version}", deadline)
-    candidate, _ = await services.catalog.bind_candidate(name, fields.policy, deadline)
-    return candidate
+    return await services.catalog.bind_candidate(name, fields.policy, deadline)
 
 
 async def samples_of_images(
     fields: DryRunBody, services: Services, views: frozenset[ViewRule], deadline: Deadline
 ) -> list[Sample | None]:
     """Return the request's images as samples; a failed one is skipped."""
-    if len(fields.images) > services.body_rules.max_images:
-        raise InvalidRequest(f"At most {services.body_rules.max_images} images are accepted in a request.")
+    check_count(fields.images, services.body_rules.max_images)
     images = [image_request(image) for image in fields.images]
-    outcomes = await services.pipeline.run(images, views, deadline)
+    outcomes = await services.pipeline.run(images, views, deadline, deciding=True)
     return [
         Sample(
             None, outcome.id, outcome.prepared.info.sha256, outcome.vectors, outcome.prepared.places, outcome.warnings
@@ -99,8 +95,8 @@ async def samples_of_images(
 async def samples_of_log(fields: DryRunBody, services: Services, policy: str) -> list[Sample | None]:
     """Return the newest logged decisions that the filter leaves, as samples."""
     wanted = DecisionFilter(
-        since=aware(fields.since),
-        until=aware(fields.until),
+        since=fields.since,
+        until=fields.until,
         policy=policy,
         decision=fields.decision,
         category=fields.category,
@@ -110,7 +106,8 @@ async def samples_of_log(fields: DryRunBody, services: Services, policy: str) ->
     samples: list[Sample | None] = []
     cursor: str | None = None
     while len(samples) < fields.limit:
-        page = await away(services.decisions.page(wanted, cursor=cursor, limit=min(PAGE, fields.limit - len(samples))))
+        limit = min(PAGE, fields.limit - len(samples))
+        page = await stored(services.decisions.page(wanted, cursor=cursor, limit=limit))
         dim = services.manifest.embedding_dim
         samples += [sample_of(record, dim, services.manifest.bundle_id) for record in page.records]
         cursor = page.next_cursor

@@ -11,14 +11,16 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.api.body.reader import read_body, validated
-from gateway.api.dependencies import Services
+from gateway.api.body.images import check_count, image_request
+from gateway.api.body.reader import read_json
+from gateway.api.body.validation import validated
+from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
-from gateway.api.openapi import request_body
-from gateway.api.schemas.requests import EmbeddingImage, EmbeddingInput, EmbeddingsBody
+from gateway.api.openapi import EXAMPLE_IMAGE, request_body
+from gateway.api.schemas.requests import EmbeddingInput, EmbeddingsBody
 from gateway.api.schemas.responses import EmbeddingsResponse
-from gateway.errors import InvalidRequest, UnsupportedMediaType
-from gateway.fetching.image_source import Base64, ImageRequest, Url
+from gateway.errors import InvalidRequest
+from gateway.fetching.image_source import ImageRequest
 from gateway.inference.prompts import LabelRules, check_words
 from gateway.inference.scoring import Floats
 from gateway.limits.admission import Reservation
@@ -32,22 +34,19 @@ router = APIRouter()
     "/v1/embeddings",
     summary="Vectors of texts and images",
     response_model=EmbeddingsResponse,
-    openapi_extra=request_body(EmbeddingsBody),
+    openapi_extra=request_body(EmbeddingsBody, example={"input": ["a red circle", {"image": EXAMPLE_IMAGE}]}),
     tags=["images"],
 )
-async def embeddings(request: Request) -> Response:
+async def embeddings(request: Request, services: ServicesDep) -> Response:
     """Return one unit vector an input, in its order; texts and images share one space.
 
     A text is embedded as it is, without a template. If one input fails the whole request fails, as OpenAI's does.
     """
-    services: Services = request.state.services
     with services.admission.request() as reservation:
-        body = await read_body(request, services.body_rules, reservation)
-        if body.json is None:
-            raise UnsupportedMediaType("Send application/json here; images go in as url or base64.")
-        fields = validated(EmbeddingsBody, body.json)
+        body = await read_json(request, services.body_rules, reservation)
+        fields = validated(EmbeddingsBody, body)
         inputs = [fields.input] if isinstance(fields.input, str) else fields.input
-        body.json.clear()
+        body.clear()
         texts, images = texts_and_images(inputs, services, reservation)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
@@ -85,21 +84,13 @@ def texts_and_images(
             images[index] = image_request(item.image, reservation)
     if not inputs:
         raise InvalidRequest("Field “input” needs at least one text or image.")
-    if len(images) > services.body_rules.max_images:
-        raise InvalidRequest(f"{len(images)} images given; at most {services.body_rules.max_images} are accepted.")
+    check_count(images, services.body_rules.max_images)
     rules: LabelRules = services.label_rules
     if len(texts) > rules.max_labels:
         raise InvalidRequest(f"{len(texts)} texts given; at most {rules.max_labels} are accepted.")
     check_words(list(texts.values()), "text", rules)
     inputs.clear()
     return texts, images
-
-
-def image_request(image: EmbeddingImage, reservation: Reservation) -> ImageRequest:
-    """Return the image that an input names."""
-    if image.base64 is not None:
-        return ImageRequest(Base64(image.base64, reservation))
-    return ImageRequest(Url(image.url or ""))
 
 
 async def embed(

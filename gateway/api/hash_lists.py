@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import orjson
-import structlog
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.api.authorization import actor_of
-from gateway.api.body.reader import read_plain, validated
+from gateway.api.body.reader import JSON_TYPE, read_json, read_plain
 from gateway.api.body.strict_json import parse_object
-from gateway.api.classifiers_and_policies import away, json_body
-from gateway.api.dependencies import Services
-from gateway.api.openapi import request_body, text_body
-from gateway.api.preconditions import OF_LISTS, conditional, precondition_of, refusal
-from gateway.api.query_params import known_parameters
+from gateway.api.body.validation import validated
+from gateway.api.dependencies import Services, ServicesDep
+from gateway.api.openapi import HASH_PATTERN, request_body, text_body
+from gateway.api.parameters import Name, known_parameters
 from gateway.api.schemas.stored_requests import ListIn
 from gateway.api.schemas.stored_responses import Added, Deleted, EntriesOut, ListOut, ListsOut
+from gateway.api.store_calls import ChangeDep, changed, stored
 from gateway.errors import InvalidRequest, NotFound
 from gateway.hash_matching.import_file import MAX_ENTRIES, read_hashes
-from gateway.hash_matching.refresher import ListRefresher, check_list
-from gateway.moderation.classifiers import check_name
-from gateway.store.audit import Actor
+from gateway.hash_matching.refresher import check_list
 from gateway.store.lists import HashList, ListKind
-from gateway.store.outages import StoreUnavailable
-from gateway.store.preconditions import Precondition, StaleWrite, list_etag
+from gateway.store.preconditions import list_etag
 
-T = TypeVar("T")
-CURSOR = re.compile("[0-9a-f]{64}")
+OTHER_KIND = "The kind of a list cannot change; make another list."
 
 router = APIRouter(prefix="/v1/lists", tags=["lists"], dependencies=[Depends(known_parameters)])
 
@@ -43,141 +35,83 @@ router = APIRouter(prefix="/v1/lists", tags=["lists"], dependencies=[Depends(kno
     summary="Create or change a list",
     response_model=ListOut,
     responses={201: {"model": ListOut}},
-    openapi_extra=request_body(ListIn) | conditional(OF_LISTS),
+    openapi_extra=request_body(ListIn),
 )
-async def put_list(request: Request, response: Response, name: str) -> ListOut:
+async def put_list(request: Request, response: Response, services: ServicesDep, change: ChangeDep) -> HashList:
     """Create a list or change its action or distance; its kind stays."""
-    services: Services = request.state.services
-    given = validated(ListIn, await json_body(request))
-    made = check_list(HashList(check_name(name), given.action, given.kind, given.max_distance))
-    created = await change(request, name, put(services, made, actor_of(request), precondition_of(request)))
-    await refreshed(services.list_refresher)
+    with services.admission.request() as reservation:
+        given = validated(ListIn, await read_json(request, services.body_rules, reservation))
+    made = check_list(HashList(change.name, given.action, given.kind, given.max_distance))
+    saving = services.lists.put(made, actor=change.actor, precondition=change.precondition)
+    created = await changed(change, saving, services.list_refresher, OTHER_KIND)
     response.status_code = 201 if created else 200
-    return shown(response, await found(services, name))
+    return await shown(response, services, change.name)
 
 
 @router.get("", summary="All lists", response_model=ListsOut)
-async def lists(request: Request) -> ListsOut:
+async def lists(services: ServicesDep) -> dict[str, tuple[HashList, ...]]:
     """Return all lists with their numbers of entries."""
-    services: Services = request.state.services
-    return ListsOut(data=[out(made) for made in await away(services.lists.every())])
+    return {"data": await stored(services.lists.every())}
 
 
 @router.get("/{name}", summary="One list", response_model=ListOut)
-async def read_list(request: Request, response: Response, name: str) -> ListOut:
+async def read_list(services: ServicesDep, response: Response, name: Name) -> HashList:
     """Return a list."""
-    return shown(response, await found(request.state.services, check_name(name)))
+    return await shown(response, services, name)
 
 
-@router.delete(
-    "/{name}", summary="Delete a list with its entries", status_code=204, openapi_extra=conditional(OF_LISTS)
-)
-async def delete_list(request: Request, name: str) -> Response:
+@router.delete("/{name}", summary="Delete a list with its entries", status_code=204)
+async def delete_list(services: ServicesDep, change: ChangeDep) -> Response:
     """Delete a list."""
-    services: Services = request.state.services
-    deletion = services.lists.drop(check_name(name), actor=actor_of(request), precondition=precondition_of(request))
-    if not await change(request, name, deletion):
+    deletion = services.lists.drop(change.name, actor=change.actor, precondition=change.precondition)
+    if not await changed(change, deletion, services.list_refresher):
         raise NotFound("There is no such list.")
-    await refreshed(services.list_refresher)
     return Response(status_code=204)
 
 
-@router.post(
-    "/{name}/entries",
-    summary="Add hashes",
-    response_model=Added,
-    openapi_extra=text_body() | conditional(OF_LISTS),
-)
-async def add_entries(request: Request, name: str) -> Added:
+@router.post("/{name}/entries", summary="Add hashes", openapi_extra=text_body())
+async def add_entries(request: Request, services: ServicesDep, change: ChangeDep) -> Added:
     """Add hashes: JSON ``{"entries": […]}``, one hash a line, or CSV with a header."""
-    services: Services = request.state.services
-    made = await found(services, check_name(name))
-    hashes = await read_entries(request, made.kind)
-    adding = services.lists.add(name, hashes, actor=actor_of(request), precondition=precondition_of(request))
-    added = await change(request, name, adding)
+    made = await found(services, change.name)
+    hashes = await read_entries(request, services, made.kind)
+    adding = services.lists.add(change.name, hashes, actor=change.actor, precondition=change.precondition)
+    added = await changed(change, adding, services.list_refresher)
     if added is None:
         raise NotFound("There is no such list.")
-    await refreshed(services.list_refresher)
     return Added(received=len(hashes), added=added)
 
 
-@router.delete(
-    "/{name}/entries",
-    summary="Remove hashes",
-    response_model=Deleted,
-    openapi_extra=text_body() | conditional(OF_LISTS),
-)
-async def remove_entries(request: Request, name: str) -> Deleted:
+@router.delete("/{name}/entries", summary="Remove hashes", openapi_extra=text_body())
+async def remove_entries(request: Request, services: ServicesDep, change: ChangeDep) -> Deleted:
     """Remove hashes, given as for adding."""
-    services: Services = request.state.services
-    made = await found(services, check_name(name))
-    hashes = await read_entries(request, made.kind)
-    removing = services.lists.remove(name, hashes, actor=actor_of(request), precondition=precondition_of(request))
-    removed = await change(request, name, removing)
-    await refreshed(services.list_refresher)
-    return Deleted(deleted=removed)
+    made = await found(services, change.name)
+    hashes = await read_entries(request, services, made.kind)
+    removing = services.lists.remove(change.name, hashes, actor=change.actor, precondition=change.precondition)
+    return Deleted(deleted=await changed(change, removing, services.list_refresher))
 
 
-@router.get("/{name}/entries", summary="A list's hashes", response_model=EntriesOut)
+@router.get("/{name}/entries", summary="A list's hashes")
 async def entries(
-    request: Request,
-    name: str,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    services: ServicesDep,
+    name: Name,
+    cursor: Annotated[str | None, Query(pattern=HASH_PATTERN, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> EntriesOut:
     """Return a page of hashes, ascending."""
-    services: Services = request.state.services
-    await found(services, check_name(name))
-    if cursor is not None and not CURSOR.fullmatch(cursor):
-        raise InvalidRequest("The cursor is not one that this service gave out.")
-    page = await away(services.lists.read(name, after=cursor, limit=limit))
+    await found(services, name)
+    page = await stored(services.lists.read(name, after=cursor, limit=limit))
     return EntriesOut(data=list(page), next_cursor=page[-1] if len(page) == limit else None)
 
 
-async def refreshed(refresher: ListRefresher) -> None:
-    """Match by a change at once in this process; the other processes do within two seconds."""
-    try:
-        await refresher.refresh()
-    except StoreUnavailable:
-        structlog.get_logger("lists").warning("saved, but not matched yet: the watch will load it")
-
-
-async def change(request: Request, name: str, changing: Coroutine[Any, Any, T]) -> T:
-    """Return what a change of a list returns.
-
-    Raises:
-        PreconditionFailed: the request's precondition does not hold.
-        InvalidRequest, StorageUnavailable: as ``away``.
-    """
-    try:
-        return await away(changing)
-    except StaleWrite:
-        stale = f"If-Match does not name the list “{name}” as it is now; read it again."
-        raise refusal(precondition_of(request), name, stale) from None
-
-
-async def put(services: Services, made: HashList, actor: Actor, precondition: Precondition) -> bool:
-    """Save a list; return whether it is new.
-
-    Raises:
-        InvalidRequest: it is there and of the other kind.
-    """
-    try:
-        return await services.lists.put(made, actor=actor, precondition=precondition)
-    except ValueError:
-        raise InvalidRequest("The kind of a list cannot change; make another list.") from None
-
-
-async def read_entries(request: Request, kind: ListKind) -> tuple[str, ...]:
+async def read_entries(request: Request, services: Services, kind: ListKind) -> tuple[str, ...]:
     """Return the hashes of a body.
 
     Raises:
         RequestError: a line is no hash of this kind; it is numbered.
     """
-    services: Services = request.state.services
     with services.admission.request() as reservation:
         content_type, body = await read_plain(request, services.body_rules, reservation)
-    if content_type == "application/json":
+    if content_type == JSON_TYPE:
         body = plain(body)
     return (await asyncio.to_thread(read_hashes, body, kind)).hashes
 
@@ -198,20 +132,14 @@ async def found(services: Services, name: str) -> HashList:
     Raises:
         NotFound: there is none.
     """
-    for made in await away(services.lists.every()):
+    for made in await stored(services.lists.every()):
         if made.name == name:
             return made
     raise NotFound("There is no such list.")
 
 
-def shown(response: Response, made: HashList) -> ListOut:
-    """Return a list as the API shows it, and its ETag in the response."""
+async def shown(response: Response, services: Services, name: str) -> HashList:
+    """Return a list as it is now, and its ETag in the response."""
+    made = await found(services, name)
     response.headers["ETag"] = list_etag(made.revision)
-    return out(made)
-
-
-def out(made: HashList) -> ListOut:
-    """Return a list as the API shows it."""
-    return ListOut(
-        name=made.name, action=made.action, kind=made.kind, max_distance=made.max_distance, entries=made.entries
-    )
+    return made

@@ -6,9 +6,8 @@ import asyncio
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from starlette.requests import Request
 
-from gateway.api.dependencies import Services
+from gateway.api.dependencies import ServicesDep
 from gateway.api.schemas.responses import ModelOut, ModelsResponse, ReadinessOut
 
 router = APIRouter(tags=["service"])
@@ -30,14 +29,13 @@ async def livez() -> str:
     response_model=ReadinessOut,
     responses={503: {"model": ReadinessOut, "description": "Not ready; the failing checks are named."}},
 )
-async def readyz(request: Request) -> JSONResponse:
+async def readyz(services: ServicesDep) -> JSONResponse:
     """Answer 200 when a real inference has succeeded recently and policies and lists are loaded, else 503.
 
     A store that is lost or takes no writes is 200 with ``degraded``: what is in force goes on serving. A process that
     is about to end answers 503 first, while it goes on answering everything else. Of several processes all must be
     ready, since the next request may come to any of them; another that is not is ``processes``.
     """
-    services: Services = request.state.services
     failing = services.readiness.failing()
     degraded = ["store"] if services.catalog.store_lost or services.decision_log.lost else []
     status = "unready" if failing else "ready"
@@ -45,16 +43,14 @@ async def readyz(request: Request) -> JSONResponse:
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-async def metrics(request: Request) -> Response:
+async def metrics(services: ServicesDep) -> Response:
     """Return all metrics, of all processes of this gateway, in Prometheus' text format."""
-    services: Services = request.state.services
     return Response(await asyncio.to_thread(services.metrics.exposition), media_type=PROMETHEUS_TYPE)
 
 
 @router.get("/v1/models", summary="Which models answer", response_model=ModelsResponse)
-async def models(request: Request) -> ModelsResponse:
+async def models(services: ServicesDep) -> ModelsResponse:
     """Return the served model with what a client needs to know about it."""
-    services: Services = request.state.services
     manifest = services.manifest
     return ModelsResponse(
         data=[

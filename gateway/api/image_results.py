@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from gateway.api.dependencies import Services
 from gateway.api.problems import problem
+from gateway.api.schemas.responses import ImageOut
 from gateway.errors import ServiceError
 from gateway.observability.metrics import Metrics
 from gateway.pipeline import ImageOutcome
@@ -39,15 +40,7 @@ def image_json(outcome: ImageOutcome, request_id: str) -> dict[str, Any]:
     return {
         "index": outcome.index,
         "id": outcome.id,
-        "image": info
-        and {
-            "sha256": info.sha256,
-            "format": info.format,
-            "width": info.width,
-            "height": info.height,
-            "frames": info.frames,
-            "frames_analyzed": info.frames_analyzed,
-        },
+        "image": info and {name: getattr(info, name) for name in ImageOut.model_fields},
         "error": outcome.error and problem(outcome.error, request_id),
     }
 

@@ -11,14 +11,12 @@ from starlette.requests import Request
 
 from gateway.api.authorization import key_name
 from gateway.api.body.images import read_fields
-from gateway.api.body.reader import BodyRules, RawBody, read_body
-from gateway.api.dependencies import Services
+from gateway.api.dependencies import ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.image_results import image_json, images_response, raise_or_count_errors
-from gateway.api.openapi import request_body
-from gateway.api.schemas.requests import ModerateBody, ModerateFields, ModerateForm
+from gateway.api.openapi import EXAMPLE_IMAGE, request_body
+from gateway.api.schemas.requests import ModerateBody, ModerateForm
 from gateway.api.schemas.responses import ModerateResponse
-from gateway.fetching.image_source import ImageRequest
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.moderator import Moderated, RequestOrigin
@@ -32,18 +30,17 @@ router = APIRouter()
     "/v1/moderate",
     summary="Decide about images by a policy",
     response_model=ModerateResponse,
-    openapi_extra=request_body(ModerateBody, ModerateForm),
+    openapi_extra=request_body(ModerateBody, ModerateForm, example={"images": [EXAMPLE_IMAGE], "policy": "default"}),
     tags=["images"],
 )
-async def moderate(request: Request) -> Response:
+async def moderate(request: Request, services: ServicesDep) -> Response:
     """Decide about each image by a policy: allow, review or block, with the reasons.
 
     The decision is the strictest of the rules that fire, over the whole image and the frames of an animation.
     """
     started_s = time.perf_counter()
-    services: Services = request.state.services
     with services.admission.request() as reservation:
-        fields, images = read_question(await read_body(request, services.body_rules, reservation), services.body_rules)
+        fields, images = await read_fields(request, services.body_rules, reservation, ModerateBody, ModerateForm)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         timer = StageTimer()
@@ -57,15 +54,6 @@ async def moderate(request: Request) -> Response:
         raise_or_count_errors(outcomes, services.metrics)
         results = [result(item, policy, request.state.request_id) for item in moderated]
         return images_response(request, outcomes, results, text_s=timer.elapsed_s["text"], started_s=started_s)
-
-
-def read_question(body: RawBody, rules: BodyRules) -> tuple[ModerateFields, list[ImageRequest]]:
-    """Return the checked fields and the images of either kind of body.
-
-    Raises:
-        RequestError: a field or the number of images is wrong.
-    """
-    return read_fields(body, rules, ModerateBody, ModerateForm, frozenset({"url"}))
 
 
 def result(item: Moderated, policy: BoundPolicy, request_id: str) -> dict[str, Any]:

@@ -8,16 +8,18 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
 
 from gateway.api.authorization import key_name
-from gateway.api.body.reader import read_body, validated
-from gateway.api.dependencies import Services
+from gateway.api.body.images import check_count
+from gateway.api.body.reader import read_json
+from gateway.api.body.validation import validated
+from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
-from gateway.api.openapi import request_body
+from gateway.api.openapi import EXAMPLE_PNG, request_body
 from gateway.api.problems import OPENAI_PATH
-from gateway.errors import InvalidRequest, NotFound, TextNotSupported, UnsupportedMediaType
+from gateway.errors import InvalidRequest, NotFound, TextNotSupported
 from gateway.fetching.image_source import Base64, ImageRequest, Url
 from gateway.limits.admission import Reservation
 from gateway.limits.deadline import Deadline
@@ -36,15 +38,11 @@ router = APIRouter(tags=["openai"])
 class ImageUrl(BaseModel):
     """Where an image is: https or a data: URI."""
 
-    model_config = ConfigDict(extra="ignore")
-
     url: str
 
 
 class ImagePart(BaseModel):
     """An image of the input."""
-
-    model_config = ConfigDict(extra="ignore")
 
     type: Literal["image_url"]
     image_url: ImageUrl
@@ -52,8 +50,6 @@ class ImagePart(BaseModel):
 
 class TextPart(BaseModel):
     """A text of the input: not read here."""
-
-    model_config = ConfigDict(extra="ignore")
 
     type: Literal["text"]
     text: str
@@ -64,8 +60,6 @@ Part = Annotated[ImagePart | TextPart, Field(discriminator="type")]
 
 class ModerationsBody(BaseModel):
     """A request in OpenAI's form."""
-
-    model_config = ConfigDict(extra="ignore")
 
     input: list[Part] = Field(description="Parts; a string, or a list of strings, is text.")
     model: str | None = Field(None, description="May name a policy, name or name@version; `default` otherwise.")
@@ -99,17 +93,17 @@ class ModerationsResponse(BaseModel):
     OPENAI_PATH,
     summary="OpenAI-compatible moderation",
     response_model=ModerationsResponse,
-    openapi_extra=request_body(ModerationsBody),
+    openapi_extra=request_body(
+        ModerationsBody,
+        example={"input": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{EXAMPLE_PNG}"}}]},
+    ),
 )
-async def moderations(request: Request) -> Response:
+async def moderations(request: Request, services: ServicesDep) -> Response:
     """Decide about the images of the input by a policy, in OpenAI's shape; text is refused, never passed as clean."""
-    services: Services = request.state.services
     with services.admission.request() as reservation:
-        body = await read_body(request, services.body_rules, reservation)
-        if body.json is None:
-            raise UnsupportedMediaType("Send application/json.")
-        fields = validated(ModerationsBody, body.json)
-        body.json.clear()
+        body = await read_json(request, services.body_rules, reservation)
+        fields = validated(ModerationsBody, body)
+        body.clear()
         images = images_of(fields, services, reservation)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
@@ -154,8 +148,7 @@ def images_of(fields: ModerationsBody, services: Services, reservation: Reservat
         )
     if not found:
         raise InvalidRequest("The input has no image_url part.")
-    if len(found) > services.moderations.max_images:
-        raise InvalidRequest(f"{len(found)} images given; at most {services.moderations.max_images} are accepted.")
+    check_count(found, services.moderations.max_images)
     fields.input.clear()
     return [
         ImageRequest(

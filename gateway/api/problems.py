@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,14 +12,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Match, Mount
 
-from gateway.api.body.reader import translated
+from gateway.api.body.validation import translated
 from gateway.errors import (
     CrossSiteRequest,
     Forbidden,
     GatewayError,
     HostNotAllowed,
-    InternalError,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -44,6 +43,7 @@ SECURITY_HEADERS: Mapping[str, str] = MappingProxyType(
         "Cache-Control": "no-store",
     }
 )
+METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")  # RFC 9110, 5789
 CHALLENGE = 'Bearer realm="clip-gateway"'
 OPENAI_PATH = "/v1/moderations"  # whose errors have OpenAI's shape
 OPENAI_KINDS = {
@@ -67,12 +67,7 @@ def problem(error: GatewayError, request_id: str) -> dict[str, Any]:
     }
 
 
-def problem_response(error: GatewayError, request_id: str) -> Response:
-    """Return the problem document of an error as a response, with the headers that belong to its status."""
-    return error_response(error, "", request_id)
-
-
-def error_response(error: GatewayError, path: str, request_id: str) -> Response:
+def error_response(error: GatewayError, request_id: str, path: str = "") -> Response:
     """Return an error as a response: a problem document, or on OpenAI's route what its clients read.
 
     With the headers that belong to its status: Retry-After where a retry makes sense, Allow, WWW-Authenticate.
@@ -101,47 +96,39 @@ def openai_error(error: GatewayError) -> dict[str, Any]:
     return {"error": {"message": error.detail, "type": kind, "param": param, "code": error.code}}
 
 
-def answered(request: Request, error: GatewayError, metrics: Metrics) -> Response:
-    """Return a request's error as its response; it is counted, and noted for the request's log line."""
-    metrics.errors.labels(error.code).inc()
-    request.state.code = error.code
-    return error_response(error, request.scope["path"], request.scope["state"]["request_id"])
-
-
 def install_handlers(app: FastAPI, metrics: Metrics) -> None:
-    """Register the handlers that turn every error, ours or the framework's, into a problem document."""
+    """Answer every error, ours or the framework's, as ``error_response`` does; it is counted and noted for the log."""
 
-    async def ours(request: Request, error: Exception) -> Response:
-        known = error if isinstance(error, GatewayError) else InternalError("The service failed.")
-        return answered(request, known, metrics)
+    async def answer(request: Request, error: Exception) -> Response:
+        ours = gateway_error(request, error)
+        metrics.errors.labels(ours.code).inc()
+        request.state.code = ours.code
+        return error_response(ours, request.state.request_id, request.scope["path"])
 
-    async def frameworks(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        known: GatewayError
-        if status == NotFound.status:
-            known = NotFound("There is nothing at this path; /docs lists what there is.")
-        elif status == MethodNotAllowed.status:
-            # The framework knows the methods of one route only, and a path may have several.
-            allow = ", ".join(allowed_methods(request.app.openapi(), request.scope["path"]))
-            allow = allow or (getattr(error, "headers", None) or {}).get("Allow", "")
-            known = MethodNotAllowed(f"This path answers {allow or 'other methods'}.", allow=allow)
-        else:
-            known = InvalidRequest("The request cannot be read.")
-        return await ours(request, known)
-
-    async def parameters(request: Request, error: Exception) -> Response:
-        errors = error.errors() if isinstance(error, RequestValidationError) else []
-        return await ours(request, translated(errors))
-
-    app.add_exception_handler(GatewayError, ours)
-    app.add_exception_handler(RequestValidationError, parameters)
-    app.add_exception_handler(HTTPException, frameworks)
+    for kind in (GatewayError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, answer)
 
 
-def allowed_methods(schema: dict[str, Any], path: str) -> list[str]:
-    """Return the methods that the documented path matching ``path`` has, or none."""
-    for template, operations in schema["paths"].items():
-        parts = (re.escape(part) for part in re.split(r"\{[^}]+\}", template))
-        if re.fullmatch("[^/]+".join(parts), path):
-            return sorted(method.upper() for method in operations)
-    return []
+def gateway_error(request: Request, error: Exception) -> GatewayError:
+    """Return our error for one of ours or of the framework's."""
+    match error:
+        case GatewayError():
+            return error
+        case RequestValidationError():
+            return translated(error.errors())
+        case HTTPException(status_code=NotFound.status):
+            return NotFound("There is nothing at this path; /docs lists what there is.")
+        case HTTPException(status_code=MethodNotAllowed.status):
+            allow = ", ".join(allowed_methods(request)) or (error.headers or {}).get("Allow", "")
+            return MethodNotAllowed(f"This path answers {allow}.", allow=allow)
+    return InvalidRequest("The request cannot be read.")
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes at a request's path; the framework names those of one route only."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]

@@ -13,13 +13,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.disconnect import ClientLeft
-from gateway.api.problems import SECURITY_HEADERS, error_response
+from gateway.api.problems import METHODS, SECURITY_HEADERS, error_response
 from gateway.api.request_rules import RequestRules
 from gateway.errors import GatewayError, InternalError, RequestError
 from gateway.observability.metrics import Metrics
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})  # RFC 9110, 5789
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds: logged at the level debug
 NOTED = ("images", "code")  # what routes and handlers put into the request's state for its log line
 REQUEST_ID_NAME = b"x-request-id"
@@ -69,7 +68,7 @@ class RequestContext:
         self._metrics.errors.labels(error.code).inc()
         exchange.scope["state"]["code"] = error.code
         if exchange.status == CLIENT_CLOSED:
-            answer = error_response(error, exchange.scope["path"], exchange.request_id)
+            answer = error_response(error, exchange.request_id, exchange.scope["path"])
             await answer(exchange.scope, exchange.receive, exchange.send)
 
     def _note(self, scope: Scope, exchange: _Exchange, elapsed_s: float) -> None:

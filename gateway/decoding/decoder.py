@@ -17,11 +17,11 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import IO, Self, cast
+from typing import Annotated, Self
 
 import numpy as np
 from PIL import Image, ImageFile
+from pydantic import Field
 
 from gateway.decoding.downscale import Scale, scale_of
 from gateway.decoding.frame_sampling import FrameSampler, Thumbnail
@@ -55,6 +55,8 @@ LATEST_MS = 2**31 - 1
 QUICK_BYTES = 256 * 1024
 _GRID_PX, _GRID_CELLS = 64, 16
 
+Count = Annotated[int, Field(ge=1, le=LATEST_MS)]
+
 _DISAGREE = "The image's parts disagree about its size; save it again with a common program."
 
 
@@ -68,8 +70,8 @@ class DecodeLimits:
         max_side_px: the longer side, in pixels.
         min_side_px: the shorter side, in pixels.
         max_frames: frames in the file.
-        sampled_frames: frames judged at most.
-        timeout_s: processor seconds for decoding an image, or all frames of an animation.
+        sampled_frames: frames decoded and judged at most.
+        timeout_s: processor seconds for decoding all sampled frames.
         background: colour (red, green, blue) under transparent parts.
         formats: those accepted.
     """
@@ -87,7 +89,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What is said about an image in an answer.
+    """What is said about an image in an answer; ranges are checked where a worker says it.
 
     Attributes:
         sha256: hexadecimal digest of the file's bytes; empty where it was not asked for.
@@ -98,12 +100,12 @@ class ImageInfo:
         frames_analyzed: how many of them are looked at; known once all have been decoded.
     """
 
-    sha256: str
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
     format: ImageFormat
-    width: int
-    height: int
-    frames: int
-    frames_analyzed: int
+    width: Count
+    height: Count
+    frames: Count
+    frames_analyzed: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,51 +175,48 @@ def is_inspected_quickly(data: bytes) -> bool:
     return len(data) <= QUICK_BYTES and sniff(data) == "jpeg"
 
 
+@dataclass(slots=True)
 class DecodedImage:
     """An opened image, decoded frame by frame; made by :func:`open_image`.
 
     Attributes:
         info: what is said about it.
+        opened: Pillow's, not decoded yet.
+        opened_again: the same, of a PNG whose transparent colour has 16 bits.
+        orientation: EXIF's, that is still to be applied.
+        factor: a JPEG is decoded at one of so many pixels, each way.
+        durations_ms: of each frame.
+        sampler: says which frames are handed out.
+        background: colour under transparent parts.
+        deadline: of decoding.
     """
 
-    def __init__(
-        self,
-        image: ImageFile.ImageFile,
-        info: ImageInfo,
-        *,
-        again: ImageFile.ImageFile | None,
-        orientation: int,
-        factor: int,
-        durations_ms: tuple[int, ...],
-        sampler: FrameSampler,
-        limits: DecodeLimits,
-        deadline: DecodeDeadline,
-    ) -> None:
-        self.info = info
-        self._image = image
-        self._again = again
-        self._orientation = orientation
-        self._factor = factor
-        self._durations_ms = durations_ms
-        self._sampler = sampler
-        self._limits = limits
-        self._deadline = deadline
-        # A still JPEG or PNG that is RGB already is handed out as it is. The others hold decoders (and an animation's
-        # next frame is drawn into the same pixels), so what they hand out is a copy.
-        self._copies = info.frames > 1 or info.format not in {"jpeg", "png"}
+    info: ImageInfo
+    opened: ImageFile.ImageFile
+    opened_again: ImageFile.ImageFile | None
+    orientation: int
+    factor: int
+    durations_ms: tuple[int, ...]
+    sampler: FrameSampler
+    background: Colour
+    deadline: DecodeDeadline
+
+    @property
+    def copies_frames(self) -> bool:
+        """Whether a frame handed out is a copy.
+
+        A still JPEG or PNG that is RGB already is handed out as it is. The others hold decoders, and an animation's
+        next frame is drawn into the same pixels.
+        """
+        return self.info.frames > 1 or self.info.format not in {"jpeg", "png"}
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Free the decoder; frames already handed out stay valid, and no more can be had."""
-        if self._copies:
-            self._image.close()
+        if self.copies_frames:
+            self.opened.close()
 
     def frames(self) -> Iterator[Frame]:
         """Decode all frames one by one, in order, and hand out those to be looked at; can be called once.
@@ -230,46 +229,44 @@ class DecodedImage:
             ImageUndecodable: out of time, or the decoder gave up without a reason.
         """
         animated = self.info.frames > 1
-        starts_ms = [0, *itertools.accumulate(self._durations_ms)]
-        for index in range(self._sampler.last + 1):
-            self._deadline.check()
+        starts_ms = [0, *itertools.accumulate(self.durations_ms)]
+        for index in range(self.sampler.last + 1):
+            self.deadline.check()
             with decoder_faults():
-                # Every frame up to the last wanted one is decoded, since each draws on those before it; one step at a
-                # time, so that the clock is looked at between them.
+                # Every frame up to the last sampled one is decoded, since each draws on those before it; one step at a
+                # time, so that the deadline is checked between them.
                 if index:
                     if self.info.format == "png":
-                        self._image.decoderconfig = ()  # else Pillow says once more that it is interlaced
-                    self._image.seek(index)
+                        self.opened.decoderconfig = ()  # else Pillow says once more that it is interlaced
+                    self.opened.seek(index)
                 if animated or self.info.format != "png":
-                    self._image.load()
+                    self.opened.load()
                 else:
-                    load_all_rows(self._image)
-                if self._again is not None:
-                    hide_colour(self._image, self._again)
-                wanted, instead_of = self._sampler.choose(index, self._thumbnail)
+                    load_all_rows(self.opened)
+                if self.opened_again is not None:
+                    hide_colour(self.opened, self.opened_again)
+                wanted, instead_of = self.sampler.choose(index, self._thumbnail)
                 if not wanted:
                     continue
                 rgb = self._upright_rgb()
-            scale = scale_of(rgb.size, (self.info.width, self.info.height), self._factor, self._orientation)
-            self.info = replace(self.info, frames_analyzed=self._sampler.chosen)
+            scale = scale_of(rgb.size, (self.info.width, self.info.height), self.factor, self.orientation)
+            self.info = replace(self.info, frames_analyzed=self.sampler.chosen)
             time_ms = min(starts_ms[index], LATEST_MS) if animated else None
             yield Frame(rgb=rgb, scale=scale, time_ms=time_ms, index=index, instead_of=instead_of)
 
     def _thumbnail(self) -> Thumbnail:
         """Return what the frame shows, made of some of its pixels: which ones, the seed says."""
-        (width, height), (right, down) = self._image.size, self._sampler.shift
+        (width, height), (right, down) = self.opened.size, self.sampler.shift
         box = (right * width / _GRID_PX, down * height / _GRID_PX, width, height)
-        grid = self._image.resize((_GRID_PX, _GRID_PX), Image.Resampling.NEAREST, box=box)
-        rgb = to_rgb(grid, self._limits.background)
-        return np.asarray(rgb.reduce(_GRID_PX // _GRID_CELLS), np.float32)
+        grid = self.opened.resize((_GRID_PX, _GRID_PX), Image.Resampling.NEAREST, box=box)
+        return np.asarray(to_rgb(grid, self.background).reduce(_GRID_PX // _GRID_CELLS), np.float32)
 
     def _upright_rgb(self) -> Image.Image:
-        image: Image.Image = self._image
-        rgb = to_rgb(image, self._limits.background)
-        if rgb is image and self._copies:
-            rgb = image.copy()
-        rgb = turn_upright(rgb, self._orientation)
-        size = (-(-self.info.width // self._factor), -(-self.info.height // self._factor))
+        rgb = to_rgb(self.opened, self.background)
+        if rgb is self.opened and self.copies_frames:
+            rgb = self.opened.copy()
+        rgb = turn_upright(rgb, self.orientation)
+        size = (-(-self.info.width // self.factor), -(-self.info.height // self.factor))
         if rgb.size != size and self.info.format == "gif":  # later frames stick out of the canvas
             return rgb.crop((0, 0, *size))
         if rgb.size != size:  # libheif settles the size only while it decodes
@@ -280,10 +277,6 @@ class DecodedImage:
 def sha256_of(data: bytes) -> str:
     """Return the hexadecimal digest of a file's bytes; other threads run meanwhile."""
     return hashlib.sha256(data).hexdigest()
-
-
-def _opened(data: bytes, header: ImageHeader, deadline: DecodeDeadline) -> ImageFile.ImageFile:
-    return plugin_of(header.format)(cast("IO[bytes]", TimedReader(header.pieces(data), deadline)))
 
 
 def open_image(
@@ -312,8 +305,9 @@ def open_image(
     if header is None:
         header = inspect(data, limits)
     with decoder_faults():
-        image = _opened(data, header, deadline)
-        again = _opened(data, header, deadline) if has_deep_key(image) else None
+        file, plugin = header.decodable(data), plugin_of(header.format)
+        image = plugin(TimedReader(file, deadline))
+        again = plugin(TimedReader(file, deadline)) if has_deep_key(image) else None
     # A GIF's own count would walk the whole file again, and a HEIC's counts images beside the one that it shows.
     frames = header.frames if header.format in {"gif", "heic"} else int(getattr(image, "n_frames", 1))
     if image.size != (header.width, header.height) or not 1 <= frames <= header.frames:
@@ -325,14 +319,13 @@ def open_image(
     if header.format == "jpeg" and jpeg_factor > 1:
         image.draft(None, (header.width // jpeg_factor, header.height // jpeg_factor))
         factor = jpeg_factor
-    orientation = header.orientation
     if header.format == "avif":
         # AVIF turns images by its own properties, which libavif reports as an orientation.
-        orientation = read_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
-    width, height = header.width, header.height
-    if orientation >= 5:  # noqa: PLR2004
-        width, height = height, width
+        turned = read_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
+        header = replace(header, orientation=turned)
+    width, height = header.oriented_size
     durations_ms = (header.durations_ms + (shown_ms(0),) * frames)[:frames]
+    sampler = FrameSampler(durations_ms, limits.sampled_frames, seed)
     info = ImageInfo(
         sha256=sha256_of(data) if hashed else "",
         format=header.format,
@@ -342,13 +335,5 @@ def open_image(
         frames_analyzed=0,
     )
     return DecodedImage(
-        image,
-        info,
-        again=again,
-        orientation=orientation,
-        factor=factor,
-        durations_ms=durations_ms,
-        sampler=FrameSampler(durations_ms, limits.sampled_frames, seed),
-        limits=limits,
-        deadline=deadline,
+        info, image, again, header.orientation, factor, durations_ms, sampler, limits.background, deadline
     )

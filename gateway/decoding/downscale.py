@@ -4,7 +4,7 @@ A model of 224 pixels sees a 12-megapixel photograph shrunk 13 times. Handing it
 takes a fraction of the time and changes next to nothing, if enough is left for the last step, which is the same bicubic
 one as ever: :data:`LEAST_GAP`. A JPEG is decoded at that size (libjpeg leaves out the fine coefficients of each block),
 the other formats are averaged after decoding. Small images keep every pixel, and a perceptual hash is made of every
-pixel too: some of its bits hang by a thread (up to 4 of 256 changed when it was made of a half of the size).
+pixel too: some of its bits change with the size (up to 4 of 256 at a half of it).
 """
 
 from __future__ import annotations

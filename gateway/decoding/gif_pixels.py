@@ -17,7 +17,7 @@ class GifFile(GifImagePlugin.GifImageFile):
     def load_end(self) -> None:
         """Finish a frame."""
         before = self._prev_im
-        if before is not None and before.size != self.size:  # this frame sticks out of the canvas
+        if before is not None and before.size != self.size:  # this frame extends beyond the canvas
             wider = Image.new("RGBA", self.size).im
             wider.paste(before, (0, 0, *before.size))
             self._prev_im = wider

@@ -1,14 +1,11 @@
-"""What stands between a decoder and the service: a clock that it looks at, and an end to its exceptions."""
+"""Around a call of a decoder: a limit of time at each read, and errors of ours in place of its exceptions."""
 
 from __future__ import annotations
 
-import bisect
 import io
-import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from gateway.errors import GatewayError, ImageCorrupt, ImageUndecodable
 
@@ -40,57 +37,22 @@ class DecodeDeadline:
             raise too_slow(self._timeout_s)
 
 
-class TimedReader(io.RawIOBase):
+class TimedReader(io.BytesIO):
     """The file as the decoders read it, mostly 64 KiB at a time: each read looks at the clock.
 
     Args:
-        pieces: of the file, which are read as if they stood together.
+        data: the file.
         deadline: asked at each read.
     """
 
-    def __init__(self, pieces: Sequence[memoryview], deadline: DecodeDeadline) -> None:
-        super().__init__()
-        self._pieces = pieces
-        self._starts = [0, *itertools.accumulate(map(len, pieces))]
-        self._at = 0
+    def __init__(self, data: bytes, deadline: DecodeDeadline) -> None:
+        super().__init__(data)
         self._deadline = deadline
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next bytes, unless time is up."""
         self._deadline.check()
-        end = self._starts[-1] if size is None or size < 0 else min(self._at + size, self._starts[-1])
-        parts, number = [], bisect.bisect_right(self._starts, self._at) - 1
-        while self._at < end:
-            start = self._starts[number]
-            parts.append(self._pieces[number][self._at - start : end - start])
-            self._at = min(end, self._starts[number + 1])
-            number += 1
-        return b"".join(parts)
-
-    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - whatever can be written to
-        """Read into what is given, unless time is up."""
-        into = memoryview(buffer).cast("B")
-        found = self.read(len(into))
-        into[: len(found)] = found
-        return len(found)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go to a place; return it."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def tell(self) -> int:
-        """Return the place."""
-        return self._at
-
-    def readable(self) -> bool:
-        """Be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Be read from any place."""
-        return True
+        return super().read(size)
 
 
 @contextmanager

@@ -13,12 +13,15 @@ just no hasher (:func:`load_hasher` gives None).
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
-from typing import Final, Protocol
+from typing import Annotated, Final
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
 HASH_BITS: Final = 256
 MIN_QUALITY: Final = 50
@@ -43,16 +46,12 @@ class PerceptualHash:
         quality: 0..100, how much structure the image has; under ``MIN_QUALITY`` the hash is not to be matched.
     """
 
-    hex: str
-    quality: int
+    hex: Annotated[str, Field(pattern=rf"^[0-9a-f]{{{HASH_BITS // 4}}}$")]
+    quality: Annotated[int, Field(ge=0, le=100)]
 
 
-class PerceptualHasher(Protocol):
-    """Hashes images; safe to call from several threads."""
-
-    def __call__(self, rgb: Image.Image) -> PerceptualHash:
-        """Return the hash of an upright image of mode RGB with sides of at least 5 pixels."""
-        ...
+PerceptualHasher = Callable[[Image.Image], PerceptualHash]
+"""Hashes an upright image of mode RGB with sides of at least 5 pixels; safe to call from several threads."""
 
 
 def load_hasher() -> PerceptualHasher | None:
@@ -61,7 +60,7 @@ def load_hasher() -> PerceptualHasher | None:
         library = importlib.import_module("pdqhash")
     except (ImportError, ValueError):  # ValueError: built against another numpy's arrays
         return None
-    return _PdqHasher(library)
+    return partial(_hash, library)
 
 
 def available() -> bool:
@@ -69,16 +68,11 @@ def available() -> bool:
     return load_hasher() is not None
 
 
-class _PdqHasher:
-    """``pdqhash``, given images of bounded size. Holds the interpreter's lock for a few milliseconds an image."""
-
-    def __init__(self, library: ModuleType) -> None:
-        self._library = library
-
-    def __call__(self, rgb: Image.Image) -> PerceptualHash:
-        pixels = np.array(_working_size(rgb), dtype=np.uint8)  # a copy: the library asks for a writable one
-        bits, quality = self._library.compute(pixels)
-        return PerceptualHash(hex=np.packbits(np.asarray(bits, dtype=np.uint8)).tobytes().hex(), quality=int(quality))
+def _hash(library: ModuleType, rgb: Image.Image) -> PerceptualHash:
+    """Hash an image of bounded size; holds the interpreter's lock for a few milliseconds."""
+    pixels = np.array(_working_size(rgb), dtype=np.uint8)  # a copy: the library asks for a writable one
+    bits, quality = library.compute(pixels)
+    return PerceptualHash(hex=np.packbits(np.asarray(bits, dtype=np.uint8)).tobytes().hex(), quality=int(quality))
 
 
 def _working_size(rgb: Image.Image) -> Image.Image:

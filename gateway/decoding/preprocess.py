@@ -1,11 +1,12 @@
 """An image's bytes to what the model reads: decode, views and fingerprint in one function, wherever it runs.
 
-``prepare`` is what meets hostile bytes in C. It runs in processes of its own (``pool.py``), or, with
+``prepare`` gives hostile bytes to C libraries. It runs in processes of its own (``pool.py``), or, with
 ``DECODE_ISOLATION=false``, in threads (``threads.py``): both are a :class:`Preprocessor`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,8 +33,9 @@ class Job:
         size_px: side of the square the model reads.
         resize_px: what the short side is brought to before the centre crop.
         seed: of the choice of frames.
-        fingerprint: hash the frames too, which needs all their pixels.
-        hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, for whoever asks to fill in.
+        whole: decode every pixel, which is what viewers show; otherwise large JPEGs come at a fraction of their size.
+        fingerprint: hash the frames too.
+        hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, and the caller fills it in.
     """
 
     data: bytes
@@ -43,20 +45,21 @@ class Job:
     size_px: int
     resize_px: int
     seed: int
+    whole: bool = True
     fingerprint: bool = False
     hashed: bool = True
 
     @property
     def jpeg_factor(self) -> int:
         """At what fraction of its size a JPEG is decoded: 1, 2, 4 or 8."""
-        if self.header.format != "jpeg" or self.fingerprint:
+        if self.header.format != "jpeg" or self.whole:
             return 1
         return jpeg_factor_for(self.header.width, self.header.height, self.resize_px)
 
     @property
     def decode_bytes(self) -> int:
         """Estimated peak memory in bytes of decoding and cutting one frame."""
-        return self.header.decode_bytes_at(self.jpeg_factor)
+        return self.header.decode_bytes(self.jpeg_factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,8 @@ class _FrameViews:
     fingerprint: PerceptualHash | None
 
 
-class Preprocess(Protocol):
-    """What a worker runs: ``prepare``, or a test's stand-in for it."""
-
-    def __call__(self, job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None, /) -> PreprocessedImage:
-        """See :func:`prepare`."""
-        ...
+Preprocess = Callable[[Job, StageTimer, PerceptualHasher | None], PreprocessedImage]
+"""What a worker runs: :func:`prepare`, or a test's stand-in for it."""
 
 
 class Preprocessor(Protocol):

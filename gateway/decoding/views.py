@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from pydantic import Field
 
 from gateway.decoding.borders import content_box
 from gateway.decoding.downscale import Box, Scale, resized
@@ -47,9 +48,9 @@ class View:
 class Place:
     """Where a row of pixels or scores comes from: view, box in the upright image, milliseconds into an animation."""
 
-    view: str
+    view: Annotated[str, Field(pattern=r"^(center|full|content|tile [1-9])$")]
     box: Box
-    frame_ms: int | None
+    frame_ms: Annotated[int, Field(ge=0, le=1 << 31)] | None
 
 
 def cut_views(

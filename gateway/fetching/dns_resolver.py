@@ -28,7 +28,6 @@ DNS_PORT = 53
 _UDP_BYTES = 1232  # what DNS software agreed on as the largest answer that is not fragmented ("DNS flag day 2020")
 MAX_ANSWER_BYTES = 4096
 """Of one answer: about 250 IPv4 addresses. Reading one of 64 kB keeps the event loop busy for a tenth of a second."""
-_SHARE = 0.9  # of the caller's patience: so that what one family answered is not lost when the other stays silent
 _TRIES = 2
 _KINDS = (dns.rdatatype.A, dns.rdatatype.AAAA)
 
@@ -46,12 +45,8 @@ class Resolver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class NameServer:
-    """Where a DNS server listens."""
-
-    address: str
-    port: int = DNS_PORT
+class NameServer(dns.nameserver.Do53Nameserver):
+    """A DNS server by address and port. Its answers over TCP have a cap; over UDP the size we announce is one."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -69,10 +64,6 @@ class NameServer:
         if not 0 < number < 1 << 16:
             raise ValueError(f"“{text}” names no port from 1 to 65535")
         return cls(str(ip_address(address.removeprefix("["))), number)
-
-
-class BoundedNameServer(dns.nameserver.Do53Nameserver):
-    """A DNS server whose answers over TCP have a cap; over UDP the size we announce is one."""
 
     async def async_query(
         self,
@@ -113,27 +104,30 @@ class BoundedNameServer(dns.nameserver.Do53Nameserver):
             writer.close()
 
 
+@dataclass(frozen=True, slots=True)
 class DnsResolver:
     """Asks DNS for a name's IPv4 and IPv6 addresses.
 
-    Args:
-        servers: to ask; empty means those of the system, read again whenever they change.
+    Attributes:
+        servers: to ask; empty means those of the system, as they stand then.
         timeout_s: for one name.
     """
 
-    def __init__(self, servers: Sequence[NameServer] = (), timeout_s: float = 2.0) -> None:
-        self._servers = tuple(servers)
-        self._timeout_s = timeout_s * _SHARE
-        self._asked = self._made(self._servers)
-        self._read_at: int | None = None
+    servers: Sequence[NameServer] = ()
+    timeout_s: float = 2.0
 
     async def resolve(self, host: str) -> Sequence[str]:
         """Return all addresses of a name, IPv4 and IPv6 in turn; see :class:`Resolver`."""
-        resolver = self._asked if self._servers else self._of_the_system()
+        servers = self.servers or system_servers()
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = list(servers)
+        resolver.lifetime = self.timeout_s
+        resolver.timeout = self.timeout_s / max(_TRIES, len(servers))
+        resolver.use_edns(0, 0, _UDP_BYTES)
         name = dns.name.from_text(host)  # absolute: no search domain is tried
-        asked = [asyncio.create_task(self._ask(resolver, name, kind)) for kind in _KINDS]
+        asked = [asyncio.create_task(_ask(resolver, name, kind)) for kind in _KINDS]
         try:
-            done, late = await asyncio.wait(asked, timeout=self._timeout_s)
+            done, late = await asyncio.wait(asked, timeout=self.timeout_s)
             found = [task.result() for task in asked if task in done and task.exception() is None]
             late |= {task for task in done if isinstance(task.exception(), TimeoutError)}
         finally:
@@ -144,35 +138,20 @@ class DnsResolver:
             raise TimeoutError if late else OSError("no such name")
         return addresses
 
-    async def _ask(
-        self, resolver: dns.asyncresolver.Resolver, name: dns.name.Name, kind: dns.rdatatype.RdataType
-    ) -> list[str]:
-        try:
-            answer = await resolver.resolve(name, kind, search=False, raise_on_no_answer=False)
-        except dns.exception.Timeout:
-            raise TimeoutError from None
-        except dns.exception.DNSException as fault:
-            raise OSError("no answer") from fault
-        return [] if answer.rrset is None else [record.to_text() for record in answer.rrset]
 
-    def _of_the_system(self) -> dns.asyncresolver.Resolver:
-        """Return a resolver for what ``/etc/resolv.conf`` says now, or without one the server on this machine."""
-        try:
-            changed_at = RESOLV_CONF.stat().st_mtime_ns
-        except OSError:
-            changed_at = 0
-        if changed_at != self._read_at:
-            try:
-                servers = [NameServer(str(server)) for server in dns.resolver.Resolver(str(RESOLV_CONF)).nameservers]
-            except (dns.exception.DNSException, OSError, ValueError):
-                servers = []
-            self._asked, self._read_at = self._made(servers or [NameServer("127.0.0.1")]), changed_at
-        return self._asked
+def system_servers() -> list[NameServer]:
+    """Return the servers that ``/etc/resolv.conf`` names now, or where it names none the one on this machine."""
+    try:
+        return [NameServer(str(server), DNS_PORT) for server in dns.resolver.Resolver(str(RESOLV_CONF)).nameservers]
+    except (dns.exception.DNSException, OSError, ValueError):
+        return [NameServer("127.0.0.1", DNS_PORT)]
 
-    def _made(self, servers: Sequence[NameServer]) -> dns.asyncresolver.Resolver:
-        resolver = dns.asyncresolver.Resolver(configure=False)
-        resolver.nameservers = [BoundedNameServer(server.address, server.port) for server in servers]
-        resolver.lifetime = self._timeout_s
-        resolver.timeout = self._timeout_s / max(_TRIES, len(servers))
-        resolver.use_edns(0, 0, _UDP_BYTES)
-        return resolver
+
+async def _ask(resolver: dns.asyncresolver.Resolver, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> list[str]:
+    try:
+        answer = await resolver.resolve(name, kind, search=False, raise_on_no_answer=False)
+    except dns.exception.Timeout:
+        raise TimeoutError from None
+    except dns.exception.DNSException as fault:
+        raise OSError("no answer") from fault
+    return [] if answer.rrset is None else [record.to_text() for record in answer.rrset]

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -35,7 +35,7 @@ from gateway.errors import (
 )
 from gateway.fetching.dns_resolver import DnsResolver, Resolver
 from gateway.fetching.ssrf import SourceUrl, UrlRules, may_connect, parse_answer, parse_url, redirect_target
-from gateway.fetching.transport import JudgedNetwork, Proxy, forbid, is_own
+from gateway.fetching.transport import CountedStream, Proxy, connect, forbid, is_own
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})  # RFC 9110 section 15.4
 _ACCEPT = b"image/avif,image/webp,image/png,image/jpeg,image/gif;q=0.9"
@@ -50,24 +50,24 @@ class FetchLimits(UrlRules):
     Attributes:
         max_bytes: of the answer's body.
         timeout_s: for the whole fetch with all its redirects.
-        dns_timeout_s: for one look-up.
         header_timeout_s: of one hop, from connecting to the end of its headers.
         max_redirects: followed at most.
         max_concurrent: images of URLs at a time, from the fetch until they are decoded.
         max_addresses: of one host that are tried.
         proxy: that everything goes through, or None.
+        proxy_resolves: names are handed to it unresolved. Then it alone decides which addresses are reached.
         user_agent: sent with each request.
         formats: of images that are accepted.
     """
 
     max_bytes: int = 10_000_000
     timeout_s: float = 5.0
-    dns_timeout_s: float = 2.0
     header_timeout_s: float = 3.0
     max_redirects: int = 3
     max_concurrent: int = 64
     max_addresses: int = 8
     proxy: Proxy | None = None
+    proxy_resolves: bool = False
     user_agent: str = "clip-moderation-gateway"
     formats: Formats = ALWAYS_ACCEPTED
 
@@ -91,9 +91,10 @@ class Fetcher:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._limits = limits
-        self._resolver = resolver or DnsResolver(timeout_s=limits.dns_timeout_s)
+        self._resolver = resolver or DnsResolver()
         self._network = network or httpcore2.AnyIOBackend()
         self._ssl_context = ssl_context or httpcore2.default_ssl_context()
+        self._ssl_context.set_alpn_protocols(["http/1.1"])
         self._places = asyncio.Semaphore(limits.max_concurrent)
 
     @asynccontextmanager
@@ -155,17 +156,15 @@ class Fetcher:
 
     async def _hosts(self, target: SourceUrl) -> list[str]:
         """Look the host up once and judge all answers; return what to connect to, in the resolver's order."""
-        proxy = self._limits.proxy
-        if target.address is not None:
-            answers = [str(target.address)]
-        elif proxy is not None and proxy.resolves and not target.exempt:
+        if parse_answer(target.host) is not None:
+            answers: Sequence[str] = [target.host]
+        elif self._limits.proxy and self._limits.proxy_resolves and not target.exempt:
             return [target.host]
         else:
             try:
-                async with asyncio.timeout(self._limits.dns_timeout_s):
-                    answers = list(await self._resolver.resolve(target.host))
+                answers = await self._resolver.resolve(target.host)
             except TimeoutError:
-                raise SourceTimeout("The name in the image URL was not found out in time.") from None
+                raise SourceTimeout("DNS lookup of the host in the image URL timed out.") from None
             except OSError:
                 answers = []
         if not answers:
@@ -182,48 +181,42 @@ class Fetcher:
     async def _request(self, target: SourceUrl) -> bytes | str:
         """Make one request; return the image's bytes or a redirect's ``Location``."""
         limits = self._limits
-        network = JudgedNetwork(
-            self._network,
-            await self._hosts(target),
-            None if target.exempt else limits.proxy,
-            timeout_s=limits.header_timeout_s,
-            max_bytes=2 * limits.max_bytes,
-        )
-        origin = httpcore2.Origin(target.scheme.encode(), target.host.encode(), target.port)
+        scheme, host, path = target.scheme.encode(), target.host.encode(), target.path.encode()
         request = httpcore2.Request(
             "GET",
-            httpcore2.URL(
-                scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
-            ),
+            httpcore2.URL(scheme=scheme, host=host, port=target.port, target=path),
             headers=[
                 (b"Host", target.authority.encode()),
-                (b"User-Agent", self._limits.user_agent.encode()),
-                (b"Accept", _ACCEPT if "avif" in self._limits.formats else _ACCEPT.removeprefix(b"image/avif,")),
+                (b"User-Agent", limits.user_agent.encode()),
+                (b"Accept", _ACCEPT if "avif" in limits.formats else _ACCEPT.removeprefix(b"image/avif,")),
                 (b"Accept-Encoding", b"identity"),
                 (b"Connection", b"close"),
             ],
         )
-        connection = httpcore2.AsyncHTTPConnection(origin, ssl_context=self._ssl_context, network_backend=network)
-        try:
-            async with asyncio.timeout(limits.header_timeout_s) as patience:
-                response = await connection.handle_async_request(request)
+        hosts = await self._hosts(target)
+        proxy = None if target.exempt else limits.proxy
+        async with AsyncExitStack() as connections:
             try:
-                return await self._read(response, network)
-            finally:
-                await response.aclose()
-        except TimeoutError:
-            if patience.expired():
-                raise SourceTimeout("The server in the image URL did not answer in time.") from None
-            raise  # the deadline of the whole fetch
-        except httpcore2.TimeoutException as fault:
-            raise SourceTimeout("The server in the image URL stopped answering.") from fault
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, ssl.SSLError, OSError, ValueError) as fault:
-            raise SourceUnreachable("The server in the image URL cannot be reached or breaks off.") from fault
-        finally:
-            await connection.aclose()
-            await network.aclose()
+                async with asyncio.timeout(limits.header_timeout_s) as patience:
+                    opened = await connect(self._network, hosts, target.port, proxy, limits.header_timeout_s)
+                    stream = CountedStream(opened, 2 * limits.max_bytes)
+                    connections.push_async_callback(stream.aclose)
+                    if target.scheme == "https":
+                        await stream.start_tls(self._ssl_context, target.host)
+                    connection = httpcore2.AsyncHTTP11Connection(request.url.origin, stream)
+                    response = await connection.handle_async_request(request)
+                async with aclosing(response):
+                    return await self._read(response, stream)
+            except TimeoutError:
+                if patience.expired():
+                    raise SourceTimeout("The server in the image URL did not answer in time.") from None
+                raise  # the deadline of the whole fetch
+            except httpcore2.TimeoutException as fault:
+                raise SourceTimeout("The server in the image URL stopped answering.") from fault
+            except (httpcore2.NetworkError, httpcore2.ProtocolError, ssl.SSLError, OSError, ValueError) as fault:
+                raise SourceUnreachable("The server in the image URL cannot be reached or breaks off.") from fault
 
-    async def _read(self, response: httpcore2.Response, network: JudgedNetwork) -> bytes | str:
+    async def _read(self, response: httpcore2.Response, stream: CountedStream) -> bytes | str:
         headers = {name.lower(): value for name, value in response.headers}
         if response.status in _REDIRECTS and b"location" in headers:
             return headers[b"location"].decode("utf-8", "replace")
@@ -250,7 +243,7 @@ class Fetcher:
             if not judged and len(body) >= SIGNATURE_BYTES:
                 _check_signature(body, self._limits.formats)
                 judged = True
-        if length and network.body_bytes > len(body):
+        if length and stream.body_bytes > len(body):
             raise SourceTooLarge("The image URL sends more bytes than its Content-Length announces; send just those.")
         _check_signature(body, self._limits.formats)
         return bytes(body)

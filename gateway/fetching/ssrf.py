@@ -4,8 +4,9 @@ The URL is read strictly, so that no two parsers can read it differently; its ho
 then every address is judged.
 
 ``ipaddress.is_global`` alone is not enough: Python 3.11 says True for 64:ff9b::7f00:1, 2002:7f00:1::, ::127.0.0.1,
-fec0::1, 224.0.0.1 and 168.63.129.16. So the special-purpose registries of IANA are written out here, an IPv6 address
-is allowed only inside global unicast (2000::/3), and one that carries an IPv4 address is judged by that one as well.
+fec0::1, 224.0.0.1 and 168.63.129.16. So what it lacks of IANA's special-purpose registries is written out here, an IPv6
+address is allowed only inside global unicast (2000::/3), and one that carries an IPv4 address is judged by that one as
+well.
 """
 
 from __future__ import annotations
@@ -22,25 +23,13 @@ Address = IPv4Address | IPv6Address
 _FORBIDDEN_V4 = tuple(
     IPv4Network(block)
     for block in (
-        # IANA IPv4 Special-Purpose Address Registry
-        "0.0.0.0/8",  # this network
-        "10.0.0.0/8",  # private use
-        "100.64.0.0/10",  # shared address space (CGNAT); holds Alibaba's metadata address 100.100.100.200
-        "127.0.0.0/8",  # loopback
-        "169.254.0.0/16",  # link-local; holds the metadata address 169.254.169.254
-        "172.16.0.0/12",  # private use
+        # IANA IPv4 Special-Purpose Address Registry, what is_global does not know or calls global
         "192.0.0.0/24",  # IETF protocol assignments
-        "192.0.2.0/24",  # documentation
         "192.31.196.0/24",  # AS112
         "192.52.193.0/24",  # AMT
         "192.88.99.0/24",  # deprecated 6to4 relay anycast
-        "192.168.0.0/16",  # private use
         "192.175.48.0/24",  # AS112
-        "198.18.0.0/15",  # benchmarking
-        "198.51.100.0/24",  # documentation
-        "203.0.113.0/24",  # documentation
         "224.0.0.0/4",  # multicast (RFC 5771)
-        "240.0.0.0/4",  # reserved, and broadcast
         "168.63.129.16/32",  # Azure's platform address: a public number that every virtual machine reaches
     )
 )
@@ -131,7 +120,7 @@ def parse_answer(text: str) -> Address | None:
 def is_public(address: Address) -> bool:
     """Say whether an address belongs to the public internet, whatever way it is wrapped."""
     if isinstance(address, IPv4Address):
-        return not any(address in block for block in _FORBIDDEN_V4)
+        return address.is_global and not any(address in block for block in _FORBIDDEN_V4)
     if address.ipv4_mapped is not None:
         return is_public(address.ipv4_mapped)
     if address in _NAT64_WELL_KNOWN:
@@ -169,10 +158,9 @@ class SourceUrl:
 
     Attributes:
         scheme: ``http`` or ``https``.
-        host: ASCII, lower case; an IPv6 address without brackets.
+        host: a name, which has to be looked up, in lower-case ASCII; or an address, IPv6 without brackets.
         port: 1 to 65535.
         path: path and query as sent on the request line, ASCII, starting with ``/``.
-        address: the host where it is an address, else None: it has to be looked up.
         exempt: named in ``allowed_test_hosts``.
     """
 
@@ -180,7 +168,6 @@ class SourceUrl:
     host: str
     port: int
     path: str
-    address: Address | None
     exempt: bool
 
     @property
@@ -202,16 +189,14 @@ def parse_url(url: str, rules: UrlRules) -> SourceUrl | None:
     port = int(authority["port"] or _DEFAULT_PORTS[scheme])
     exempt = f"{host}:{port}" in rules.allowed_test_hosts
     path = quote((parts["path"] or "/") + (parts["query"] or ""), safe=_SAFE)
-    if exempt:
-        return SourceUrl(scheme, host.strip("[]"), port, path, parse_answer(host.strip("[]")), exempt=True)
-    judged = parse_host(host)
-    if judged is None or port not in rules.ports:
-        return None
-    if rules.forbidden_hosts.covers(judged) or (rules.allowed_hosts and not rules.allowed_hosts.covers(judged)):
-        return None
-    if isinstance(judged, str):
-        return SourceUrl(scheme, judged, port, path, None, exempt=False)
-    return SourceUrl(scheme, str(judged), port, path, judged, exempt=False)
+    if not exempt:
+        judged = parse_host(host)
+        if judged is None or port not in rules.ports or rules.forbidden_hosts.covers(judged):
+            return None
+        if rules.allowed_hosts and not rules.allowed_hosts.covers(judged):
+            return None
+        host = str(judged)
+    return SourceUrl(scheme, host.strip("[]"), port, path, exempt)
 
 
 def may_connect(address: Address, rules: UrlRules) -> bool:

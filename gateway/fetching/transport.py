@@ -8,7 +8,7 @@ import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import NoReturn, Self
@@ -57,16 +57,14 @@ class Proxy:
         host: its name or address.
         port: its port.
         authorization: value of ``Proxy-Authorization``, or None.
-        resolves: names are handed to it unresolved. Then it alone decides which addresses are reached.
     """
 
     host: str
     port: int
     authorization: bytes | None = field(default=None, repr=False)
-    resolves: bool = False
 
     @classmethod
-    def parse(cls, url: str, *, resolves: bool = False) -> Self:
+    def parse(cls, url: str) -> Self:
         """Return the proxy at ``http://[user:password@]host:port``.
 
         Raises:
@@ -86,76 +84,38 @@ class Proxy:
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             authorization = b"Basic " + base64.b64encode(pair)
-        return cls(parts.hostname, port, authorization, resolves)
+        return cls(parts.hostname, port, authorization)
 
 
-class JudgedNetwork(httpcore2.AsyncNetworkBackend):
-    """Connects to the hosts that were judged, whatever name it is asked for.
+async def connect(
+    network: httpcore2.AsyncNetworkBackend, hosts: Sequence[str], port: int, proxy: Proxy | None, timeout_s: float
+) -> httpcore2.AsyncNetworkStream:
+    """Return a connection to the first of the hosts that takes it.
 
     Args:
         network: makes TCP connections.
         hosts: addresses, tried in this order; one name, where the proxy resolves.
+        port: of each.
         proxy: goes between, or None.
-        timeout_s: for all attempts together.
-        max_bytes: that may arrive behind the headers.
+        timeout_s: shared out among the hosts, ``MIN_CONNECT_S`` each at least; the caller has a deadline of its own.
+
+    Raises:
+        SourceTimeout: none takes it, and one at least does not answer.
+        SourceUnreachable: all refuse.
+        SourceUrlForbidden: the proxy refuses.
     """
-
-    def __init__(
-        self,
-        network: httpcore2.AsyncNetworkBackend,
-        hosts: Sequence[str],
-        proxy: Proxy | None,
-        *,
-        timeout_s: float,
-        max_bytes: int,
-    ) -> None:
-        self._network = network
-        self._hosts = hosts
-        self._proxy = proxy
-        self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
-        self._stream: CountedStream | None = None
-
-    @property
-    def body_bytes(self) -> int:
-        """Bytes received behind the response's headers, whatever they announced."""
-        return 0 if self._stream is None else self._stream.body_bytes
-
-    async def aclose(self) -> None:
-        """Close the connection, also one whose TLS handshake was cut off by the deadline."""
-        if self._stream is not None:
-            await self._stream.aclose()
-
-    async def connect_tcp(
-        self,
-        host: str,  # noqa: ARG002 - the name has been looked up; it is not looked up again
-        port: int,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - the fetch as a whole has a deadline
-        local_address: str | None = None,  # noqa: ARG002
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,  # noqa: ARG002
-    ) -> httpcore2.AsyncNetworkStream:
-        """Return a connection to the first of the hosts that takes it."""
-        share_s = max(MIN_CONNECT_S, self._timeout_s / len(self._hosts))
-        silent = False
-        for judged in self._hosts:
-            try:
-                async with asyncio.timeout(share_s):
-                    opened = await self._open(judged, port)
-            except (TimeoutError, httpcore2.TimeoutException):
-                silent = True
-            except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError):
-                continue
-            else:
-                self._stream = CountedStream(opened, self._max_bytes)
-                return self._stream
-        if silent:
-            raise SourceTimeout("The server in the image URL did not take the connection in time.")
-        raise SourceUnreachable("The server in the image URL cannot be reached.")
-
-    async def _open(self, judged: str, port: int) -> httpcore2.AsyncNetworkStream:
-        if self._proxy is None:
-            return await self._network.connect_tcp(judged, port)
-        return await _tunnel(self._network, self._proxy, judged, port)
+    silent = False
+    for host in hosts:
+        try:
+            async with asyncio.timeout(max(MIN_CONNECT_S, timeout_s / len(hosts))):
+                return await (_tunnel(network, proxy, host, port) if proxy else network.connect_tcp(host, port))
+        except (TimeoutError, httpcore2.TimeoutException):
+            silent = True
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError):
+            continue
+    if silent:
+        raise SourceTimeout("The server in the image URL did not take the connection in time.")
+    raise SourceUnreachable("The server in the image URL cannot be reached.")
 
 
 async def _tunnel(
@@ -168,21 +128,22 @@ async def _tunnel(
         SourceUrlForbidden: the proxy refuses.
     """
     log = structlog.get_logger("fetch")
-    origin = httpcore2.Origin(b"http", proxy.host.encode("idna"), proxy.port)
     target = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
     headers = [(b"Host", target)]
     if proxy.authorization is not None:
         headers.append((b"Proxy-Authorization", proxy.authorization))
-    url = httpcore2.URL(scheme=b"http", host=origin.host, port=origin.port, target=target)
-    connection = httpcore2.AsyncHTTPConnection(origin, network_backend=network)
+    origin = httpcore2.Origin(b"http", proxy.host.encode("idna"), proxy.port)
+    url = httpcore2.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=target)
     try:
+        stream = await network.connect_tcp(proxy.host, proxy.port)
+        connection = httpcore2.AsyncHTTP11Connection(origin, stream)
         response = await connection.handle_async_request(httpcore2.Request("CONNECT", url, headers=headers))
     except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError):
         log.warning("the outbound proxy cannot be reached or breaks off")
         raise
     if 200 <= response.status < 300:  # noqa: PLR2004
-        stream: httpcore2.AsyncNetworkStream = response.extensions["network_stream"]
-        return stream
+        tunnel: httpcore2.AsyncNetworkStream = response.extensions["network_stream"]
+        return tunnel
     await connection.aclose()
     if response.status == _FORBIDDEN:
         forbid()

@@ -199,15 +199,10 @@ def _csv_entries(text: str, delimiter: str, columns: list[str], kind: ListKind) 
         why = f" ({', '.join(refused)}: not a kind of hash that lists here can be of)" if refused else ""
         raise InvalidRequest(f"The header names no column of {_KIND_NAMES[kind]} hashes{why}; {_accepted(kind)}")
     rows = csv.reader(_lines(text), delimiter=delimiter, strict=True)
-    header_seen = False
+    filled = (cells for row in rows if any(cells := [cell.strip() for cell in row]))
     try:
-        for row in rows:
-            cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if not header_seen:
-                header_seen = True
-                continue
+        next(filled)  # the header
+        for cells in filled:
             place = f"Line {rows.line_num}"
             if len(cells) <= column:
                 raise InvalidRequest(f"{place} has {len(cells)} cells, the header {len(columns)}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +13,7 @@ import structlog
 
 from gateway.errors import DeadlineExceeded, GatewayError, ModelInvalidOutput, ModelUnavailable, Overloaded
 from gateway.inference.bundle import Manifest
-from gateway.inference.triton import Encoder, Vectors
+from gateway.inference.triton import ModelServer, Vectors
 from gateway.limits.deadline import Deadline
 
 CHECK_INTERVAL_S = 0.5
@@ -40,16 +40,16 @@ class CircuitBreaker:
     the manifest. While the circuit is open it also runs both models, and the first success closes the circuit.
 
     Args:
-        encoder: makes the calls.
+        server: makes the calls.
         manifest: the bundle that must be served.
         window_s: how long a successful inference keeps the service ready.
         observe_ready: called with True or False after each check, and when the circuit opens.
     """
 
     def __init__(
-        self, encoder: Encoder, manifest: Manifest, window_s: float, observe_ready: Callable[[bool], None]
+        self, server: ModelServer, manifest: Manifest, window_s: float, observe_ready: Callable[[bool], None]
     ) -> None:
-        self._encoder = encoder
+        self._server = server
         self._manifest = manifest
         self._window_s = window_s
         self._observe_ready = observe_ready
@@ -61,19 +61,11 @@ class CircuitBreaker:
 
     async def encode_images(self, pixels: npt.NDArray[np.uint8], deadline: Deadline) -> Vectors:
         """See ``Encoder.encode_images``."""
-        return await self._guarded(self._encoder.encode_images, pixels, deadline)
+        return await self._guarded(self._server.encode_images, pixels, deadline)
 
     async def encode_texts(self, input_ids: npt.NDArray[np.int64], deadline: Deadline) -> Vectors:
         """See ``Encoder.encode_texts``."""
-        return await self._guarded(self._encoder.encode_texts, input_ids, deadline)
-
-    async def served_parameters(self, deadline: Deadline) -> Mapping[str, Mapping[str, str]]:
-        """See ``Encoder.served_parameters``."""
-        return await self._encoder.served_parameters(deadline)
-
-    async def close(self) -> None:
-        """See ``Encoder.close``."""
-        await self._encoder.close()
+        return await self._guarded(self._server.encode_texts, input_ids, deadline)
 
     def failing_checks(self) -> list[str]:
         """Return the names of the checks that fail; empty when ready."""
@@ -146,7 +138,7 @@ class CircuitBreaker:
         """
         deadline = Deadline.after(CONFIG_TIMEOUT_S)
         async with deadline.enforced():
-            served = await self._encoder.served_parameters(deadline)
+            served = await self._server.served_parameters(deadline)
         others = {name for name, found in served.items() if found.get("bundle_id") != self._manifest.bundle_id}
         if others and self._bundle_matches is not False:
             self._log.error("Triton serves another bundle than the manifest names", models=sorted(others))
@@ -162,8 +154,8 @@ class CircuitBreaker:
         ids[0, 0], ids[0, 1] = text.bos_id, text.eos_id
         try:
             async with deadline.enforced():
-                await self._encoder.encode_images(grey, deadline)
-                await self._encoder.encode_texts(ids, deadline)
+                await self._server.encode_images(grey, deadline)
+                await self._server.encode_texts(ids, deadline)
         except (DeadlineExceeded, Overloaded):
             # Under load the probe waits in the same queue, or finds it full: not ready only after ``window_s``.
             if time.monotonic() - self._last_good_s > self._window_s:

@@ -71,13 +71,13 @@ def label_set(request: LabelRequest, rules: LabelRules) -> LabelSet:
             f"{count} label(s) given; mode “{request.mode}” needs at least {least}."
             + (" To judge one label by itself use mode “independent”." if count == 1 else "")
         )
-    if count > rules.max_labels:
-        raise InvalidLabels(f"{count} labels given; at most {rules.max_labels} are accepted.")
-    if len(request.templates) > rules.max_templates:
-        raise InvalidLabels(f"{len(request.templates)} templates given; at most {rules.max_templates} are accepted.")
-    if len(request.negatives) > rules.max_labels:
-        raise InvalidLabels(f"{len(request.negatives)} negatives given; at most {rules.max_labels} are accepted.")
-    for words, kind in ((request.labels, "label"), (request.templates, "template"), (request.negatives, "negative")):
+    for words, kind, most in (
+        (request.labels, "label", rules.max_labels),
+        (request.templates, "template", rules.max_templates),
+        (request.negatives, "negative", rules.max_labels),
+    ):
+        if len(words) > most:
+            raise InvalidLabels(f"{len(words)} {kind}s given; at most {most} are accepted.")
         check_words(words, kind, rules)
     if not request.templates:
         raise InvalidLabels(

@@ -48,8 +48,6 @@ class Scores:
 
     def mean(self) -> tuple[Floats, Floats]:
         """Return mean probability [L] and mean similarity [L] over the views; means of rows that sum to 1 sum to 1."""
-        if len(self.probabilities) == 1:
-            return self.probabilities[0], self.similarities[0]
         return self.probabilities.mean(axis=0), self.similarities.mean(axis=0)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cachetools import LRUCache
@@ -105,7 +106,7 @@ class TextEmbeddings:
         # In a thread, since all that follows grows with the number of labels and templates.
         labels = await asyncio.to_thread(label_set, request, self._rules)
         made = await self.assemble(labels, deadline, self.limits.max_new_prompts)
-        if made.vectors.nbytes + made.negatives.nbytes + 300 * len(made.labels) <= self._matrices.maxsize:
+        with suppress(ValueError):  # larger than the whole cache
             self._matrices[request] = made
         return made
 

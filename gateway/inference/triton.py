@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
 import numpy as np
 import numpy.typing as npt
+from grpc import StatusCode
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
 
@@ -40,7 +41,9 @@ CHANNEL_OPTIONS = [
 
 # What gRPC's core says when a connection ends under a call. Another wording costs a retry, nothing else.
 BROKEN_CONNECTION = ("Socket closed", "Connection reset", "Broken pipe", "GOAWAY", "Stream removed", "Endpoint closing")
-# What Triton says, with whatever status, when an instance of a model is gone rather than the input bad.
+UNAVAILABLE = (StatusCode.UNAVAILABLE, StatusCode.NOT_FOUND, StatusCode.CANCELLED, StatusCode.UNIMPLEMENTED)
+# What Triton says, with whatever status, of a time-out, and of a model whose instance is gone.
+TIMED_OUT = ("Deadline Exceeded", "Request timeout expired")
 NOT_SERVED = ("unknown model", "Stub process", "is not ready", "has no available versions")
 
 Vectors = npt.NDArray[np.float32]
@@ -64,6 +67,10 @@ class Encoder(Protocol):
             ServiceError: as ``encode_images``.
         """
         ...
+
+
+class ModelServer(Encoder, Protocol):
+    """An encoder that says which models it has."""
 
     async def served_parameters(self, deadline: Deadline) -> Mapping[str, Mapping[str, str]]:
         """Return, by model name, the parameters of the model configuration that is being served.
@@ -121,11 +128,11 @@ class TritonEncoder:
         return await self._encode(TEXT_MODEL, "input_ids", input_ids, self._manifest.text_max_batch, deadline)
 
     async def served_parameters(self, deadline: Deadline) -> Mapping[str, Mapping[str, str]]:
-        """See ``Encoder.served_parameters``."""
+        """See ``ModelServer.served_parameters``."""
         return {model: await self._served(model, deadline) for model in (IMAGE_MODEL, TEXT_MODEL)}
 
     async def close(self) -> None:
-        """See ``Encoder.close``."""
+        """See ``ModelServer.close``."""
         await self._channel.close()
 
     async def _served(self, model: str, deadline: Deadline) -> Mapping[str, str]:
@@ -144,7 +151,7 @@ class TritonEncoder:
 
     async def _infer(self, model: str, name: str, rows: npt.NDArray[Any], deadline: Deadline) -> Vectors:
         if self._under_way[model] >= self._at_most(model):
-            raise Overloaded("The model's queue is full; nothing was decided.", retry_after_s=RETRY_AFTER_S)
+            raise queue_full()
         self._observe_batch(model, len(rows))
         self._under_way[model] += 1
         try:
@@ -153,7 +160,7 @@ class TritonEncoder:
             )
         finally:
             self._under_way[model] -= 1
-        return checked(tensor_of(answer), len(rows), self._manifest.embedding_dim)
+        return vectors_of(answer, len(rows), self._manifest.embedding_dim)
 
     def _at_most(self, model: str) -> int:
         said_so = self._parameters.get(model, {}).get(AT_MOST_PARAMETER, "")
@@ -167,42 +174,39 @@ class TritonEncoder:
         """
         self._budget.earn()
         try:
-            answer = await call(deadline.remaining_s())
-        except grpc.RpcError as error:
-            if not (connection_broke(error) and self._budget.spend()):
-                raise translated(error, deadline) from error
-            await asyncio.sleep(RETRY_PAUSE_S)
             try:
                 answer = await call(deadline.remaining_s())
-            except grpc.RpcError as again:
-                raise translated(again, deadline) from again
+            except grpc.aio.AioRpcError as error:
+                if not (connection_broke(error) and self._budget.spend()):
+                    raise
+                await asyncio.sleep(RETRY_PAUSE_S)
+                answer = await call(deadline.remaining_s())
+        except grpc.aio.AioRpcError as error:
+            raise translated(error, deadline) from error
         if answer is None:  # gRPC's way to say that it cannot be read
             raise ModelInvalidOutput("The model server's answer cannot be read; nothing was decided.")
         return answer
 
 
+@dataclass(slots=True)
 class RetryBudget:
     """Every call earns a tenth of a retry; a retry spends a whole one, so that retries never multiply an outage.
 
-    Args:
-        share: retries that a call earns.
-        most_saved: retries that can be saved up, which is also what there is at the start.
+    Attributes:
+        saved: retries that are left.
     """
 
-    def __init__(self, share: float = RETRY_SHARE, most_saved: float = MOST_RETRIES_SAVED) -> None:
-        self._share = share
-        self._most_saved = most_saved
-        self._saved = most_saved
+    saved: float = MOST_RETRIES_SAVED
 
     def earn(self) -> None:
         """Count a call."""
-        self._saved = min(self._most_saved, self._saved + self._share)
+        self.saved = min(MOST_RETRIES_SAVED, self.saved + RETRY_SHARE)
 
     def spend(self) -> bool:
         """Take one retry; False if none is left."""
-        if self._saved < 1:
+        if self.saved < 1:
             return False
-        self._saved -= 1
+        self.saved -= 1
         return True
 
 
@@ -223,60 +227,51 @@ def inference(model: str, name: str, rows: npt.NDArray[Any], left_s: float) -> m
     return request
 
 
-def tensor_of(response: messages.ModelInferResponse) -> Vectors | None:
-    """Return the output of a response, or None where it is no fp32 tensor of that name."""
-    if len(response.outputs) != 1 or len(response.raw_output_contents) != 1:
-        return None
-    (output,), (raw,) = response.outputs, response.raw_output_contents
-    if output.name != OUTPUT_NAME or output.datatype != "FP32" or len(raw) != 4 * math.prod(output.shape):
-        return None
-    return np.frombuffer(raw, np.float32).reshape(output.shape)
-
-
-def checked(output: npt.NDArray[Any] | None, rows: int, dim: int) -> Vectors:
-    """Return the output if it is what the manifest promises: float32 [rows, dim], finite, unit length.
+def vectors_of(response: messages.ModelInferResponse, rows: int, dim: int) -> Vectors:
+    """Return the output of a response if it is what the manifest promises: float32 [rows, dim], finite, unit length.
 
     Raises:
         ModelInvalidOutput: it is not, so no score may be made of it.
     """
-    if output is None or output.dtype != np.float32 or output.shape != (rows, dim):
+    outputs = [(output.name, output.datatype, tuple(output.shape)) for output in response.outputs]
+    raw = b"".join(response.raw_output_contents)
+    if outputs != [(OUTPUT_NAME, "FP32", (rows, dim))] or len(raw) != 4 * rows * dim:
         raise ModelInvalidOutput("The model answered with a tensor of another shape or type; nothing was decided.")
-    squares = np.einsum("ij,ij->i", output, output)
+    vectors = np.frombuffer(raw, np.float32).reshape(rows, dim)
+    squares = np.einsum("ij,ij->i", vectors, vectors)
     # Lengths within 1 ± 0.01: fp16 and int8 stay far inside; NaN never is.
     if not all(0.99**2 < square < 1.01**2 for square in squares.tolist()):
         raise ModelInvalidOutput("The model answered with values that are no unit vectors; nothing was decided.")
-    return output
+    return vectors
 
 
-def translated(error: Exception, deadline: Deadline) -> GatewayError:
+def translated(error: grpc.aio.AioRpcError, deadline: Deadline) -> GatewayError:
     """Return our error for one of gRPC's.
 
     A dead server, and where an operator gave Triton a queue policy a full queue and a timeout in it, all come as
     UNAVAILABLE and differ in the message alone.
     """
-    status, message = said(error)
+    status, message = error.code(), error.details() or ""
     if "Exceeds maximum queue size" in message:
-        return Overloaded("The model's queue is full; nothing was decided.", retry_after_s=RETRY_AFTER_S)
-    if "DEADLINE_EXCEEDED" in status or "Deadline Exceeded" in message or "Request timeout expired" in message:
+        return queue_full()
+    if status is StatusCode.DEADLINE_EXCEEDED or any(words in message for words in TIMED_OUT):
         return deadline.error()
-    if any(word in status for word in ("UNAVAILABLE", "NOT_FOUND", "CANCELLED", "UNIMPLEMENTED")) or (
-        any(words in message for words in NOT_SERVED)
-    ):
+    if status in UNAVAILABLE or any(words in message for words in NOT_SERVED):
         return ModelUnavailable(
             "The model server cannot be reached or is starting; nothing was decided.", retry_after_s=2
         )
     return ModelInvalidOutput("The model failed on this input; nothing was decided.")
 
 
-def connection_broke(error: Exception) -> bool:
+def queue_full() -> Overloaded:
+    """Return the error of an inference that is one too many."""
+    return Overloaded("The model's queue is full; nothing was decided.", retry_after_s=RETRY_AFTER_S)
+
+
+def connection_broke(error: grpc.aio.AioRpcError) -> bool:
     """Return whether a call was under way on a connection that broke, which is all that is worth asking again.
 
     The server's own refusals are UNAVAILABLE too, and so is a server that cannot be reached at all.
     """
-    status, message = said(error)
-    return "UNAVAILABLE" in status and any(words in message for words in BROKEN_CONNECTION)
-
-
-def said(error: Exception) -> tuple[str, str]:
-    """Return status and message of one of gRPC's errors."""
-    return str(getattr(error, "code", lambda: None)()), str(getattr(error, "details", lambda: "")())
+    message = error.details() or ""
+    return error.code() is StatusCode.UNAVAILABLE and any(words in message for words in BROKEN_CONNECTION)

@@ -1,18 +1,19 @@
-"""One request's deadline, handed from stage to stage so that every wait ends with it."""
+"""A request's deadline, which bounds every wait for it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
 
 from gateway.errors import DeadlineExceeded
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point in time after which nobody waits for the answer any more.
+    """A point in time by which a request has to be answered.
 
     Attributes:
         at_s: the point on the monotonic clock, seconds.
@@ -47,31 +48,18 @@ class Deadline:
         """Return the error that says this deadline has passed."""
         return DeadlineExceeded(f"No answer was ready within {self.total_s:g} s; nothing was decided. Try again later.")
 
-    def enforced(self) -> Enforced:
+    @asynccontextmanager
+    async def enforced(self) -> AsyncIterator[None]:
         """Cancel what runs inside ``async with`` when the deadline passes.
 
         Raises:
             DeadlineExceeded: it passed.
         """
-        return Enforced(self)
-
-
-class Enforced:
-    """A deadline around what runs inside; a class, since an image enters several and generators cost more."""
-
-    __slots__ = ("_deadline", "_scope")
-
-    def __init__(self, deadline: Deadline) -> None:
-        self._deadline = deadline
-
-    async def __aenter__(self) -> None:
-        self._scope = asyncio.timeout(self._deadline.remaining_s())
-        await self._scope.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
+        scope = asyncio.timeout(self.remaining_s())
         try:
-            await self._scope.__aexit__(kind, fault, trace)
+            async with scope:
+                yield
         except TimeoutError:
-            raise self._deadline.error() from None
+            if not scope.expired():
+                raise
+            raise self.error() from None

@@ -14,10 +14,7 @@ async def all_of(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
     ``asyncio.gather`` would let the rest run on, ``asyncio.TaskGroup`` would wrap the failure in a group.
     """
-    waiting = list(coroutines)
-    if len(waiting) == 1:  # in the caller's own task, which costs less
-        return [await waiting[0]]
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in waiting]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         return list(await asyncio.gather(*tasks))
     finally:

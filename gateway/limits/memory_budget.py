@@ -1,9 +1,8 @@
-"""Work waits its turn until the memory it is estimated to need is free."""
+"""Bounds on the memory of work in progress: what does not fit waits for its turn."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ class MemoryBudget:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._used = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._queue = asyncio.Lock()  # held by the first that waits; the others wait for it, in their order
+        self._given_back = asyncio.Event()
 
     @asynccontextmanager
     async def hold(self, count: int, deadline: Deadline) -> AsyncIterator[None]:
@@ -30,67 +30,39 @@ class MemoryBudget:
         Raises:
             DeadlineExceeded: there was no room in time.
         """
-        taken = await self.take_by(deadline, count)
+        async with deadline.enforced():
+            taken = await self.take(count)
         try:
             yield
         finally:
             self.give(taken)
 
-    async def take_by(self, deadline: Deadline, count: int) -> int:
-        """Take ``count`` bytes when there is room; return how many they are to be given back as.
-
-        Raises:
-            DeadlineExceeded: there was no room in time.
-        """
-        if self._is_taken(count):
-            async with deadline.enforced():
-                return await self.take(count)
-        return await self.take(count)
-
     async def take(self, count: int) -> int:
-        """Take ``count`` bytes when there is room; return how many they are to be given back as."""
+        """Take ``count`` bytes when there is room; return how many are to be given back, at most the capacity."""
         count = min(count, self._capacity)
-        if not self._is_taken(count):
+        async with self._queue:
+            while self._used + count > self._capacity:
+                self._given_back.clear()
+                await self._given_back.wait()
             self._used += count
-            return count
-        turn = asyncio.get_running_loop().create_future()
-        entry = (count, turn)
-        self._waiting.append(entry)
-        try:
-            await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled():
-                self._used -= count  # our turn had come just as we gave up
-            elif entry in self._waiting:
-                self._waiting.remove(entry)
-            self._let_in()
-            raise
         return count
 
     def give(self, count: int) -> None:
         """Give bytes back."""
         self._used -= count
-        self._let_in()
-
-    def _is_taken(self, count: int) -> bool:
-        return bool(self._waiting) or self._used + min(count, self._capacity) > self._capacity
-
-    def _let_in(self) -> None:
-        while self._waiting and self._used + self._waiting[0][0] <= self._capacity:
-            count, turn = self._waiting.popleft()
-            if not turn.cancelled():
-                self._used += count
-                turn.set_result(None)
+        self._given_back.set()
 
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """Memory that images may take, by what it is for.
+    """Memory that images may take, by what it is for, and how many are decoded at a time.
 
     Attributes:
         views: squares on their way to the model.
         decode: files whose turn to be decoded has come, and their frames.
+        turns: one for each decoder.
     """
 
     views: MemoryBudget
     decode: MemoryBudget
+    turns: asyncio.Semaphore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -15,6 +15,8 @@ from gateway.inference.scoring import TextMatrix
 from gateway.moderation.classifiers import Calibration, Classifier, split_reference
 from gateway.moderation.policy import BoundRule, Policy
 from gateway.store.versions import Version
+
+Body = TypeVar("Body", Classifier, Policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ class BoundPolicy:
     def key(self) -> str:
         """``name@version``."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def pins(self) -> dict[str, int]:
+        """The version of each classifier by its name."""
+        return {classifier.name: classifier.version for classifier in self.classifiers.values()}
 
 
 def bind(
@@ -85,28 +92,16 @@ def bind(
     )
 
 
-def read_classifier(body: dict[str, Any]) -> Classifier:
-    """Return a stored body as a classifier.
+def stored_body(model: type[Body], row: Version) -> Body:
+    """Return the body of a stored version as a ``Classifier`` or ``Policy``.
 
     Raises:
         InvalidRequest: it was stored by a version of this program that knew other fields.
     """
     try:
-        return Classifier.model_validate(body)
+        return model.model_validate(row.body)
     except ValidationError:
-        raise InvalidRequest("The stored classifier is not of a form this version reads; save it again.") from None
-
-
-def read_policy(body: dict[str, Any]) -> Policy:
-    """Return a stored body as a policy.
-
-    Raises:
-        InvalidRequest: as ``read_classifier``.
-    """
-    try:
-        return Policy.model_validate(body)
-    except ValidationError:
-        raise InvalidRequest("The stored policy is not of a form this version reads; save it again.") from None
+        raise InvalidRequest(f"The stored {row.kind} is not of a form this version reads; save it again.") from None
 
 
 def mismatch(row: Version, manifest: Manifest) -> PolicyModelMismatch:

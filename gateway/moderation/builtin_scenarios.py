@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -20,14 +20,12 @@ from pydantic import BaseModel
 from gateway.inference.bundle import Manifest
 from gateway.moderation.classifiers import Classifier
 from gateway.moderation.policy import Policy
+from gateway.store.versions import Kind
 
 SetName = Literal["clip", "demo"]
 SETS: tuple[SetName, ...] = ("clip", "demo")
 
-_FOLDER = "scenarios"
-_FORMER = "former.txt"
 _POLICY_PREFIX = "policy-"
-_SUFFIX = ".yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,11 @@ class BuiltinScenario:
 
     classifiers: Mapping[str, Classifier]
     policies: Mapping[str, Policy]
+
+    def bodies(self) -> Iterator[tuple[Kind, str, Classifier | Policy]]:
+        """Yield kind, name and body of each: classifiers first, since policies name them."""
+        yield from (("classifier", name, body) for name, body in self.classifiers.items())
+        yield from (("policy", name, body) for name, body in self.policies.items())
 
 
 def set_for(manifest: Manifest) -> SetName:
@@ -52,9 +55,7 @@ def shipped(name: SetName) -> BuiltinScenario:
     classifiers: dict[str, Classifier] = {}
     policies: dict[str, Policy] = {}
     for entry in sorted(_folder().joinpath(name).iterdir(), key=lambda found: found.name):
-        if not entry.name.endswith(_SUFFIX):
-            continue
-        stem, body = entry.name.removesuffix(_SUFFIX), _read_yaml(entry.read_text(encoding="utf-8"))
+        stem, body = entry.name.removesuffix(".yaml"), _read_yaml(entry.read_text(encoding="utf-8"))
         if stem.startswith(_POLICY_PREFIX):
             policies[stem.removeprefix(_POLICY_PREFIX)] = Policy.model_validate(body)
         else:
@@ -64,7 +65,7 @@ def shipped(name: SetName) -> BuiltinScenario:
 
 def former() -> frozenset[str]:
     """Return the fingerprints of what earlier versions of this program shipped."""
-    lines = _folder().joinpath(_FORMER).read_text(encoding="utf-8").splitlines()
+    lines = _folder().joinpath("former.txt").read_text(encoding="utf-8").splitlines()
     return frozenset(line.split()[0] for line in lines if line.strip() and not line.startswith("#"))
 
 
@@ -80,16 +81,14 @@ def _read_yaml(text: str) -> object:
 
 
 def _folder() -> Traversable:
-    return files("gateway.moderation").joinpath(_FOLDER)
+    return files("gateway.moderation").joinpath("scenarios")
 
 
 def main() -> None:
     """Print the fingerprint of every shipped body, for ``former.txt``."""
-    for name in SETS:
-        found = shipped(name)
-        for kind, bodies in (("classifier", found.classifiers), ("policy", found.policies)):
-            for title, body in bodies.items():
-                print(fingerprint(body), name, kind, title)  # noqa: T201 - a tool
+    for set_name in SETS:
+        for kind, name, body in shipped(set_name).bodies():
+            print(fingerprint(body), set_name, kind, name)  # noqa: T201 - a tool
 
 
 if __name__ == "__main__":

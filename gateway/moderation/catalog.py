@@ -29,8 +29,8 @@ from gateway.inference.prompts import LabelRules, LabelSet
 from gateway.inference.scoring import TextMatrix
 from gateway.inference.text_embeddings import TextEmbeddings
 from gateway.limits.deadline import Deadline
-from gateway.moderation.binding import BoundClassifier, BoundPolicy, bind, mismatch, read_classifier, read_policy
-from gateway.moderation.classifiers import split_reference
+from gateway.moderation.binding import BoundClassifier, BoundPolicy, bind, mismatch, stored_body
+from gateway.moderation.classifiers import Classifier, split_reference
 from gateway.moderation.policy import Policy
 from gateway.store.outages import StoreUnavailable
 from gateway.store.versions import Kind, Version, Versions
@@ -90,13 +90,8 @@ class Catalog:
         while True:
             if not self._prepared:
                 self._prepared = all([await self._attempt(step) for step in prepare])
-            await self._attempt(self._follow)  # what is stored serves even where nothing can be written
+            await self._attempt(self.catch_up)  # what is stored serves even where nothing can be written
             await asyncio.sleep(POLL_S)
-
-    async def _follow(self) -> None:
-        if await self._versions.revision() != self._current.revision:
-            await self.refresh()
-        self.store_lost = False
 
     async def _attempt(self, step: Callable[[], Awaitable[object]]) -> bool:
         try:
@@ -149,6 +144,7 @@ class Catalog:
         """
         if await self._versions.revision() != self._current.revision:
             await self.refresh()
+        self.store_lost = False
 
     async def classifier(self, reference: str, deadline: Deadline) -> BoundClassifier:
         """Return the active version of ``name``, or the version of ``name@version``.
@@ -200,7 +196,7 @@ class Catalog:
         known = self._bound.get(row.etag)
         if known is not None:
             return known
-        body = read_classifier(row.body)
+        body = stored_body(Classifier, row)
         labels = await asyncio.to_thread(body.label_set, self._rules)
         matrix = await self._matrix(row, labels, deadline)
         made = BoundClassifier(
@@ -214,33 +210,32 @@ class Catalog:
         self._bound[row.etag] = made
         return made
 
-    async def bind_candidate(self, name: str, body: Policy, deadline: Deadline) -> tuple[BoundPolicy, dict[str, int]]:
-        """Return a policy body that is not saved yet, bound to present versions, and the versions it would pin.
+    async def bind_candidate(self, name: str, body: Policy, deadline: Deadline) -> BoundPolicy:
+        """Return a policy body that is not saved yet, bound to the classifier versions that it names now.
 
         Raises:
             InvalidRequest: a rule's classifier does not exist or does not have a label; the field is named.
             ServiceError: text vectors could not be computed.
         """
-        pins: dict[str, int] = {}
         found: dict[str, BoundClassifier] = {}
         references = [(f"rules.{index}.classifier", rule.classifier) for index, rule in enumerate(body.rules)]
         references += [(f"attributes.{index}", reference) for index, reference in enumerate(body.attributes)]
         for where, reference in references:
-            name, _ = split_reference(reference)
             try:
                 classifier = await self.classifier(reference, deadline)
             except NotFound:
                 raise InvalidRequest(
                     f"Field “{where}” names the classifier “{reference}”, which does not exist."
                 ) from None
-            if pins.setdefault(name, classifier.version) != classifier.version:
-                raise InvalidRequest(f"Field “{where}” names another version of “{name}” than a rule before it.")
-            found[name] = classifier
-        return bind(name, 0, self._manifest.bundle_id, body, found), pins
+            if found.setdefault(classifier.name, classifier).version != classifier.version:
+                raise InvalidRequest(
+                    f"Field “{where}” names another version of “{classifier.name}” than a rule before it."
+                )
+        return bind(name, 0, self._manifest.bundle_id, body, found)
 
     async def _bind_policy(self, row: Version, pinned: Mapping[str, Version], deadline: Deadline) -> BoundPolicy:
         classifiers = {name: await self.bind_classifier(version, deadline) for name, version in pinned.items()}
-        return bind(row.name, row.number, row.bundle_id or "", read_policy(row.body), classifiers)
+        return bind(row.name, row.number, row.bundle_id or "", stored_body(Policy, row), classifiers)
 
     async def _matrix(self, row: Version, labels: LabelSet, deadline: Deadline) -> TextMatrix:
         kept_vectors, dim = self._versions.label_vectors, self._manifest.embedding_dim

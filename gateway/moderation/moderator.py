@@ -117,19 +117,10 @@ class Moderator:
             )
         rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
         hash_lookup = partial(matches, matcher) if matcher.lists else None
-        outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, fingerprint=True)
-        judged = [self._timed(outcome, matcher, policy, shadow) for outcome in outcomes]
+        outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, deciding=True)
+        judged = [self._judge(outcome, matcher, policy, shadow) for outcome in outcomes]
         if self._rules.enabled:
             judged = await self._logged(judged, origin, deadline)
-        return judged
-
-    def _timed(
-        self, outcome: ImageOutcome, matcher: HashMatcher, policy: BoundPolicy, shadow: BoundPolicy | None
-    ) -> Moderated:
-        timer = StageTimer()
-        with timer.stage("score"):
-            judged = self._judge(outcome, matcher, policy, shadow)
-        outcome.elapsed_s.update(timer.elapsed_s)
         return judged
 
     def _judge(
@@ -137,18 +128,22 @@ class Moderator:
     ) -> Moderated:
         if outcome.prepared is None:
             return Moderated(outcome, None, None, None)
+        timer = StageTimer()
+        with timer.stage("score"):
+            warnings = _warnings(outcome, outcome.prepared, matcher)
+            verdict = self._verdict(policy, outcome, outcome.prepared, warnings)
+            second = self._verdict(shadow, outcome, outcome.prepared, warnings) if shadow else None
+        outcome.elapsed_s.update(timer.elapsed_s)
+        return Moderated(outcome, verdict, second, None)
+
+    def _verdict(
+        self, policy: BoundPolicy, outcome: ImageOutcome, prepared: PreprocessedImage, warnings: tuple[str, ...]
+    ) -> Verdict:
         if outcome.matches:
-            verdict = from_lists(policy, outcome.matches, outcome.prepared)
-            return Moderated(
-                outcome, verdict, from_lists(shadow, outcome.matches, outcome.prepared) if shadow else None, None
-            )
+            return from_lists(policy, outcome.matches, prepared)
         if outcome.vectors is None:
             raise ValueError("an image without a match and without vectors has no verdict")
-        warnings = outcome.warnings
-        if not outcome.prepared.fingerprints and any(made.kind == "pdq" and made.entries for made in matcher.lists):
-            warnings += (NOT_HASHED,)
-        seen = (outcome.vectors, outcome.prepared.places, self._logit_scale, warnings)
-        return Moderated(outcome, verdict_of(policy, *seen), verdict_of(shadow, *seen) if shadow else None, None)
+        return verdict_of(policy, outcome.vectors, prepared.places, self._logit_scale, warnings)
 
     async def _logged(self, judged: list[Moderated], origin: RequestOrigin, deadline: Deadline) -> list[Moderated]:
         """Write every verdict to the log, and put its id into the outcome; without a store, a warning.
@@ -198,6 +193,12 @@ class Moderator:
             },
             vectors=np.ascontiguousarray(item.outcome.vectors, "<f4").tobytes() if keep else None,
         )
+
+
+def _warnings(outcome: ImageOutcome, prepared: PreprocessedImage, matcher: HashMatcher) -> tuple[str, ...]:
+    """Return what was not looked at: frames of an animation, lists of perceptual hashes."""
+    asked = prepared.fingerprints or not any(made.kind == "pdq" and made.entries for made in matcher.lists)
+    return outcome.warnings if asked else (*outcome.warnings, NOT_HASHED)
 
 
 def matches(matcher: HashMatcher, prepared: PreprocessedImage) -> tuple[Match, ...]:

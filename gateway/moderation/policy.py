@@ -1,9 +1,9 @@
-"""Policies: what scores mean. Pure: scores and places in, a verdict with its evidence out."""
+"""Policies: which decision follows from scores, and the evidence for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -36,7 +36,6 @@ OPENAI_CATEGORIES = (
 NEVER_SET = frozenset({"sexual/minors"})  # CLIP cannot tell an age, and a wrong answer here does harm
 SHOWN_LABELS = 3
 LIST_PREFIX = "list:"  # of the categories under which lists of known images appear
-CategoryName = str
 Warned = Literal["frames_sampled", "max_inferences_reached", "perceptual_lists_not_asked"]
 
 
@@ -45,7 +44,7 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    category: CategoryName = Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
+    category: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
     classifier: Reference
     labels: list[str] = Field(min_length=1)
     aggregate: Aggregate | None = Field(
@@ -202,14 +201,7 @@ def _decide(rule: Rule, score: float) -> Decision:
 
 def _stricter(first: CategoryVerdict, second: CategoryVerdict) -> CategoryVerdict:
     """Return the verdict that decides for the category, with the evidence of both."""
-    first, second = sorted(
+    decides, other = sorted(
         (first, second), key=lambda verdict: (STRICTNESS[verdict.decision], verdict.score), reverse=True
     )
-    return CategoryVerdict(
-        first.category,
-        first.score,
-        first.decision,
-        first.review_at,
-        first.block_at,
-        first.evidence + second.evidence,
-    )
+    return replace(decides, evidence=decides.evidence + other.evidence)

@@ -71,7 +71,7 @@ class Saver:
             vectors = await asyncio.to_thread(packed, labels, matrix)
         else:
             await self.catalog.catch_up()  # another gateway may just have saved what this is to pin
-            _, pins = await self.catalog.bind_candidate(name, body, deadline)
+            pins = (await self.catalog.bind_candidate(name, body, deadline)).pins
         return await self.versions.save(
             kind,
             name,

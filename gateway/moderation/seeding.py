@@ -12,14 +12,13 @@ save names the version that it replaces, so the second finds the work done.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import structlog
 from pydantic import ValidationError
 
 from gateway.errors import ModelUnavailable, RequestError
-from gateway.moderation.builtin_scenarios import SETS, BuiltinScenario, fingerprint, former, set_for, shipped
+from gateway.moderation.builtin_scenarios import SETS, fingerprint, former, set_for, shipped
 from gateway.moderation.classifiers import Classifier, split_reference
 from gateway.moderation.policy import Policy
 from gateway.moderation.saving import Saver
@@ -32,15 +31,6 @@ ACTOR = Actor("seed")
 ATTEMPTS = 3  # another gateway, or a person, was faster: look again
 LEASE_S = 30.0  # after one that died another goes on; after one that is merely slow, it repeats what that has to do
 RETRY_AFTER_S = 2
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceState:
-    """A resource as it stands: the version in force, else the foreign one; the newest, which a write must name."""
-
-    active: Version | None
-    latest: Version | None
-    deleted: bool
 
 
 async def seed_alone(saver: Saver, leases: Leases) -> bool:
@@ -71,98 +61,67 @@ async def seed(saver: Saver) -> bool:
         ServiceError: text vectors could not be computed; call again later.
     """
     chosen = set_for(saver.manifest)
-    wanted = shipped(chosen)
-    ours = known_fingerprints(saver)
+    ours = former() | {fingerprint(_normal(saver, body)) for name in SETS for _, _, body in shipped(name).bodies()}
     log = structlog.get_logger("seeding")
     changed = False
-    for name, classifier in wanted.classifiers.items():
-        if await _settle(saver, "classifier", name, classifier, ours):
-            log.info("scenario saved", kind="classifier", name=name, set=chosen)
+    for kind, name, body in shipped(chosen).bodies():
+        if await _save_if_due(saver, kind, name, body, ours):
+            log.info("scenario saved", kind=kind, name=name, set=chosen)
             changed = True
-    policies_changed = False
-    for name, policy in wanted.policies.items():
-        if await _settle(saver, "policy", name, policy, ours):
-            log.info("scenario saved", kind="policy", name=name, set=chosen)
-            policies_changed = True
-    if changed or policies_changed:
+    if changed:
         await saver.catalog.refresh()
-    return changed or policies_changed
+    return changed
 
 
-def known_fingerprints(saver: Saver) -> frozenset[str]:
-    """Return the fingerprints of every body that this program ships or once shipped, in normal form."""
-    return frozenset(fingerprint(body) for name in SETS for body in _bodies(shipped(name), saver)) | former()
-
-
-def _bodies(found: BuiltinScenario, saver: Saver) -> Iterator[Classifier | Policy]:
-    yield from (saver.normal(body) for body in found.classifiers.values())
-    yield from found.policies.values()
-
-
-async def _settle(saver: Saver, kind: Kind, name: str, body: Classifier | Policy, ours: frozenset[str]) -> bool:
-    """Bring one resource to where it should be; return whether something was written."""
+async def _save_if_due(saver: Saver, kind: Kind, name: str, body: Classifier | Policy, ours: frozenset[str]) -> bool:
+    """Save one shipped body where that is due; return whether something was written."""
     for _ in range(ATTEMPTS):
-        standing = await _standing(saver, kind, name)
-        if not await _due(saver, standing, body, ours):
+        versions = await saver.versions.history(kind, name)
+        if not versions and await saver.versions.was_deleted(kind, name):
+            return False
+        if versions and not await _outdated(saver, versions, body, ours):
             return False
         if kind == "policy":
             await saver.catalog.refresh()  # so that it pins what was just saved, here or by another gateway
+        unchanged = Precondition(frozenset({versions[0].etag})) if versions else Precondition(none_match=ANY)
         try:
-            latest = standing.latest
-            unchanged = Precondition(frozenset({latest.etag})) if latest else Precondition(none_match=ANY)
-            saved = await saver.save(name, body, activate=True, actor=ACTOR, precondition=unchanged)
+            await saver.save(name, body, activate=True, actor=ACTOR, precondition=unchanged)
         except (StaleWrite, PinMissing):
             continue
         except RequestError as error:  # words or labels that do not fit: what was there stays
             structlog.get_logger("seeding").error("scenario not saved", kind=kind, name=name, detail=error.detail)
             return False
-        return saved.new or standing.latest is not None  # then the latest was activated
+        return True
     return False
 
 
-async def _standing(saver: Saver, kind: Kind, name: str) -> ResourceState:
-    versions = await saver.versions.history(kind, name)
-    active = next((version for version in versions if version.active or version.foreign), None)
-    if versions:
-        return ResourceState(active, versions[0], deleted=False)
-    return ResourceState(None, None, deleted=await saver.versions.was_deleted(kind, name))
+async def _outdated(saver: Saver, versions: Sequence[Version], body: Classifier | Policy, ours: frozenset[str]) -> bool:
+    """Return whether the version in force is ours and another than the shipped body makes now.
 
-
-async def _due(saver: Saver, standing: ResourceState, body: Classifier | Policy, ours: frozenset[str]) -> bool:
-    """Return whether the shipped body is to be saved over what stands."""
-    version = standing.active
-    if version is None:
-        return standing.latest is None and not standing.deleted  # drafts alone are somebody's work
-    print_ = _fingerprint(version)
-    if print_ not in ours:
-        return False
-    if isinstance(body, Classifier):
-        return version.foreign or print_ != fingerprint(saver.normal(body))
-    if not await _pins_ours(saver, body, ours):
-        return False
-    current = print_ == fingerprint(body) and version.bundle_id == saver.manifest.bundle_id
-    return not (current and await _pins_current(saver, version))
-
-
-async def _pins_ours(saver: Saver, policy: Policy, ours: frozenset[str]) -> bool:
-    """Return whether all classifiers in force that a policy names are unedited.
-
-    A policy that would come to rest on a classifier that somebody has edited is that somebody's to save.
+    Drafts alone are somebody's work. So is a policy that would be pinned to a classifier that somebody has edited.
     """
-    for name in _names(policy):
-        version = (await _standing(saver, "classifier", name)).active
-        if version is None or _fingerprint(version) not in ours:
-            return False
-    return True
+    version = _in_force(versions)
+    print_ = _fingerprint(version)
+    if version is None or print_ not in ours:
+        return False
+    same = print_ == fingerprint(_normal(saver, body))
+    if isinstance(body, Classifier):
+        return version.foreign or not same
+    pinned = [_in_force(await saver.versions.history("classifier", name)) for name in _names(body)]
+    if any(_fingerprint(classifier) not in ours for classifier in pinned):
+        return False
+    pins = {classifier.name: classifier.number for classifier in pinned if classifier}
+    return not (same and version.bundle_id == saver.manifest.bundle_id and version.pins == pins)
 
 
-async def _pins_current(saver: Saver, version: Version) -> bool:
-    """Return whether a policy pins the classifier versions in force."""
-    for name, number in version.pins.items():
-        active = (await _standing(saver, "classifier", name)).active
-        if active is None or active.number != number:
-            return False
-    return True
+def _in_force(versions: Sequence[Version]) -> Version | None:
+    """Return the version in force for this bundle, else the foreign one."""
+    return next((version for version in versions if version.active or version.foreign), None)
+
+
+def _normal(saver: Saver, body: Classifier | Policy) -> Classifier | Policy:
+    """Return a shipped body as it is saved."""
+    return saver.normal(body) if isinstance(body, Classifier) else body
 
 
 def _names(policy: Policy) -> list[str]:
@@ -170,10 +129,12 @@ def _names(policy: Policy) -> list[str]:
     return list(dict.fromkeys(split_reference(reference)[0] for reference in references))
 
 
-def _fingerprint(version: Version) -> str | None:
-    """Return the fingerprint of a stored body in the form that this program writes, or None if it cannot be read."""
+def _fingerprint(version: Version | None) -> str | None:
+    """Return the fingerprint of a stored body in the form that this program writes, None if there is none to read."""
+    if version is None:
+        return None
+    model = Classifier if version.kind == "classifier" else Policy
     try:
-        model = Classifier if version.kind == "classifier" else Policy
         return fingerprint(model.model_validate(version.body))
     except ValidationError:
         return None

@@ -55,11 +55,7 @@ def categories_json(categories: Sequence[CategoryVerdict]) -> list[dict[str, Any
 
 def policy_json(policy: BoundPolicy) -> dict[str, Any]:
     """Return the versions of a policy and of its classifiers."""
-    return {
-        "name": policy.name,
-        "version": policy.version,
-        "classifiers": {bound.name: bound.version for bound in policy.classifiers.values()},
-    }
+    return {"name": policy.name, "version": policy.version, "classifiers": policy.pins}
 
 
 def place_json(place: Place) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Numbers: Prometheus metrics in a registry of their own."""
+"""Prometheus metrics, in a registry of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -16,52 +17,35 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        registry = self._registry
-        self.requests = Counter(
-            "gateway_requests", "Requests answered.", ["method", "route", "status"], registry=registry
+        counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
+        seconds = partial(Histogram, registry=self._registry, buckets=SECONDS)
+        rows = partial(Histogram, registry=self._registry, buckets=BATCHES)
+        self.requests = counter("gateway_requests", "Requests answered.", ["method", "route", "status"])
+        self.request_seconds = seconds("gateway_request_seconds", "Time from first byte to answer.", ["route"])
+        self.stage_seconds = seconds("gateway_stage_seconds", "Time of one stage for one image.", ["stage"])
+        self.errors = counter("gateway_errors", "Errors by code, those of batch items too.", ["code"])
+        self.images = counter("gateway_images", "Images judged.", ["format"])
+        self.inference_rows = rows(
+            "gateway_inference_batch_size", "Rows of one inference sent to Triton, which batches further.", ["model"]
         )
-        self.request_seconds = Histogram(
-            "gateway_request_seconds", "Time from first byte to answer.", ["route"], buckets=SECONDS, registry=registry
+        self.text_lookups = counter("gateway_text_cache_lookups", "Look-ups of text vectors.", ["outcome"])
+        self.in_flight = gauge("gateway_requests_in_flight", "Requests being worked on.")
+        self.ready = gauge("gateway_ready", "1 when the models answer.")
+        self.decode_workers_ended = counter(
+            "gateway_decode_workers_ended", "Decoding processes that ended, by reason.", ["reason"]
         )
-        self.stage_seconds = Histogram(
-            "gateway_stage_seconds", "Time of one stage for one image.", ["stage"], buckets=SECONDS, registry=registry
-        )
-        self.errors = Counter(
-            "gateway_errors", "Errors by code, those of batch items too.", ["code"], registry=registry
-        )
-        self.images = Counter("gateway_images", "Images judged.", ["format"], registry=registry)
-        self.inference_rows = Histogram(
-            "gateway_inference_batch_size",
-            "Rows of one inference sent to Triton, which batches further.",
-            ["model"],
-            buckets=BATCHES,
-            registry=registry,
-        )
-        self.text_lookups = Counter(
-            "gateway_text_cache_lookups", "Look-ups of text vectors.", ["outcome"], registry=registry
-        )
-        self.in_flight = Gauge("gateway_requests_in_flight", "Requests being worked on.", registry=registry)
-        self.ready = Gauge("gateway_ready", "1 when the models answer.", registry=registry)
-        self.decode_workers_ended = Counter(
-            "gateway_decode_workers_ended", "Decoding processes that ended, by reason.", ["reason"], registry=registry
-        )
-        self._requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # likewise
-        self._stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}  # found once, not at every use
+        for stage in STAGES:  # those that have not run yet are shown too
+            self.stage_seconds.labels(stage)
 
     def observe_request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """Count one request and its seconds; method and route are of few kinds."""
-        found = self._requests.get((method, route, status))
-        if found is None:
-            found = self.requests.labels(method, route, str(status)), self.request_seconds.labels(route)
-            self._requests[method, route, status] = found
-        count, seconds = found
-        count.inc()
-        seconds.observe(elapsed_s)
+        self.requests.labels(method, route, str(status)).inc()
+        self.request_seconds.labels(route).observe(elapsed_s)
 
     def observe_stages(self, elapsed_s: Mapping[str, float]) -> None:
         """Count the seconds of each stage of one image or request."""
         for name, elapsed in elapsed_s.items():
-            self._stages[name].observe(elapsed)
+            self.stage_seconds.labels(name).observe(elapsed)
 
     def observe_batch(self, model: str, rows: int) -> None:
         """Count one inference of ``rows`` rows."""

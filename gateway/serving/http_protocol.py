@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import structlog
 
 from gateway.api.body.reader import BODY_CUT
-from gateway.api.problems import SECURITY_HEADERS, problem_response
+from gateway.api.problems import SECURITY_HEADERS, error_response
 from gateway.api.request_rules import TARGET
 from gateway.errors import GatewayError, HeadersTooLarge, HttpMalformed, Overloaded, PayloadTooLarge, RequestTimeout
 from gateway.serving.sequential import BODY_READ_BYTES, SequentialProtocol
@@ -75,9 +75,7 @@ class GuardedProtocol(SequentialProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
         super().__init__(*args, **kwargs)
-        self._fed_bytes = 0  # since the last message's end, while in a head
-        self._head_bytes = 0  # of names and values of this message
-        self._fault: GatewayError | None = None
+        self._head_bytes = 0  # of this message, its trailers included
         self._lingering = False
         self._discarded_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -92,7 +90,7 @@ class GuardedProtocol(SequentialProtocol):
         elif open_now > self.limits.max_connections:
             self._refuse(Overloaded("The service has as many connections as it takes.", retry_after_s=RETRY_AFTER_S))
         else:
-            self._start_timer(self.limits.head_timeout_s, self._head_is_late)
+            self._start_timer(self.limits.head_timeout_s, self._head_timed_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End all waiting for this connection."""
@@ -111,13 +109,13 @@ class GuardedProtocol(SequentialProtocol):
     def feed(self, piece: bytes) -> None:
         """Parse a piece, in a head within its deadline and its cap."""
         if self.in_head:
-            self._fed_bytes += len(piece)
             if self._timer is None:
-                self._start_timer(self.limits.head_timeout_s, self._head_is_late)
+                self._start_timer(self.limits.head_timeout_s, self._head_timed_out)
+            self._head_bytes += len(piece)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(_head_too_large())
+                return
         super().feed(piece)
-        if self.in_head and self._fed_bytes > MAX_HEAD_BYTES and not self.ending:
-            self._fault = _head_too_large()
-            self.send_400_response("")
 
     def eof_received(self) -> None:
         """Let a request that is worked on be answered, also one whose body is cut short; else close the connection."""
@@ -133,21 +131,14 @@ class GuardedProtocol(SequentialProtocol):
             self._start_timer(PROBE_S, self._probe, PROBES)
         return True  # type: ignore[return-value] # asyncio: the transport stays open for writing
 
-    def on_message_begin(self) -> None:
-        """Begin to count a message's head."""
-        super().on_message_begin()
-        self._head_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        """Take a piece of the target."""
-        self._count(len(url))
-        super().on_url(url)
-
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers are counted and mean nothing."""
-        self._count(len(name) + len(value) + 4)
         if self.in_head:
             super().on_header(name, value)
+            return
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise _head_too_large()  # llhttp ends the parsing, and ``send_400_response`` tells why
 
     def on_headers_complete(self) -> None:
         """Start the request."""
@@ -159,9 +150,9 @@ class GuardedProtocol(SequentialProtocol):
         self.cycle.scope["state"][TARGET] = self.url
 
     def on_message_complete(self) -> None:
-        """Begin to count anew."""
+        """Begin to count the next head."""
         super().on_message_complete()
-        self._fed_bytes = 0
+        self._head_bytes = 0
 
     def on_response_complete(self) -> None:
         """Go on to the next request, unless the connection ends here."""
@@ -180,10 +171,14 @@ class GuardedProtocol(SequentialProtocol):
             if cycle.response_started:
                 self.transport.abort()
                 return
-        fault = self._fault
-        if LENGTH_OVERFLOW in str(sys.exception()):
-            fault = PayloadTooLarge("Content-Length says more bytes than 64 bits can count.")
-        self._refuse(fault or HttpMalformed("The request cannot be read as HTTP/1.1 (RFC 9112)."))
+        parser_error = sys.exception()
+        raised = parser_error.__context__ if parser_error else None
+        if LENGTH_OVERFLOW in str(parser_error):
+            self._refuse(PayloadTooLarge("Content-Length says more bytes than 64 bits can count."))
+        elif isinstance(raised, GatewayError):
+            self._refuse(raised)
+        else:
+            self._refuse(HttpMalformed("The request cannot be read as HTTP/1.1 (RFC 9112)."))
 
     def shutdown(self) -> None:
         """Begin to end; a client that is reading why it was refused, or sends its first request, has another second."""
@@ -211,7 +206,7 @@ class GuardedProtocol(SequentialProtocol):
         if self.ending:
             return
         request_id = uuid.uuid4().hex
-        answer = problem_response(error, request_id)
+        answer = error_response(error, request_id)
         answer.headers.update({**SECURITY_HEADERS, "X-Request-ID": request_id, "Connection": "close"})
         lines = [f"HTTP/1.1 {error.status} {http.HTTPStatus(error.status).phrase}".encode()]
         lines += [name + b": " + value for name, value in [*self.server_state.default_headers, *answer.raw_headers]]
@@ -239,13 +234,7 @@ class GuardedProtocol(SequentialProtocol):
         else:
             self._start_timer(LINGER_CHECK_S, self._linger_on, checks + 1)
 
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._fault = _head_too_large()
-            raise ValueError  # llhttp ends the parsing, and ``send_400_response`` tells why
-
-    def _head_is_late(self) -> None:
+    def _head_timed_out(self) -> None:
         if self.ending:
             return
         if self.message_open:

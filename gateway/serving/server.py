@@ -19,10 +19,10 @@ NONE_PAUSE_S = 0.01
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that says that it will end before it does, so that load balancers turn away first.
+    """A server that says that it will end before it does, so that load balancers send no more.
 
     On the first signal ``/readyz`` turns 503, and every answer closes its connection; for ``delay_s`` requests are
-    still taken. Then nobody is let in any more, and what was accepted is finished. A second signal skips the delay.
+    still taken. Then no connection is accepted, and what was begun is finished. A second signal skips the delay.
 
     Args:
         config: as of uvicorn.
@@ -54,18 +54,18 @@ class DrainingServer(uvicorn.Server):
         end_s = time.monotonic() + self._delay_s
         while time.monotonic() < end_s and self._signals < 2:  # noqa: PLR2004, ASYNC110 - a second signal
             await asyncio.sleep(POLL_S)
-        await self._shut_door()
+        await self._stop_accepting()
         await super().shutdown(sockets)
 
-    async def _shut_door(self) -> None:
-        """Let nobody else in; what this class listens on, uvicorn closes."""
+    async def _stop_accepting(self) -> None:
+        """Accept no more connections; those of uvicorn's own listeners end with it."""
 
 
 class ReplicaServer(DrainingServer):
     """A server that shares its listeners with others, and leaves them their part of the connections.
 
-    The first to wake up would accept all that wait: of 64 connections that were opened at once the busiest of four got
-    46 on average. So each takes one at a time and then looks away for a moment, in which the others come by: 22
+    The first to wake up would accept all that wait. Of 64 connections that were opened at once the busiest of four got
+    46 on average. Each accepts one, then pauses for a moment in which the others accept: 22
     (``python -m scripts.bench scale``).
     """
 
@@ -73,30 +73,30 @@ class ReplicaServer(DrainingServer):
         """Start the application, then take connections."""
         await super().startup(sockets=[])
         self._listeners = sockets or []
-        self._beginning: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[None]] = set()
         for listener in self._listeners:
             listener.setblocking(False)  # noqa: FBT003 - a method of one flag
-            self._look(listener)
+            self._watch(listener)
 
-    async def _shut_door(self) -> None:
+    async def _stop_accepting(self) -> None:
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             asyncio.get_running_loop().remove_reader(listener)
-            while self._took(listener):
+            while self._accept_one(listener):
                 pass
-        await asyncio.gather(*self._beginning)
+        await asyncio.gather(*self._starting)
 
-    def _look(self, listener: socket.socket) -> None:
+    def _watch(self, listener: socket.socket) -> None:
         if listener in self._listeners:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+            asyncio.get_running_loop().add_reader(listener, self._accept_and_pause, listener)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept_and_pause(self, listener: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(listener)
-        took = self._took(listener)
-        asyncio.get_running_loop().call_later(ACCEPT_PAUSE_S if took else NONE_PAUSE_S, self._look, listener)
+        accepted = self._accept_one(listener)
+        asyncio.get_running_loop().call_later(ACCEPT_PAUSE_S if accepted else NONE_PAUSE_S, self._watch, listener)
 
-    def _took(self, listener: socket.socket) -> bool:
-        """Accept a connection; False where there is none, as another was quicker, or none can be had."""
+    def _accept_one(self, listener: socket.socket) -> bool:
+        """Accept a connection; False where another replica took it, or none can be accepted."""
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -104,12 +104,12 @@ class ReplicaServer(DrainingServer):
         except OSError as fault:  # too many open files, no memory: those who wait are asked again in a moment
             structlog.get_logger("server").error("no connection can be accepted", reason=fault.strerror)
             return False
-        task = asyncio.get_running_loop().create_task(self._begin(connection))
-        self._beginning.add(task)
-        task.add_done_callback(self._beginning.discard)
+        task = asyncio.get_running_loop().create_task(self._connect(connection))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
         return True
 
-    async def _begin(self, connection: socket.socket) -> None:
+    async def _connect(self, connection: socket.socket) -> None:
         """Serve a connection from now on."""
         connection.setblocking(False)  # noqa: FBT003 - a method of one flag
         try:

@@ -1,6 +1,6 @@
-"""What every change leaves behind: a row of the audit and, of a classifier, policy or list, a higher revision.
+"""The audit: each change adds a row, in its own transaction.
 
-The functions work in the transaction of the change: neither is there without the other.
+A change of a classifier, policy or list also raises the revision, by which gateways notice it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from sqlalchemy import insert, select, update
 
 from gateway.store.database import Repository, Transaction, reads
 from gateway.store.schema import audit, revisions
+
+Detail = dict[str, Any]
+"""Counts and the like, JSON values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class AuditRow:
     name: str
     version: int | None
     request_id: str | None
-    detail: dict[str, Any] = field(default_factory=dict)
+    detail: Detail = field(default_factory=dict)
     number: int = 0
 
 
@@ -67,7 +70,7 @@ ANY_CHANGE = AuditFilter()
 
 
 class Audit(Repository):
-    """The rows, as they were written; nobody changes or deletes any."""
+    """Reads the rows; nothing changes or deletes any."""
 
     @reads
     async def latest(
@@ -88,25 +91,21 @@ class Audit(Repository):
         return tuple(AuditRow(**row) for row in rows.mappings())
 
 
-async def queue_up(tx: Transaction) -> None:
-    """Wait until no other transaction changes anything that the revision counts, and keep others waiting until the end.
+async def lock_revision(tx: Transaction) -> None:
+    """Lock the revision until the transaction ends, so that changes that depend on one another come one by one.
 
-    SQLite's writers have waited already.
+    SQLite's writers come one by one in any case.
     """
     await tx.execute(select(revisions.c.value).with_for_update())
 
 
 async def record(
-    tx: Transaction,
-    *,
-    actor: Actor,
-    action: str,
-    kind: str,
-    name: str,
-    version: int | None = None,
-    detail: dict[str, Any] | None = None,
+    tx: Transaction, *, actor: Actor, action: str, kind: str, name: str, detail: Detail, version: int | None = None
 ) -> int:
-    """Count and note a change; return the new revision. Who locks rows of lists does so before."""
+    """Add a row to the audit and count the change; return the new revision.
+
+    A caller that also locks rows of lists locks those first.
+    """
     new = revisions.c.value + 1
     bumped = update(revisions).values({"value": new, "lists": new} if kind == "list" else {"value": new})
     counted = await tx.execute(bumped.returning(revisions.c.value))
@@ -115,16 +114,9 @@ async def record(
 
 
 async def note(
-    tx: Transaction,
-    *,
-    actor: Actor,
-    action: str,
-    kind: str,
-    name: str,
-    version: int | None = None,
-    detail: dict[str, Any] | None = None,
+    tx: Transaction, *, actor: Actor, action: str, kind: str, name: str, detail: Detail, version: int | None = None
 ) -> None:
     """Add a row to the audit."""
-    row = {"actor": actor.name, "action": action, "kind": kind, "name": name, "version": version}
-    more = {"at": datetime.now(UTC), "request_id": actor.request_id, "detail": detail or {}}
-    await tx.execute(insert(audit).values(**row, **more))
+    row = {"action": action, "kind": kind, "name": name, "version": version, "detail": detail}
+    who = {"at": datetime.now(UTC), "actor": actor.name, "request_id": actor.request_id}
+    await tx.execute(insert(audit).values(**row, **who))

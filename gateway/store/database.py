@@ -1,4 +1,4 @@
-"""Connections, transactions and deadlines: a unit of work is a transaction, and no caller waits longer than told."""
+"""Connections and transactions. A unit of work is one transaction with a timeout."""
 
 from __future__ import annotations
 
@@ -32,28 +32,17 @@ RETRY_S = 0.02
 CLOSE_S = 2.0
 
 
-class TimeLeft:
-    """When a unit of work has to be done."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self._end = time.monotonic() + timeout_s
-
-    def renew(self) -> None:
-        """Start the time anew: work in many steps is bounded step by step."""
-        self._end = time.monotonic() + self._timeout_s
-
-    def left_s(self) -> float:
-        """Return the seconds left, negative behind the end."""
-        return self._end - time.monotonic()
-
-
 class Transaction:
-    """One transaction on one connection."""
+    """One transaction on one connection.
 
-    def __init__(self, connection: AsyncConnection, deadline: TimeLeft) -> None:
+    Args:
+        connection: on which it has begun.
+        renew: starts the timeout anew: work in many steps is bounded step by step.
+    """
+
+    def __init__(self, connection: AsyncConnection, renew: Callable[[], None]) -> None:
         self.connection = connection
-        self.renew = deadline.renew
+        self.renew = renew
         self.postgresql = connection.dialect.name == "postgresql"
 
     async def execute(
@@ -119,7 +108,7 @@ class Database:
             StoreUnavailable: an outage, or the timeout.
             ValueError: a value that no database keeps.
         """
-        return await self._within(partial(self._transact, self._readers, nullcontext(), work))
+        return await self._run(self._readers, nullcontext(), work)
 
     async def write(self, work: Work[T]) -> T:
         """Run a unit that writes, all or nothing.
@@ -128,7 +117,7 @@ class Database:
             StoreUnavailable: an outage, or the timeout.
             ValueError: a value that no database keeps.
         """
-        return await self._within(partial(self._transact, self._writers, self._turn, work))
+        return await self._run(self._writers, self._turn, work)
 
     async def close(self) -> None:
         """Give up all connections; those that hang are left to the operating system."""
@@ -137,39 +126,35 @@ class Database:
         await self._end(self._abandoned)
         await self._end({asyncio.ensure_future(self._engine.dispose())})
 
+    async def _run(self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]) -> T:
+        limit = asyncio.timeout(self._timeout_s)
+        task = asyncio.create_task(self._transact(engine, turn, work, limit))
+        try:
+            async with limit:
+                return await asyncio.shield(task)
+        except TimeoutError:
+            raise StoreUnavailable(f"the database did not answer within {self._timeout_s:g} s") from None
+        finally:
+            if not task.done():
+                self._abandon(task)
+
     async def _transact(
-        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], deadline: TimeLeft
+        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], limit: asyncio.Timeout
     ) -> T:
         try:
             await self.prepared()
         except ValueError as error:  # not a value of the caller's
             raise StoreUnavailable(str(error)) from error
+        now = asyncio.get_running_loop().time
         with outages_named():
             async with turn, engine.begin() as connection:
-                return await work(Transaction(connection, deadline))
-
-    async def _within(self, run: Callable[[TimeLeft], Awaitable[T]]) -> T:
-        deadline = TimeLeft(self._timeout_s)
-        task = asyncio.ensure_future(run(deadline))
-        try:
-            while not task.done():
-                if (left := deadline.left_s()) <= 0:
-                    raise StoreUnavailable(f"the database did not answer within {self._timeout_s:g} s")
-                await asyncio.wait({task}, timeout=left)
-        finally:
-            if not task.done():
-                self._abandon(task)
-        return task.result()
+                return await work(Transaction(connection, lambda: limit.reschedule(now() + self._timeout_s)))
 
     def _abandon(self, task: asyncio.Future[Any]) -> None:
         task.cancel()
         self._abandoned.add(task)
-        task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Future[Any]) -> None:
-        self._abandoned.discard(task)
-        if not task.cancelled():
-            task.exception()  # read, so that nobody warns that nobody did
+        task.add_done_callback(self._abandoned.discard)
+        task.add_done_callback(_succeeded)
 
     async def _end(self, tasks: set[asyncio.Future[Any]]) -> None:
         if tasks:
@@ -222,15 +207,11 @@ def _succeeded(task: asyncio.Future[Any]) -> bool:
 async def open_engine(database_url: str, *, timeout_s: float, connect_s: float, pool_size: int) -> AsyncEngine:
     """Make the engine for a database and, for SQLite, its folder and file.
 
-    Args:
-        database_url: as ``migrate.open_database`` says.
-        timeout_s: for a lock or a statement.
-        connect_s: for a connection, and for SQLite's file to take part in a write-ahead log.
-        pool_size: connections, at most.
+    The arguments are those of ``make_engine``; ``connect_s`` bounds the switch to a write-ahead log too.
 
     Raises:
         StoreUnavailable: SQLite's file cannot be made or opened.
-        DatabaseUnusable: neither SQLite nor PostgreSQL, or no file.
+        DatabaseUnusable: as ``make_engine``.
     """
     engine = make_engine(database_url, timeout_s=timeout_s, connect_s=connect_s, pool_size=pool_size)
     if engine.url.database and engine.dialect.name == "sqlite":
@@ -323,13 +304,13 @@ def _use_wal(path: Path, timeout_s: float) -> None:
     here, so we do.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = TimeLeft(timeout_s)
+    deadline = time.monotonic() + timeout_s
     with closing(sqlite3.connect(path, timeout=0)) as connection:
         while True:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError:  # locked, which is all that may pass
-                if deadline.left_s() <= 0:
+                if time.monotonic() >= deadline:
                     raise
                 time.sleep(RETRY_S)
             else:

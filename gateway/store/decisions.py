@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
-from sqlalchemy import Column, ColumnElement, Row, delete, insert, literal, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, delete, insert, literal, select, tuple_, update
 
 from gateway.store import audit
 from gateway.store.audit import Actor
@@ -23,6 +24,7 @@ FIRED = ("review", "block")
 DELETED_AT_A_TIME = 1000  # so that decisions can be logged in between
 
 Decision = Literal["allow", "review", "block"]
+Note = Callable[..., Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Feedback:
     decision_id: str
     at: datetime
     decision: Literal["allow", "block"]
-    categories: tuple[str, ...]
+    categories: list[str]
     note: str
 
 
@@ -135,29 +137,22 @@ class Decisions(Repository):
             selected = selected.join(fired_categories, key == decisions.c.id)
         selected = selected.where(*_conditions(wanted, at))
         if cursor is not None:
-            moment, last = _place(cursor)
+            moment, last = _position(cursor)
             selected = selected.where(tuple_(at, key) < tuple_(literal(moment, at.type), literal(last, key.type)))
-        rows = (await tx.execute(selected.order_by(at.desc(), key.desc()).limit(limit + 1))).all()
-        records = tuple(_made(row) for row in rows[:limit])
+        rows = (await tx.execute(selected.order_by(at.desc(), key.desc()).limit(limit + 1))).mappings().all()
+        records = tuple(DecisionRecord(**row) for row in rows[:limit])
         return Page(records, _cursor(records[-1]) if len(rows) > limit else None)
 
     @reads
     async def read(self, tx: Transaction, decision_id: str) -> tuple[DecisionRecord, tuple[Feedback, ...]] | None:
         """Return one decision with its feedback, oldest first."""
-        row = (await tx.execute(select(decisions).where(decisions.c.id == decision_id))).one_or_none()
+        row = (await tx.execute(select(decisions).where(decisions.c.id == decision_id))).mappings().one_or_none()
         if row is None:
             return None
-        said = select(feedback).where(feedback.c.decision_id == decision_id).order_by(feedback.c.at, feedback.c.id)
-        return _made(row), tuple(
-            Feedback(
-                decision_id=verdict.decision_id,
-                at=verdict.at,
-                decision=verdict.decision,
-                categories=tuple(verdict.categories),
-                note=verdict.note,
-            )
-            for verdict in await tx.execute(said)
-        )
+        given = select(*(feedback.c[field.name] for field in fields(Feedback)))
+        given = given.where(feedback.c.decision_id == decision_id).order_by(feedback.c.at, feedback.c.id)
+        verdicts = (await tx.execute(given)).mappings()
+        return DecisionRecord(**row), tuple(Feedback(**verdict) for verdict in verdicts)
 
     @writes
     async def add_feedback(self, tx: Transaction, verdict: Feedback, *, actor: Actor) -> bool:
@@ -165,10 +160,9 @@ class Decisions(Repository):
         asked = select(decisions.c.id).where(decisions.c.id == verdict.decision_id)
         if (await tx.execute(asked.with_for_update(read=True, key_share=True))).one_or_none() is None:
             return False
-        row = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
-        await tx.execute(insert(feedback).values(**{**row, "categories": list(verdict.categories)}))
-        said = {"decision": verdict.decision, "categories": list(verdict.categories)}
-        await audit.note(tx, actor=actor, action="feedback", kind="decision", name=verdict.decision_id, detail=said)
+        await tx.execute(insert(feedback).values(**asdict(verdict)))
+        detail = {"decision": verdict.decision, "categories": verdict.categories}
+        await audit.note(tx, actor=actor, action="feedback", kind="decision", name=verdict.decision_id, detail=detail)
         return True
 
     async def forget(self, external_id: str, *, actor: Actor) -> int:
@@ -176,17 +170,13 @@ class Decisions(Repository):
 
         The audit names the external id by its SHA-256.
         """
-        deleted = 0
-        while some := await self._forget_some(external_id, actor=actor):
-            deleted += some
-        return deleted
+        name = hashlib.sha256(external_id.encode()).hexdigest()
+        note = partial(audit.note, actor=actor, action="forget", kind="external_id", name=name)
+        return await self._remove(decisions.c.external_id == external_id, note)
 
     async def expire(self, before: datetime) -> int:
         """Delete decisions older than ``before``, in steps; return how many."""
-        deleted = 0
-        while some := await self._expire_some(before):
-            deleted += some
-        return deleted
+        return await self._remove(decisions.c.at < before, None)
 
     @writes
     async def check_writable(self, tx: Transaction) -> None:
@@ -194,37 +184,26 @@ class Decisions(Repository):
         for step in (1, -1):
             await tx.execute(update(revisions).values(value=revisions.c.value + step))
 
-    @writes
-    async def _forget_some(self, tx: Transaction, external_id: str, *, actor: Actor) -> int:
-        removed = await _remove_some(tx, decisions.c.external_id == external_id)
-        if removed:
-            name = hashlib.sha256(external_id.encode()).hexdigest()
-            detail = {"decisions": removed}
-            await audit.note(tx, actor=actor, action="forget", kind="external_id", name=name, detail=detail)
+    async def _remove(self, condition: ColumnElement[bool], note: Note | None) -> int:
+        removed = 0
+        while some := await self._remove_some(condition, note):
+            removed += some
         return removed
 
     @writes
-    async def _expire_some(self, tx: Transaction, before: datetime) -> int:
-        return await _remove_some(tx, decisions.c.at < before)
+    async def _remove_some(self, tx: Transaction, condition: ColumnElement[bool], note: Note | None) -> int:
+        some = select(decisions.c.id).where(condition).order_by(decisions.c.at, decisions.c.id)
+        ids = (await tx.execute(some.limit(DELETED_AT_A_TIME).with_for_update())).scalars().all()
+        if ids:
+            await tx.execute(delete(decisions).where(decisions.c.id.in_(ids)))
+            if note:
+                await note(tx, detail={"decisions": len(ids)})
+        return len(ids)
 
 
 def fired_in(record: DecisionRecord) -> frozenset[str]:
     """Return the categories that made the decision: those that ``detail`` says to review or block."""
-    entries = record.detail.get("categories")
-    return frozenset(
-        str(entry["category"])
-        for entry in (entries if isinstance(entries, list) else ())
-        if isinstance(entry, dict) and entry.get("decision") in FIRED and "category" in entry
-    )
-
-
-async def _remove_some(tx: Transaction, condition: ColumnElement[bool]) -> int:
-    """Delete some decisions with their feedback; return how many."""
-    oldest = select(decisions.c.id).where(condition).order_by(decisions.c.at, decisions.c.id).limit(DELETED_AT_A_TIME)
-    ids = (await tx.execute(oldest.with_for_update())).scalars().all()
-    if ids:
-        await tx.execute(delete(decisions).where(decisions.c.id.in_(ids)))
-    return len(ids)
+    return frozenset(entry["category"] for entry in record.detail["categories"] if entry["decision"] in FIRED)
 
 
 def _conditions(wanted: DecisionFilter, at: Column[datetime]) -> list[ColumnElement[bool]]:
@@ -247,7 +226,7 @@ def _cursor(record: DecisionRecord) -> str:
     return base64.urlsafe_b64encode(f"{moment}:{record.id}".encode()).decode().rstrip("=")
 
 
-def _place(cursor: str) -> tuple[datetime, str]:
+def _position(cursor: str) -> tuple[datetime, str]:
     """Return the time and id that a cursor stands for.
 
     Raises:
@@ -259,7 +238,3 @@ def _place(cursor: str) -> tuple[datetime, str]:
         return EPOCH + int(moment) * MICROSECOND, key
     except (binascii.Error, ValueError, OverflowError) as error:
         raise ValueError("the cursor is not one of this log") from error
-
-
-def _made(row: Row[Any]) -> DecisionRecord:
-    return DecisionRecord(**row._mapping)  # noqa: SLF001 - public, says SQLAlchemy; the name keeps off columns

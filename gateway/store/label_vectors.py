@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import ColumnElement, and_, delete, insert, select
 
 from gateway.store import audit
 from gateway.store.database import Database, Repository, Transaction, reads, writes
@@ -10,7 +10,7 @@ from gateway.store.schema import label_vectors, versions
 
 
 class LabelVectors(Repository):
-    """Bytes, whose meaning and check are the caller's; they go when their version does.
+    """Label vectors as bytes, which callers interpret and check; they are deleted with their version.
 
     Args:
         database: where they are kept.
@@ -32,15 +32,13 @@ class LabelVectors(Repository):
 
         They are another gateway's where that was faster: so all serve the same to the last digit.
         """
-        await audit.queue_up(tx)  # so that the version is not deleted meanwhile
+        await audit.lock_revision(tx)  # so that the version is not deleted meanwhile
         kept = await self._kept(tx, name, number)
         if kept is not None and kept != seen:
             return kept
         its = (versions.c.kind == "classifier", versions.c.name == name, versions.c.number == number)
         if (await tx.execute(select(versions.c.number).where(*its))).one_or_none() is not None:
-            table = label_vectors.c
-            mine = and_(table.name == name, table.number == number, table.text_checksum == self._text_checksum)
-            await tx.execute(delete(label_vectors).where(mine))
+            await tx.execute(delete(label_vectors).where(self._is(name, number)))
             await self.add(tx, name, number, data)
         return data
 
@@ -50,6 +48,9 @@ class LabelVectors(Repository):
         await tx.execute(insert(label_vectors).values(**key, data=data))
 
     async def _kept(self, tx: Transaction, name: str, number: int) -> bytes | None:
-        table = label_vectors.c
-        mine = (table.name == name, table.number == number, table.text_checksum == self._text_checksum)
-        return (await tx.execute(select(table.data).where(*mine))).scalar_one_or_none()
+        kept = select(label_vectors.c.data).where(self._is(name, number))
+        return (await tx.execute(kept)).scalar_one_or_none()
+
+    def _is(self, name: str, number: int) -> ColumnElement[bool]:
+        key = label_vectors.c
+        return and_(key.name == name, key.number == number, key.text_checksum == self._text_checksum)

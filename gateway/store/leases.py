@@ -7,38 +7,29 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import or_, update
 
-from gateway.store.database import Database, Transaction
+from gateway.store.database import Database, Repository, Transaction, writes
 from gateway.store.schema import leases
 
 
-class Leases:
-    """Those of one gateway.
-
-    Args:
-        database: that the gateways share.
-    """
+class Leases(Repository):
+    """The leases as one gateway takes them."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database)
         self._owner = uuid.uuid4().hex
 
-    async def take(self, work: str, seconds: float) -> bool:
-        """Take some work, or take it for longer; False while another gateway has it.
+    @writes
+    async def take(self, tx: Transaction, work: str, seconds: float) -> bool:
+        """Take a lease, or extend it; False while another gateway has it.
 
         Args:
-            work: its name.
+            tx: the transaction.
+            work: what is leased, by name.
             seconds: how long, by this machine's clock; 0 gives it up.
-
-        Raises:
-            StoreUnavailable: an outage.
         """
-
-        async def taken(tx: Transaction) -> bool:
-            now = datetime.now(UTC)
-            await tx.execute(tx.insert_new(leases).values(work=work, owner=self._owner, held_until=now))
-            free = or_(leases.c.owner == self._owner, leases.c.held_until <= now)
-            changed = update(leases).where(leases.c.work == work, free)
-            done = await tx.execute(changed.values(owner=self._owner, held_until=now + timedelta(seconds=seconds)))
-            return done.rowcount == 1
-
-        return await self._database.write(taken)
+        now = datetime.now(UTC)
+        await tx.execute(tx.insert_new(leases).values(work=work, owner=self._owner, held_until=now))
+        free = or_(leases.c.owner == self._owner, leases.c.held_until <= now)
+        mine = update(leases).where(leases.c.work == work, free)
+        held_until = now + timedelta(seconds=seconds)
+        return (await tx.execute(mine.values(owner=self._owner, held_until=held_until))).rowcount == 1

@@ -1,7 +1,7 @@
-"""The entries of a list, as rows: they are read and written in chunks, a million in seconds.
+"""The entries of a list, as rows, read and written in chunks: a million takes seconds.
 
-Whoever changes a list locks its row first and counts the change last: a long import holds up nobody else. Entries stand
-under the list's own id, or, of a long import, under that of a part (see ``list_import``).
+Each change locks the list's row first and counts the change last, so that a long import delays nobody else. Entries are
+kept under the list's own id, those of a long import under the id of a part (see ``list_import``).
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from sqlalchemy import Row, delete, select, update
 from gateway.store import audit
 from gateway.store.audit import Actor
 from gateway.store.database import Transaction
-from gateway.store.schema import list_changes, list_parts, lists
+from gateway.store.preconditions import UNCONDITIONAL, Precondition, list_etag
+from gateway.store.schema import list_changes, list_entries, list_parts, lists
 
 CHUNK_ENTRIES = 10_000
 LOGGED_CHANGES = 65_536
 """Of one list, at most; readers that fell behind more than that read the list whole."""
 
-# In the drivers' own words: SQLAlchemy takes ten times as long to look at a million rows as the database to keep them.
+# SQL for the drivers themselves: SQLAlchemy takes ten times as long over a million rows as the database does.
 ADD_POSTGRESQL = "INSERT INTO list_entries (list_id, hash) SELECT $1, unnest($2::bytea[]) ON CONFLICT DO NOTHING"
 ADD_SQLITE = "INSERT INTO list_entries (list_id, hash) VALUES (?, ?) ON CONFLICT DO NOTHING"
 REMOVE_POSTGRESQL = "DELETE FROM list_entries WHERE list_id = $1 AND hash = ANY($2::bytea[])"
@@ -40,7 +41,7 @@ Chunk = Sequence[bytes]
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """A list as it stands at a revision: its id, how many entries it has, and under which ids they are."""
+    """A list at a revision: its id, how many entries it has, and under which ids they are kept."""
 
     id: int
     revision: int
@@ -69,14 +70,14 @@ def rechunked(chunks: Iterable[Chunk]) -> list[Chunk]:
     return list(iter(lambda: tuple(islice(entries, CHUNK_ENTRIES)), ()))
 
 
-async def standing(tx: Transaction, name: str) -> ListState | None:
-    """Return a list as it stands, None if there is none."""
+async def list_state(tx: Transaction, name: str) -> ListState | None:
+    """Return the state of a list, None if there is none."""
     row = (await tx.execute(select(lists).where(lists.c.name == name))).one_or_none()
-    return None if row is None else await as_it_stands(tx, row)
+    return None if row is None else await state_of(tx, row)
 
 
-async def as_it_stands(tx: Transaction, row: Row[Any]) -> ListState:
-    """Return the list of a row as it stands."""
+async def state_of(tx: Transaction, row: Row[Any]) -> ListState:
+    """Return the state of the list in a row."""
     return ListState(row.id, row.revision, row.entries, await owners(tx, row.id))
 
 
@@ -109,9 +110,28 @@ async def delete_rows(tx: Transaction, owner: int, chunks: Sequence[Chunk]) -> N
     await _each(tx, REMOVE_POSTGRESQL if tx.postgresql else REMOVE_SQLITE, owner, chunks)
 
 
-async def locked(tx: Transaction, name: str) -> Row[Any] | None:
-    """Return a list's row, locked until the transaction ends."""
-    return (await tx.execute(select(lists).where(lists.c.name == name).with_for_update())).one_or_none()
+async def delete_chunk(tx: Transaction, owner: int, first: bytes) -> bytes | None:
+    """Delete CHUNK_ENTRIES entries from under an id, from a hash on; return the hash to go on from, None at the end.
+
+    Whoever goes on from there does not read again through all that is deleted already.
+    """
+    rest = (list_entries.c.list_id == owner, list_entries.c.hash >= first)
+    behind = select(list_entries.c.hash).where(*rest).order_by(list_entries.c.hash).offset(CHUNK_ENTRIES).limit(1)
+    last = (await tx.execute(behind)).scalar_one_or_none()
+    await tx.execute(delete(list_entries).where(*rest, *([] if last is None else [list_entries.c.hash < last])))
+    return last
+
+
+async def locked(tx: Transaction, name: str, precondition: Precondition = UNCONDITIONAL) -> Row[Any] | None:
+    """Return a list's row, locked until the transaction ends, None if there is no such list.
+
+    Raises:
+        StaleWrite: there is one, and the precondition does not hold.
+    """
+    row = (await tx.execute(select(lists).where(lists.c.name == name).with_for_update())).one_or_none()
+    if row is not None:
+        precondition.check(list_etag(row.revision))
+    return row
 
 
 async def owners(tx: Transaction, list_id: int) -> tuple[int, ...]:

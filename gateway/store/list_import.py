@@ -1,9 +1,8 @@
-"""Adding hashes to a list, few or a million: nobody waits long for the database, and nobody sees a part of them.
+"""Adding hashes to a list, few or a million: other writers wait briefly, and readers see all of them or none.
 
-Which ones are new is found out by reading. Few are then added in one transaction. Many are written as a part of their
-own, a few thousand in each transaction, so that SQLite's other writers (the decision log) get in between; the last
-transaction makes the part belong to the list. What a gateway leaves behind that is cut off meanwhile is deleted by the
-next long import.
+The new ones are found by reading. Few are then added in one transaction. Many are written as a part of their own, a few
+thousand in each transaction, so that SQLite's other writers (the decision log) get in between; the last transaction
+makes the part belong to the list. The next long import deletes what a gateway that stopped meanwhile has left behind.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import delete, insert, select, text, update
 
@@ -21,31 +21,32 @@ from gateway.store.list_entries import (
     Chunk,
     ListState,
     add_rows,
-    as_it_stands,
     changed,
+    delete_chunk,
+    list_state,
     locked,
     owners,
     rechunked,
-    standing,
+    state_of,
     unknown,
 )
 from gateway.store.outages import StoreUnavailable
 from gateway.store.preconditions import Precondition, StaleWrite, list_etag
-from gateway.store.schema import list_entries, list_parts
+from gateway.store.schema import list_parts
 
-AT_ONCE = 20_000
+MAX_ENTRIES_AT_ONCE = 20_000
 """Hashes added in one transaction, which takes SQLite some tenths of a second."""
 
-STEP = 5_000
-MOST_PARTS = 64
+STEP_ENTRIES = 5_000
+MAX_PARTS = 64
 """Of one list; beyond, all is added in one transaction, since every look goes through all parts."""
 
 PAUSE_SHARE = 0.25
 """Of a step's time, behind it: other processes' writers ask SQLite again and again, and must come across a pause."""
 
-CUT_OFF_AFTER = timedelta(minutes=10)
+ABANDONED_AFTER = timedelta(minutes=10)
 
-DOUBLED = text(
+DELETE_DUPLICATES = text(
     "DELETE FROM list_entries WHERE list_id = :part AND EXISTS "
     "(SELECT 1 FROM list_entries AS other WHERE other.list_id = :owner AND other.hash = list_entries.hash)"
 )
@@ -55,20 +56,20 @@ async def add(
     database: Database, name: str, chunks: Sequence[Chunk], *, actor: Actor, precondition: Precondition
 ) -> int | None:
     """As ``Lists.add``."""
-    seen = await database.read(lambda tx: standing(tx, name))
+    seen = await database.read(lambda tx: list_state(tx, name))
     if seen is None:
         return None
     precondition.check(list_etag(seen.revision))  # and once more at the end, before all the work too
     new = list(chunks)
     if seen.entries:
-        new = rechunked([await _unknown(database, seen, chunk) for chunk in chunks])
-    if sum(map(len, new)) <= AT_ONCE or len(seen.owners) > MOST_PARTS:
+        new = rechunked([await database.read(partial(unknown, seen=seen, chunk=chunk)) for chunk in chunks])
+    if sum(map(len, new)) <= MAX_ENTRIES_AT_ONCE or len(seen.owners) > MAX_PARTS:
         return await database.write(lambda tx: _add(tx, name, new, seen, actor=actor, precondition=precondition))
-    await _clear(database)
+    await _discard_abandoned(database)
     part = await database.write(lambda tx: _begin(tx, seen.id))
     for chunk in new:
-        for start in range(0, len(chunk), STEP):
-            await _step(database, part, chunk[start : start + STEP])
+        for start in range(0, len(chunk), STEP_ENTRIES):
+            await _step(database, part, chunk[start : start + STEP_ENTRIES])
     entries = sum(map(len, new))
     try:
         added = await database.write(
@@ -86,11 +87,10 @@ async def _add(
     tx: Transaction, name: str, chunks: Sequence[Chunk], seen: ListState, *, actor: Actor, precondition: Precondition
 ) -> int | None:
     """Add hashes that the list did not have when it was seen, in this transaction; None if there is no such list."""
-    found = await locked(tx, name)
+    found = await locked(tx, name, precondition)
     if found is None:
         return None
-    precondition.check(list_etag(found.revision))
-    now = await as_it_stands(tx, found)
+    now = await state_of(tx, found)
     if now != seen:  # somebody was faster
         chunks = rechunked([await unknown(tx, now, chunk) for chunk in chunks])
     added = await add_rows(tx, found.id, chunks)
@@ -99,40 +99,35 @@ async def _add(
     return added
 
 
-async def _unknown(database: Database, seen: ListState, chunk: Chunk) -> Chunk:
-    return await database.read(lambda tx: unknown(tx, seen, chunk))
-
-
 async def _begin(tx: Transaction, list_id: int) -> int:
     made = insert(list_parts).values(list_id=list_id, touched=datetime.now(UTC)).returning(list_parts.c.id)
     return int((await tx.execute(made)).scalar_one())
 
 
 async def _step(database: Database, part: int, entries: Chunk) -> None:
-    begun = time.monotonic()
-    await database.write(lambda tx: _stage(tx, part, entries))
-    await asyncio.sleep((time.monotonic() - begun) * PAUSE_SHARE)
-
-
-async def _stage(tx: Transaction, part: int, entries: Chunk) -> None:
     """Write some entries of a part that does not belong to its list yet."""
-    await _touch(tx, part)
-    await add_rows(tx, -part, [entries])
+
+    async def stage(tx: Transaction) -> None:
+        await _touch(tx, part)
+        await add_rows(tx, -part, [entries])
+
+    begun = time.monotonic()
+    await database.write(stage)
+    await asyncio.sleep((time.monotonic() - begun) * PAUSE_SHARE)
 
 
 async def _publish(
     tx: Transaction, name: str, part: int, seen: ListState, entries: int, *, actor: Actor, precondition: Precondition
 ) -> int | None:
     """Make a part belong to its list; return how many entries it adds, None if the list is gone."""
-    found = await locked(tx, name)
+    found = await locked(tx, name, precondition)
     if found is None or found.id != seen.id:
         return None
-    precondition.check(list_etag(found.revision))
     await _touch(tx, part)
     if found.revision != seen.revision:  # what came meanwhile may be in the part too
         for owner in await owners(tx, found.id):
             tx.renew()
-            entries -= (await tx.execute(DOUBLED, {"part": -part, "owner": owner})).rowcount
+            entries -= (await tx.execute(DELETE_DUPLICATES, {"part": -part, "owner": owner})).rowcount
     revision = await changed(tx, found, None, entries, actor=actor, action="add_entries")
     await tx.execute(update(list_parts).where(list_parts.c.id == part).values(revision=revision))
     return entries
@@ -141,33 +136,30 @@ async def _publish(
 async def _touch(tx: Transaction, part: int) -> None:
     mine = update(list_parts).where(list_parts.c.id == part, list_parts.c.revision.is_(None))
     if (await tx.execute(mine.values(touched=datetime.now(UTC)))).rowcount != 1:
-        raise StoreUnavailable("the import stood still for so long that its beginning was cleared away")
+        raise StoreUnavailable("the import paused for so long that its first part was deleted")
 
 
-async def _clear(database: Database) -> None:
-    """Delete what imports that were cut off have left behind."""
-    for part in await database.read(_cut_off):
+async def _discard_abandoned(database: Database) -> None:
+    """Delete the parts of imports that were never finished."""
+    for part in await database.read(_abandoned_parts):
         await _discard(database, part)
 
 
-async def _cut_off(tx: Transaction) -> Sequence[int]:
-    old = (list_parts.c.revision.is_(None), list_parts.c.touched < datetime.now(UTC) - CUT_OFF_AFTER)
+async def _abandoned_parts(tx: Transaction) -> Sequence[int]:
+    old = (list_parts.c.revision.is_(None), list_parts.c.touched < datetime.now(UTC) - ABANDONED_AFTER)
     return (await tx.execute(select(list_parts.c.id).where(*old))).scalars().all()
 
 
 async def _discard(database: Database, part: int) -> None:
-    """Delete a part that belongs to no list: its row at last, so that one cut off here is found again."""
-    left = True
-    while left:
-        left = await database.write(lambda tx: _discard_some(tx, part))
+    """Delete a part that belongs to no list."""
+    first: bytes | None = b""
+    while first is not None:
+        first = await database.write(partial(_discard_chunk, part=part, first=first))
 
 
-async def _discard_some(tx: Transaction, part: int) -> bool:
-    """Delete some entries of a part, its row with the last; return whether some may be left."""
-    own = list_entries.c.list_id == -part
-    some = select(list_entries.c.hash).where(own).order_by(list_entries.c.hash).limit(STEP)
-    deleted = (await tx.execute(delete(list_entries).where(own, list_entries.c.hash.in_(some)))).rowcount
-    if deleted < STEP:
+async def _discard_chunk(tx: Transaction, part: int, first: bytes) -> bytes | None:
+    """Delete a chunk of a part, the part's row with the last, so that an interrupted deletion is found again."""
+    last = await delete_chunk(tx, -part, first)
+    if last is None:
         await tx.execute(delete(list_parts).where(list_parts.c.id == part, list_parts.c.revision.is_(None)))
-        return False
-    return True
+    return last

@@ -13,15 +13,15 @@ from gateway.store import audit, list_import
 from gateway.store.audit import Actor
 from gateway.store.database import Repository, Transaction, reads, writes
 from gateway.store.list_entries import (
-    CHUNK_ENTRIES,
     Chunk,
     changed,
     chunked,
+    delete_chunk,
     delete_rows,
+    list_state,
     locked,
     owners,
     present,
-    standing,
 )
 from gateway.store.preconditions import UNCONDITIONAL, Precondition, list_etag
 from gateway.store.schema import list_changes, list_entries, list_parts, lists, revisions
@@ -107,13 +107,13 @@ class Lists(Repository):
     @reads
     async def read(self, tx: Transaction, name: str, *, after: str | None, limit: int) -> tuple[str, ...]:
         """Return hashes of a list, lower-case hex in ascending order, those behind ``after``."""
-        seen = await standing(tx, name)
+        seen = await list_state(tx, name)
         if seen is None:
             return ()
         behind = [] if after is None else [list_entries.c.hash > bytes.fromhex(after)]
         each = [select(list_entries.c.hash).where(list_entries.c.list_id == owner, *behind) for owner in seen.owners]
-        wanted = each[0].order_by("hash") if len(each) == 1 else union_all(*each).order_by("hash")  # merged in order
-        return tuple(entry.hex() for entry in (await tx.execute(wanted.limit(limit))).scalars())
+        merged = union_all(*each).order_by("hash").limit(limit)
+        return tuple(entry.hex() for entry in (await tx.execute(merged)).scalars())
 
     @reads
     async def changes_since(self, tx: Transaction, name: str, *, since: int) -> ListChanges | None:
@@ -150,23 +150,14 @@ class Lists(Repository):
         Raises:
             StaleWrite: the precondition does not hold.
         """
-        found = await locked(tx, name)
+        found = await locked(tx, name, precondition)
         if found is None:
             return False
-        precondition.check(list_etag(found.revision))
         for owner in await owners(tx, found.id):
-            each = select(list_entries.c.hash).where(list_entries.c.list_id == owner).order_by(list_entries.c.hash)
-            gone = delete(list_entries).where(list_entries.c.list_id == owner)
-            first = b""  # each step looks behind the one before it, not through all that is deleted already
-            while True:
+            first: bytes | None = b""
+            while first is not None:
                 tx.renew()
-                behind = each.where(list_entries.c.hash >= first).offset(CHUNK_ENTRIES).limit(1)
-                last = (await tx.execute(behind)).scalar_one_or_none()
-                if last is None:
-                    break
-                await tx.execute(gone.where(list_entries.c.hash >= first, list_entries.c.hash < last))
-                first = last
-            await tx.execute(gone.where(list_entries.c.hash >= first))
+                first = await delete_chunk(tx, owner, first)
         await tx.execute(delete(list_parts).where(list_parts.c.list_id == found.id, list_parts.c.revision.is_not(None)))
         await tx.execute(delete(list_changes).where(list_changes.c.list_id == found.id))
         await tx.execute(delete(lists).where(lists.c.id == found.id))
@@ -182,10 +173,9 @@ class Lists(Repository):
     async def _remove(
         self, tx: Transaction, name: str, chunks: Sequence[Chunk], *, actor: Actor, precondition: Precondition
     ) -> int:
-        found = await locked(tx, name)
+        found = await locked(tx, name, precondition)
         if found is None:
             return 0
-        precondition.check(list_etag(found.revision))
         gone: list[Chunk] = []
         for owner in await owners(tx, found.id):
             for chunk in chunks:

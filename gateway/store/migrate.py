@@ -12,7 +12,7 @@ from gateway.store.database import Database, make_engine, open_engine
 from gateway.store.outages import DatabaseUnusable, StoreUnavailable, outages_named
 
 TIMEOUT_S = 60.0  # for a statement of a migration, and for another process that migrates to finish
-HEAD = "0006"  # the newest of ``migrations/versions``
+HEAD = "0.1.0"  # the newest of ``migrations/versions``
 VERSION_TABLE = "alembic_version"
 ADVISORY_LOCK = 0x636C6970_6D6F6400  # "clipmod", any number that nothing else in the database uses
 
@@ -30,7 +30,7 @@ async def open_database(database_url: str, *, timeout_s: float, pool_size: int =
 
     Raises:
         StoreUnavailable: the database cannot be reached, opened or written to.
-        DatabaseUnusable: the address is wrong, or the tables are those of a newer gateway.
+        DatabaseUnusable: the address is wrong, or ``migrate`` does not know the tables.
     """
     database = late_database(database_url, timeout_s=timeout_s, pool_size=pool_size)
     try:
@@ -74,7 +74,7 @@ async def migrate(engine: AsyncEngine) -> None:
     """Run what is missing, all or none. Nothing is locked or written if nothing is missing.
 
     Raises:
-        DatabaseUnusable: the tables are those of a newer gateway.
+        DatabaseUnusable: the tables are those of a newer gateway, or of one before release 0.1.0.
     """
     async with engine.connect() as connection:
         if await connection.run_sync(_revisions) == {HEAD}:
@@ -114,4 +114,6 @@ def _upgrade(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise DatabaseUnusable("this gateway does not know the database's tables; a newer one does") from error
+        raise DatabaseUnusable(
+            "the database was made by a newer gateway, or by one before release 0.1.0; this one cannot use it"
+        ) from error

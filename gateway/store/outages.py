@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-SAYS_AT_MOST_CHARS = 200
+MAX_MESSAGE_CHARS = 200
 
 
 class StoreUnavailable(Exception):
@@ -50,7 +50,7 @@ def _postgresql_errors() -> tuple[type[Exception], ...]:
 
 def _meaning(error: BaseException) -> Exception:
     source = error.__cause__ or error  # SQLAlchemy's wrapper of asyncpg's errors keeps them there
-    text = (str(source).strip() or type(source).__name__).splitlines()[0][:SAYS_AT_MOST_CHARS]
+    text = (str(source).strip() or type(source).__name__).splitlines()[0][:MAX_MESSAGE_CHARS]
     unfit = str(getattr(source, "sqlstate", "") or "").startswith("22")  # SQLSTATE class 22: data exception
     if unfit or isinstance(source, (ValueError, TypeError, OverflowError)):
         return ValueError(text)

@@ -1,11 +1,13 @@
 """The tables, and the column types that make SQLite and PostgreSQL keep the same values.
 
-A change here needs a migration beside it in ``migrations/versions``; a test compares the two.
+An empty database gets them as they are here. Those of earlier releases are migrated, so a change here needs a migration
+beside it in ``migrations/versions``; a test compares the two.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -27,17 +29,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 
-class Moment(TypeDecorator[datetime]):
-    """An instant to the microsecond, always with its zone, always UTC when read.
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time to the microsecond, with a zone when written and in UTC when read.
 
-    SQLite has no zones: it gets the UTC clock time as text, which sorts by time.
+    SQLite has no zones: it keeps the time in UTC as text, which sorts by time.
     """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Turn into UTC.
+        """Convert to UTC.
 
         Raises:
             ValueError: the time has no zone.
@@ -50,13 +52,13 @@ class Moment(TypeDecorator[datetime]):
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back."""
+        """Add the zone UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
-class Words(TypeDecorator[str]):
+class CodePointText(TypeDecorator[str]):
     """Text that sorts by code point in either database, whatever the server's locale.
 
     PostgreSQL cannot keep U+0000 in text, so neither may.
@@ -66,7 +68,7 @@ class Words(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
-        """Pass the text on.
+        """Return the text unchanged.
 
         Raises:
             ValueError: it holds a NUL.
@@ -95,73 +97,79 @@ revisions = Table(
 resources = Table(
     "resources",
     metadata,
-    Column("kind", Words, primary_key=True),
-    Column("name", Words, primary_key=True),
+    Column("kind", CodePointText, primary_key=True),
+    Column("name", CodePointText, primary_key=True),
     Column("latest", Integer, nullable=False),
 )
 
 versions = Table(
     "versions",
     metadata,
-    Column("kind", Words, primary_key=True),
-    Column("name", Words, primary_key=True),
+    Column("kind", CodePointText, primary_key=True),
+    Column("name", CodePointText, primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("body", JSON, nullable=False),
     Column("pins", JSON, nullable=False),
-    Column("bundle_id", Words),
-    Column("digest", Words, nullable=False),
-    Column("created_at", Moment, nullable=False),
+    Column("bundle_id", CodePointText),
+    Column("digest", CodePointText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
     ForeignKeyConstraint(["kind", "name"], ["resources.kind", "resources.name"], name="versions_of_a_resource"),
 )
+
+
+def _of_a_version(number: str, name: str) -> ForeignKeyConstraint:
+    key = ["versions.kind", "versions.name", "versions.number"]
+    return ForeignKeyConstraint(["kind", "name", number], key, name=name, ondelete="CASCADE")
+
 
 # Which version is in force for a bundle, and the revision at which it was activated there.
 activations = Table(
     "activations",
     metadata,
-    Column("kind", Words, primary_key=True),
-    Column("name", Words, primary_key=True),
-    Column("bundle_id", Words, primary_key=True),
+    Column("kind", CodePointText, primary_key=True),
+    Column("name", CodePointText, primary_key=True),
+    Column("bundle_id", CodePointText, primary_key=True),
     Column("version", Integer, nullable=False),
     Column("revision", BigInteger, nullable=False),
-    ForeignKeyConstraint(
-        ["kind", "name", "version"],
-        ["versions.kind", "versions.name", "versions.number"],
-        name="activation_of_a_version",
-        ondelete="CASCADE",
-    ),
+    _of_a_version("version", "activation_of_a_version"),
 )
 
 # What the labels of a classifier's version are to a text tower; ``inference/label_matrix.py`` says what the bytes hold.
 label_vectors = Table(
     "label_vectors",
     metadata,
-    Column("kind", Words, primary_key=True),
-    Column("name", Words, primary_key=True),
+    Column("kind", CodePointText, primary_key=True),
+    Column("name", CodePointText, primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("text_checksum", Words, primary_key=True),
+    Column("text_checksum", CodePointText, primary_key=True),
     Column("data", LargeBinary, nullable=False),
-    ForeignKeyConstraint(
-        ["kind", "name", "number"],
-        ["versions.kind", "versions.name", "versions.number"],
-        name="label_vectors_of_a_version",
-        ondelete="CASCADE",
-    ),
+    _of_a_version("number", "label_vectors_of_a_version"),
 )
+
+
+def _of_a_decision(name: str) -> ForeignKey:
+    return ForeignKey("decisions.id", ondelete="CASCADE", name=name)
+
+
+def _index_where_present(column: Column[Any], name: str, *first: Column[Any]) -> None:
+    present = column.is_not(None)
+    Index(name, *first, decisions.c.at, decisions.c.id, sqlite_where=present, postgresql_where=present)
+
 
 # Vectors last: SQLite then reads the other columns without touching them.
 decisions = Table(
     "decisions",
     metadata,
-    Column("id", Words, primary_key=True),
-    Column("at", Moment, nullable=False),
-    Column("request_id", Words, nullable=False),
-    Column("external_id", Words),
-    Column("image_sha256", Words, nullable=False),
-    Column("image_pdq", Words),
-    Column("policy", Words, nullable=False),
+    Column("id", CodePointText, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("request_id", CodePointText, nullable=False),
+    Column("external_id", CodePointText),
+    Column("image_sha256", CodePointText, nullable=False),
+    Column("image_pdq", CodePointText),
+    Column("policy", CodePointText, nullable=False),
     Column("policy_version", Integer, nullable=False),
-    Column("bundle_id", Words, nullable=False),
-    Column("decision", Words, nullable=False),
+    Column("bundle_id", CodePointText, nullable=False),
+    Column("decision", CodePointText, nullable=False),
     Column("categories", JSON, nullable=False),
     Column("detail", JSON, nullable=False),
     Column("vectors", LargeBinary),
@@ -169,34 +177,16 @@ decisions = Table(
 Index("decisions_by_time", decisions.c.at, decisions.c.id)
 Index("decisions_by_policy", decisions.c.policy, decisions.c.at, decisions.c.id)
 Index("decisions_by_decision", decisions.c.decision, decisions.c.at, decisions.c.id)
-Index(
-    "decisions_by_external_id",
-    decisions.c.external_id,
-    decisions.c.at,
-    decisions.c.id,
-    sqlite_where=decisions.c.external_id.is_not(None),
-    postgresql_where=decisions.c.external_id.is_not(None),
-)
-Index(
-    "decisions_with_vectors",
-    decisions.c.at,
-    decisions.c.id,
-    sqlite_where=decisions.c.vectors.is_not(None),
-    postgresql_where=decisions.c.vectors.is_not(None),
-)
+_index_where_present(decisions.c.external_id, "decisions_by_external_id", decisions.c.external_id)
+_index_where_present(decisions.c.vectors, "decisions_with_vectors")
 
 # The categories that fired in a decision, in the order in which a page of them is read.
 fired_categories = Table(
     "fired_categories",
     metadata,
-    Column("category", Words, primary_key=True),
-    Column("at", Moment, primary_key=True),
-    Column(
-        "decision_id",
-        Words,
-        ForeignKey("decisions.id", ondelete="CASCADE", name="fired_in_a_decision"),
-        primary_key=True,
-    ),
+    Column("category", CodePointText, primary_key=True),
+    Column("at", UtcDateTime, primary_key=True),
+    Column("decision_id", CodePointText, _of_a_decision("fired_in_a_decision"), primary_key=True),
     sqlite_with_rowid=False,
 )
 Index("fired_categories_by_decision", fired_categories.c.decision_id)
@@ -205,16 +195,11 @@ feedback = Table(
     "feedback",
     metadata,
     Column("id", RowNumber, primary_key=True),
-    Column(
-        "decision_id",
-        Words,
-        ForeignKey("decisions.id", ondelete="CASCADE", name="feedback_on_a_decision"),
-        nullable=False,
-    ),
-    Column("at", Moment, nullable=False),
-    Column("decision", Words, nullable=False),
+    Column("decision_id", CodePointText, _of_a_decision("feedback_on_a_decision"), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("decision", CodePointText, nullable=False),
     Column("categories", JSON, nullable=False),
-    Column("note", Words, nullable=False),
+    Column("note", CodePointText, nullable=False),
 )
 Index("feedback_by_decision", feedback.c.decision_id, feedback.c.at, feedback.c.id)
 
@@ -222,9 +207,9 @@ lists = Table(
     "lists",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", Words, nullable=False),
-    Column("action", Words, nullable=False),
-    Column("kind", Words, nullable=False),
+    Column("name", CodePointText, nullable=False),
+    Column("action", CodePointText, nullable=False),
+    Column("kind", CodePointText, nullable=False),
     Column("max_distance", Integer, nullable=False),
     Column("entries", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
@@ -241,7 +226,7 @@ list_parts = Table(
     Column("id", Integer, primary_key=True),
     Column("list_id", Integer, nullable=False),
     Column("revision", BigInteger),
-    Column("touched", Moment, nullable=False),
+    Column("touched", UtcDateTime, nullable=False),
     sqlite_autoincrement=True,  # the number of a part that is gone is never given out again
 )
 Index("list_parts_by_list", list_parts.c.list_id)
@@ -273,9 +258,9 @@ list_entries = Table(
 leases = Table(
     "leases",
     metadata,
-    Column("work", Words, primary_key=True),
-    Column("owner", Words, nullable=False),
-    Column("held_until", Moment, nullable=False),
+    Column("work", CodePointText, primary_key=True),
+    Column("owner", CodePointText, nullable=False),
+    Column("held_until", UtcDateTime, nullable=False),
 )
 
 # One row, made by the first gateway: what choices are derived from that nobody outside may foresee.
@@ -291,12 +276,12 @@ audit = Table(
     "audit",
     metadata,
     Column("id", RowNumber, primary_key=True),
-    Column("at", Moment, nullable=False),
-    Column("actor", Words, nullable=False),
-    Column("action", Words, nullable=False),
-    Column("kind", Words, nullable=False),
-    Column("name", Words, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", CodePointText, nullable=False),
+    Column("action", CodePointText, nullable=False),
+    Column("kind", CodePointText, nullable=False),
+    Column("name", CodePointText, nullable=False),
     Column("version", Integer),
     Column("detail", JSON, nullable=False),
-    Column("request_id", Words),
+    Column("request_id", CodePointText),
 )

@@ -1,12 +1,12 @@
 """Classifiers and policies: numbered versions that never change, one of them in force for each bundle.
 
-All that write queue up first, so numbers have no gaps and no doubles, and a classifier cannot go while a policy that
-pins it comes.
+All writers take one lock first, so numbers have no gaps and no doubles, and a classifier cannot be deleted while a
+policy that pins it is saved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -26,20 +26,18 @@ LATEST = resources.c.latest
 Kind = Literal["classifier", "policy"]
 
 
+@dataclass(eq=False)
 class InUse(Exception):
     """A classifier that an active version of a policy uses cannot be deleted; ``users`` names the policies."""
 
-    def __init__(self, users: Sequence[str]) -> None:
-        super().__init__(", ".join(users))
-        self.users = tuple(users)
+    users: list[str]
 
 
+@dataclass(eq=False)
 class PinMissing(Exception):
     """A policy pins classifier versions that are not there (any more); ``missing`` names them, as ``name@version``."""
 
-    def __init__(self, missing: Sequence[str]) -> None:
-        super().__init__(", ".join(missing))
-        self.missing = tuple(missing)
+    missing: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +134,7 @@ class Versions(Repository):
             StaleWrite: the precondition does not hold of the latest version.
             PinMissing: a classifier version in ``pins`` is not there.
         """
-        await audit.queue_up(tx)
-        resource = (await tx.execute(select(resources).where(_is(resources.c, kind, name)))).one_or_none()
+        await audit.lock_revision(tx)
         before = await self._version(tx, kind, name, LATEST)
         _check(precondition, before)
         await _require(tx, pins)
@@ -146,11 +143,9 @@ class Versions(Repository):
         if before is not None and before.etag == version_etag(before.number, digest):
             return Saved(await self._put_in_force(tx, before, actor=actor) if activate else before, new=False)
 
-        number = resource.latest + 1 if resource else 1
-        if resource is None:
-            await tx.execute(insert(resources).values(kind=kind, name=name, latest=number))
-        else:
-            await tx.execute(update(resources).where(_is(resources.c, kind, name)).values(latest=number))
+        await tx.execute(tx.insert_new(resources).values(kind=kind, name=name, latest=0))
+        counted = update(resources).where(_is(resources.c, kind, name)).values(latest=LATEST + 1)
+        number = int((await tx.execute(counted.returning(LATEST))).scalar_one())
         content = {"body": body, "pins": pins, "bundle_id": bundle_id, "created_at": datetime.now(UTC)}
         await tx.execute(insert(versions).values(kind=kind, name=name, number=number, digest=digest, **content))
         if vectors is not None:
@@ -180,7 +175,7 @@ class Versions(Repository):
             StaleWrite: the precondition holds neither of the latest version nor of the one that ``read`` shows.
             PinMissing: a classifier version that it pins was deleted.
         """
-        await audit.queue_up(tx)
+        await audit.lock_revision(tx)
         version = await self._version(tx, kind, name, number)
         if version is None:
             return None
@@ -214,7 +209,7 @@ class Versions(Repository):
             InUse: a policy pins the classifier in a version that is active for any bundle.
             StaleWrite: the precondition does not hold of the latest version.
         """
-        await audit.queue_up(tx)
+        await audit.lock_revision(tx)
         latest = await self._version(tx, kind, name, LATEST)
         if latest is None:
             return False
@@ -222,7 +217,7 @@ class Versions(Repository):
             raise InUse(users)
         _check(precondition, latest)
         await tx.execute(delete(versions).where(_is(versions.c, kind, name)))
-        await audit.record(tx, actor=actor, action="delete", kind=kind, name=name)
+        await audit.record(tx, actor=actor, action="delete", kind=kind, name=name, detail={})
         return True
 
     @reads
@@ -296,7 +291,7 @@ class Versions(Repository):
         return select(versions, *columns).join(resources, same).where(*conditions)
 
     async def _all(self, tx: Transaction, wanted: Select[Any]) -> tuple[Version, ...]:
-        return tuple(_made(row) for row in await tx.execute(wanted))
+        return tuple(_version_of(row) for row in await tx.execute(wanted))
 
 
 def _check(precondition: Precondition, latest: Version | None, shown: Version | None = None) -> None:
@@ -333,7 +328,7 @@ def _classifiers(wanted: Iterable[tuple[str, int]]) -> ColumnElement[bool]:
     return and_(versions.c.kind == "classifier", or_(*pairs))
 
 
-def _made(row: Row[Any]) -> Version:
+def _version_of(row: Row[Any]) -> Version:
     foreign = row.own is None and row.number == row.activated
     return Version(
         kind=row.kind,

@@ -1,7 +1,8 @@
 """``python -m scripts.bench [section ...]``: measures, prints tables and the machine, and keeps what was measured.
 
-Without sections all are measured, the peers only with ``PEERS=1``; with ``DEVICE=cuda`` the GPU is. ``--write``
-composes docs/benchmarks.md of everything kept, measured now or before.
+Without sections all but ``against`` are measured, the peers only with ``PEERS=1``; with ``DEVICE=cuda`` the GPU is.
+``--write`` composes
+docs/benchmarks.md of everything kept, measured now or before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from scripts.bench.machine import Stolen, machine
 from scripts.bench.plan import Plan
@@ -25,6 +27,8 @@ SECTIONS = (
 
 
 GPU_SECTIONS = ("gpu", "cost")
+WITH_ANOTHER = ("against",)
+"""Sections that need ``--checkout``, and stand in no document."""
 
 
 def sections_of(named: Sequence[str], *, device: str, peers: bool) -> tuple[str, ...]:
@@ -39,7 +43,7 @@ def sections_of(named: Sequence[str], *, device: str, peers: bool) -> tuple[str,
 def main() -> int:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; all by default")
+    parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join((*SECTIONS, *WITH_ANOTHER))}")
     parser.add_argument("--model", default=os.environ.get("BENCH_MODEL", "random:ViT-B/32"))
     parser.add_argument("--precision", default=os.environ.get("PRECISION") or "fp32")
     parser.add_argument("--device", default=os.environ.get("DEVICE") or "auto")
@@ -49,14 +53,15 @@ def main() -> int:
     parser.add_argument("--peers", action="store_true", default=os.environ.get("PEERS") == "1")
     price = float(os.environ.get("PRICE_PER_HOUR") or 0.20)
     parser.add_argument("--price-per-hour", type=float, default=price, help="of this machine, US dollars")
+    parser.add_argument("--checkout", type=Path, help="another checkout of this project, for the section against")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     parser.add_argument("--write-only", action="store_true", help="write it from what was kept, measuring nothing")
     given = parser.parse_args()
-    if unknown := [name for name in given.sections if name not in SECTIONS]:
+    if unknown := [name for name in given.sections if name not in (*SECTIONS, *WITH_ANOTHER)]:
         parser.error(f"no section {', '.join(unknown)}: choose from {', '.join(SECTIONS)}")
     plan = Plan(
         given.model, given.precision, given.device, given.seconds, given.rounds, given.requests, given.peers,
-        given.price_per_hour,
+        given.price_per_hour, given.checkout and given.checkout.resolve(),
     )  # fmt: skip
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     failed = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Plan:
         requests: of a long run, where one is made.
         peers: whether other software is measured too.
         price_per_hour: of this machine, US dollars, for the table of costs.
+        checkout: another one of this project to compare with, for the section ``against``.
     """
 
     model: str
@@ -28,6 +30,7 @@ class Plan:
     requests: int
     peers: bool
     price_per_hour: float
+    checkout: Path | None = None
 
     def words(self) -> str:
         """Return it on one line."""

@@ -171,10 +171,10 @@ def gateways(triton: Stack, replicas: int, port: int) -> Iterator[psutil.Process
         above = psutil.Process(child.pid)
         try:
             wait_ready(f"http://{triton.host}:{port}")
-            _send(above, signal.SIGSTOP)
+            send_signal_to_all(above, "SIGSTOP")
             yield above
         finally:
-            _send(above, signal.SIGCONT)
+            send_signal_to_all(above, "SIGCONT")
             child.terminate()
             child.wait()
 
@@ -192,20 +192,21 @@ def wait_ready(address: str) -> None:
         time.sleep(0.1)
 
 
-def _send(above: psutil.Process, number: signal.Signals) -> None:
+def send_signal_to_all(above: psutil.Process, name: str) -> None:
+    """Send a signal to a process and all below it."""
     for process in (above, *above.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
+            process.send_signal(signal.Signals[name])
 
 
 def _load(triton: Stack, above: psutil.Process, port: int, sizes: list[str], seconds: float) -> dict[str, Sample]:
     """Wake a gateway, load it with pictures of each size, and put it to sleep."""
-    _send(above, signal.SIGCONT)
+    send_signal_to_all(above, "SIGCONT")
     try:
         wait_ready(f"http://{triton.host}:{port}")
         return {size: _one(triton, above, port, size, seconds) for size in sizes}
     finally:
-        _send(above, signal.SIGSTOP)
+        send_signal_to_all(above, "SIGSTOP")
 
 
 def _one(triton: Stack, above: psutil.Process, port: int, size: str, seconds: float) -> Sample:

@@ -55,7 +55,13 @@ def repository_of(model: str, precision: str, device: str) -> Path:
 
 @contextmanager
 def stack(
-    model: str, precision: str, device: str, settings: Mapping[str, str] | None = None, *, with_gateway: bool = True
+    model: str,
+    precision: str,
+    device: str,
+    settings: Mapping[str, str] | None = None,
+    *,
+    with_gateway: bool = True,
+    checkout: Path = ROOT,
 ) -> Iterator[Stack]:
     """Run Triton and a gateway on ports of their own, with an empty database, on loopback and without keys.
 
@@ -65,6 +71,7 @@ def stack(
         device: as ``DEVICE``.
         settings: further environment variables.
         with_gateway: run one; else Triton alone.
+        checkout: whose code runs, in its own ``.venv`` where it has one.
 
     Raises:
         RuntimeError: it does not become ready.
@@ -77,10 +84,12 @@ def stack(
         environment |= {"MODEL_REPOSITORY": str(repository), "DATA_DIR": folder, "LOG_LEVEL": "warning"}
         environment |= {"GATEWAY_API_KEYS": "", "GATEWAY_API_KEYS_FILE": "", "DATABASE_URL": ""}
         environment |= dict(settings or {})
-        command = [sys.executable, "-m", "scripts.serve", *([] if with_gateway else ["--no-gateway"])]
+        own = checkout / ".venv" / "bin" / "python"
+        python = str(own) if checkout != ROOT and own.exists() else sys.executable
+        command = [python, "-m", "scripts.serve", *([] if with_gateway else ["--no-gateway"])]
         log = Path(folder) / "stack.log"
         with log.open("wb") as out:
-            process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=out, stderr=out)
+            process = subprocess.Popen(command, cwd=checkout, env={**os.environ, **environment}, stdout=out, stderr=out)
         port, grpc_port = int(environment["GATEWAY_PORT"]), int(environment["TRITON_GRPC_PORT"])
         repository = Path(environment["MODEL_REPOSITORY"])
         running = Stack("127.0.0.1", port, grpc_port, repository, Path(folder), process.pid)

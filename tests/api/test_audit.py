@@ -22,7 +22,7 @@ pytest_plugins = ["tests.support.store_fixtures"]
 
 ME = Actor("me", "request-1")
 POLICY = {"rules": [{"category": "stars", "classifier": "stars", "labels": ["star"], "review_at": 0.5}]}
-VERDICT = Feedback(decision(1).id, NOON, "block", ("gore",), "blood")
+VERDICT = Feedback(decision(1).id, NOON, "block", ["gore"], "blood")
 
 
 async def test_every_kind_of_change_leaves_a_row(store: Store) -> None:

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
+from gateway.api.body.images import read_fields
 from gateway.api.body.multipart import MultipartReader, Part
-from gateway.api.body.reader import BodyRules, RawBody, read_body
+from gateway.api.body.reader import BodyRules
 from gateway.api.body.strict_json import parse_object
-from gateway.api.classify import read_question
+from gateway.api.schemas.requests import ClassifyBody, ClassifyFields, ClassifyForm
 from gateway.errors import GatewayError, MultipartMalformed
 from gateway.limits.admission import Admission, AdmissionLimits
 from scripts.fuzz.mutate import mutated
@@ -168,14 +169,12 @@ class Sent:
         return {"type": "http.request", "body": self._chunks[self.taken - 1], "more_body": not last}
 
 
-def outcome_of(sent: Sent) -> RawBody | str:
+def outcome_of(sent: Sent) -> ClassifyFields | str:
     """Read a body and the question in it."""
     admission = Admission(AdmissionLimits(1, 1_000_000, 1_000_000, 1.0), lambda _: None)
     try:
         with admission.request() as reservation:
-            body = asyncio.run(read_body(sent.request, RULES, reservation))
-            read_question(body, RULES)
-            return body
+            return asyncio.run(read_fields(sent.request, RULES, reservation, ClassifyBody, ClassifyForm))[0]
     except GatewayError as fault:
         is_shown = fault.status < 500 and fault.detail.isprintable()
         return fault.code if is_shown else repr(fault)
@@ -192,7 +191,7 @@ def test_any_body_of_any_type_is_read_or_refused(
     kind: bytes, body: bytes, cuts: list[int], length: bytes | None
 ) -> None:
     outcome = outcome_of(Sent(kind, apart(body, cuts), length))
-    assert isinstance(outcome, RawBody) or outcome in REFUSED
+    assert isinstance(outcome, ClassifyFields) or outcome in REFUSED
 
 
 @pytest.mark.parametrize("kind", [FORM, JSON])

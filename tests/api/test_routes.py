@@ -251,6 +251,7 @@ def test_the_only_pictures_failure_is_the_response(web: Web) -> None:
         pytest.param(b'{"images": [{"url": "http://a", "base64": "aa"}]}', 422, "invalid_request", id="77-both"),
         pytest.param(b'{"images": [{"base64": "aa"}], "labels": ["a", "\\ud800"]}', 422, "invalid_labels", id="89"),
         pytest.param(b'{"images": [{"base64": "aa"}], "labels": [1, 2]}', 422, "invalid_labels", id="labels-type"),
+        pytest.param(b'{"top_k": true, "images": [{"base64": "aa"}]}', 422, "invalid_request", id="true-is-no-number"),
         pytest.param(b'{"images": [{"base64": "%%"}], "labels": ["a", "b"]}', 422, "invalid_request", id="base64"),
         pytest.param(b'{"x": [' + b"1," * 600_000 + b"1]}", 413, "payload_too_large", id="structure-bomb"),
         pytest.param(b'{"labels": ["' + b"x" * (1 << 21) + b'"]}', 413, "payload_too_large", id="json-cap"),
@@ -265,6 +266,7 @@ def test_81_another_content_type(web: Web) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
         response = web.client.post("/v1/classify", content=b"x", headers={"content-type": kind})
         is_problem(response, 415, "unsupported_media_type")
+    is_problem(web.client.post("/v1/embeddings", files={"file": png()}), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("web", [{"max_body_bytes": 100_000}], indirect=True)

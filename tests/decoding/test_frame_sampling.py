@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ def looked_at(
     """Return the frames that are looked at in the end; those without a thumbnail of their own are alike."""
     sampler = FrameSampler(durations_ms, most, seed)
     kept: set[int] = set()
+    shown = thumbnails or {}
     for index in range(sampler.last + 1):
-        wanted, instead_of = sampler.choose(index, lambda index=index: (thumbnails or {}).get(index, BLANK))
+        wanted, instead_of = sampler.choose(index, partial(shown.get, index, BLANK))
         kept = kept - {instead_of} | ({index} if wanted else set())
         assert sampler.chosen == len(kept) <= most
     return kept

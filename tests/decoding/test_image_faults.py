@@ -161,5 +161,5 @@ def test_36_the_content_decides_not_the_name() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])
 def test_the_memory_estimate_covers_the_pixels(kind: str) -> None:
     header = inspect(make.plain(kind, 400, 300), LIMITS)
-    assert header.decode_bytes >= 400 * 300 * 4
+    assert header.decode_bytes() >= 400 * 300 * 4
     assert (header.width, header.height) == (400, 300)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import subprocess
@@ -24,11 +23,10 @@ from starlette.testclient import TestClient
 from gateway.app import create_app
 from gateway.decoding.decoder import DecodeLimits, inspect
 from gateway.decoding.plugins import accepted_formats
-from gateway.decoding.preprocess import Job, prepare
+from gateway.decoding.preprocess import Job, PreprocessedImage, prepare
 from gateway.decoding.workers.forkserver import ForkServer, Progress, progress_of
 from gateway.decoding.workers.messages import AnswerRefused, read_answer
 from gateway.decoding.workers.pool import DecodePool, starved
-from gateway.decoding.workers.worker import facts_of
 from gateway.errors import DecodersUnavailable, GatewayError, ImageCorrupt, ImageUndecodable, InternalError
 from gateway.observability.stage_timer import StageTimer
 from gateway.settings import Settings
@@ -187,34 +185,6 @@ def test_progress_is_what_the_kernel_says() -> None:
     assert progress_of(working.pid) is None
 
 
-async def test_a_worker_is_compared_with_itself_where_its_clock_is_not_to_be_had(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its life before this picture is not time that the picture got."""
-
-    def none(_: int) -> float:
-        raise OSError(errno.EINVAL, "no such clock")
-
-    async with processes(count=1) as (pool, _):
-        await pool.prepare(job(), StageTimer())
-        (worker,) = pool._workers
-        for failing in (False, True):
-            before = progress_of(worker.pid)
-            assert before is not None
-            if failing:
-                monkeypatch.setattr(time, "clock_gettime", none)
-            begun = worker.begun()
-            assert begun is not None
-            assert begun.cpu_s >= before.cpu_s - 0.01  # it is told in hundredths
-            assert starved(begun, Progress(begun.cpu_s + 0.5, runs=True), 5.0)
-        own = progress_of(os.getpid())
-        assert own is not None
-        monkeypatch.setattr(worker, "pid", os.getpid())  # one that has lived for long
-        begun = worker.begun()
-        assert begun is not None
-        assert begun.cpu_s >= own.cpu_s > 0
-
-
 async def test_one_that_dies_idle_is_not_noticed() -> None:
     async with processes() as (pool, ended):
         for _ in range(3):
@@ -303,27 +273,46 @@ async def test_one_that_speaks_unasked_is_ended_and_nobody_else_pays() -> None:
 )
 def test_malformed_facts_are_refused(facts: bytes) -> None:
     with pytest.raises(AnswerRefused):
-        read_answer(job(), facts, b"")
+        read_answer(job(), facts, b"", StageTimer())
 
 
 def test_an_answer_that_fits_is_read() -> None:
-    expected = prepare(job(), StageTimer(), None)
-    said = {**facts_of(expected), "elapsed_s": {"decode": 0.5}}
+    expected, timer = prepare(job(), StageTimer(), None), StageTimer()
+    facts = {"info": expected.info, "places": expected.places, "elapsed_s": {"decode": 0.5}}
     pixels = expected.pixels.tobytes()
-    outcome, elapsed_s = read_answer(job(), orjson.dumps(said), pixels)
-    assert not isinstance(outcome, GatewayError)
-    assert (outcome.info, outcome.places, elapsed_s) == (expected.info, expected.places, {"decode": 0.5})
-    for wrong in ({"frames": 2}, {"format": "png"}, {"frames_analyzed": 0}, {"sha256": "x"}, {"sha256": ""}):
-        lie = {**said, "info": {**said["info"], **wrong}}
-        with pytest.raises(AnswerRefused):
-            read_answer(job(), orjson.dumps(lie), pixels)
-    with pytest.raises(AnswerRefused):
-        read_answer(job(), orjson.dumps(said), pixels[:-1])
-    with pytest.raises(AnswerRefused):  # nobody asked it which file this is
-        read_answer(replace(job(), hashed=False), orjson.dumps(said), pixels)
-    outside = {**said, "places": [{**said["places"][0], "box": [0, 0, 9999, 9]}, *said["places"][1:]]}
-    with pytest.raises(AnswerRefused):
-        read_answer(job(), orjson.dumps(outside), pixels)
+    found = read_answer(job(), orjson.dumps(facts), pixels, timer)
+    assert (found.info, found.places, timer.elapsed_s) == (expected.info, expected.places, {"decode": 0.5})
+    assert np.array_equal(found.pixels, expected.pixels)
+
+
+def lies(told: PreprocessedImage) -> dict[str, dict[str, object]]:
+    """Return facts that each differ from those told in one value that cannot be."""
+    info, (place, *others) = orjson.loads(orjson.dumps(told.info)), orjson.loads(orjson.dumps(told.places))
+    wrong = {"frames": 2, "format": "png", "frames_analyzed": 0, "sha256": "x", "width": -1, "frames ": 1}
+    found: dict[str, dict[str, object]] = {name: {"info": {**info, name: value}} for name, value in wrong.items()}
+    for name, value in (("box", [0, 0, 9999, 9]), ("box", [-1, 0, 9, 9]), ("view", "centre"), ("frame_ms", -1)):
+        found[f"{name} {value}"] = {"places": [{**place, name: value}, *others]}
+    for hashed in ({"hex": "0" * 63, "quality": 9}, {"hex": "0" * 64, "quality": 101}):
+        found[str(hashed)] = {"fingerprints": [hashed]}
+    return found
+
+
+def is_refused(asked: Job, facts: dict[str, object], pixels: bytes) -> bool:
+    try:
+        read_answer(asked, orjson.dumps(facts), pixels, StageTimer())
+    except AnswerRefused:
+        return True
+    return False
+
+
+def test_an_answer_that_does_not_fit_is_refused() -> None:
+    told = prepare(job(), StageTimer(), None)
+    facts = {"info": told.info, "places": told.places, "elapsed_s": {}}
+    pixels = told.pixels.tobytes()
+    assert [name for name, lie in lies(told).items() if not is_refused(job(), {**facts, **lie}, pixels)] == []
+    assert is_refused(job(), facts, pixels[:-1])
+    assert is_refused(replace(job(), hashed=False), facts, pixels), "nobody asked it which file this is"
+    assert not is_refused(job(), facts, pixels)
 
 
 async def test_a_decoder_can_do_nothing_but_compute(monkeypatch: pytest.MonkeyPatch) -> None:

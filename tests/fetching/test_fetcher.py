@@ -22,7 +22,7 @@ from tests.support.waiting import UNTIL_S
 PICTURE = make.plain("PNG")
 URL = "http://pictures.example.org/a.png"
 OK = answer("200 OK", PICTURE, "Content-Type: image/png")
-LIMITS = FetchLimits(max_bytes=200_000, timeout_s=UNTIL_S, dns_timeout_s=UNTIL_S, header_timeout_s=UNTIL_S)
+LIMITS = FetchLimits(max_bytes=200_000, timeout_s=UNTIL_S, header_timeout_s=UNTIL_S)
 
 
 @dataclass
@@ -138,7 +138,7 @@ async def test_62_63_64_one_deadline_holds_look_ups_dead_addresses_and_all_hops(
             await asyncio.sleep(0.2)
             return ["93.184.216.1", PUBLIC]
 
-    limits = replace(LIMITS, timeout_s=1.6, header_timeout_s=1.1, dns_timeout_s=1.0)
+    limits = replace(LIMITS, timeout_s=1.6, header_timeout_s=1.1)
     async with serve(replies(*(answer("302 Found", b"", f"Location: /{hop}") for hop in range(4)))) as port:
         start_s = time.monotonic()
         network = OneServer(port, dead=["93.184.216.1"])
@@ -221,7 +221,7 @@ async def through(
 ) -> AsyncIterator[tuple[Fetcher, OneServer]]:
     async with serve(proxy.handle) as port:
         network = OneServer(9)
-        limits = replace(LIMITS, proxy=Proxy.parse(url.format(port), resolves=resolves))
+        limits = replace(LIMITS, proxy=Proxy.parse(url.format(port)), proxy_resolves=resolves)
         yield Fetcher(limits, resolver=answers or Answers(), network=network), network
 
 

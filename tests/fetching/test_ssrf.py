@@ -153,20 +153,18 @@ def test_answers_are_read_and_judged_by_themselves() -> None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("HTTPS://Example.org/", ("https", "example.org", 443, "/", None, False)),
-        ("http://Example.org:443", ("http", "example.org", 443, "/", None, False)),
-        ("http://1.1.1.1/", ("http", "1.1.1.1", 80, "/", "1.1.1.1", False)),
-        ("https://[2606:4700:0::1111]/", ("https", "2606:4700::1111", 443, "/", "2606:4700::1111", False)),
-        ("http://pictures:9000/", ("http", "pictures", 9000, "/", None, True)),
-        ("http://127.0.0.1:8080/", ("http", "127.0.0.1", 8080, "/", "127.0.0.1", True)),
-        ("https://[::1]:8443/?a", ("https", "::1", 8443, "/?a", "::1", True)),
+        ("HTTPS://Example.org/", SourceUrl("https", "example.org", 443, "/", exempt=False)),
+        ("http://Example.org:443", SourceUrl("http", "example.org", 443, "/", exempt=False)),
+        ("http://1.1.1.1/", SourceUrl("http", "1.1.1.1", 80, "/", exempt=False)),
+        ("https://[2606:4700:0::1111]/", SourceUrl("https", "2606:4700::1111", 443, "/", exempt=False)),
+        ("http://pictures:9000/", SourceUrl("http", "pictures", 9000, "/", exempt=True)),
+        ("http://127.0.0.1:8080/", SourceUrl("http", "127.0.0.1", 8080, "/", exempt=True)),
+        ("https://[::1]:8443/?a", SourceUrl("https", "::1", 8443, "/?a", exempt=True)),
     ],
 )
-def test_the_parts_of_a_url(url: str, expected: tuple[str, str, int, str, str | None, bool]) -> None:
+def test_the_parts_of_a_url(url: str, expected: SourceUrl) -> None:
     rules = replace(RULES, allowed_test_hosts=RULES.allowed_test_hosts | {"[::1]:8443"})
-    scheme, host, port, path, address, exempt = expected
-    judged = ip_address(address) if address else None
-    assert parse_url(url, rules) == SourceUrl(scheme, host, port, path, judged, exempt)
+    assert parse_url(url, rules) == expected
 
 
 def test_what_a_path_may_hold_is_sent_as_it_stands_and_the_rest_as_utf8_in_hexadecimal() -> None:

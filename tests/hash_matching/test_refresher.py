@@ -67,7 +67,7 @@ async def test_small_changes_are_followed_without_reading_the_list_again(store: 
 
 
 async def test_a_long_import_is_matched_from_its_end_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(list_import, "AT_ONCE", 10)
+    monkeypatch.setattr(list_import, "MAX_ENTRIES_AT_ONCE", 10)
     refresher = ListRefresher(store.lists)
     await store.lists.put(BAD, actor=Actor("me"))
     await refresher.refresh()

@@ -84,7 +84,7 @@ async def test_94_what_answers_others_is_busy(tmp_path: Path) -> None:
 
 
 def test_retries_are_a_tenth_of_all_calls_and_a_few_at_once() -> None:
-    budget = RetryBudget(share=0.1, most_saved=5)
+    budget = RetryBudget(saved=5)
     assert [budget.spend() for _ in range(7)] == [True] * 5 + [False] * 2
     given = 0
     for _ in range(1000):

@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2_grpc
 from gateway.app import triton_encoder
 from gateway.errors import Overloaded
 from gateway.inference.bundle import read_manifest
-from gateway.inference.triton import Encoder, Vectors
+from gateway.inference.triton import ModelServer, Vectors
 from gateway.limits.deadline import Deadline
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
@@ -55,7 +55,7 @@ class Slow(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
 
 
 @asynccontextmanager
-async def encoders(folder: Path, slow: Slow, replicas: int) -> AsyncIterator[list[Encoder]]:
+async def encoders(folder: Path, slow: Slow, replicas: int) -> AsyncIterator[list[ModelServer]]:
     """The encoder of each replica, in front of one server."""
     write_bundle(folder)
     server = grpc.aio.server()
@@ -67,7 +67,7 @@ async def encoders(folder: Path, slow: Slow, replicas: int) -> AsyncIterator[lis
     )
     async with AsyncExitStack() as exits:
         exits.push_async_callback(server.stop, 0)
-        made: list[Encoder] = []
+        made: list[ModelServer] = []
         for _ in range(replicas):
             made.append(triton_encoder(settings, read_manifest(folder), Metrics()))
             exits.push_async_callback(made[-1].close)
@@ -79,7 +79,7 @@ def soon() -> Deadline:
     return Deadline.after(UNTIL_S)
 
 
-def picture(encoder: Encoder) -> asyncio.Task[Vectors]:
+def picture(encoder: ModelServer) -> asyncio.Task[Vectors]:
     return asyncio.create_task(encoder.encode_images(np.zeros((1, 32, 32, 3), np.uint8), soon()))
 
 

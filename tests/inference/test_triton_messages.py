@@ -13,7 +13,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as messages
 
 from gateway.errors import GatewayError, ModelInvalidOutput, ModelUnavailable
-from gateway.inference.triton import TritonEncoder, inference, tensor_of
+from gateway.inference.triton import TritonEncoder, inference, vectors_of
 from gateway.limits.deadline import Deadline
 from tests.support.fake_encoder import DIM, write_bundle
 from tests.support.waiting import UNTIL_S
@@ -44,13 +44,14 @@ def answer(name: str = "embedding__0", datatype: str = "FP32", cut: int = 0) -> 
 
 
 def test_an_output_is_what_was_sent_and_nothing_else_is_taken_for_one() -> None:
-    found = tensor_of(answer())
-    assert found is not None
-    assert np.array_equal(found, np.eye(DIM, dtype=np.float32)[:1])
-    assert tensor_of(answer(name="logits")) is None
-    assert tensor_of(answer(datatype="FP16")) is None
-    assert tensor_of(answer(cut=4)) is None
-    assert tensor_of(messages.ModelInferResponse()) is None
+    assert np.array_equal(vectors_of(answer(), 1, DIM), np.eye(DIM, dtype=np.float32)[:1])
+    others = (answer(name="logits"), answer(datatype="FP16"), answer(cut=4), messages.ModelInferResponse())
+    for other in others:
+        with pytest.raises(ModelInvalidOutput):
+            vectors_of(other, 1, DIM)
+    for rows, dim in ((2, DIM), (1, DIM - 1), (DIM, 1)):
+        with pytest.raises(ModelInvalidOutput):
+            vectors_of(answer(), rows, dim)
 
 
 @asynccontextmanager

@@ -23,10 +23,10 @@ from gateway.limits.deadline import Deadline
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
-from gateway.pipeline import Pipeline, PipelineLimits
+from gateway.pipeline import Pipeline
 from scripts.flood import noise_png
 from tests.api.test_disconnect import Patient, metric, serving
-from tests.support.fake_encoder import FakeEncoder
+from tests.support.fake_encoder import FakeEncoder, write_bundle
 from tests.support.raw_http import connection, field, form, head, read_answer
 from tests.support.waiting import eventually, until
 
@@ -217,14 +217,18 @@ class Waiting:
         pass
 
 
-async def test_a_file_counts_as_an_upload_until_it_counts_as_memory_of_decoding() -> None:
+@pytest.mark.parametrize("scarce", ["memory", "decoders"])
+async def test_a_file_counts_as_an_upload_until_it_is_decoded(tmp_path: Path, scarce: str) -> None:
     gate, decoders = admission(), Waiting()
-    limits = PipelineLimits(DecodeLimits(), max_inferences=64, image_size_px=8, image_resize_px=8, logit_scale=1.0)
-    decode_bytes = inspect(PICTURE, limits.decode).decode_bytes
-    budgets = Budgets(views=MemoryBudget(MIB), decode=MemoryBudget(2 * decode_bytes + len(PICTURE)))
+    manifest, limits = write_bundle(tmp_path), DecodeLimits()
+    decode_bytes = inspect(PICTURE, limits).decode_bytes()
+    if scarce == "memory":  # two frames would fit, two files beside them would not
+        budgets = Budgets(MemoryBudget(MIB), MemoryBudget(2 * decode_bytes + len(PICTURE)), asyncio.Semaphore(2))
+    else:
+        budgets = Budgets(MemoryBudget(MIB), MemoryBudget(MIB), asyncio.Semaphore(1))
     intake = ImageSource(lambda _: asyncio.sleep(0, b""), contextlib.nullcontext, len(PICTURE))
     with ThreadPoolExecutor(1) as threads, gate.request() as first, gate.request() as second:
-        pipeline = Pipeline(intake, FakeEncoder(), limits, threads, decoders, no_seed, budgets, Metrics())
+        pipeline = Pipeline(intake, FakeEncoder(), manifest, limits, 64, threads, decoders, no_seed, budgets, Metrics())
         looking = []
         for reservation in (first, second):
             reservation.hold(len(PICTURE))
@@ -233,7 +237,7 @@ async def test_a_file_counts_as_an_upload_until_it_counts_as_memory_of_decoding(
             await eventually(lambda: decoders.asked == 1)
         await asyncio.sleep(0.3)
         assert first.held_bytes == 0
-        assert second.held_bytes == len(PICTURE)  # two frames would fit, two files beside them would not
+        assert second.held_bytes == len(PICTURE)
         looking[0].cancel()
         await eventually(lambda: decoders.asked == 2)
         assert second.held_bytes == 0

@@ -182,6 +182,7 @@ def test_a_dry_run_over_pictures(made: Web) -> None:
     body = {"policy": NEVER, "images": [b64(png("red")), b64(b"nothing")]}
     answer = made.client.post("/v1/policies/strict/dry-run", json=body).json()
     assert (answer["compared"], answer["skipped"], answer["changed"]) == (1, 1, 1)
+    assert (answer["candidate"]["name"], answer["candidate"]["version"]) == ("strict", 0)
     is_problem(made.client.post("/v1/policies/strict/dry-run", json={}), 422, "invalid_request")
     both = {**body, "decision": "block"}
     is_problem(made.client.post("/v1/policies/strict/dry-run", json=both), 422, "invalid_request")

@@ -72,7 +72,7 @@ async def test_what_another_bundle_serves_cannot_be_taken_from_it(store: Store) 
     await save(new, "p", {"r": 2}, kind="policy")
     with pytest.raises(InUse) as caught:
         await new.remove("classifier", "cats", actor=ME)
-    assert caught.value.users == ("p (bundle old)",)
+    assert caught.value.users == ["p (bundle old)"]
     assert await new.remove("policy", "p", actor=ME)
     assert (await old.snapshot()).versions == await old.shown("classifier"), "a policy is deleted for all"
     assert await new.remove("classifier", "cats", actor=ME)

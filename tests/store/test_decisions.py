@@ -164,8 +164,8 @@ async def plan_of(store: Store, wanted: DecisionFilter, cursor: str | None) -> l
 async def test_feedback_is_kept_in_order(store: Store) -> None:
     await store.decisions.append([decision(1), decision(2)])
     key = decision(1).id
-    late = Feedback(key, NOON + timedelta(hours=2), "allow", (), "")
-    early = Feedback(key, NOON + timedelta(hours=1), "block", ("gore", "nudity"), "blood, ü")
+    late = Feedback(key, NOON + timedelta(hours=2), "allow", [], "")
+    early = Feedback(key, NOON + timedelta(hours=1), "block", ["gore", "nudity"], "blood, ü")
     for verdict in (late, early, late):
         assert await store.decisions.add_feedback(verdict, actor=ME)
     assert not await store.decisions.add_feedback(dataclasses.replace(late, decision_id="nothing"), actor=ME)
@@ -176,7 +176,7 @@ async def test_feedback_is_kept_in_order(store: Store) -> None:
 async def test_an_external_id_is_forgotten_with_all_about_it(store: Store) -> None:
     mine = [decision(number, external_id="me", detail=fired(gore="block")) for number in range(1205)]
     await store.decisions.append([*mine, decision(2000, external_id="you", detail=fired(gore="block"))])
-    await store.decisions.add_feedback(Feedback(mine[0].id, NOON, "allow", (), "mistaken"), actor=ME)
+    await store.decisions.add_feedback(Feedback(mine[0].id, NOON, "allow", [], "mistaken"), actor=ME)
     assert await store.decisions.forget("me", actor=ME) == 1205
     assert await store.decisions.forget("me", actor=ME) == 0
     assert await numbers(store, category="gore") == [2000]

@@ -141,8 +141,8 @@ async def test_changes_of_lists_are_audited(store: Store) -> None:
 @pytest.fixture
 def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Imports of more than 10 hashes go into parts, 4 in each transaction."""
-    monkeypatch.setattr(list_import, "AT_ONCE", 10)
-    monkeypatch.setattr(list_import, "STEP", 4)
+    monkeypatch.setattr(list_import, "MAX_ENTRIES_AT_ONCE", 10)
+    monkeypatch.setattr(list_import, "STEP_ENTRIES", 4)
 
 
 def numbers(first: int, last: int) -> list[str]:
@@ -235,7 +235,7 @@ async def test_what_an_import_left_that_was_cut_off_is_cleared(store: Store, mon
     assert await store.lists.read("bad", after=None, limit=9) == ()
     await store.lists.add("bad", numbers(500, 520), actor=Actor("me"))
     assert await rows(store, "list_parts") == 2, "it may still be under way"
-    monkeypatch.setattr(list_import, "CUT_OFF_AFTER", timedelta(0))
+    monkeypatch.setattr(list_import, "ABANDONED_AFTER", timedelta(0))
     await store.lists.add("bad", numbers(600, 620), actor=Actor("me"))
     assert await rows(store, "list_parts") == 2
     assert await rows(store, "list_entries") == 40
@@ -244,7 +244,7 @@ async def test_what_an_import_left_that_was_cut_off_is_cleared(store: Store, mon
 
 @pytest.mark.usefixtures("in_parts")
 async def test_a_list_of_very_many_parts_gets_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(list_import, "MOST_PARTS", 2)
+    monkeypatch.setattr(list_import, "MAX_PARTS", 2)
     await store.lists.put(BAD, actor=Actor("me"))
     for start in range(0, 100, 20):
         assert await store.lists.add("bad", numbers(start, start + 20), actor=Actor("me")) == 20

@@ -201,13 +201,13 @@ async def test_a_classifier_in_use_stays(store: Store) -> None:
     await save(store, "p", {"r": 1}, kind="policy", pins={"cats": 1})
     with pytest.raises(InUse) as caught:
         await store.versions.remove("classifier", "cats", actor=Actor("me"))
-    assert caught.value.users == ("p",)
+    assert caught.value.users == ["p"]
     await save(store, "p", {"r": 2}, kind="policy")
     assert await store.versions.remove("classifier", "cats", actor=Actor("me"))
     assert not await store.versions.remove("classifier", "cats", actor=Actor("me"))
     with pytest.raises(PinMissing) as gone:
         await store.versions.activate("policy", "p", 1, actor=Actor("me"))
-    assert gone.value.missing == ("cats@1",)
+    assert gone.value.missing == ["cats@1"]
     with pytest.raises(PinMissing):
         await save(store, "p", {"r": 3}, kind="policy", pins={"cats": 1})
 

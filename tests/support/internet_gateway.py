@@ -12,15 +12,14 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpcore2
-from fastapi import FastAPI
 
 from gateway.__main__ import main
-from gateway.app import create_app, public_fetcher
+from gateway.app import public_fetcher
+from gateway.fetching.fetcher import Fetcher
 from gateway.settings import Settings
 
 
@@ -44,12 +43,11 @@ class Rerouted(httpcore2.AsyncNetworkBackend):
         return await self._real.connect_tcp("127.0.0.1", self._routes[target])
 
 
-def make_app(settings: Settings, *, ready_within_s: float = 0.0) -> FastAPI:
-    """Return the application on the tests' internet."""
+def make_fetcher(settings: Settings) -> Fetcher:
+    """Return the fetcher on the tests' internet."""
     internet = json.loads(os.environ["TEST_INTERNET"])
-    network = Rerouted(internet["routes"], internet["dead"], Path(internet["log"]))
-    return create_app(settings, make_fetcher=partial(public_fetcher, network=network), ready_within_s=ready_within_s)
+    return public_fetcher(settings, Rerouted(internet["routes"], internet["dead"], Path(internet["log"])))
 
 
 if __name__ == "__main__":
-    sys.exit(main(make_app))
+    sys.exit(main(make_fetcher))

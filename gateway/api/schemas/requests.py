@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gateway.decoding.views import ViewRule
 from gateway.inference.prompts import Mode
@@ -15,24 +15,59 @@ ClientId = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 UrlText = Annotated[str, Field(min_length=1, max_length=8192)]
 
 
+def no_boolean(value: object) -> object:
+    """Return a value that is no boolean: pydantic would take true for 1.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number")  # noqa: TRY004 - what pydantic takes for an error
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(no_boolean)]
+
+
 class StrictModel(BaseModel):
     """A part of a request: unknown fields are refused, so that a typing error is not read past."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ImageIn(StrictModel):
-    """One image: exactly one of ``url`` and ``base64``."""
+class SourceIn(StrictModel):
+    """Where an image comes from: exactly one of ``url`` and ``base64``."""
 
     url: UrlText | None = Field(None, description="An http or https URL on the public internet.")
     base64: str | None = Field(None, description="The file in base64; a data: URI is accepted too.")
-    id: ClientId | None = Field(None, description="Yours; echoed back.")
 
     @model_validator(mode="after")
-    def _one_source(self) -> ImageIn:
+    def _one_source(self) -> Self:
         if (self.url is None) == (self.base64 is None):
             raise ValueError("give exactly one of url and base64")
         return self
+
+
+class ImageIn(SourceIn):
+    """One image."""
+
+    id: ClientId | None = Field(None, description="Yours; echoed back.")
+
+
+class ImagesBody(StrictModel):
+    """A JSON request about images."""
+
+    images: list[ImageIn] = Field(min_length=1, description="The images.")
+
+
+class ImagesForm(StrictModel):
+    """A multipart request about images; lists by repeating a field."""
+
+    file: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]] = Field(
+        default_factory=list, description="The images."
+    )
+    url: list[UrlText] = Field(default_factory=list, description="URLs of images.")
+    options: str | None = Field(None, description="The other fields as one JSON object.")
 
 
 class ClassifyFields(StrictModel):
@@ -49,57 +84,36 @@ class ClassifyFields(StrictModel):
         None, description="Independent mode: prompts each label is weighed against; the bundle's own by default."
     )
     mode: Mode = Field("softmax", description="softmax: scores sum to 1 over the labels. independent: each by itself.")
-    top_k: int | None = Field(None, ge=1, description="Only the best scores.")
+    top_k: WholeNumber | None = Field(None, ge=1, description="Only the best scores.")
     views: ViewRule = Field(
         "center", description="center: the reference's crop. full: everything. tiles: full and squares."
     )
     include: list[Include] = Field(default_factory=list, description="Extra parts of the answer.")
 
     @model_validator(mode="after")
-    def _labels_or_classifier(self) -> ClassifyFields:
+    def _labels_or_classifier(self) -> Self:
         given = {name for name in ("labels", "templates", "negatives", "mode") if name in self.model_fields_set}
         if self.classifier is not None and given:
             raise ValueError(f"a stored classifier brings its own {', '.join(sorted(given))}")
         return self
 
 
-class ClassifyBody(ClassifyFields):
+class ClassifyBody(ImagesBody, ClassifyFields):
     """A JSON request to classify images."""
 
-    images: list[ImageIn] = Field(min_length=1, description="The images.")
 
-
-class ClassifyForm(ClassifyFields):
+class ClassifyForm(ImagesForm, ClassifyFields):
     """A multipart request to classify images; lists by repeating a field."""
-
-    file: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]] = Field(
-        default_factory=list, description="The images."
-    )
-    url: list[UrlText] = Field(default_factory=list, description="URLs of images.")
-    options: str | None = Field(None, description="The other fields as one JSON object.")
-
-
-class EmbeddingImage(StrictModel):
-    """An image to embed: exactly one of ``url`` and ``base64``."""
-
-    url: UrlText | None = None
-    base64: str | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> EmbeddingImage:
-        if (self.url is None) == (self.base64 is None):
-            raise ValueError("give exactly one of url and base64")
-        return self
 
 
 class EmbeddingInput(StrictModel):
     """Something to embed: exactly one of ``text`` and ``image``."""
 
     text: str | None = None
-    image: EmbeddingImage | None = None
+    image: SourceIn | None = None
 
     @model_validator(mode="after")
-    def _one_kind(self) -> EmbeddingInput:
+    def _one_kind(self) -> Self:
         if (self.text is None) == (self.image is None):
             raise ValueError("give exactly one of text and image")
         return self
@@ -107,8 +121,6 @@ class EmbeddingInput(StrictModel):
 
 class EmbeddingsBody(BaseModel):
     """A request for vectors; OpenAI's other fields (``model``, ``user``, …) are accepted and change nothing."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     input: str | list[str | EmbeddingInput] = Field(description="Texts and images.")
     encoding_format: Literal["float", "base64"] = Field(
@@ -124,17 +136,9 @@ class ModerateFields(StrictModel):
     external_id: ClientId | None = Field(None, description="Yours; kept in the decision log.")
 
 
-class ModerateBody(ModerateFields):
+class ModerateBody(ImagesBody, ModerateFields):
     """A JSON request to moderate images."""
 
-    images: list[ImageIn] = Field(min_length=1, description="The images.")
 
-
-class ModerateForm(ModerateFields):
-    """A multipart request to moderate images."""
-
-    file: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]] = Field(
-        default_factory=list, description="The images."
-    )
-    url: list[UrlText] = Field(default_factory=list, description="URLs of images.")
-    options: str | None = Field(None, description="The other fields as one JSON object.")
+class ModerateForm(ImagesForm, ModerateFields):
+    """A multipart request to moderate images; lists by repeating a field."""

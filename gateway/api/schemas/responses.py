@@ -20,6 +20,21 @@ class Problem(BaseModel):
     request_id: str
 
 
+class OpenAIErrorDetail(BaseModel):
+    """What OpenAI's clients read of an error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(BaseModel):
+    """An error in OpenAI's form."""
+
+    error: OpenAIErrorDetail
+
+
 class ModelRef(BaseModel):
     """Which model gave an answer."""
 

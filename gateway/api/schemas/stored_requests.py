@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gateway.api.schemas.requests import ClientId, ImageIn, StrictModel
+from gateway.api.schemas.requests import ClientId, ImageIn, StrictModel, WholeNumber
 from gateway.moderation.policy import Policy
 
 
@@ -22,28 +22,40 @@ def written(value: object) -> object:
     return value
 
 
-Moment = Annotated[datetime, BeforeValidator(written)]
+def in_utc(moment: datetime) -> datetime:
+    """Return a time in UTC; one without a zone is taken as that.
+
+    Raises:
+        ValueError: the zone takes it out of the years 1 to 9999.
+    """
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
+
+
+Moment = Annotated[datetime, BeforeValidator(written), AfterValidator(in_utc)]
 
 
 class Activation(StrictModel):
     """Which version is to be the active one."""
 
-    version: int = Field(ge=1, le=10**9)
+    version: WholeNumber = Field(ge=1, le=10**9)
 
 
 class DryRunBody(StrictModel):
     """A candidate policy and what to try it on: images, or decisions whose vectors were stored."""
 
     policy: Policy | None = None
-    version: int | None = Field(None, ge=1)
+    version: WholeNumber | None = Field(None, ge=1)
     images: list[ImageIn] = Field(default_factory=list)
     since: Moment | None = None
     until: Moment | None = None
     decision: Literal["allow", "review", "block"] | None = None
     category: str | None = Field(None, max_length=64)
     external_id: ClientId | None = None
-    limit: int = Field(1000, ge=1, le=10_000)
-    examples: int = Field(10, ge=0, le=100)
+    limit: WholeNumber = Field(1000, ge=1, le=10_000)
+    examples: WholeNumber = Field(10, ge=0, le=100)
 
     @model_validator(mode="after")
     def _one_candidate(self) -> DryRunBody:
@@ -68,4 +80,4 @@ class ListIn(StrictModel):
 
     action: Literal["block", "allow"]
     kind: Literal["sha256", "pdq"]
-    max_distance: int = Field(31, ge=0, le=127, description="Bits of 256 that may differ; PDQ only.")
+    max_distance: WholeNumber = Field(31, ge=0, le=127, description="Bits of 256 that may differ; PDQ only.")

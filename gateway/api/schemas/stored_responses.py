@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from gateway.api.schemas.responses import CategoryOut, PolicyRef, ShadowOut
+
+IsoTime = Annotated[str, BeforeValidator(datetime.isoformat)]
 
 
 class ResourceOut(BaseModel):
@@ -65,7 +68,7 @@ class DecisionsOut(BaseModel):
 class AuditEntry(BaseModel):
     """A change: who made it, with which request, and of what."""
 
-    at: str
+    at: IsoTime
     actor: str
     request_id: str | None
     action: str

@@ -46,7 +46,7 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
             break
         if kind == _IMAGE:
             right, bottom = _read_extent(data, at)
-            # Pillow grows the canvas to hold any frame that sticks out; browsers do for the first one alone.
+            # Pillow grows the canvas to hold any frame that extends beyond it; browsers do for the first one alone.
             decoded = (max(decoded[0], right), max(decoded[1], bottom))
             width, height = (width, height) if frames else decoded
             at = _skip_sub_blocks(data, at + 9 + _colour_table_bytes(data[at + 8]) + 1)
@@ -66,7 +66,6 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         width=width,
         height=height,
         frames=frames,
-        orientation=1,
         # Indices (1), canvas of the frame before (4), converted frame (4), disposal copy (4), composed result (8).
         bytes_per_pixel=21 if frames > 1 else 10,
         keep=((0, len(data)),),

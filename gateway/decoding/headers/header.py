@@ -44,13 +44,13 @@ class ImageHeader:
         format: by content.
         width: pixels as stored, before the EXIF orientation; for a GIF the canvas that is shown.
         height: pixels as stored.
-        frames: images in the file: 1 for a still, more for an animation.
-        orientation: EXIF orientation 1 to 8; 1 where there is none or it cannot be read.
         bytes_per_pixel: estimate of the peak memory of decoding and converting one frame, per stored pixel; see
             ``decode_bytes``.
         coefficient_bytes: of those, what decoding at a fraction of the size takes all the same.
         keep: byte ranges [start, end) that the decoder is given, in order: all but whole metadata segments before a
             JPEG's first scan, and whole chunks of a PNG that decide no pixel. Those never reach a parser.
+        frames: images in the file: 1 for a still, more for an animation.
+        orientation: EXIF orientation 1 to 8; 1 where there is none or it cannot be read.
         decoded_pixels: pixels that the decoder allocates for a frame, where it may be more than the frame shows.
         durations_ms: how long browsers show each frame of an animation; 0 for an image that is no part of it.
     """
@@ -58,10 +58,10 @@ class ImageHeader:
     format: ImageFormat
     width: int
     height: int
-    frames: int
-    orientation: int
     bytes_per_pixel: float
     keep: tuple[tuple[int, int], ...]
+    frames: int = 1
+    orientation: int = 1
     decoded_pixels: int = 0
     coefficient_bytes: float = 0.0
     durations_ms: tuple[int, ...] = ()
@@ -76,13 +76,12 @@ class ImageHeader:
         """(width, height) once the EXIF orientation is applied: 5 to 8 swap the sides."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)  # noqa: PLR2004
 
-    @property
-    def decode_bytes(self) -> int:
-        """Estimated peak memory in bytes of decoding one frame to RGB and cutting it, the input itself included."""
-        return self.decode_bytes_at(1)
+    def decode_bytes(self, factor: int = 1) -> int:
+        """Estimate the peak memory in bytes of decoding one frame to RGB and cutting it, the file included.
 
-    def decode_bytes_at(self, factor: int) -> int:
-        """Return the same for a frame that is decoded at a fraction of its size, each way."""
+        Args:
+            factor: a JPEG is decoded at one of so many pixels, each way.
+        """
         file_bytes = 2 * sum(end - start for start, end in self.keep)
         held = self.coefficient_bytes
         # An image and a crop of nearly all of it are held while views are cut, whatever decoding took.
@@ -90,13 +89,8 @@ class ImageHeader:
         return int(self.pixels * pixel_bytes) + file_bytes + (1 << 20)
 
     def decodable(self, data: bytes) -> bytes:
-        """Return the part of ``data`` that the decoder is given."""
-        return b"".join(self.pieces(data))
-
-    def pieces(self, data: bytes) -> list[memoryview]:
-        """Return it piece by piece, and copy nothing."""
-        view = memoryview(data)
-        return [view[start:end] for start, end in self.keep]
+        """Return the part of ``data`` that the decoder is given; ``data`` itself where that is all of it."""
+        return b"".join([data[start:end] for start, end in self.keep])
 
 
 def all_but(dropped: Iterable[tuple[int, int]], end: int) -> tuple[tuple[int, int], ...]:

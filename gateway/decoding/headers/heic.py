@@ -33,8 +33,6 @@ def read_heic(data: bytes) -> ImageHeader:
         format="heic",
         width=size[0],
         height=size[1],
-        frames=1,
-        orientation=1,
         bytes_per_pixel=(18 if found.deep else 11) + (6 if found.auxiliary else 0),
         keep=((0, len(data)),),
         decoded_pixels=max(width * height for width, height in found.sizes),

@@ -83,7 +83,6 @@ def read_jpeg(data: bytes) -> ImageHeader:
         format="jpeg",
         width=frame.width,
         height=frame.height,
-        frames=1,
         orientation=orientation or 1,
         bytes_per_pixel=_bytes_per_pixel(frame, scans=scans, turned=orientation > 1),
         keep=all_but(dropped, len(data)),

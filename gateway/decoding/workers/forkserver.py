@@ -1,4 +1,4 @@
-"""The decoding processes, seen from the gateway: the one that forks, and a handle on each worker.
+"""The gateway's side of the decoding processes: the one that forks, and a handle on each worker.
 
 ``multiprocessing`` would unpickle what a worker sends and hand it the gateway's environment; here a worker has neither.
 """
@@ -12,24 +12,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.decoding.workers.messages import MOST_FACTS_BYTES
-from gateway.decoding.workers.worker import ANSWER_HEAD, JOB_HEAD, READY, READY_WITH_LANDLOCK
+from gateway.decoding.workers.messages import HEAD, MOST_FACTS_BYTES, READY, READY_WITH_LANDLOCK
 
 START_TIMEOUT_S: Final = 30.0
 """For loading the libraries, which takes a quarter of a second, on a machine that is very busy."""
 
 STAGE: Final = "gateway.decoding.preprocess:prepare"
-_SCHEDULED: Final = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: time on a processor, of all threads
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _KEPT_BYTES: Final = 16 << 20
-"""Of freed memory, that a worker keeps for its next image (mallopt(3)): asked anew of the kernel, each 4 KiB are a
-page fault. With large images (12 megapixels) and common ones in turns, those were 1,656 and a tenth of a common
-one's time.
+"""Of freed memory, that a worker keeps for its next image (mallopt(3)): each 4 KiB that the kernel has to give
+again cost a page fault. With large images (12 megapixels) and common ones in turns, those were 1,656 and a tenth of a
+common one's time.
 """
 _LARGEST_KEPT_BYTES: Final = 32 << 20
 """Of one block that is kept like this; a larger one goes back at once. Some versions of glibc take no larger number."""
@@ -44,10 +41,10 @@ class WorkerNotStarted(Exception):
 
 
 class WorkerLost(Exception):
-    """The worker ended, or broke the rules of the conversation.
+    """The worker ended, or violated the protocol.
 
     Attributes:
-        blamed: whether the image may have done it: it had been begun on, and the worker did not end with its parent.
+        blamed: whether the image may be the cause: the worker had begun on it, and did not end with its parent.
     """
 
     def __init__(self, *, blamed: bool) -> None:
@@ -83,7 +80,7 @@ class Worker:
     """One decoding process.
 
     Args:
-        pid: its process id, for the log.
+        pid: its process id, for the log and its progress.
         handle: descriptor of the process (``pidfd``): it can never mean another one.
         parent: the process that forked it, and with which it ends.
         connection: its socket.
@@ -91,7 +88,7 @@ class Worker:
 
     Attributes:
         gone: set once the process has ended.
-        free: set while nobody talks to it.
+        free: set while it has no job.
         served: images it was given.
         retired: it is being ended by us.
     """
@@ -110,7 +107,6 @@ class Worker:
         self._parent = parent
         self._connection = connection
         self._spoke = False
-        self._clock = ~pid << 3 | _SCHEDULED  # as clock_getcpuclockid(3) makes it
 
     async def watch(self) -> None:
         """Set ``gone`` when the process ends, and listen to what it says; called in the loop, once."""
@@ -126,7 +122,7 @@ class Worker:
         self._listening = asyncio.create_task(self._listen())
 
     async def ask(self, order: bytes, data: bytes, most_pixel_bytes: int, timeout_s: float) -> tuple[bytes, bytes]:
-        """Give it a job; return its facts and pixels.
+        """Send a job; return its facts and pixels.
 
         Args:
             order: the job.
@@ -135,7 +131,7 @@ class Worker:
             timeout_s: for the answer.
 
         Raises:
-            WorkerLost: it ended or said what it must not.
+            WorkerLost: it ended or violated the protocol.
             TimeoutError: there was no answer in time.
         """
         self._listening.cancel()
@@ -146,12 +142,12 @@ class Worker:
         sent = answering = False
         try:
             async with asyncio.timeout(timeout_s):
-                self._writer.write(JOB_HEAD.pack(len(order), len(data)) + order)
+                self._writer.write(HEAD.pack(len(order), len(data)) + order)
                 for start in range(0, len(data), _PIECE_BYTES):
                     self._writer.write(memoryview(data)[start : start + _PIECE_BYTES])
                     await self._writer.drain()
                 sent = True
-                facts_bytes, pixel_bytes = ANSWER_HEAD.unpack(await self._reader.readexactly(ANSWER_HEAD.size))
+                facts_bytes, pixel_bytes = HEAD.unpack(await self._reader.readexactly(HEAD.size))
                 answering = True
                 if facts_bytes > MOST_FACTS_BYTES or pixel_bytes > most_pixel_bytes:
                     raise WorkerLost(blamed=True)
@@ -164,16 +160,6 @@ class Worker:
             raise WorkerLost(blamed=begun and self._parent.poll() is None) from None
         self._listening = asyncio.create_task(self._listen())
         return answer
-
-    def begun(self) -> Progress | None:
-        """Return how far it has come as it is given a job, from when on it runs; None once it has gone.
-
-        Costs next to nothing where the kernel gives out the clock of another process; some confined ones do not.
-        """
-        try:
-            return Progress(time.clock_gettime(self._clock), runs=True)
-        except OSError:
-            return progress_of(self.pid)
 
     async def _listen(self) -> None:
         """End the process if it speaks without being asked."""
@@ -265,26 +251,18 @@ class ForkServer:
     def _fork(self) -> Worker:
         if self._control is None or self._process is None:
             raise ConnectionResetError
-        ours, theirs = socket.socketpair()
-        handles: list[int] = []
-        try:
+        with contextlib.ExitStack() as unless_started:
+            ours, theirs = socket.socketpair()
+            unless_started.callback(ours.close)
             with theirs:
                 socket.send_fds(self._control, [b"F"], [theirs.fileno()])
             message, handles, _, _ = socket.recv_fds(self._control, 32, 1, socket.MSG_CMSG_CLOEXEC)
+            for handle in handles:
+                unless_started.callback(os.close, handle)
             ours.settimeout(START_TIMEOUT_S)
             greeting = ours.recv(1)
-            if greeting in {READY, READY_WITH_LANDLOCK}:
-                (handle,) = handles
-                landlocked = greeting == READY_WITH_LANDLOCK
-                return Worker(int(message), handle, self._process, ours, landlocked=landlocked)
-        except BaseException:
-            _close(ours, handles)
-            raise
-        _close(ours, handles)
-        raise ConnectionResetError("the process ended while it started")
-
-
-def _close(connection: socket.socket, handles: list[int]) -> None:
-    connection.close()
-    for handle in handles:
-        os.close(handle)
+            if greeting not in {READY, READY_WITH_LANDLOCK}:
+                raise ConnectionResetError("the process ended while it started")
+            (handle,) = handles
+            unless_started.pop_all()
+        return Worker(int(message), handle, self._process, ours, landlocked=greeting == READY_WITH_LANDLOCK)

@@ -1,13 +1,14 @@
-"""Preparing images in processes of their own: one that dies or hangs costs its own image and nothing else.
+"""Prepares images in worker processes: one that dies or hangs fails its own image and no other.
 
 A fixed number of workers is kept alive, each with a task that starts it and starts it again. An image takes an idle
-worker, and one that has not answered when it must (it died, hangs, broke the rules, or its client has left) is killed,
+worker. One that has not answered in time (it died, hangs, violated the protocol, or its client has left) is killed and
 never used again. Memory is bounded before, by ``limits/memory_budget.py``, and by the kernel in each worker.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal
@@ -18,7 +19,7 @@ from gateway.decoding.guards import too_slow
 from gateway.decoding.preprocess import Job, PreprocessedImage
 from gateway.decoding.workers.forkserver import ForkServer, Progress, Worker, WorkerLost, WorkerNotStarted, progress_of
 from gateway.decoding.workers.messages import AnswerRefused, DecoderBug, order_of, read_answer
-from gateway.errors import DecodersUnavailable, GatewayError, ImageUndecodable, InternalError, Overloaded
+from gateway.errors import DecodersUnavailable, ImageUndecodable, InternalError, Overloaded
 from gateway.observability.stage_timer import StageTimer
 from gateway.observability.tracebacks import as_trace
 
@@ -57,7 +58,7 @@ class DecodePool:
         self._closing = asyncio.Event()
         self._starter = ThreadPoolExecutor(1, "decode-start")
         self._log = structlog.get_logger("decode")
-        self._tended = [asyncio.create_task(self._tend()) for _ in range(count)]
+        self._keepers = [asyncio.create_task(self._keep_one_alive()) for _ in range(count)]
 
     @property
     def available(self) -> bool:
@@ -79,15 +80,8 @@ class DecodePool:
         """
         order = order_of(job)
         for _ in range(self._attempts):
-            try:
-                outcome = await self._ask(job, order, timer)
-            except WorkerLost as lost:
-                if not lost.blamed:  # another one is asked
-                    continue
-                raise ImageUndecodable("The image broke its decoder; save it again with a common program.") from None
-            if isinstance(outcome, GatewayError):
-                raise outcome
-            return outcome
+            with contextlib.suppress(WorkerLost):  # another one is asked
+                return await self._ask(job, order, timer)
         raise _unavailable()
 
     async def close(self) -> None:
@@ -96,47 +90,46 @@ class DecodePool:
         self._forker.kill()
         for worker in self._workers:
             worker.kill()
-        await asyncio.gather(*self._tended)
+        await asyncio.gather(*self._keepers)
         await asyncio.get_running_loop().run_in_executor(self._starter, self._forker.close)
         self._starter.shutdown()
 
-    async def _ask(self, job: Job, order: bytes, timer: StageTimer) -> PreprocessedImage | GatewayError:
+    async def _ask(self, job: Job, order: bytes, timer: StageTimer) -> PreprocessedImage:
         """Have one worker do the job.
 
         Raises:
-            WorkerLost: it ended.
-            GatewayError: there is none.
+            WorkerLost: it ended, and not because of the image.
+            GatewayError: as ``prepare``.
         """
         most_pixel_bytes = self._most_rows * job.size_px * job.size_px * 3
         worker = await self._borrow()
         ending: Ending | None = "abandoned"  # when the client leaves or the deadline passes, we are cancelled
         try:
-            begun = worker.begun()
+            begun = progress_of(worker.pid)
             facts, pixels = await worker.ask(order, job.data, most_pixel_bytes, job.limits.timeout_s + GRACE_S)
-            outcome, elapsed_s = read_answer(job, facts, pixels)
-            timer.add(elapsed_s)
             ending = "recycled" if worker.served >= RECYCLED_AFTER else None
+            return read_answer(job, facts, pixels, timer)
         except TimeoutError:
             ending = "hung"
             timer.add({"decode": job.limits.timeout_s + GRACE_S})
             if starved(begun, progress_of(worker.pid), job.limits.timeout_s):
                 ending = "starved"
-                return Overloaded("The machine is busy; nothing was decided.", retry_after_s=RETRY_AFTER_S)
-            return too_slow(job.limits.timeout_s)
-        except WorkerLost:
+                raise Overloaded("The machine is busy; nothing was decided.", retry_after_s=RETRY_AFTER_S) from None
+            raise too_slow(job.limits.timeout_s) from None
+        except WorkerLost as lost:
             ending = "died"
+            if lost.blamed:
+                raise _broken() from None
             raise
         except AnswerRefused as why:
             ending = "refused"
             self._log.error("a decoder's answer was refused", pid=worker.pid, reason=str(why))
-            return ImageUndecodable("The image broke its decoder; save it again with a common program.")
+            raise _broken() from None
         except DecoderBug as bug:
-            ending = None
             self._log.error("unexpected failure in a decoder", exception=as_trace(str(bug)))
-            return InternalError("The service failed on this image; nothing was decided.")
+            raise InternalError("The service failed on this image; nothing was decided.") from None
         finally:
             await self._give_back(worker, ending)
-        return outcome
 
     async def _borrow(self) -> Worker:
         while True:
@@ -165,7 +158,7 @@ class DecodePool:
         finally:
             worker.free.set()
 
-    async def _tend(self) -> None:
+    async def _keep_one_alive(self) -> None:
         """Keep one worker alive."""
         loop = asyncio.get_running_loop()
         failures = 0  # in a row; a single one is what being killed while it starts looks like
@@ -178,7 +171,8 @@ class DecodePool:
                     if not self._failing:
                         self._log.error("no decoder can be started", reason=str(why))
                     self._failing = True
-                    await self._pause()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._closing.wait(), START_PAUSE_S)
                 continue
             failures, self._failing = 0, False
             self._workers.add(worker)
@@ -194,13 +188,6 @@ class DecodePool:
             await worker.free.wait()
             worker.close()
 
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(START_PAUSE_S):
-                await self._closing.wait()
-        except TimeoutError:
-            pass
-
 
 def starved(begun: Progress | None, now: Progress | None, needed_s: float) -> bool:
     """Return whether a worker that took too long was kept from its work by others.
@@ -209,6 +196,10 @@ def starved(begun: Progress | None, now: Progress | None, needed_s: float) -> bo
     waits for anything but a processor hangs.
     """
     return begun is not None and now is not None and now.runs and now.cpu_s - begun.cpu_s < needed_s
+
+
+def _broken() -> ImageUndecodable:
+    return ImageUndecodable("The image broke its decoder; save it again with a common program.")
 
 
 def _unavailable() -> DecodersUnavailable:

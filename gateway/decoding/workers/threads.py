@@ -1,4 +1,4 @@
-"""Preparing images in threads of this process: quick to start, and a decoder that crashes takes the gateway along."""
+"""Prepares images in threads of this process: quick to start, but a decoder that crashes ends the gateway."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from gateway.observability.stage_timer import StageTimer
 
 
 class DecodeThreads:
-    """A ``Preprocessor`` without isolation: a hang cannot be ended, and what an image takes over is the gateway.
+    """A ``Preprocessor`` without isolation.
+
+    A hang cannot be ended, and an image that takes over its decoder has taken over the gateway.
 
     Args:
-        threads: where it runs; whoever made them ends them.
+        threads: where it runs; the caller shuts them down.
         fingerprint: perceptual hash of a frame, or None where none is wanted or installed.
     """
 

@@ -1,12 +1,13 @@
-"""The decoding processes, seen from inside: ``python -m gateway.decoding.workers.worker``.
+"""The decoding processes: ``python -m gateway.decoding.workers.worker``.
 
 The process that is started this way decodes nothing. It loads the libraries once, and on each request forks a worker
 that shares their memory with it: that takes some milliseconds, so that an image that kills its worker costs little.
 A worker confines itself, then takes one job after another from its socket. What comes in is the gateway's and is
-unpickled; what goes out is JSON and raw bytes, since whatever an image has taken over must not own the gateway.
+unpickled; what goes out is JSON and raw bytes, since a worker that an image has taken over must not take
+over the gateway.
 
-What is said: the gateway sends ``JOB_HEAD``, an order (``messages.py``) and the image's bytes. The worker
-answers ``ANSWER_HEAD``, facts as JSON, and pixels.
+The gateway sends ``messages.HEAD``, an order and the image's bytes. The worker answers ``messages.HEAD``,
+facts as JSON, and pixels.
 """
 
 from __future__ import annotations
@@ -15,48 +16,31 @@ import argparse
 import contextlib
 import gc
 import importlib
-import json
 import os
 import signal
 import socket
-import struct
 import sys
 import traceback
-from dataclasses import asdict, fields
-from operator import attrgetter
-from typing import Any, Final, NoReturn, cast
+from io import BufferedRWPair
+from pkgutil import resolve_name
+from typing import Final, NoReturn
 
+import orjson
 from PIL import AvifImagePlugin
 
-from gateway.decoding.decoder import ImageInfo
 from gateway.decoding.headers.header import UNPROVEN
 from gateway.decoding.pdq import PerceptualHasher, load_hasher
-from gateway.decoding.preprocess import Preprocess, PreprocessedImage
+from gateway.decoding.preprocess import Preprocess
 from gateway.decoding.workers.late_imports import LateImports, load_libraries
-from gateway.decoding.workers.messages import job_of
+from gateway.decoding.workers.messages import HEAD, READY, READY_WITH_LANDLOCK, job_of
 from gateway.decoding.workers.sandbox import Sandbox, address_space, allow_memory
 from gateway.errors import GatewayError, ImageUndecodable
 from gateway.observability.stage_timer import StageTimer
 from gateway.observability.tracebacks import trace
 
-READY: Final = b"R"
-READY_WITH_LANDLOCK: Final = b"L"
-JOB_HEAD: Final = struct.Struct(">II")
-"""Bytes of the order, bytes of the image."""
-ANSWER_HEAD: Final = struct.Struct(">II")
-"""Bytes of the facts, bytes of the pixels."""
-
 _MEMORY_SLACK: Final = 128 << 20
 """Beside the estimate of an image, or twice that: the views of all frames, and what the allocator keeps."""
 _MOST_TRACE_CHARS: Final = 4000
-_INFO_NAMES: Final = tuple(field.name for field in fields(ImageInfo))
-_INFO_VALUES: Final = attrgetter(*_INFO_NAMES)
-
-
-def load_stage(name: str) -> Preprocess:
-    """Return what ``module:function`` names."""
-    module, _, function = name.partition(":")
-    return cast("Preprocess", getattr(importlib.import_module(module), function))
 
 
 def decode_alone(*, heic: bool) -> None:
@@ -77,13 +61,13 @@ def main() -> int:
     parser.add_argument("--heic", action="store_true")
     parser.add_argument("--fingerprint", action="store_true")
     given = parser.parse_args()
-    # A stop is the gateway's to order: it drains first, and these processes end with it.
+    # The gateway drains before it ends, and these processes end with it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=0)
     load_libraries(heic=given.heic)
     decode_alone(heic=given.heic)
-    stage = load_stage(given.stage)
+    stage: Preprocess = resolve_name(given.stage)
     hasher = load_hasher() if given.fingerprint else None
     confinement = Sandbox(most_memory=given.most_memory, threads=given.heic)
     gc.collect()
@@ -125,7 +109,8 @@ def _become_worker(
         confined, landlocked = confinement.enter(connection)
         imports = LateImports()
         confined.sendall(READY_WITH_LANDLOCK if landlocked else READY)
-        while work(confined, floor, stage, hasher, imports):
+        gateway = confined.makefile("rwb")
+        while work(gateway, floor, stage, hasher, imports):
             pass
         code = 0
     except Exception:  # noqa: BLE001 - told to the gateway's log as long as it is not confined
@@ -135,23 +120,23 @@ def _become_worker(
 
 
 def work(
-    connection: socket.socket, floor: int, stage: Preprocess, hasher: PerceptualHasher | None, imports: LateImports
+    gateway: BufferedRWPair, floor: int, stage: Preprocess, hasher: PerceptualHasher | None, imports: LateImports
 ) -> bool:
     """Do one job; return False when the gateway has gone.
 
     Args:
-        connection: to the gateway.
+        gateway: what is read from it and written to it.
         floor: bytes of address space of a worker at rest.
         stage: what is done with a job.
         hasher: handed to the stage.
         imports: those refused since the process is confined.
     """
-    head = _receive(connection, JOB_HEAD.size)
-    if head is None:
+    head = gateway.read(HEAD.size)
+    if len(head) < HEAD.size:
         return False
-    order_bytes, data_bytes = JOB_HEAD.unpack(head)
-    order, data = _receive(connection, order_bytes), _receive(connection, data_bytes)
-    if order is None or data is None:
+    order_bytes, data_bytes = HEAD.unpack(head)
+    order, data = gateway.read(order_bytes), gateway.read(data_bytes)
+    if len(data) < data_bytes:
         return False
     job = job_of(order, data)
     del data
@@ -159,10 +144,11 @@ def work(
     granted = job.decode_bytes if job.header.format in UNPROVEN else 2 * job.decode_bytes
     allow_memory(floor + granted + _MEMORY_SLACK)
     timer = StageTimer()
+    facts: dict[str, object]
     pixels = memoryview(b"")
     try:
         prepared = stage(job, timer, hasher)
-        facts = facts_of(prepared)
+        facts = {"info": prepared.info, "places": prepared.places, "fingerprints": prepared.fingerprints}
         pixels = prepared.pixels.data.cast("B")
     except GatewayError as error:
         facts = {"error": {"kind": type(error).__name__, "detail": error.detail}}
@@ -172,38 +158,11 @@ def work(
         facts = {"error": {"kind": "", "detail": trace(bug)[-_MOST_TRACE_CHARS:]}}
     if late := imports.taken():
         facts, pixels = {"error": {"kind": "", "detail": f"LateImport of {late}"}}, memoryview(b"")
-    written = json.dumps({**facts, "elapsed_s": timer.elapsed_s}).encode()
-    _send(connection, ANSWER_HEAD.pack(len(written), pixels.nbytes) + written, pixels)
+    written = orjson.dumps({**facts, "elapsed_s": timer.elapsed_s})
+    gateway.write(HEAD.pack(len(written), pixels.nbytes) + written)
+    gateway.write(pixels)
+    gateway.flush()
     return True
-
-
-def facts_of(prepared: PreprocessedImage) -> dict[str, Any]:
-    """Return all of a prepared image but its pixels."""
-    return {
-        "info": dict(zip(_INFO_NAMES, _INFO_VALUES(prepared.info), strict=True)),
-        "places": [{"view": place.view, "box": place.box, "frame_ms": place.frame_ms} for place in prepared.places],
-        "fingerprints": [asdict(found) for found in prepared.fingerprints],
-    }
-
-
-def _send(connection: socket.socket, head: bytes, pixels: memoryview) -> None:
-    """Send both, in one write where the gateway's socket holds it, so that it is woken once."""
-    sent = connection.sendmsg([head, pixels])
-    if sent < len(head):
-        connection.sendall(head[sent:])
-    connection.sendall(pixels[max(0, sent - len(head)) :])
-
-
-def _receive(connection: socket.socket, count: int) -> bytes | None:
-    """Return exactly so many bytes, or None at the end."""
-    parts, missing = [], count
-    while missing:
-        part = connection.recv(missing, socket.MSG_WAITALL)
-        if not part:
-            return None
-        parts.append(part)
-        missing -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,21 @@ import asyncio
 import os
 
 from alembic import context
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
 from gateway.store.database import open_engine
 from gateway.store.migrate import TIMEOUT_S, migration_lock
-from gateway.store.schema import metadata
+from gateway.store.schema import metadata, revisions
 
 
 def apply(connection: Connection) -> None:
-    """Run the migrations within the connection's transaction."""
+    """Run the missing migrations within the connection's transaction; an empty database gets the newest tables."""
     context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
     with context.begin_transaction():
+        if not context.get_context().get_current_heads():
+            metadata.create_all(connection, checkfirst=False)
+            connection.execute(insert(revisions).values(id=1, value=0, lists=0))
+            context.get_context().stamp(context.script, "head")
         context.run_migrations()
 
 
