@@ -111,7 +111,7 @@ def main() -> None:
     """Draw, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--found-only", action="store_true", help="leave the model out")
+    parser.add_argument("--judged", type=int, default=200, help="of them, by the model too")
     given = parser.parse_args()
     rng = np.random.default_rng(SEED)
     cases = list(stills(rng, given.count))
@@ -122,7 +122,7 @@ def main() -> None:
     for _ in range(100):
         content_box(square, *plain[0].size)
     print(f"looking for bars: {(time.thread_time() - began) * 10:.2f} ms a picture of the processor")
-    demo = None if given.found_only else Demo.load()
+    demo = Demo.load() if given.judged else None
     sets = {"none": [(picture, (0, 0, *picture.size)) for picture in plain]}
     for kind in KINDS:
         barred = [with_bars(case.frames[0], kind, rng) for case in cases]
@@ -133,12 +133,12 @@ def main() -> None:
             f"{kind:9} found {np.mean([fit > 0 for fit in fits]):6.1%}, to 90 % {np.mean([f > 0.9 for f in fits]):6.1%}"
         )
         if demo is not None:
-            decisions = decided(demo, [picture for picture, _ in barred])
+            decisions = decided(demo, [picture for picture, _ in barred[: given.judged]])
             for name, content in (("without", False), ("with", True)):
                 made = decisions(content)
-                line += f"; {name}: blocked {right_share(made, cases, 'block'):.1%}, allowed "
-                line += f"{right_share(made, cases, 'allow'):.1%}"
-        print(line)
+                line += f"; {name}: blocked {right_share(made, cases[: given.judged], 'block'):.1%}, allowed "
+                line += f"{right_share(made, cases[: given.judged], 'allow'):.1%}"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

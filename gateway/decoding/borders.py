@@ -1,7 +1,8 @@
 """Bars around an image: where its content lies without them.
 
-They are looked for in the square that the model sees of the whole image, so that finding them costs next to nothing and
-a box is right to a pixel of that square. Bars come in pairs, above and below or left and right, or as a frame:
+They are looked for in the square that the model sees of the whole image, made 72 pixels or a little more, so that
+finding them takes about a millisecond and a box is right to a 72nd of a side. Bars come in pairs, above and below or
+left and right, or as a frame:
 
 * **of one colour**: rows of one colour from the edge on, the same on both sides, that end at a line: what begins there
   differs from that colour along most of it. An object on a plain ground has no such line.
@@ -11,6 +12,7 @@ a box is right to a pixel of that square. Bars come in pairs, above and below or
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -26,6 +28,7 @@ LEAST_BAR: Final = 0.03
 LEAST_CONTENT: Final = 0.2
 """Share of a side that is left at least."""
 
+_SIDE_PX: Final = 72
 _ALIKE: Final = 12.0  # levels: what the noise of a JPEG and the ringing of a resize come to on a plain ground
 _ODD: Final = 0.02  # share of a row that may differ from the rest of a bar
 _LINE, _FRAME_LINE = 0.5, 0.9
@@ -43,8 +46,12 @@ def content_box(square: npt.NDArray[np.uint8], width: int, height: int) -> Box |
         width: of the image, pixels.
         height: likewise.
     """
-    side = len(square)
-    samples = square.astype(np.float32)
+    step = max(1, len(square) // _SIDE_PX)
+    side = len(square) // step
+    margin = (len(square) - side * step) // 2
+    inner = slice(margin, margin + side * step)
+    cells = square[inner, inner].reshape(side, step, side, step, 3)
+    samples = cells.mean(axis=(1, 3), dtype=np.float32)
     sideways = samples.transpose(1, 0, 2)
     rows, columns = _within_plain_bars(samples) or _within_plain_bars(sideways, turned=True) or (None, None)
     if rows is None and columns is None:
@@ -52,13 +59,15 @@ def content_box(square: npt.NDArray[np.uint8], width: int, height: int) -> Box |
         columns = None if rows else _within_blurred_bars(sideways)
     if rows is None and columns is None:
         return None
-    (top, bottom), (left, right) = rows or (0, side), columns or (0, side)
-    return (
-        -(-left * width // side),
-        -(-top * height // side),
-        right * width // side,
-        bottom * height // side,
-    )
+
+    def in_pixels(span: Span | None, length: int) -> Span:
+        if span is None:
+            return 0, length
+        start, end = ((margin + step * at) * length / len(square) for at in span)
+        return math.ceil(start), int(end)
+
+    (left, right), (top, bottom) = in_pixels(columns, width), in_pixels(rows, height)
+    return left, top, right, bottom
 
 
 def _middle(row: Floats) -> Floats:

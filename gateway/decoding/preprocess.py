@@ -34,7 +34,7 @@ class Job:
         resize_px: what the short side is brought to before the centre crop.
         seed: of the choice of frames.
         whole: decode every pixel, which is what viewers show; otherwise large JPEGs come at a fraction of their size.
-        fingerprint: hash the frames too.
+        fingerprint: hash the frames too, which needs all their pixels.
         hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, and the caller fills it in.
     """
 
@@ -45,14 +45,14 @@ class Job:
     size_px: int
     resize_px: int
     seed: int
-    whole: bool = True
+    whole: bool = False
     fingerprint: bool = False
     hashed: bool = True
 
     @property
     def jpeg_factor(self) -> int:
         """At what fraction of its size a JPEG is decoded: 1, 2, 4 or 8."""
-        if self.header.format != "jpeg" or self.whole:
+        if self.header.format != "jpeg" or self.whole or self.fingerprint:
             return 1
         return jpeg_factor_for(self.header.width, self.header.height, self.resize_px)
 

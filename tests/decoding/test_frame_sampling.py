@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ from gateway.decoding.decoder import DecodeLimits, inspect, open_image
 from gateway.decoding.frame_sampling import FrameSampler, Thumbnail
 from tests.support import awkward_images as make
 
-CASES = Path(__file__).parents[3] / "shared" / "cases"
 BLANK: Thumbnail = np.zeros((16, 16, 3), np.float32)
 LIMITS = DecodeLimits()
 
@@ -33,7 +30,8 @@ def looked_at(
     kept: set[int] = set()
     shown = thumbnails or {}
     for index in range(sampler.last + 1):
-        wanted, instead_of = sampler.choose(index, partial(shown.get, index, BLANK))
+        seen = shown.get(index, BLANK)
+        wanted, instead_of = sampler.choose(index, seen.copy)
         kept = kept - {instead_of} | ({index} if wanted else set())
         assert sampler.chosen == len(kept) <= most
     return kept

@@ -10,7 +10,7 @@ import httpx2
 import numpy as np
 import pytest
 from openai import AsyncOpenAI, BadRequestError, OpenAI
-from PIL import Image
+from PIL import Image, ImageOps
 
 from scripts.demo.world import ATTRIBUTES, SCENARIOS, draw, sample_scene, scenario_scene, truth
 from tests.conftest import Stack
@@ -114,6 +114,27 @@ def test_what_is_on_screen_for_most_of_the_time_decides_each_time(client: httpx2
         assert results[0]["categories"] == results[1]["categories"], "the same file, the same verdict"
         assert results[0]["categories"][0]["evidence"][0]["frame_ms"] == 20 * (20 + number)
         assert "frames_sampled" in results[0]["warnings"]
+
+
+@pytest.mark.parametrize(("kind", "upright"), [("PNG", False), ("JPEG", True), ("GIF", True), ("WEBP", False)])
+def test_what_stands_between_bars_is_looked_at_without_them(client: httpx2.Client, kind: str, upright: bool) -> None:  # noqa: FBT001
+    """A star between black bars that take 60 % of the image, still or moving, lying or upright."""
+    picture = shape("a yellow star", (240, 240), "#1f4fd6")
+    whole = Image.new("RGB", (240, 600) if upright else (600, 240), "black")
+    whole.paste(picture, (0, 180) if upright else (180, 0))
+    moving = {"save_all": True, "append_images": [ImageOps.mirror(whole)]} if kind in {"GIF", "WEBP"} else {}
+    answer = client.post(
+        "/v1/classify",
+        files={"file": encoded(whole, kind, **moving)},
+        data={"labels": ["a yellow star", "an empty picture", "a red circle"], "views": "full", "include": ["views"]},
+    )
+    views = answer.json()["results"][0]["views"]
+    content = [view for view in views if view["view"] == "content"]
+    assert len(content) == len(views) / 2 == (2 if moving else 1)
+    for view in content:
+        assert view["scores"][0]["label"] == "a yellow star"
+        expected = (0, 180, 240, 420) if upright else (180, 0, 420, 240)
+        assert view["box"] == pytest.approx(expected, abs=10)
 
 
 def colours(number: int, size: tuple[int, int], frames: int) -> bytes:
