@@ -206,7 +206,7 @@ def matches(matcher: HashMatcher, prepared: PreprocessedImage) -> tuple[Match, .
 
     For a thread: a wide distance on a long list takes some milliseconds a frame.
     """
-    found: dict[str, Match] = {match.list: match for match in matcher.match(prepared.info.sha256, None, 0)}
+    found: dict[str, Match] = {match.list: match for match in matcher.match(prepared.info.sha256)}
     for print_ in prepared.fingerprints:
         for match in matcher.match(prepared.info.sha256, print_.hex, print_.quality):
             found.setdefault(match.list, match)

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import io
 import sqlite3
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from starlette.testclient import TestClient
 
 from gateway.app import create_app
 from gateway.errors import ModelUnavailable
-from gateway.moderation.moderator import decision_id
 from gateway.settings import Settings
 from gateway.store.lists import Lists
 from tests.support.fake_encoder import FakeEncoder, write_bundle
@@ -271,14 +269,3 @@ def test_frames_that_were_not_looked_at_are_warned_of(made: Web, frames: int, *,
     result = moderate(made, animation(frames)).json()["results"][0]
     assert result["image"]["frames"] == frames
     assert result["warnings"] == ["uncalibrated"] + ["frames_sampled"] * warned
-
-
-def test_a_decisions_id_begins_with_its_time_and_ends_at_random() -> None:
-    """1.5 s after 1970 began is 1500 ms, 5dc in hexadecimal; ids sort as their times do."""
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    made = {decision_id(epoch + timedelta(seconds=1.5)) for _ in range(100)}
-    assert len(made) == 100
-    for one in made:
-        assert one.startswith("0000000005dc")
-        assert len(bytes.fromhex(one)) == 16
-    assert decision_id(epoch + timedelta(milliseconds=1)) < decision_id(epoch + timedelta(days=20_000))
