@@ -20,7 +20,7 @@ from gateway.decoding.decoder import QUICK_BYTES, DecodeLimits, inspect, is_insp
 from gateway.decoding.headers.header import ImageHeader
 from gateway.decoding.preprocess import Job, PreprocessedImage, Preprocessor
 from gateway.decoding.views import ViewRule, most_views
-from gateway.errors import DeadlineExceeded, GatewayError, InternalError, Overloaded
+from gateway.errors import DeadlineExceeded, GatewayError, InternalError, Overloaded, StorageUnavailable
 from gateway.fetching.image_source import ImageRequest, ImageSource, Source
 from gateway.hash_matching.matcher import Match
 from gateway.inference.bundle import Manifest
@@ -32,6 +32,7 @@ from gateway.limits.inference_budget import InferenceBudget, Need
 from gateway.limits.memory_budget import Budgets
 from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
+from gateway.store.outages import StoreUnavailable
 
 BUSY_RETRY_AFTER_S = 2
 PARTLY_ANALYZED, SHORT = "frames_sampled", "max_inferences_reached"
@@ -214,11 +215,20 @@ class Pipeline:
             rules=options.rules,
             size_px=self.manifest.image.size_px,
             resize_px=self.manifest.image.resize_px,
-            seed=await self.seed_of(await digest) if header.frames > 1 and digest is not None else 0,
+            seed=await self._seed(await digest) if header.frames > 1 and digest is not None else 0,
             whole=options.deciding,
             fingerprint=options.deciding and self.preprocessor.fingerprints,
             hashed=digest is None,
         )
+
+    async def _seed(self, digest: str) -> int:
+        try:
+            return await self.seed_of(digest)
+        except StoreUnavailable:
+            raise StorageUnavailable(
+                "The store cannot be reached and frames cannot be chosen without it; nothing was decided.",
+                retry_after_s=BUSY_RETRY_AFTER_S,
+            ) from None
 
     def _view_bytes(self, job: Job) -> int:
         """Return the most bytes that an image's views can take."""

@@ -24,7 +24,7 @@ from scripts.demo.model import IMAGE_SIZE
 from scripts.demo.world import draw
 
 Matrix = npt.NDArray[np.float64]
-SIZES = ((1024, 1024), (1333, 1000), (3000, 4000), (4000, 3000))
+SIZES = ((1024, 1024), (1333, 1000), (3000, 4000))
 SEED = 2_000_000
 ROUNDS = 20
 

@@ -8,9 +8,7 @@ import secrets
 
 from sqlalchemy import select
 
-from gateway.errors import StorageUnavailable
 from gateway.store.database import Database, Repository, Transaction, reads, writes
-from gateway.store.outages import StoreUnavailable
 from gateway.store.schema import installation
 
 SECRET_BYTES = 32
@@ -32,15 +30,9 @@ class Installation(Repository):
         """Return the seed of what is drawn about an image: HMAC-SHA-256 of its digest, under the secret.
 
         Raises:
-            StorageUnavailable: the secret was never read, and the store is away.
+            StoreUnavailable: the secret was never read, and the store is away.
         """
-        try:
-            await self.load()
-        except StoreUnavailable:
-            raise StorageUnavailable(
-                "The store cannot be reached and frames cannot be chosen without it; nothing was decided.",
-                retry_after_s=1,
-            ) from None
+        await self.load()
         return int.from_bytes(hmac.digest(self._secret, image_sha256.encode(), hashlib.sha256))
 
     async def load(self) -> None:

@@ -12,7 +12,7 @@ from gateway.decoding.decoder import DecodeLimits, inspect
 from gateway.decoding.downscale import Scale, averaged, resized
 from gateway.decoding.preprocess import Job, prepare
 from gateway.observability.stage_timer import StageTimer
-from scripts.measure_scaling_attacks import attacked, gain, kernel, rms
+from scripts.measure_scaling_attacks import Matrix, attacked, gain, kernel, rms
 from tests.support.coefficient_jpeg import hidden, unclipped_jpeg
 from tests.support.drawings import encoded, shape
 from tests.support.in_process_app import Web
@@ -65,10 +65,10 @@ def crafted() -> bytes:
     return two_faced(1088, 2)
 
 
-def views_of(data: bytes, *, whole: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def views_of(data: bytes, *, whole: bool) -> Matrix:
     limits = DecodeLimits()
     job = Job(data, inspect(data, limits), limits, frozenset({"full"}), SIZE_PX, SIZE_PX, 0, whole)
-    return prepare(job, StageTimer(), None).pixels[0].astype(float)
+    return np.asarray(prepare(job, StageTimer(), None).pixels[0], float)
 
 
 def test_a_jpeg_can_show_another_image_to_who_decodes_a_fraction_of_it(crafted: bytes) -> None:
