@@ -180,7 +180,8 @@ class Pipeline:
             options.budget.leave(index)
         self.metrics.observe_stages(timer.elapsed_s)
         if outcome.prepared is not None:
-            self.metrics.images.labels(outcome.prepared.info.format).inc()
+            info = outcome.prepared.info
+            self.metrics.observe_image(info.format, info.width, info.height)
         return outcome
 
     async def _read_bytes(self, source: Source, timer: StageTimer) -> bytes:

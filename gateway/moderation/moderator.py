@@ -25,6 +25,7 @@ from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.verdict_json import place_json, verdict_json
 from gateway.moderation.verdicts import Verdict, from_lists, verdict_of
+from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
 from gateway.pipeline import ImageOutcome, Pipeline
 from gateway.store.decisions import DecisionRecord
@@ -77,6 +78,7 @@ class Moderator:
         rules: what is logged.
         bundle_id: of the models.
         logit_scale: of the bundle.
+        metrics: decisions are counted there.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class Moderator:
         rules: LogRules,
         bundle_id: str,
         logit_scale: float,
+        metrics: Metrics,
     ) -> None:
         self._pipeline = pipeline
+        self._metrics = metrics
         self._list_refresher = list_refresher
         self._decision_log = log
         self._rules = rules
@@ -121,7 +125,20 @@ class Moderator:
         judged = [self._judge(outcome, matcher, policy, shadow) for outcome in outcomes]
         if self._rules.enabled:
             judged = await self._logged(judged, origin, deadline)
+        for item in judged:
+            self._count(item)
         return judged
+
+    def _count(self, item: Moderated) -> None:
+        if item.verdict is None:
+            return
+        policy = item.verdict.policy.name
+        self._metrics.observe_decision(policy, item.verdict.decision)
+        for match in item.outcome.matches:
+            self._metrics.observe_list_match(match.list)
+        for category in item.verdict.categories if not item.outcome.matches else ():
+            thresholds = category.review_at, category.block_at
+            self._metrics.observe_category(policy, category.category, category.decision, category.score, thresholds)
 
     def _judge(
         self, outcome: ImageOutcome, matcher: HashMatcher, policy: BoundPolicy, shadow: BoundPolicy | None
@@ -159,6 +176,7 @@ class Moderator:
         if await self._decision_log.append(records, deadline):
             return marked
         self._log.warning("decisions not logged", count=len(records))
+        self._metrics.decisions_not_logged.inc(len(records))
         if self._rules.required:
             raise StorageUnavailable("The decision could not be logged and must be; nothing was decided.")
         return [

@@ -87,8 +87,13 @@ def test_a_decision_that_cannot_be_logged(made: Web, request: pytest.FixtureRequ
         held.execute("BEGIN IMMEDIATE")  # another process writes, and does not come to an end
         decided, flagged = moderate(made), made.client.post("/v1/moderations", json=flagging)
         unreadable = moderate(made, b"nothing")
+        said, shown = made.client.get("/readyz"), made.client.get("/metrics").text
         held.execute("ROLLBACK")
     held.close()
+    assert (said.status_code, said.json()["status"], said.json()["degraded"]) == (200, "degraded", ["store"])
+    assert said.json()["reasons"] == ["Decisions are not being logged: the database takes no writes."]
+    assert 'gateway_degraded{part="decision_log"} 1.0' in shown
+    assert 'gateway_degraded{part="store"} 0.0' in shown
     if required:
         is_problem(decided, 503, "storage_unavailable")
         assert (flagged.status_code, flagged.json()["error"]["code"]) == (503, "storage_unavailable")
@@ -101,6 +106,8 @@ def test_a_decision_that_cannot_be_logged(made: Web, request: pytest.FixtureRequ
         assert flagged.json()["results"][0]["flagged"] is True
     is_problem(unreadable, 415, "unsupported_image")  # there is no decision to log
     until(lambda: not made.client.get("/readyz").json()["degraded"])  # the log notices by itself
+    assert made.client.get("/readyz").json() == {"status": "ready", "failing": [], "degraded": [], "reasons": []}
+    assert 'gateway_degraded{part="decision_log"} 0.0' in made.client.get("/metrics").text
     assert moderate(made).json()["results"][0]["decision_id"]
     assert len(made.client.get("/v1/decisions").json()["data"]) == 1, "nothing of what failed was written"
 

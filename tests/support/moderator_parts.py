@@ -97,7 +97,7 @@ class Parts:
     store_lost: bool = False
 
     def moderator(self, rules: LogRules = KEEP_ALL) -> Moderator:
-        return Moderator(self.pipeline, self.lists, self.log, rules, "bundle-1", LN_3)
+        return Moderator(self.pipeline, self.lists, self.log, rules, "bundle-1", LN_3, Metrics())
 
     async def moderate(
         self,

@@ -23,9 +23,9 @@ from gateway.decoding.views import Place
 from gateway.errors import GatewayError, ImageError, error_classes
 from gateway.observability.stage_timer import StageTimer
 
-READY: Final = b"R"
-READY_WITH_LANDLOCK: Final = b"L"
-"""A worker's first byte says how it is confined."""
+FORK: Final = b"F"
+READY: Final = struct.Struct(">B")
+"""A worker's first byte: the ``Layers`` of its sandbox."""
 
 HEAD: Final = struct.Struct(">II")
 """What each message begins with: bytes of the order or the facts, bytes of the image or the pixels behind them."""
