@@ -68,6 +68,7 @@ from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
+from gateway.store.installation import Installation
 from gateway.store.leases import Leases
 from gateway.store.lists import Lists
 from gateway.store.migrate import late_database
@@ -248,6 +249,7 @@ async def lifespan(
     )
     versions = Versions(database, manifest.bundle_id, manifest.text_checksum)
     stored, hashes, leases = Decisions(database), Lists(database), Leases(database)
+    installation = Installation(database, settings.sampling_secret)
     catalog = Catalog(versions, text, manifest, rules)
     saver = Saver(versions, catalog, text, manifest, rules, settings.save_timeout_s)
     list_refresher = ListRefresher(hashes)
@@ -258,7 +260,7 @@ async def lifespan(
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, checks.keys)]
     watches.append(asyncio.create_task(watch_retention(stored, settings.decision_retention_days, leases)))
-    watches.append(asyncio.create_task(catalog.watch(lambda: seed_alone(saver, leases))))
+    watches.append(asyncio.create_task(catalog.watch(installation.load, lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
         pipeline = Pipeline(
@@ -269,6 +271,7 @@ async def lifespan(
             settings.max_inferences,
             threads,
             decoders,
+            installation.seed,
             Budgets(
                 MemoryBudget(settings.view_memory_mib * MIB),
                 MemoryBudget(settings.decode_memory_mib * MIB),

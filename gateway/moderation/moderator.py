@@ -31,7 +31,6 @@ from gateway.pipeline import ImageOutcome, Pipeline
 from gateway.store.decisions import DecisionRecord
 
 NOT_LOGGED = "decision_not_logged"
-PARTLY_ANALYZED = "frames_sampled"
 NOT_HASHED = "perceptual_lists_not_asked"
 
 
@@ -122,7 +121,7 @@ class Moderator:
             )
         rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
         hash_lookup = partial(matches, matcher) if matcher.lists else None
-        outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, fingerprint=True)
+        outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, deciding=True)
         judged = [self._judge(outcome, matcher, policy, shadow) for outcome in outcomes]
         if self._rules.enabled:
             judged = await self._logged(judged, origin, deadline)
@@ -148,18 +147,20 @@ class Moderator:
             return Moderated(outcome, None, None, None)
         timer = StageTimer()
         with timer.stage("score"):
-            verdict = self._verdict(policy, outcome, outcome.prepared)
-            second = self._verdict(shadow, outcome, outcome.prepared) if shadow else None
+            warnings = _warnings(outcome, outcome.prepared, matcher)
+            verdict = self._verdict(policy, outcome, outcome.prepared, warnings)
+            second = self._verdict(shadow, outcome, outcome.prepared, warnings) if shadow else None
         outcome.elapsed_s.update(timer.elapsed_s)
-        warnings = () if outcome.matches else _warnings(outcome.prepared, matcher)
-        return Moderated(outcome, replace(verdict, warnings=verdict.warnings + warnings), second, None)
+        return Moderated(outcome, verdict, second, None)
 
-    def _verdict(self, policy: BoundPolicy, outcome: ImageOutcome, prepared: PreprocessedImage) -> Verdict:
+    def _verdict(
+        self, policy: BoundPolicy, outcome: ImageOutcome, prepared: PreprocessedImage, warnings: tuple[str, ...]
+    ) -> Verdict:
         if outcome.matches:
             return from_lists(policy, outcome.matches, prepared)
         if outcome.vectors is None:
             raise ValueError("an image without a match and without vectors has no verdict")
-        return verdict_of(policy, outcome.vectors, prepared.places, self._logit_scale)
+        return verdict_of(policy, outcome.vectors, prepared.places, self._logit_scale, warnings)
 
     async def _logged(self, judged: list[Moderated], origin: RequestOrigin, deadline: Deadline) -> list[Moderated]:
         """Write every verdict to the log, and put its id into the outcome; without a store, a warning.
@@ -212,14 +213,10 @@ class Moderator:
         )
 
 
-def _warnings(prepared: PreprocessedImage, matcher: HashMatcher) -> tuple[str, ...]:
+def _warnings(outcome: ImageOutcome, prepared: PreprocessedImage, matcher: HashMatcher) -> tuple[str, ...]:
     """Return what was not looked at: frames of an animation, lists of perceptual hashes."""
-    warnings = []
-    if prepared.info.frames_analyzed < prepared.info.frames:
-        warnings.append(PARTLY_ANALYZED)
-    if not prepared.fingerprints and any(made.kind == "pdq" and made.entries for made in matcher.lists):
-        warnings.append(NOT_HASHED)
-    return tuple(warnings)
+    asked = prepared.fingerprints or not any(made.kind == "pdq" and made.entries for made in matcher.lists)
+    return outcome.warnings if asked else (*outcome.warnings, NOT_HASHED)
 
 
 def matches(matcher: HashMatcher, prepared: PreprocessedImage) -> tuple[Match, ...]:

@@ -135,7 +135,9 @@ async def parts_on(store: Store, threads: Executor, hasher: PerceptualHasher | N
     source = ImageSource(lambda _: pytest.fail("nothing is fetched"), nullcontext, MIB)
     budgets = Budgets(MemoryBudget(64 * MIB), MemoryBudget(64 * MIB), asyncio.Semaphore(2))
     decoders = DecodeThreads(threads, hasher)
-    pipeline = Pipeline(source, encoder, manifest, decode, 64, threads, decoders, budgets, Metrics())
+    pipeline = Pipeline(
+        source, encoder, manifest, decode, 64, threads, decoders, lambda _: asyncio.sleep(0, 7), budgets, Metrics()
+    )
     lists = ListRefresher(store.lists)
     if loaded:
         await lists.refresh()
