@@ -106,7 +106,8 @@ async def test_a_shadow_is_judged_over_its_own_views_and_logged_beside(parts: Pa
     assert item.shadow is not None
     assert (item.verdict.decision, item.shadow.decision) == ("allow", "review")
     assert item.shadow.policy is shadow
-    assert {place.view for place in (item.outcome.prepared or pytest.fail("it failed")).places} == {"center", "full", "content"}
+    prepared_image = item.outcome.prepared or pytest.fail("it failed")
+    assert {place.view for place in prepared_image.places} == {"center", "full", "content"}
     (row,) = await parts.rows()
     assert (row.decision, row.policy) == ("allow", "strict")
     assert row.detail["shadow"]["policy"]["name"] == "other"
