@@ -18,11 +18,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.fetching.dns_resolver import NameServer
+from gateway.fetching.fetcher import USER_AGENT
 from gateway.fetching.host_patterns import HostPatterns
 from gateway.fetching.transport import Proxy
 
 MIB = 1 << 20
 LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})
+HEADER_VALUE = r"^[!-~]([ -~]{0,510}[!-~])?$"  # ASCII of RFC 9110 section 5.5
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")  # RFC 6454, 6.2
 
 
@@ -156,7 +158,7 @@ class Settings(BaseSettings):
     )
 
     max_images: int = Field(32, ge=1, le=1024, description="Images in a request.")
-    max_inferences: int = Field(64, ge=1, le=4096, description="Views and frames of a request that are encoded.")
+    max_inferences: int = Field(128, ge=1, le=4096, description="Views of a request's images and frames, encoded.")
     max_labels: int = Field(1000, ge=2, description="Labels in a request.")
     max_templates: int = Field(100, ge=1, description="Prompt templates in a request.")
     max_new_prompts: int = Field(2000, ge=1, description="Prompts of a request whose vectors are not cached yet.")
@@ -174,6 +176,12 @@ class Settings(BaseSettings):
     )
     max_image_frames: int = Field(500, ge=1, description="Frames in a file.")
     sampled_frames: int = Field(16, ge=1, le=60, description="Frames of an animation that are looked at.")
+    sampling_secret: str = Field(
+        "",
+        repr=False,
+        description="Secret that the choice of frames is derived from, so that nobody can foresee it. Empty: made once "
+        "and kept in the database, for all gateways on it.",
+    )
     heic: bool = Field(default=False, description="Accept HEIC, phones' images; needs the extra heic.")
     decode_timeout_s: float = Field(
         5.0,
@@ -227,6 +235,15 @@ class Settings(BaseSettings):
         default=False,
         description="Hand names to the proxy unresolved, where the gateway has no DNS. The proxy must then refuse "
         "private addresses: the gateway sees none.",
+    )
+    fetch_user_agent: str = Field(
+        USER_AGENT, pattern=HEADER_VALUE, description="User-Agent of fetching. Some hosts want a contact address in it."
+    )
+    fetch_accept: str = Field(
+        "",
+        pattern=rf"{HEADER_VALUE}|^$",
+        description="Accept of fetching. Empty: image/avif,image/webp,image/*,*/*;q=0.8, without AVIF where it is not "
+        "decoded.",
     )
     fetch_test_allowed_hosts: Words = Field(
         frozenset(),
