@@ -65,7 +65,11 @@ class MultipartMalformed(RequestError, status=400, code="multipart_malformed", t
 
 
 class UnsupportedMediaType(RequestError, status=415, code="unsupported_media_type", title="Unsupported media type"):
-    """The Content-Type is none of those accepted."""
+    """The Content-Type or the Content-Encoding is none of those accepted."""
+
+    def __init__(self, detail: str, *, accept_encoding: str = "") -> None:
+        super().__init__(detail)
+        self.accept_encoding = accept_encoding
 
 
 class RequestTimeout(RequestError, status=408, code="request_timeout", title="Request not sent in time"):

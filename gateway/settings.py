@@ -138,7 +138,9 @@ class Settings(BaseSettings):
         "connection is closed.",
     )
     max_body_bytes: int = Field(64 * MIB, ge=1024, description="Bytes of a request body.")
-    max_json_bytes: int = Field(MIB, ge=1024, description="Bytes of a JSON body without its base64 images.")
+    max_json_bytes: int = Field(
+        MIB, ge=1024, description="Bytes of a JSON body, or of a form's fields, without its images."
+    )
     max_requests_in_flight: int = Field(256, ge=1, description="Requests worked on at a time; one more gets 503.")
     max_bytes_in_flight: int = Field(
         512 * MIB,

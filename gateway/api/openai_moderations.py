@@ -20,12 +20,13 @@ from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import EXAMPLE_PNG, request_body
 from gateway.api.problems import OPENAI_PATH
 from gateway.errors import InvalidRequest, NotFound, TextNotSupported
-from gateway.fetching.image_source import Base64, ImageRequest, Url
+from gateway.fetching.image_source import ImageRequest, source_of_url
 from gateway.limits.admission import Reservation
 from gateway.limits.deadline import Deadline
 from gateway.moderation.classifiers import split_reference
 from gateway.moderation.moderator import Moderated, RequestOrigin
 from gateway.moderation.policy import OPENAI_CATEGORIES, STRICTNESS
+from gateway.moderation.request_model import RequestModel
 from gateway.moderation.verdicts import Verdict
 
 DEFAULT_POLICY = "default"
@@ -35,20 +36,20 @@ OPENAI_MODELS = "omni-moderation", "text-moderation"
 router = APIRouter(tags=["openai"])
 
 
-class ImageUrl(BaseModel):
-    """Where an image is: https or a data: URI."""
+class ImageUrl(RequestModel):
+    """Where an image is: an http, https or data: URL."""
 
     url: str
 
 
-class ImagePart(BaseModel):
+class ImagePart(RequestModel):
     """An image of the input."""
 
     type: Literal["image_url"]
     image_url: ImageUrl
 
 
-class TextPart(BaseModel):
+class TextPart(RequestModel):
     """A text of the input: not read here."""
 
     type: Literal["text"]
@@ -58,7 +59,7 @@ class TextPart(BaseModel):
 Part = Annotated[ImagePart | TextPart, Field(discriminator="type")]
 
 
-class ModerationsBody(BaseModel):
+class ModerationsBody(RequestModel):
     """A request in OpenAI's form."""
 
     input: list[Part] = Field(description="Parts; a string, or a list of strings, is text.")
@@ -150,14 +151,7 @@ def images_of(fields: ModerationsBody, services: Services, reservation: Reservat
         raise InvalidRequest("The input has no image_url part.")
     check_count(found, services.moderations.max_images)
     fields.input.clear()
-    return [
-        ImageRequest(
-            Base64(part.image_url.url, reservation)
-            if part.image_url.url[:5].lower() == "data:"
-            else Url(part.image_url.url)
-        )
-        for part in found
-    ]
+    return [ImageRequest(source_of_url(part.image_url.url, reservation)) for part in found]
 
 
 def verdicts_of(moderated: Sequence[Moderated]) -> list[Verdict]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -14,9 +15,9 @@ from pydantic import BaseModel
 
 from gateway.api.authorization import ACCESS, is_open
 from gateway.api.body.reader import FORM_TYPE, JSON_TYPE
-from gateway.api.problems import MEDIA_TYPE, OPENAI_PATH
+from gateway.api.problems import MEDIA_TYPE, OPENAI_PATH, OPENAI_TOO
 from gateway.api.request_rules import SAFE_METHODS
-from gateway.api.schemas.responses import OpenAIError
+from gateway.api.schemas.responses import OpenAIError, OpenAIProblem, Problem
 from gateway.errors import (
     CrossSiteRequest,
     GatewayError,
@@ -102,14 +103,17 @@ def description_of(app: FastAPI) -> dict[str, Any]:
     components = text["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         components.pop(unused, None)
-    openai_error = _referred(OpenAIError.model_json_schema(ref_template=REF), components)
+    forms = {
+        model: _referred(model.model_json_schema(ref_template=REF), components)
+        for model in (Problem, OpenAIError, OpenAIProblem)
+    }
     for path, operations in text["paths"].items():
         for method, operation in operations.items():
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 content["schema"] = _referred(content["schema"], components)
             describe_access(operation, method.upper(), path)
             operation["responses"].pop("422", None)
-            errors = error_responses(path, method, operation, openai_error)
+            errors = error_responses(path, method, operation, forms)
             operation["responses"] = errors | operation["responses"]
     text["components"]["securitySchemes"] = {
         SCHEME: {
@@ -140,15 +144,17 @@ def describe_access(operation: dict[str, Any], method: str, path: str) -> None:
     operation["description"] = f"{operation.get('description', '')}\n\nRole of the key: {roles or 'none'}.".strip()
 
 
-def error_responses(path: str, method: str, operation: dict[str, Any], openai_error: dict[str, Any]) -> dict[str, Any]:
+def error_responses(
+    path: str, method: str, operation: dict[str, Any], forms: Mapping[type[BaseModel], dict[str, Any]]
+) -> dict[str, Any]:
     """Return the OpenAPI responses of the errors that an operation can give, by status, each naming its codes."""
     by_status: dict[int, list[type[GatewayError]]] = {}
     for error in error_classes():
         if is_possible(error, path, method, operation):
             by_status.setdefault(error.status, []).append(error)
-    content: dict[str, Any] = {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}}
+    content = {MEDIA_TYPE: {"schema": forms[OpenAIProblem if path in OPENAI_TOO else Problem]}}
     if path == OPENAI_PATH:
-        content[JSON_TYPE] = {"schema": openai_error}
+        content[JSON_TYPE] = {"schema": forms[OpenAIError]}
     return {
         str(status): {
             "description": ", ".join(sorted({f"`{error.code}`" for error in errors})),

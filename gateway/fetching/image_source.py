@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from gateway.errors import ImageTooLarge, InvalidRequest
+from gateway.errors import ImageTooLarge
+from gateway.fetching.data_url import is_data_url, read_base64, read_data_url
 from gateway.limits.admission import Reservation
 
-DATA_URI = "data:"
 LARGE_CHARS = 1 << 16
 KEPT_JSON_WEIGHT = 2  # base64 text and the same without blanks, or the image
 
@@ -37,7 +35,7 @@ class Upload:
 
 @dataclass(slots=True)
 class Base64:
-    """Base64 text, plain or as a ``data:`` URI, until it is done with.
+    """Base64 text, or a ``data:`` URL, until it is done with.
 
     Attributes:
         text: emptied then.
@@ -122,7 +120,6 @@ class ImageSource:
             case Url(url):
                 return await self._fetch(url)
             case Base64(text):
-                self._check_size(len(text) * 3 // 4 - 200)  # a data: prefix and padding do not count
                 data = await asyncio.to_thread(decoded, text) if len(text) > LARGE_CHARS else decoded(text)
                 self._check_size(len(data))
                 return data
@@ -133,16 +130,14 @@ class ImageSource:
 
 
 def decoded(text: str) -> bytes:
-    """Return the bytes of base64 text or of a base64 ``data:`` URI; white space is allowed, anything else is not.
+    """Return the bytes of a ``data:`` URL or of plain base64.
 
     Raises:
         InvalidRequest: it is neither.
     """
-    if text[: len(DATA_URI)].lower() == DATA_URI:
-        head, comma, text = text.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
-            raise InvalidRequest("A data: URI must be of the form data:image/…;base64,… to be read.")
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest("The base64 text of the image is not valid base64 (RFC 4648, with padding).") from None
+    return read_data_url(text) if is_data_url(text) else read_base64(text)
+
+
+def source_of_url(url: str, reservation: Reservation | None) -> Base64 | Url:
+    """Return the source that a URL stands for: a ``data:`` URL holds its image, any other one is fetched."""
+    return Base64(url, reservation) if is_data_url(url) else Url(url)
