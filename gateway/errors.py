@@ -134,6 +134,16 @@ class ResourceInUse(RequestError, status=409, code="resource_in_use", title="Res
     """A resource that others need cannot be deleted."""
 
 
+class IdempotencyKeyInUse(RequestError, status=409, code="idempotency_key_in_use", title="Idempotency key in use"):
+    """The first request with this idempotency key is still worked on."""
+
+
+class IdempotencyKeyReused(
+    RequestError, status=422, code="idempotency_key_reused", title="Idempotency key was used for another request"
+):
+    """The idempotency key was sent with a request that asks something else."""
+
+
 class PreconditionFailed(RequestError, status=412, code="precondition_failed", title="Precondition failed"):
     """``If-Match`` names something else than what is there, or ``If-None-Match`` what is."""
 

@@ -246,6 +246,12 @@ class Settings(BaseSettings):
         description="Keep the image's vectors with its decision, which makes dry runs over them possible.",
     )
     decision_retention_days: int = Field(90, ge=0, le=36_500, description="Days a decision is kept; 0 means for ever.")
+    idempotency_retention_hours: int = Field(
+        24,
+        ge=1,
+        le=720,
+        description="Hours in which a request repeated under its Idempotency-Key gets the same answer.",
+    )
     perceptual_hash: bool = Field(
         default=True, description="Compute PDQ hashes where the extra pdq is installed; lists of kind pdq need them."
     )

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from gateway.api.authorization import ACCESS, is_open
 from gateway.api.body.reader import FORM_TYPE, JSON_TYPE
 from gateway.api.problems import MEDIA_TYPE, OPENAI_PATH, OPENAI_TOO
+from gateway.api.repeats import HEADER
 from gateway.api.request_rules import SAFE_METHODS
 from gateway.api.schemas.responses import OpenAIError, OpenAIProblem, Problem
 from gateway.errors import (
@@ -24,6 +25,8 @@ from gateway.errors import (
     HeadersTooLarge,
     HostNotAllowed,
     HttpMalformed,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
@@ -168,8 +171,9 @@ def is_possible(error: type[GatewayError], path: str, method: str, operation: di
     """Tell whether an operation can answer with an error: one that reads a body with any, the others with a few."""
     if error is MethodNotAllowed:
         return False  # that is of no operation
-    if error is CrossSiteRequest:
-        return method.upper() not in SAFE_METHODS
+    if error in {CrossSiteRequest, IdempotencyKeyInUse, IdempotencyKeyReused}:
+        has_key = any(parameter["name"] == HEADER for parameter in operation.get("parameters", ()))
+        return method.upper() not in SAFE_METHODS if error is CrossSiteRequest else has_key
     if "requestBody" in operation or error in ALWAYS_POSSIBLE:
         return True
     if error.status in OF_KEYS:
