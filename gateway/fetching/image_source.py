@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from gateway.errors import ImageTooLarge
-from gateway.fetching.data_url import is_data_url, read_base64, read_data_url
+from gateway.fetching.data_url import check_size, is_data_url, read_base64, read_data_url
 from gateway.limits.admission import Reservation
 
 LARGE_CHARS = 1 << 16
@@ -115,27 +114,24 @@ class ImageSource:
         """
         match source:
             case Upload(data):
-                self._check_size(len(data))
+                check_size(len(data), self._max_image_bytes)
                 return data
             case Url(url):
                 return await self._fetch(url)
             case Base64(text):
-                data = await asyncio.to_thread(decoded, text) if len(text) > LARGE_CHARS else decoded(text)
-                self._check_size(len(data))
-                return data
-
-    def _check_size(self, count: int) -> None:
-        if count > self._max_image_bytes:
-            raise ImageTooLarge(f"The image has about {count} bytes; at most {self._max_image_bytes} are accepted.")
+                if len(text) > LARGE_CHARS:
+                    return await asyncio.to_thread(decoded, text, self._max_image_bytes)
+                return decoded(text, self._max_image_bytes)
 
 
-def decoded(text: str) -> bytes:
+def decoded(text: str, max_bytes: int) -> bytes:
     """Return the bytes of a ``data:`` URL or of plain base64.
 
     Raises:
+        ImageTooLarge: more bytes than that.
         InvalidRequest: it is neither.
     """
-    return read_data_url(text) if is_data_url(text) else read_base64(text)
+    return read_data_url(text, max_bytes) if is_data_url(text) else read_base64(text, max_bytes)
 
 
 def source_of_url(url: str, reservation: Reservation | None) -> Base64 | Url:

@@ -26,13 +26,13 @@ from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.idempotency import Attempt
 from gateway.moderation.verdict_json import place_json, verdict_json
 from gateway.moderation.verdicts import Verdict, from_lists, verdict_of
+from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
 from gateway.pipeline import ImageOutcome, Pipeline
 from gateway.store.decisions import DecisionRecord
 from gateway.store.idempotency import ClaimLost, KeptAnswer
 
 NOT_LOGGED = "decision_not_logged"
-PARTLY_ANALYZED = "frames_sampled"
 NOT_HASHED = "perceptual_lists_not_asked"
 
 
@@ -92,6 +92,7 @@ class Moderator:
         rules: what is logged.
         bundle_id: of the models.
         logit_scale: of the bundle.
+        metrics: decisions are counted there.
     """
 
     def __init__(
@@ -102,8 +103,10 @@ class Moderator:
         rules: LogRules,
         bundle_id: str,
         logit_scale: float,
+        metrics: Metrics,
     ) -> None:
         self._pipeline = pipeline
+        self._metrics = metrics
         self._list_refresher = list_refresher
         self._decision_log = log
         self._rules = rules
@@ -135,9 +138,23 @@ class Moderator:
             )
         rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
         hash_lookup = partial(matches, matcher) if matcher.lists else None
-        outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, fingerprint=True)
+        outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, deciding=True)
         judged = [self._judge(outcome, matcher, policy, shadow) for outcome in outcomes]
-        return await self._logged(judged, origin, deadline, answering)
+        judged = await self._logged(judged, origin, deadline, answering)
+        for item in judged:
+            self._count(item)
+        return judged
+
+    def _count(self, item: Moderated) -> None:
+        if item.verdict is None:
+            return
+        policy = item.verdict.policy.name
+        self._metrics.observe_decision(policy, item.verdict.decision)
+        for match in item.outcome.matches:
+            self._metrics.observe_list_match(match.list)
+        for category in item.verdict.categories if not item.outcome.matches else ():
+            thresholds = category.review_at, category.block_at
+            self._metrics.observe_category(policy, category.category, category.decision, category.score, thresholds)
 
     def _judge(
         self, outcome: ImageOutcome, matcher: HashMatcher, policy: BoundPolicy, shadow: BoundPolicy | None
@@ -146,18 +163,20 @@ class Moderator:
             return Moderated(outcome, None, None, None)
         timer = StageTimer()
         with timer.stage("score"):
-            verdict = self._verdict(policy, outcome, outcome.prepared)
-            second = self._verdict(shadow, outcome, outcome.prepared) if shadow else None
+            warnings = _warnings(outcome, outcome.prepared, matcher)
+            verdict = self._verdict(policy, outcome, outcome.prepared, warnings)
+            second = self._verdict(shadow, outcome, outcome.prepared, warnings) if shadow else None
         outcome.elapsed_s.update(timer.elapsed_s)
-        warnings = () if outcome.matches else _warnings(outcome.prepared, matcher)
-        return Moderated(outcome, replace(verdict, warnings=verdict.warnings + warnings), second, None)
+        return Moderated(outcome, verdict, second, None)
 
-    def _verdict(self, policy: BoundPolicy, outcome: ImageOutcome, prepared: PreprocessedImage) -> Verdict:
+    def _verdict(
+        self, policy: BoundPolicy, outcome: ImageOutcome, prepared: PreprocessedImage, warnings: tuple[str, ...]
+    ) -> Verdict:
         if outcome.matches:
             return from_lists(policy, outcome.matches, prepared)
         if outcome.vectors is None:
             raise ValueError("an image without a match and without vectors has no verdict")
-        return verdict_of(policy, outcome.vectors, prepared.places, self._logit_scale)
+        return verdict_of(policy, outcome.vectors, prepared.places, self._logit_scale, warnings)
 
     async def _logged(
         self, judged: list[Moderated], origin: RequestOrigin, deadline: Deadline, answering: Answering | None
@@ -187,6 +206,7 @@ class Moderator:
         if not records:
             return marked
         self._log.warning("decisions not logged", count=len(records))
+        self._metrics.decisions_not_logged.inc(len(records))
         if self._rules.required:
             raise StorageUnavailable("The decision could not be logged and must be; nothing was decided.")
         return [
@@ -223,14 +243,10 @@ class Moderator:
         )
 
 
-def _warnings(prepared: PreprocessedImage, matcher: HashMatcher) -> tuple[str, ...]:
+def _warnings(outcome: ImageOutcome, prepared: PreprocessedImage, matcher: HashMatcher) -> tuple[str, ...]:
     """Return what was not looked at: frames of an animation, lists of perceptual hashes."""
-    warnings = []
-    if prepared.info.frames_analyzed < prepared.info.frames:
-        warnings.append(PARTLY_ANALYZED)
-    if not prepared.fingerprints and any(made.kind == "pdq" and made.entries for made in matcher.lists):
-        warnings.append(NOT_HASHED)
-    return tuple(warnings)
+    asked = prepared.fingerprints or not any(made.kind == "pdq" and made.entries for made in matcher.lists)
+    return outcome.warnings if asked else (*outcome.warnings, NOT_HASHED)
 
 
 def matches(matcher: HashMatcher, prepared: PreprocessedImage) -> tuple[Match, ...]:
@@ -238,7 +254,7 @@ def matches(matcher: HashMatcher, prepared: PreprocessedImage) -> tuple[Match, .
 
     For a thread: a wide distance on a long list takes some milliseconds a frame.
     """
-    found: dict[str, Match] = {match.list: match for match in matcher.match(prepared.info.sha256, None, 0)}
+    found: dict[str, Match] = {match.list: match for match in matcher.match(prepared.info.sha256)}
     for print_ in prepared.fingerprints:
         for match in matcher.match(prepared.info.sha256, print_.hex, print_.quality):
             found.setdefault(match.list, match)

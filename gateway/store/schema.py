@@ -277,6 +277,14 @@ idempotency_keys = Table(
 )
 Index("idempotency_keys_by_time", idempotency_keys.c.until)
 
+# One row, made by the first gateway: what choices are derived from that nobody outside may foresee.
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("secret", LargeBinary, nullable=False),
+)
+
 # Only appended to: nothing here deletes or changes a row.
 audit = Table(
     "audit",

@@ -87,6 +87,11 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (owner, key)
 );
 CREATE INDEX idempotency_keys_by_time ON idempotency_keys (until);
+CREATE TABLE installation (
+    id INTEGER NOT NULL,
+    secret BLOB NOT NULL,
+    PRIMARY KEY (id)
+);
 CREATE TABLE audit (
     id INTEGER NOT NULL,
     at DATETIME NOT NULL,
