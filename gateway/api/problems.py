@@ -48,7 +48,7 @@ METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"
 CHALLENGE = 'Bearer realm="clip-gateway"'
 OPENAI_PATH = "/v1/moderations"  # whose errors have OpenAI's shape
 # What else OpenAI's clients call: their problem documents have OpenAI's ``error`` as a member (RFC 9457, 3.2).
-OPENAI_TOO = ("/v1/embeddings", "/v1/models")
+OPENAI_TOO = ("/v1/embeddings", "/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/responses")
 OPENAI_KINDS = {
     Unauthorized: "authentication_error",
     Forbidden: "permission_error",
@@ -87,7 +87,7 @@ def error_response(error: GatewayError, request_id: str, path: str = "") -> Resp
     if path == OPENAI_PATH:
         return Response(orjson.dumps(openai_error(error)), error.status, headers, "application/json")
     document = problem(error, request_id)
-    if path in OPENAI_TOO or path.startswith(OPENAI_TOO[1] + "/"):
+    if path.startswith(OPENAI_TOO):
         document |= openai_error(error)
     return Response(orjson.dumps(document), error.status, headers, MEDIA_TYPE)
 

@@ -143,7 +143,7 @@ def test_without_a_store_a_key_is_as_a_decision_is(
         is_problem(answer, 503, "storage_unavailable")
     else:
         (result, _) = answer.json()["results"]
-        assert (result["decision"], result["warnings"]) == ("block", ["decision_not_logged"])
+        assert (result["decision"], result["warnings"]) == ("block", ["uncalibrated", "decision_not_logged"])
         assert result["decision_id"] is None
 
 

@@ -54,14 +54,15 @@ def test_errors_are_openais_on_every_route_that_its_clients_call(made: Web, clie
         "/v1/embeddings": made.client.post("/v1/embeddings", json={"input": []}),
         "/v1/models/none": made.client.get("/v1/models/none"),
         "/v1/models": made.client.post("/v1/models"),
+        "/v1/chat/completions": made.client.post("/v1/chat/completions", json={}),
     }
-    for path, answer in answers.items():
+    for answer in answers.values():
         given = answer.json()
         assert answer.headers["content-type"] == "application/problem+json", "clients of the gateway's own read on"
         assert given["error"] == {
             "message": given["detail"],
             "type": "invalid_request_error",
-            "param": {"/v1/embeddings": "input", "/v1/models/none": "model", "/v1/models": "input"}[path],
+            "param": "model" if answer.status_code == 404 else "input",
             "code": given["code"],
         }
     with pytest.raises(openai.NotFoundError) as missing:
