@@ -73,7 +73,8 @@ class IdempotencyKeys(Repository):
         if (await tx.execute(free.values(until=until, **row))).rowcount == 1:
             return claim
         columns = (idempotency_keys.c.fingerprint, idempotency_keys.c.until, idempotency_keys.c.answer)
-        return Taken(*(await tx.execute(select(*columns).where(*here))).one())
+        row = (await tx.execute(select(*columns).where(*here))).one()
+        return Taken(row.fingerprint, row.until, row.answer)
 
     @writes
     async def release(self, tx: Transaction, claim: Claim) -> None:
