@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpcore2
@@ -57,6 +58,7 @@ from gateway.limits.admission import Admission, AdmissionLimits
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
+from gateway.moderation.idempotency import Idempotency, IdempotencyRules
 from gateway.moderation.moderator import LogRules, Moderator
 from gateway.moderation.retention import watch_retention
 from gateway.moderation.saving import Saver
@@ -68,6 +70,7 @@ from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
+from gateway.store.idempotency import IdempotencyKeys
 from gateway.store.installation import Installation
 from gateway.store.leases import Leases
 from gateway.store.lists import Lists
@@ -153,6 +156,15 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         user_agent=settings.fetch_user_agent,
         accept=settings.fetch_accept,
         formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
+    )
+
+
+def idempotency_rules(settings: Settings) -> IdempotencyRules:
+    """Return how long a repeated request is known; a claim outlives the request that has it."""
+    return IdempotencyRules(
+        settings.request_timeout_s + 2 * settings.store_timeout_s,
+        timedelta(hours=settings.idempotency_retention_hours),
+        settings.decision_log_required,
     )
 
 
@@ -259,7 +271,8 @@ async def lifespan(
     readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, checks.keys)]
-    watches.append(asyncio.create_task(watch_retention(stored, settings.decision_retention_days, leases)))
+    keys = IdempotencyKeys(database)
+    watches.append(asyncio.create_task(watch_retention(stored, settings.decision_retention_days, leases, keys)))
     watches.append(asyncio.create_task(catalog.watch(installation.load, lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
@@ -311,6 +324,7 @@ async def lifespan(
             ),
             list_refresher=list_refresher,
             decision_log=decision_log,
+            idempotency=Idempotency(keys, decision_log, idempotency_rules(settings)),
             moderations=ModerationsRules(
                 settings.moderations_review_flags,
                 settings.moderations_text == "ignore",

@@ -65,7 +65,11 @@ class MultipartMalformed(RequestError, status=400, code="multipart_malformed", t
 
 
 class UnsupportedMediaType(RequestError, status=415, code="unsupported_media_type", title="Unsupported media type"):
-    """The Content-Type is none of those accepted."""
+    """The Content-Type or the Content-Encoding is none of those accepted."""
+
+    def __init__(self, detail: str, *, accept_encoding: str = "") -> None:
+        super().__init__(detail)
+        self.accept_encoding = accept_encoding
 
 
 class RequestTimeout(RequestError, status=408, code="request_timeout", title="Request not sent in time"):
@@ -128,6 +132,16 @@ class PolicyModelMismatch(
 
 class ResourceInUse(RequestError, status=409, code="resource_in_use", title="Resource in use"):
     """A resource that others need cannot be deleted."""
+
+
+class IdempotencyKeyInUse(RequestError, status=409, code="idempotency_key_in_use", title="Idempotency key in use"):
+    """The first request with this idempotency key is still worked on."""
+
+
+class IdempotencyKeyReused(
+    RequestError, status=422, code="idempotency_key_reused", title="Idempotency key was used for another request"
+):
+    """The idempotency key was sent with a request that asks something else."""
 
 
 class PreconditionFailed(RequestError, status=412, code="precondition_failed", title="Precondition failed"):

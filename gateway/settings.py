@@ -140,7 +140,9 @@ class Settings(BaseSettings):
         "connection is closed.",
     )
     max_body_bytes: int = Field(64 * MIB, ge=1024, description="Bytes of a request body.")
-    max_json_bytes: int = Field(MIB, ge=1024, description="Bytes of a JSON body without its base64 images.")
+    max_json_bytes: int = Field(
+        MIB, ge=1024, description="Bytes of a JSON body, or of a form's fields, without its images."
+    )
     max_requests_in_flight: int = Field(256, ge=1, description="Requests worked on at a time; one more gets 503.")
     max_bytes_in_flight: int = Field(
         512 * MIB,
@@ -261,6 +263,12 @@ class Settings(BaseSettings):
         description="Keep the image's vectors with its decision, which makes dry runs over them possible.",
     )
     decision_retention_days: int = Field(90, ge=0, le=36_500, description="Days a decision is kept; 0 means for ever.")
+    idempotency_retention_hours: int = Field(
+        24,
+        ge=1,
+        le=720,
+        description="Hours in which a request repeated under its Idempotency-Key gets the same answer.",
+    )
     perceptual_hash: bool = Field(
         default=True, description="Compute PDQ hashes where the extra pdq is installed; lists of kind pdq need them."
     )

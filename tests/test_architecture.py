@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -266,3 +267,10 @@ def test_folders_stay_small_enough_to_look_through() -> None:
     for path in MODULES.values():
         folders[path.parent] = folders.get(path.parent, 0) + (path.name != "__init__.py")
     assert {str(folder): files for folder, files in folders.items() if files > MAX_FILES} == {}
+
+
+def test_no_request_is_judged_by_an_address_that_its_client_wrote() -> None:
+    """Starlette makes ``request.url`` of the Host header, so that a path in it may be another than the route's."""
+    made_of_host = re.compile(r"\b(?:request|websocket)\.(?:url|base_url|url_for)\b|\bURL\(scope")
+    for path in [*(GATEWAY / "api").rglob("*.py"), *(GATEWAY / "serving").rglob("*.py")]:
+        assert not made_of_host.search(path.read_text()), path

@@ -146,7 +146,7 @@ def without_servers_fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidRequest: it was read under another name.
     """
-    if fields.get("name", name) != name:
+    if fields.get("name") not in (None, name):
         raise InvalidRequest("Field “name” is another one than the path's; leave it out to save a copy.")
     return {field: value for field, value in fields.items() if field not in SERVERS_FIELDS}
 

@@ -16,6 +16,7 @@ from gateway.inference.text_embeddings import TextEmbeddings
 from gateway.limits.admission import Admission
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
+from gateway.moderation.idempotency import Idempotency
 from gateway.moderation.moderator import Moderator
 from gateway.moderation.saving import Saver
 from gateway.observability.metrics import Metrics
@@ -58,6 +59,7 @@ class Services:
     moderator: Moderator
     list_refresher: ListRefresher
     decision_log: DecisionLog
+    idempotency: Idempotency
     moderations: ModerationsRules
 
 

@@ -45,9 +45,8 @@ async def embeddings(request: Request, services: ServicesDep) -> Response:
     with services.admission.request() as reservation:
         body = await read_json(request, services.body_rules, reservation)
         fields = validated(EmbeddingsBody, body)
-        inputs = [fields.input] if isinstance(fields.input, str) else fields.input
         body.clear()
-        texts, images = texts_and_images(inputs, services, reservation)
+        texts, images = texts_and_images(fields.input, services, reservation)
         request.state.images = len(images)
         deadline = Deadline.after(services.request_timeout_s)
         vectors = await unless_client_leaves(request, embed(texts, images, services, deadline))
@@ -65,7 +64,7 @@ async def embeddings(request: Request, services: ServicesDep) -> Response:
 
 
 def texts_and_images(
-    inputs: list[str | EmbeddingInput] | list[str], services: Services, reservation: Reservation
+    inputs: list[EmbeddingInput], services: Services, reservation: Reservation
 ) -> tuple[dict[int, str], dict[int, ImageRequest]]:
     """Return texts and images by their position in the input, which is emptied: images are not held twice.
 
@@ -76,9 +75,7 @@ def texts_and_images(
     texts: dict[int, str] = {}
     images: dict[int, ImageRequest] = {}
     for index, item in enumerate(inputs):
-        if isinstance(item, str):
-            texts[index] = item
-        elif item.text is not None:
+        if item.text is not None:
             texts[index] = item.text
         elif item.image is not None:
             images[index] = image_request(item.image, reservation)

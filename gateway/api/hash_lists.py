@@ -43,9 +43,10 @@ async def put_list(request: Request, response: Response, services: ServicesDep, 
         given = validated(ListIn, await read_json(request, services.body_rules, reservation))
     made = check_list(HashList(change.name, given.action, given.kind, given.max_distance))
     saving = services.lists.put(made, actor=change.actor, precondition=change.precondition)
-    created = await changed(change, saving, services.list_refresher, OTHER_KIND)
-    response.status_code = 201 if created else 200
-    return await shown(response, services, change.name)
+    saved = await changed(change, saving, services.list_refresher, OTHER_KIND)
+    response.status_code = 201 if saved.created else 200
+    response.headers["ETag"] = list_etag(saved.made.revision)
+    return saved.made
 
 
 @router.get("", summary="All lists", response_model=ListsOut)
@@ -57,7 +58,9 @@ async def lists(services: ServicesDep) -> dict[str, tuple[HashList, ...]]:
 @router.get("/{name}", summary="One list", response_model=ListOut)
 async def read_list(services: ServicesDep, response: Response, name: Name) -> HashList:
     """Return a list."""
-    return await shown(response, services, name)
+    made = await found(services, name)
+    response.headers["ETag"] = list_etag(made.revision)
+    return made
 
 
 @router.delete("/{name}", summary="Delete a list with its entries", status_code=204)
@@ -136,10 +139,3 @@ async def found(services: Services, name: str) -> HashList:
         if made.name == name:
             return made
     raise NotFound("There is no such list.")
-
-
-async def shown(response: Response, services: Services, name: str) -> HashList:
-    """Return a list as it is now, and its ETag in the response."""
-    made = await found(services, name)
-    response.headers["ETag"] = list_etag(made.revision)
-    return made

@@ -15,11 +15,12 @@ from gateway.api.dependencies import ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.image_results import image_json, images_response, raise_or_count_errors
 from gateway.api.openapi import EXAMPLE_IMAGE, request_body
+from gateway.api.repeats import IdempotencyKeyDep, answered_before, attempt_of
 from gateway.api.schemas.requests import ModerateBody, ModerateForm
 from gateway.api.schemas.responses import ModerateResponse
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
-from gateway.moderation.moderator import Moderated, RequestOrigin
+from gateway.moderation.moderator import Answering, Moderated, RequestOrigin
 from gateway.moderation.verdict_json import verdict_json
 from gateway.observability.stage_timer import StageTimer
 
@@ -33,7 +34,7 @@ router = APIRouter()
     openapi_extra=request_body(ModerateBody, {"images": [EXAMPLE_IMAGE], "policy": "default"}, ModerateForm),
     tags=["images"],
 )
-async def moderate(request: Request, services: ServicesDep) -> Response:
+async def moderate(request: Request, services: ServicesDep, key: IdempotencyKeyDep) -> Response:
     """Decide about each image by a policy: allow, review or block, with the reasons.
 
     The decision is the strictest of the rules that fire, over the whole image and the frames of an animation.
@@ -42,18 +43,27 @@ async def moderate(request: Request, services: ServicesDep) -> Response:
     with services.admission.request() as reservation:
         fields, images = await read_fields(request, services.body_rules, reservation, ModerateBody, ModerateForm)
         request.state.images = len(images)
-        deadline = Deadline.after(services.request_timeout_s)
-        timer = StageTimer()
-        with timer.stage("text"):
-            policy = await services.catalog.policy(fields.policy, deadline)
-            shadow = await services.catalog.policy(fields.shadow, deadline) if fields.shadow else None
-        origin = RequestOrigin(fields.external_id, request.state.request_id, key_name(request))
-        running = services.moderator.moderate(images, policy, shadow, origin, deadline)
-        moderated = await unless_client_leaves(request, running)
-        outcomes = [item.outcome for item in moderated]
-        raise_or_count_errors(outcomes, services.metrics)
-        results = [result(item, policy, request.state.request_id) for item in moderated]
-        return images_response(request, outcomes, results, text_s=timer.elapsed_s["text"], started_s=started_s)
+        async with attempt_of(request, services, key, fields, images, fields.external_id) as attempt:
+            if attempt.answer is not None:
+                return answered_before(attempt.answer)
+            deadline = Deadline.after(services.request_timeout_s)
+            timer = StageTimer()
+            with timer.stage("text"):
+                policy = await services.catalog.policy(fields.policy, deadline)
+                shadow = await services.catalog.policy(fields.shadow, deadline) if fields.shadow else None
+
+            def answer_of(moderated: list[Moderated]) -> bytes:
+                outcomes = [item.outcome for item in moderated]
+                results = [result(item, policy, request.state.request_id) for item in moderated]
+                text_s = timer.elapsed_s["text"]
+                return bytes(images_response(request, outcomes, results, text_s=text_s, started_s=started_s).body)
+
+            origin = RequestOrigin(fields.external_id, request.state.request_id, key_name(request))
+            answering = Answering(attempt, answer_of)
+            running = services.moderator.moderate(images, policy, shadow, origin, deadline, answering)
+            moderated = await unless_client_leaves(request, running)
+            raise_or_count_errors([item.outcome for item in moderated], services.metrics)
+            return Response(attempt.answer or answer_of(moderated), media_type="application/json")
 
 
 def result(item: Moderated, policy: BoundPolicy, request_id: str) -> dict[str, Any]:

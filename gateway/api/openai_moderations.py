@@ -19,13 +19,15 @@ from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import EXAMPLE_PNG, request_body
 from gateway.api.problems import OPENAI_PATH
+from gateway.api.repeats import IdempotencyKeyDep, answered_before, attempt_of
 from gateway.errors import InvalidRequest, NotFound, TextNotSupported
-from gateway.fetching.image_source import Base64, ImageRequest, Url
+from gateway.fetching.image_source import ImageRequest, source_of_url
 from gateway.limits.admission import Reservation
 from gateway.limits.deadline import Deadline
 from gateway.moderation.classifiers import split_reference
-from gateway.moderation.moderator import Moderated, RequestOrigin
+from gateway.moderation.moderator import Answering, Moderated, RequestOrigin
 from gateway.moderation.policy import OPENAI_CATEGORIES, STRICTNESS
+from gateway.moderation.request_model import RequestModel
 from gateway.moderation.verdicts import Verdict
 
 DEFAULT_POLICY = "default"
@@ -35,20 +37,20 @@ OPENAI_MODELS = "omni-moderation", "text-moderation"
 router = APIRouter(tags=["openai"])
 
 
-class ImageUrl(BaseModel):
-    """Where an image is: https or a data: URI."""
+class ImageUrl(RequestModel):
+    """Where an image is: an http, https or data: URL."""
 
     url: str
 
 
-class ImagePart(BaseModel):
+class ImagePart(RequestModel):
     """An image of the input."""
 
     type: Literal["image_url"]
     image_url: ImageUrl
 
 
-class TextPart(BaseModel):
+class TextPart(RequestModel):
     """A text of the input: not read here."""
 
     type: Literal["text"]
@@ -58,7 +60,7 @@ class TextPart(BaseModel):
 Part = Annotated[ImagePart | TextPart, Field(discriminator="type")]
 
 
-class ModerationsBody(BaseModel):
+class ModerationsBody(RequestModel):
     """A request in OpenAI's form."""
 
     input: list[Part] = Field(description="Parts; a string, or a list of strings, is text.")
@@ -98,7 +100,7 @@ class ModerationsResponse(BaseModel):
         {"input": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{EXAMPLE_PNG}"}}]},
     ),
 )
-async def moderations(request: Request, services: ServicesDep) -> Response:
+async def moderations(request: Request, services: ServicesDep, key: IdempotencyKeyDep) -> Response:
     """Decide about the images of the input by a policy, in OpenAI's shape; text is refused, never passed as clean."""
     with services.admission.request() as reservation:
         body = await read_json(request, services.body_rules, reservation)
@@ -106,17 +108,26 @@ async def moderations(request: Request, services: ServicesDep) -> Response:
         body.clear()
         images = images_of(fields, services, reservation)
         request.state.images = len(images)
-        deadline = Deadline.after(services.request_timeout_s)
-        policy = await services.catalog.policy(policy_reference(fields.model), deadline)
-        origin = RequestOrigin(None, request.state.request_id, key_name(request))
-        running = services.moderator.moderate(images, policy, None, origin, deadline)
-        verdicts = verdicts_of(await unless_client_leaves(request, running))
-        answer = {
-            "id": f"modr-{request.state.request_id}",
-            "model": f"{policy.key}:{services.manifest.bundle_id}",
-            "results": [result(verdicts, review_flags=services.moderations.review_flags)],
-        }
-        return Response(orjson.dumps(answer), media_type="application/json")
+        async with attempt_of(request, services, key, fields, images) as attempt:
+            if attempt.answer is not None:
+                return answered_before(attempt.answer)
+            deadline = Deadline.after(services.request_timeout_s)
+            policy = await services.catalog.policy(policy_reference(fields.model), deadline)
+
+            def answer_of(moderated: list[Moderated]) -> bytes:
+                verdicts = verdicts_of(moderated)
+                answer = {
+                    "id": f"modr-{request.state.request_id}",
+                    "model": f"{policy.key}:{services.manifest.bundle_id}",
+                    "results": [result(verdicts, review_flags=services.moderations.review_flags)],
+                }
+                return orjson.dumps(answer)
+
+            origin = RequestOrigin(None, request.state.request_id, key_name(request))
+            answering = Answering(attempt, answer_of)
+            running = services.moderator.moderate(images, policy, None, origin, deadline, answering)
+            moderated = await unless_client_leaves(request, running)
+            return Response(attempt.answer or answer_of(moderated), media_type="application/json")
 
 
 def policy_reference(model: str | None) -> str:
@@ -150,14 +161,7 @@ def images_of(fields: ModerationsBody, services: Services, reservation: Reservat
         raise InvalidRequest("The input has no image_url part.")
     check_count(found, services.moderations.max_images)
     fields.input.clear()
-    return [
-        ImageRequest(
-            Base64(part.image_url.url, reservation)
-            if part.image_url.url[:5].lower() == "data:"
-            else Url(part.image_url.url)
-        )
-        for part in found
-    ]
+    return [ImageRequest(source_of_url(part.image_url.url, reservation)) for part in found]
 
 
 def verdicts_of(moderated: Sequence[Moderated]) -> list[Verdict]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import functools
-import hashlib
 from typing import Any
 
 import orjson
@@ -17,15 +15,18 @@ from pydantic import BaseModel
 from gateway.api.authorization import ACCESS, is_open
 from gateway.api.body.images import FILE, list_fields
 from gateway.api.body.reader import FORM_TYPE, JSON_TYPE
-from gateway.api.problems import MEDIA_TYPE, OPENAI_PATH
+from gateway.api.problems import MEDIA_TYPE, OPENAI_PATH, OPENAI_TOO
+from gateway.api.repeats import HEADER
 from gateway.api.request_rules import SAFE_METHODS
-from gateway.api.schemas.responses import OpenAIError
+from gateway.api.schemas.responses import OpenAIError, OpenAIProblem, Problem
 from gateway.errors import (
     CrossSiteRequest,
     GatewayError,
     HeadersTooLarge,
     HostNotAllowed,
     HttpMalformed,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
@@ -52,7 +53,7 @@ EXAMPLE_PNG = (
     "YmfJUdYbeUSOwhG2pCCsxSaGgsroNP9n3nTDP+e2IvAa2iLVuhD0jAQPrgQTQZDpSMzo5tBBFgKmFhB6GIULXI70KSP0pzS1OKPv"
     "ygL7KRXYTmmFVdigHGmHRagwS8g8BTOVYNHuDLUWgo1Cosr3wy9+Pm8djR4nTn4h5wAAAABJRU5ErkJggg=="
 )
-EXAMPLE_HASH = hashlib.sha256(base64.b64decode(EXAMPLE_PNG)).hexdigest()
+EXAMPLE_HASH = "4760824c037a62b13ede73e3ef83d506704d37f7430db5a4b5be44aca0d62d2e"
 EXAMPLE_POLICY: dict[str, Any] = {
     "rules": [{"category": "circles", "classifier": "example", "labels": ["a red circle"], "review_at": 0.5}],
     "views": "center",
@@ -136,14 +137,17 @@ def description_of(app: FastAPI) -> dict[str, Any]:
     components = text["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         components.pop(unused, None)
-    openai_error = _referred(OpenAIError.model_json_schema(ref_template=REF), components)
+    forms: dict[type[BaseModel], dict[str, Any]] = {
+        model: _referred(model.model_json_schema(ref_template=REF), components)
+        for model in (Problem, OpenAIError, OpenAIProblem)
+    }
     for path, operations in text["paths"].items():
         for method, operation in operations.items():
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 content["schema"] = _referred(content["schema"], components)
             describe_access(operation, method.upper(), path)
             operation["responses"].pop("422", None)
-            errors = error_responses(path, method, operation, openai_error)
+            errors = error_responses(path, method, operation, forms)
             operation["responses"] = errors | operation["responses"]
     text["components"]["securitySchemes"] = {
         SCHEME: {
@@ -174,15 +178,17 @@ def describe_access(operation: dict[str, Any], method: str, path: str) -> None:
     operation["description"] = f"{operation.get('description', '')}\n\nRole of the key: {roles or 'none'}.".strip()
 
 
-def error_responses(path: str, method: str, operation: dict[str, Any], openai_error: dict[str, Any]) -> dict[str, Any]:
+def error_responses(
+    path: str, method: str, operation: dict[str, Any], forms: dict[type[BaseModel], dict[str, Any]]
+) -> dict[str, Any]:
     """Return the OpenAPI responses of the errors that an operation can give, by status, each naming its codes."""
     by_status: dict[int, list[type[GatewayError]]] = {}
     for error in error_classes():
         if is_possible(error, path, method, operation):
             by_status.setdefault(error.status, []).append(error)
-    content: dict[str, Any] = {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}}
+    content = {MEDIA_TYPE: {"schema": forms[OpenAIProblem if path in OPENAI_TOO else Problem]}}
     if path == OPENAI_PATH:
-        content[JSON_TYPE] = {"schema": openai_error}
+        content[JSON_TYPE] = {"schema": forms[OpenAIError]}
     return {
         str(status): {
             "description": ", ".join(sorted({f"`{error.code}`" for error in errors})),
@@ -196,8 +202,9 @@ def is_possible(error: type[GatewayError], path: str, method: str, operation: di
     """Tell whether an operation can answer with an error: one that reads a body with any, the others with a few."""
     if error is MethodNotAllowed:
         return False  # that is of no operation
-    if error is CrossSiteRequest:
-        return method.upper() not in SAFE_METHODS
+    if error in {CrossSiteRequest, IdempotencyKeyInUse, IdempotencyKeyReused}:
+        has_key = any(parameter["name"] == HEADER for parameter in operation.get("parameters", ()))
+        return method.upper() not in SAFE_METHODS if error is CrossSiteRequest else has_key
     if "requestBody" in operation or error in ALWAYS_POSSIBLE:
         return True
     if error.status in OF_KEYS:

@@ -27,6 +27,7 @@ from gateway.errors import (
     RateLimited,
     RequestError,
     Unauthorized,
+    UnsupportedMediaType,
 )
 from gateway.observability.metrics import Metrics
 
@@ -46,6 +47,8 @@ SECURITY_HEADERS: Mapping[str, str] = MappingProxyType(
 METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")  # RFC 9110, 5789
 CHALLENGE = 'Bearer realm="clip-gateway"'
 OPENAI_PATH = "/v1/moderations"  # whose errors have OpenAI's shape
+# What else OpenAI's clients call: their problem documents have OpenAI's ``error`` as a member (RFC 9457, 3.2).
+OPENAI_TOO = ("/v1/embeddings", "/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/responses")
 OPENAI_KINDS = {
     Unauthorized: "authentication_error",
     Forbidden: "permission_error",
@@ -68,20 +71,25 @@ def problem(error: GatewayError, request_id: str) -> dict[str, Any]:
 
 
 def error_response(error: GatewayError, request_id: str, path: str = "") -> Response:
-    """Return an error as a response: a problem document, or on OpenAI's route what its clients read.
+    """Return an error as a response: a problem document, or on OpenAI's routes what its clients read.
 
     With the headers that belong to its status: Retry-After where a retry makes sense, Allow, WWW-Authenticate.
     """
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers["Allow"] = error.allow
+    if isinstance(error, UnsupportedMediaType) and error.accept_encoding:
+        headers["Accept-Encoding"] = error.accept_encoding  # RFC 9110, 15.5.16
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = CHALLENGE
     if isinstance(error, Forbidden):
         headers["WWW-Authenticate"] = f'{CHALLENGE}, error="insufficient_scope"'
     if path == OPENAI_PATH:
         return Response(orjson.dumps(openai_error(error)), error.status, headers, "application/json")
-    return Response(orjson.dumps(problem(error, request_id)), error.status, headers, MEDIA_TYPE)
+    document = problem(error, request_id)
+    if path.startswith(OPENAI_TOO):
+        document |= openai_error(error)
+    return Response(orjson.dumps(document), error.status, headers, MEDIA_TYPE)
 
 
 def openai_error(error: GatewayError) -> dict[str, Any]:

@@ -57,7 +57,8 @@ class RequestRules:
         """Check the head of a request.
 
         Raises:
-            HttpMalformed: it does not name its host once (RFC 9112, 3.2), or its length is no number.
+            HttpMalformed: it does not name its host once (RFC 9112, 3.2), its length is no number, or its body has
+                another transfer coding than chunked.
             HostNotAllowed: it names one that is not this gateway's.
             CrossSiteRequest: a page of another site sent a method that changes something.
             PayloadTooLarge: it announces too long a body.
@@ -68,6 +69,11 @@ class RequestRules:
         if scope["method"] not in SAFE_METHODS and not self._is_from_here(host or "", headers):
             raise CrossSiteRequest(
                 "A page of another site may not send this; CORS_ALLOWED_ORIGINS lists those that may."
+            )
+        codings = headers.getlist("transfer-encoding")
+        if codings and [coding.strip(" \t").lower() for coding in codings] != ["chunked"]:
+            raise HttpMalformed(
+                "Of transfer codings only chunked is read; send Transfer-Encoding: chunked, or a length."
             )
         declared_bytes(headers, self.max_body_bytes)
 

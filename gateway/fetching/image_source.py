@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from gateway.errors import ImageTooLarge, InvalidRequest
+from gateway.fetching.data_url import check_size, is_data_url, read_base64, read_data_url
 from gateway.limits.admission import Reservation
 
-DATA_URI = "data:"
 LARGE_CHARS = 1 << 16
-MOST_PADDING = 2  # bytes that base64 text may stand for less than its length says
 KEPT_JSON_WEIGHT = 2  # base64 text and the same without blanks, or the image
 
 
@@ -38,7 +34,7 @@ class Upload:
 
 @dataclass(slots=True)
 class Base64:
-    """Base64 text, plain or as a ``data:`` URI, until it is done with.
+    """Base64 text, or a ``data:`` URL, until it is done with.
 
     Attributes:
         text: emptied then.
@@ -118,7 +114,7 @@ class ImageSource:
         """
         match source:
             case Upload(data):
-                _check_size(len(data), self._max_image_bytes)
+                check_size(len(data), self._max_image_bytes)
                 return data
             case Url(url):
                 return await self._fetch(url)
@@ -129,26 +125,15 @@ class ImageSource:
 
 
 def decoded(text: str, max_bytes: int) -> bytes:
-    """Return the bytes of base64 text or of a base64 ``data:`` URI; white space is allowed, anything else is not.
+    """Return the bytes of a ``data:`` URL or of plain base64.
 
     Raises:
         ImageTooLarge: more bytes than that.
         InvalidRequest: it is neither.
     """
-    if text[: len(DATA_URI)].lower() == DATA_URI:
-        head, comma, text = text.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
-            raise InvalidRequest("A data: URI must be of the form data:image/…;base64,… to be read.")
-    text = "".join(text.split())
-    _check_size(len(text) * 3 // 4 - MOST_PADDING, max_bytes)
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest("The base64 text of the image is not valid base64 (RFC 4648, with padding).") from None
-    _check_size(len(data), max_bytes)
-    return data
+    return read_data_url(text, max_bytes) if is_data_url(text) else read_base64(text, max_bytes)
 
 
-def _check_size(count: int, max_bytes: int) -> None:
-    if count > max_bytes:
-        raise ImageTooLarge(f"The image has about {count} bytes; at most {max_bytes} are accepted.")
+def source_of_url(url: str, reservation: Reservation | None) -> Base64 | Url:
+    """Return the source that a URL stands for: a ``data:`` URL holds its image, any other one is fetched."""
+    return Base64(url, reservation) if is_data_url(url) else Url(url)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from gateway.errors import InvalidRequest
 from gateway.inference.prompts import LabelPrompts, LabelRequest, LabelRules, LabelSet, Mode, check_words, label_set
+from gateway.moderation.request_model import StrictModel
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}(@[1-9][0-9]{0,8})?$"
 Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
 
 
-class Calibration(BaseModel):
+class Calibration(StrictModel):
     """Platt scaling of a score: sigmoid(scale x logit(score) + offset) (Platt, 1999).
 
     Attributes:
@@ -28,17 +29,13 @@ class Calibration(BaseModel):
         source: what it was fitted on, for people.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     scale: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False, strict=True)
     offset: float = Field(0.0, ge=-1000, le=1000, allow_inf_nan=False, strict=True)
     source: str = Field("", max_length=500)
 
 
-class ClassifierLabel(BaseModel):
+class ClassifierLabel(StrictModel):
     """One label: its prompts, what it must not be taken for, and its calibration (None: uncalibrated)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: str
     prompts: list[str] = Field(default_factory=list, description="Texts that mean it; the label itself by default.")
@@ -46,10 +43,8 @@ class ClassifierLabel(BaseModel):
     calibration: Calibration | None = None
 
 
-class Classifier(BaseModel):
+class Classifier(StrictModel):
     """A scenario: softmax over its labels, or each label against its own negatives."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["labels"] = "labels"
     mode: Mode = "softmax"

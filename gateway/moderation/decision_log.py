@@ -10,6 +10,7 @@ import structlog
 from gateway.errors import DeadlineExceeded
 from gateway.limits.deadline import Deadline
 from gateway.store.decisions import DecisionRecord, Decisions
+from gateway.store.idempotency import KeptAnswer
 from gateway.store.outages import StoreUnavailable
 
 PAUSE_S = 1.0
@@ -31,13 +32,24 @@ class DecisionLog:
         self._log = structlog.get_logger("decision_log")
         self.lost = False
 
-    async def append(self, records: Sequence[DecisionRecord], deadline: Deadline) -> bool:
-        """Write records, all or none; False if they could not be written, or not in time."""
-        if self.lost or self._store_lost():
+    @property
+    def unavailable(self) -> bool:
+        """Whether the store is known to take no writes."""
+        return self.lost or self._store_lost()
+
+    async def append(
+        self, records: Sequence[DecisionRecord], deadline: Deadline, kept: KeptAnswer | None = None
+    ) -> bool:
+        """Write records, and the answer that they are part of, all or none; False if it failed, or took too long.
+
+        Raises:
+            ClaimLost: another request has the answer's key; nothing was written.
+        """
+        if self.unavailable:
             return False
         try:
             async with deadline.enforced():
-                await self._decisions.append(records)
+                await self._decisions.append(records, kept)
         except (StoreUnavailable, DeadlineExceeded):
             if not self.lost:
                 self._log.warning("decisions cannot be logged: the store takes no writes")

@@ -7,7 +7,7 @@ and of the shadow policy are scored over its views and frames, and the policies'
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,19 +16,21 @@ import numpy as np
 import structlog
 
 from gateway.decoding.preprocess import PreprocessedImage
-from gateway.errors import StorageUnavailable
+from gateway.errors import IdempotencyKeyInUse, StorageUnavailable
 from gateway.fetching.image_source import ImageRequest
 from gateway.hash_matching.matcher import HashMatcher, Match
 from gateway.hash_matching.refresher import ListRefresher
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
+from gateway.moderation.idempotency import Attempt
 from gateway.moderation.verdict_json import place_json, verdict_json
 from gateway.moderation.verdicts import Verdict, from_lists, verdict_of
 from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
 from gateway.pipeline import ImageOutcome, Pipeline
 from gateway.store.decisions import DecisionRecord
+from gateway.store.idempotency import ClaimLost, KeptAnswer
 
 NOT_LOGGED = "decision_not_logged"
 NOT_HASHED = "perceptual_lists_not_asked"
@@ -66,6 +68,18 @@ class Moderated:
     verdict: Verdict | None
     shadow: Verdict | None
     decision_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """How a request that may be repeated is answered: its attempt, and what makes the answer."""
+
+    attempt: Attempt
+    answer_of: Callable[[list[Moderated]], bytes]
+
+    def kept(self, judged: list[Moderated]) -> KeptAnswer | None:
+        """Return the answer as it is to be kept; None for a request without a key."""
+        return self.attempt.kept(self.answer_of(judged)) if self.attempt.claim else None
 
 
 class Moderator:
@@ -107,11 +121,14 @@ class Moderator:
         shadow: BoundPolicy | None,
         origin: RequestOrigin,
         deadline: Deadline,
+        answering: Answering | None = None,
     ) -> list[Moderated]:
         """Decide about every image by itself; a failed one has no verdict and leaves the others alone.
 
+        The answer of a request that may be repeated is kept with its decisions, unless there is none.
+
         Raises:
-            RequestError: too many views.
+            RequestError: too many views, or a request that was repeated has taken this one's place.
             StorageUnavailable: the lists were never loaded, or a verdict must be logged and cannot be.
         """
         matcher = self._list_refresher.current
@@ -123,8 +140,7 @@ class Moderator:
         hash_lookup = partial(matches, matcher) if matcher.lists else None
         outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, deciding=True)
         judged = [self._judge(outcome, matcher, policy, shadow) for outcome in outcomes]
-        if self._rules.enabled:
-            judged = await self._logged(judged, origin, deadline)
+        judged = await self._logged(judged, origin, deadline, answering)
         for item in judged:
             self._count(item)
         return judged
@@ -162,18 +178,32 @@ class Moderator:
             raise ValueError("an image without a match and without vectors has no verdict")
         return verdict_of(policy, outcome.vectors, prepared.places, self._logit_scale, warnings)
 
-    async def _logged(self, judged: list[Moderated], origin: RequestOrigin, deadline: Deadline) -> list[Moderated]:
+    async def _logged(
+        self, judged: list[Moderated], origin: RequestOrigin, deadline: Deadline, answering: Answering | None
+    ) -> list[Moderated]:
         """Write every verdict to the log, and put its id into the outcome; without a store, a warning.
 
         Raises:
             StorageUnavailable: without a store, where verdicts must be logged.
+            IdempotencyKeyInUse: the request was repeated, and that one decides.
         """
-        now = datetime.now(UTC)
-        marked = [replace(item, decision_id=decision_id(now)) if item.verdict else item for item in judged]
-        records = [self._record(item, now, origin) for item in marked if item.verdict]
-        if not records:
+        now, marked = datetime.now(UTC), judged
+        if self._rules.enabled:
+            marked = [replace(item, decision_id=decision_id(now)) if item.verdict else item for item in judged]
+        if not any(item.verdict for item in marked):
             return marked
-        if await self._decision_log.append(records, deadline):
+        records = [self._record(item, now, origin) for item in marked if item.verdict and item.decision_id]
+        kept = answering.kept(marked) if answering is not None else None
+        try:
+            if not records and kept is None:
+                return marked
+            if await self._decision_log.append(records, deadline, kept):
+                if answering is not None and kept is not None:
+                    answering.attempt.answer = kept.answer
+                return marked
+        except ClaimLost:
+            raise IdempotencyKeyInUse("The request was repeated, and that one is worked on.", retry_after_s=1) from None
+        if not records:
             return marked
         self._log.warning("decisions not logged", count=len(records))
         self._metrics.decisions_not_logged.inc(len(records))

@@ -8,11 +8,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from gateway.decoding.views import Place, ViewRule
 from gateway.inference.scoring import Floats
 from gateway.moderation.classifiers import Calibration, Reference
+from gateway.moderation.request_model import StrictModel
 
 Decision = Literal["allow", "review", "block"]
 Aggregate = Literal["sum", "max"]
@@ -39,10 +40,8 @@ LIST_PREFIX = "list:"  # of the categories under which lists of known images app
 Warned = Literal["frames_sampled", "max_inferences_reached", "perceptual_lists_not_asked"]
 
 
-class Rule(BaseModel):
+class Rule(StrictModel):
     """One category: which labels of which classifier, how they add up, and from which score on they matter."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     category: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
     classifier: Reference
@@ -66,10 +65,8 @@ class Rule(BaseModel):
         return self
 
 
-class Policy(BaseModel):
+class Policy(StrictModel):
     """A policy's body as clients write it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rules: list[Rule] = Field(min_length=1, max_length=200)
     views: ViewRule = "tiles"

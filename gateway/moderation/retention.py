@@ -1,4 +1,4 @@
-"""Deletes decisions that have grown older than the retention allows."""
+"""Deletes decisions that have grown older than the retention allows, and idempotency keys whose time is over."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from gateway.store.decisions import Decisions
+from gateway.store.idempotency import IdempotencyKeys
 from gateway.store.leases import Leases
 from gateway.store.outages import StoreUnavailable
 
@@ -15,19 +16,21 @@ PAUSE_S = 3600.0
 LEASE_S = 300.0
 
 
-async def watch_retention(decisions: Decisions, days: int, leases: Leases) -> None:
+async def watch_retention(decisions: Decisions, days: int, leases: Leases, keys: IdempotencyKeys) -> None:
     """Delete what is due, once an hour, for ever; runs as a task of the application's lifespan.
 
     Args:
         decisions: where they are kept.
         days: how long; 0 means for ever.
         leases: of several gateways, one deletes at a time.
+        keys: of requests that may be repeated.
     """
     log = structlog.get_logger("retention")
-    while days:
+    while True:
         try:
             if await leases.take("retention", LEASE_S):
-                deleted = await decisions.expire(datetime.now(UTC) - timedelta(days=days))
+                await keys.expire()
+                deleted = await decisions.expire(datetime.now(UTC) - timedelta(days=days)) if days else 0
                 if deleted:
                     log.info("decisions expired", count=deleted)
         except StoreUnavailable:

@@ -16,7 +16,8 @@ from sqlalchemy import Column, ColumnElement, delete, insert, literal, select, t
 from gateway.store import audit
 from gateway.store.audit import Actor
 from gateway.store.database import Repository, Transaction, reads, writes
-from gateway.store.schema import decisions, feedback, fired_categories, revisions
+from gateway.store.idempotency import KeptAnswer, keep
+from gateway.store.schema import decisions, feedback, fired_categories, idempotency_keys, revisions
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -108,8 +109,19 @@ class Decisions(Repository):
     """Decisions, and what reviewers say of them."""
 
     @writes
-    async def append(self, tx: Transaction, records: Sequence[DecisionRecord]) -> None:
-        """Append decisions, all or none. One whose id is there already is passed over: a log may be repeated."""
+    async def append(self, tx: Transaction, records: Sequence[DecisionRecord], kept: KeptAnswer | None = None) -> None:
+        """Append decisions, all or none. One whose id is there already is passed over: a log may be repeated.
+
+        Args:
+            tx: the transaction.
+            records: appended.
+            kept: the answer that they are part of, for a request that may be repeated.
+
+        Raises:
+            ClaimLost: another request has the answer's key; nothing is appended.
+        """
+        if kept is not None:
+            await keep(tx, kept)
         if not records:
             return
         rows = [{name: getattr(record, name) for name in COLUMNS} for record in records]
@@ -168,8 +180,9 @@ class Decisions(Repository):
     async def forget(self, external_id: str, *, actor: Actor) -> int:
         """Delete all decisions of an external id with their feedback, in steps; return how many.
 
-        The audit names the external id by its SHA-256.
+        Answers that are kept for repeated requests go first. The audit names the external id by its SHA-256.
         """
+        await self._forget_answers(external_id)
         name = hashlib.sha256(external_id.encode()).hexdigest()
         note = partial(audit.note, actor=actor, action="forget", kind="external_id", name=name)
         return await self._remove(decisions.c.external_id == external_id, note)
@@ -183,6 +196,10 @@ class Decisions(Repository):
         """Write a page and leave everything as it was; a row updated to what it is would not be written."""
         for step in (1, -1):
             await tx.execute(update(revisions).values(value=revisions.c.value + step))
+
+    @writes
+    async def _forget_answers(self, tx: Transaction, external_id: str) -> None:
+        await tx.execute(delete(idempotency_keys).where(idempotency_keys.c.external_id == external_id))
 
     async def _remove(self, condition: ColumnElement[bool], note: Note | None) -> int:
         removed = 0

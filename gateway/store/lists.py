@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sqlalchemy import delete, select, union_all, update
@@ -47,6 +47,14 @@ class HashList:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedList:
+    """A list as it was saved, whatever becomes of it next, and whether it was created then."""
+
+    made: HashList
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ListChanges:
     """What brings a reader of a list up to ``revision``: hashes to take out of what was read, and to put into it."""
 
@@ -61,8 +69,8 @@ class Lists(Repository):
     @writes
     async def put(
         self, tx: Transaction, made: HashList, *, actor: Actor, precondition: Precondition = UNCONDITIONAL
-    ) -> bool:
-        """Create or change a list; True if it was created. ``made.entries`` and ``made.revision`` are not read.
+    ) -> SavedList:
+        """Create or change a list. ``made.entries`` and ``made.revision`` are not read.
 
         Raises:
             StaleWrite: the precondition does not hold.
@@ -78,11 +86,11 @@ class Lists(Repository):
         if found.kind != made.kind:
             raise ValueError(f"the list {made.name} is of kind {found.kind}, which cannot change")
         if created is None and (found.action, found.max_distance) == (made.action, made.max_distance):
-            return False
+            return SavedList(replace(made, entries=found.entries, revision=found.revision), created=False)
         revision = await audit.record(tx, actor=actor, action="put", kind="list", name=made.name, detail=row)
         begun = {"logged_since": revision} if created is not None else {}
         await tx.execute(update(lists).where(lists.c.id == found.id).values(revision=revision, **begun, **row))
-        return created is not None
+        return SavedList(replace(made, entries=found.entries, revision=revision), created is not None)
 
     @reads
     async def every(self, tx: Transaction) -> tuple[HashList, ...]:

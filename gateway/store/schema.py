@@ -263,6 +263,20 @@ leases = Table(
     Column("held_until", UtcDateTime, nullable=False),
 )
 
+# What requests that decide were answered, by their idempotency keys; ``until`` is when a key is free again.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", CodePointText, primary_key=True),
+    Column("key", CodePointText, primary_key=True),
+    Column("fingerprint", CodePointText, nullable=False),
+    Column("token", CodePointText, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("external_id", CodePointText),
+    Column("answer", LargeBinary),
+)
+Index("idempotency_keys_by_time", idempotency_keys.c.until)
+
 # One row, made by the first gateway: what choices are derived from that nobody outside may foresee.
 installation = Table(
     "installation",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 import tracemalloc
 from collections.abc import Sequence
 
 import pytest
 
 from gateway.api.body.multipart import MAX_FOLDED_LINES, MAX_HEADER_BYTES, MultipartReader, Part, read_options
-from gateway.errors import MultipartMalformed
+from gateway.errors import GatewayError, MultipartMalformed
 from tests.support.in_process_app import Web, is_problem, png
 
 NAMED = b'Content-Disposition: form-data; name="file"'
@@ -226,3 +228,79 @@ def test_content_in_pieces_of_any_size_is_whole_and_large_ones_are_not_copied() 
 def test_options(header: str, kind: str, options: dict[str, str]) -> None:
     assert read_options(header) == (kind, options)
     assert re.fullmatch(r"[^;]*", read_options(header)[0])
+
+
+# Five after the holes that other readers of forms had from 2024 to 2026. Times are generous: what was quadratic took
+# minutes, or for ever.
+QUICK_S = 5.0
+
+
+def took(body: bytes, chunk_bytes: int, boundary: bytes = b"b") -> float:
+    """Return the processor time of reading a body in chunks, whatever comes of it."""
+    begin = time.process_time()
+    with contextlib.suppress(GatewayError):
+        read([body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)], boundary)
+    return time.process_time() - begin
+
+
+@pytest.mark.parametrize("crumb", [b"\r", b"\n", b"\r\n", b"-", b"\r\n--", b"\r\n--bb", b"\r\n--b\r", b"x"])
+def test_what_stands_before_and_behind_the_parts_costs_little(crumb: bytes) -> None:
+    """CVE-2024-53981: a log line for each byte there."""
+    noise = crumb * (4_000_000 // len(crumb))
+    whole = form(b"b", (NAMED, b"x"))
+    for chunk_bytes in (1 << 16, 1 << 18):
+        assert took(noise + whole, chunk_bytes) < QUICK_S
+        assert took(whole + noise, chunk_bytes) < QUICK_S
+    assert took(whole + noise[:100_000], 1) < QUICK_S
+    assert read([whole, noise]) == [Part("file", is_file=False, content=b"x")]
+    tracemalloc.start()
+    read([whole, noise])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000, "what means nothing is not kept"
+
+
+def test_headers_of_a_part_are_few_and_short_however_they_arrive() -> None:
+    many = b"\r\n".join([NAMED, *[b"X-%d: y" % number for number in range(100_000)]])
+    long = NAMED + b"\r\nX: " + b"y" * 1_000_000
+    endless = b"--b\r\n" + NAMED + b"\r\nX: " + b"y" * 1_000_000
+    folded = b"--b\r\n" + NAMED + b"\r\n y" * 100_000
+    for body in (form(b"b", (many, b"x")), form(b"b", (long, b"x")), endless, folded):
+        for chunk_bytes in (100, 1 << 16):
+            assert took(body, chunk_bytes) < QUICK_S
+            with pytest.raises(MultipartMalformed):
+                read([body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [b"; a=1", b';a="', b';a="\\', b'; "', b';a="b"c', b";;;=", b'\\";', b"; a", b"=" * 9, b'; filename*0*="'],
+)
+def test_options_of_a_header_take_linear_time(option: bytes) -> None:
+    """CVE-2024-24762 and its kind: a pattern that goes back and forth over them."""
+    long = NAMED + option * ((MAX_HEADER_BYTES - len(NAMED)) // len(option))
+    assert took(form(b"b", *[(long, b"x")] * 900), 1 << 16) < QUICK_S
+    begin = time.process_time()
+    read_options("form-data" + option.decode() * (200_000 // len(option)))
+    assert time.process_time() - begin < QUICK_S
+
+
+@pytest.mark.parametrize("length", [b"-1", b"+1", b"-0", b"1_0", b"0x10", b"1e3", b"\xb2", b"1,1", b"1 1", b"99999999"])
+def test_a_parts_content_length_means_nothing(length: bytes) -> None:
+    for name in (b"Content-Length", b"content-length"):
+        lines = name + b": " + length + b"\r\n" + NAMED
+        assert read([form(b"b", (lines, b"x"))]) == [Part("file", is_file=False, content=b"x")]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(b"filename*=utf-8''a.png", b"filename*0=a; filename*1=.png", b"filename*0*=utf-8''a; filename*1*=%2epng"),
+        *(b"filename*99999999999=a", b"filename*0*=x'y'z", b"filename*=", b"FILENAME*0*=%ff", b'filename*1*="'),
+    ],
+)
+def test_names_of_rfc_2231_make_a_file_and_nothing_else(option: bytes) -> None:
+    for lines in (NAMED + b"; " + option, b"Content-Disposition: form-data; " + option + b'; name="file"'):
+        assert read([form(b"b", (lines, b"x"))]) == [Part("file", is_file=True, content=b"x")]
+    for hidden in (b"name*=utf-8''labels; name=\"file\"", b'name*0=la; name*1=bels; name="file"'):
+        assert read([form(b"b", (b"Content-Disposition: form-data; " + hidden, b"x"))])[0].name == "file"

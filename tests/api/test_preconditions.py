@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.store.lists import HashList, Lists, SavedList
 from tests.support.fault_table import FaultLog
 from tests.support.in_process_app import Web, is_problem
 from tests.support.saved_policies import ALWAYS, CLASSIFIER
@@ -152,3 +153,24 @@ def test_the_openapi_text_tells_each_change_that_may_be_conditional(web: Web) ->
         described = {parameter["name"]: parameter.get("description") for parameter in operation["parameters"]}
         assert {"If-Match", "If-None-Match"} <= set(described), change
         assert "precondition_failed" in operation["responses"]["412"]["description"], change
+
+
+def test_a_list_that_is_deleted_as_soon_as_it_is_saved_was_saved(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = Lists.put
+
+    async def saved_and_deleted(lists: Lists, made: HashList, **given: Any) -> SavedList:
+        saved = await put(lists, made, **given)
+        assert await lists.drop(made.name, actor=given["actor"])
+        return saved
+
+    monkeypatch.setattr(Lists, "put", saved_and_deleted)
+    answer = web.client.put("/v1/lists/bad", json={**LIST, "max_distance": 0})
+    assert (answer.status_code, answer.json()["name"], answer.json()["entries"]) == (201, "bad", 0)
+    assert answer.headers["etag"].strip('"').isdecimal()
+    is_problem(web.client.get("/v1/lists/bad"), 404, "not_found")
+
+
+def test_true_is_no_version(made: Web) -> None:
+    for version in (True, False, None, "one", 1.5, [1], 0):
+        answer = made.client.post("/v1/policies/strict/activate", json={"version": version})
+        is_problem(answer, 422, "invalid_request")

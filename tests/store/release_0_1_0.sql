@@ -76,6 +76,17 @@ CREATE TABLE leases (
     held_until DATETIME NOT NULL,
     PRIMARY KEY (work)
 );
+CREATE TABLE idempotency_keys (
+    owner TEXT NOT NULL,
+    key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    token TEXT NOT NULL,
+    until DATETIME NOT NULL,
+    external_id TEXT,
+    answer BLOB,
+    PRIMARY KEY (owner, key)
+);
+CREATE INDEX idempotency_keys_by_time ON idempotency_keys (until);
 CREATE TABLE installation (
     id INTEGER NOT NULL,
     secret BLOB NOT NULL,

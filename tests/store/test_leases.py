@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.moderation.retention import watch_retention
+from gateway.store.idempotency import IdempotencyKeys
 from gateway.store.leases import Leases
 from tests.support.stores import Store, decision, opened
 from tests.support.waiting import eventually
@@ -46,7 +47,9 @@ async def test_old_decisions_are_deleted_by_whoever_has_the_lease(store: Store, 
     await store.decisions.append([old])
     if held:
         assert await Leases(store.database).take("retention", 60)
-    watching = asyncio.create_task(watch_retention(store.decisions, 1, Leases(store.database)))
+    watching = asyncio.create_task(
+        watch_retention(store.decisions, 1, Leases(store.database), IdempotencyKeys(store.database))
+    )
     try:
         async with asyncio.timeout(20):
             while not held and await store.decisions.read(old.id):  # noqa: ASYNC110 - the database does not tell

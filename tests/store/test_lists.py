@@ -40,9 +40,9 @@ async def everything(store: Store, name: str, limit: int) -> list[str]:
 
 
 async def test_lists_come_and_change_and_go(store: Store) -> None:
-    assert await store.lists.put(NEAR, actor=Actor("me"))
-    assert await store.lists.put(BAD, actor=Actor("me"))
-    assert not await store.lists.put(dataclasses.replace(NEAR, max_distance=20), actor=Actor("me"))
+    assert (await store.lists.put(NEAR, actor=Actor("me"))).created
+    assert (await store.lists.put(BAD, actor=Actor("me"))).created
+    assert not (await store.lists.put(dataclasses.replace(NEAR, max_distance=20), actor=Actor("me"))).created
     assert [(made.name, made.max_distance, made.revision) for made in await store.lists.every()] == [
         ("bad", 0, 2),
         ("near", 20, 3),
@@ -58,7 +58,7 @@ async def test_what_changes_nothing_counts_as_nothing(store: Store) -> None:
     await store.lists.put(BAD, actor=Actor("me"))
     await store.lists.add("bad", [sha256(1)], actor=Actor("me"))
     before = await store.versions.revision(), await store.lists.revision(), await store.audit.latest(99)
-    assert not await store.lists.put(BAD, actor=Actor("me"))
+    assert not (await store.lists.put(BAD, actor=Actor("me"))).created
     assert await store.lists.add("bad", [sha256(1)], actor=Actor("me")) == 0
     assert await store.lists.add("bad", [], actor=Actor("me")) == 0
     assert await store.lists.remove("bad", [sha256(2)], actor=Actor("me")) == 0
@@ -97,7 +97,7 @@ async def test_entries_are_distinct_and_in_order(store: Store) -> None:
     assert await everything(store, "bad", 50_000) == sorted(hashes[12_000:])
     assert await store.lists.drop("bad", actor=Actor("me"))
     assert await store.lists.read("bad", after=None, limit=9) == ()
-    assert await store.lists.put(BAD, actor=Actor("me"))
+    assert (await store.lists.put(BAD, actor=Actor("me"))).created
     assert await store.lists.read("bad", after=None, limit=9) == ()
     assert await everything(store, "near", 9) == sorted(hashes[:3])
 
@@ -117,7 +117,7 @@ async def test_entries_are_all_or_none(store: Store) -> None:
 
 async def test_many_writers_of_one_list(store: Store) -> None:
     made = await asyncio.gather(*(store.lists.put(BAD, actor=Actor("me")) for _ in range(6)))
-    assert made.count(True) == 1
+    assert sum(one.created for one in made) == 1
     parts = [[sha256(number) for number in range(start, start + 200)] for start in range(0, 600, 100)]
     added = await asyncio.gather(*(store.lists.add("bad", part, actor=Actor("me")) for part in parts))
     assert sum(one or 0 for one in added) == 700
@@ -300,7 +300,7 @@ async def test_each_change_of_a_list_may_have_a_precondition(store: Store) -> No
     with pytest.raises(StaleWrite):
         await store.lists.put(BAD, actor=me, precondition=there)
     assert await store.lists.every() == ()
-    assert await store.lists.put(BAD, actor=me, precondition=absent)
+    assert (await store.lists.put(BAD, actor=me, precondition=absent)).created
     old = Precondition(await now())
     assert await store.lists.add("bad", few[:1], actor=me, precondition=old) == 1
     for stale in (old, absent, Precondition(none_match=await now())):
@@ -318,7 +318,7 @@ async def test_each_change_of_a_list_may_have_a_precondition(store: Store) -> No
     assert await everything(store, "bad", 100) == few[:1]
     assert await store.lists.add("bad", many, actor=me, precondition=Precondition(await now())) == 49
     assert await store.lists.remove("bad", few, actor=me, precondition=Precondition(await now())) == 3
-    assert not await store.lists.put(allowing, actor=me, precondition=Precondition(await now()))
+    assert not (await store.lists.put(allowing, actor=me, precondition=Precondition(await now()))).created
     assert await store.lists.drop("bad", actor=me, precondition=Precondition(await now()))
     assert not await store.lists.drop("bad", actor=me, precondition=there)
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence, Sized
+from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 from starlette.requests import Request
 
 from gateway.api.body.multipart import Part
-from gateway.api.body.reader import BodyRules, read_body
+from gateway.api.body.reader import LARGE_BYTES, BodyRules, chars_beside_images, read_body
 from gateway.api.body.strict_json import parse_object
 from gateway.api.body.validation import validated
 from gateway.api.schemas.requests import ImageIn, ImagesBody, ImagesForm, SourceIn
-from gateway.errors import InvalidRequest
-from gateway.fetching.image_source import Base64, ImageRequest, Upload, Url
+from gateway.errors import InvalidRequest, PayloadTooLarge
+from gateway.fetching.image_source import KEPT_JSON_WEIGHT, Base64, ImageRequest, Upload, source_of_url
 from gateway.limits.admission import Reservation
 
 J = TypeVar("J", bound=ImagesBody)
@@ -47,9 +49,15 @@ async def read_fields(
         images = [image_request(image, reservation) for image in given.images]
         given.images.clear()
     else:
-        fields = sent = validated(form_model, form_fields(body, list_fields(form_model), rules.max_json_bytes))
+        texts = [part for part in body if not is_image(part)]
+        is_large = sum(len(part.content) for part in texts) > LARGE_BYTES
+        reading = partial(form_fields, texts, list_fields(form_model), rules.max_json_bytes)
+        fields = sent = validated(form_model, await asyncio.to_thread(reading) if is_large else reading())
         images = [ImageRequest(Upload(part.content, reservation)) for part in body if is_image(part)]
-        images += [ImageRequest(Url(url)) for url in sent.url]
+        images += [ImageRequest(source_of_url(url, reservation)) for url in sent.url]
+        in_urls = sum(len(image.source.text) for image in images if isinstance(image.source, Base64))
+        reservation.hold(reservation.held_bytes + in_urls * (KEPT_JSON_WEIGHT - 1))
+        sent.url.clear()
     if not images:
         raise InvalidRequest("No image given: send file parts, url fields, or “images” in JSON.")
     check_count(images, rules.max_images)
@@ -76,7 +84,7 @@ def image_request(image: SourceIn, reservation: Reservation | None = None) -> Im
     client_id = image.id if isinstance(image, ImageIn) else None
     if image.base64 is not None:
         return ImageRequest(Base64(image.base64, reservation), client_id)
-    return ImageRequest(Url(image.url or ""), client_id)
+    return ImageRequest(source_of_url(image.url or "", reservation), client_id)
 
 
 def list_fields(model: type[BaseModel]) -> frozenset[str]:
@@ -85,18 +93,22 @@ def list_fields(model: type[BaseModel]) -> frozenset[str]:
     return frozenset(name for name, parts in types.items() if any(get_origin(part) is list for part in parts))
 
 
-def form_fields(parts: Sequence[Part], lists: frozenset[str], max_tokens: int) -> dict[str, Any]:
-    """Return the fields of a form by name: those in ``lists`` as lists, the others as one string; files left out.
+def form_fields(parts: Sequence[Part], lists: frozenset[str], max_json_bytes: int) -> dict[str, Any]:
+    """Return the fields of a form by name: those in ``lists`` as lists, the others as one string.
+
+    Args:
+        parts: all but the images' files.
+        lists: names of the fields that are lists.
+        max_json_bytes: cap on all of them, but for images in ``data:`` URLs.
 
     A browser sends a field that nobody filled in as an empty one: it counts as not sent.
 
     Raises:
         InvalidRequest: a file part of another name, a repeated single field, or a field given twice by ``options``.
+        PayloadTooLarge: they are over the cap.
     """
     fields: dict[str, Any] = {}
     for part in parts:
-        if part.name == FILE:
-            continue
         if part.is_file:
             raise InvalidRequest(f"Files go into parts named {FILE}.")
         try:
@@ -112,8 +124,10 @@ def form_fields(parts: Sequence[Part], lists: frozenset[str], max_tokens: int) -
     fields = {name: value for name, value in fields.items() if value not in ("", [""])}
     options = fields.pop("options", None)
     if options is not None:
-        extra = parse_object(options.encode(), max_tokens)
-        if extra.keys() & {*fields, FILE}:
+        extra = parse_object(options.encode(), max_json_bytes)
+        if {name for name in extra if extra[name] is not None} & {*fields, FILE}:
             raise InvalidRequest("A field is given both by itself and within options.")
-        fields |= extra
+        fields = extra | fields
+    if chars_beside_images(fields) > max_json_bytes:
+        raise PayloadTooLarge(f"Without its images the form is over {max_json_bytes} bytes.")
     return fields

@@ -8,7 +8,7 @@ from typing import Final
 
 from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
 
-from gateway.errors import InvalidRequest, MultipartMalformed
+from gateway.errors import InvalidRequest, MultipartMalformed, UnsupportedMediaType
 
 MAX_PARTS = 1000
 MAX_BOUNDARY_BYTES = 256
@@ -17,8 +17,11 @@ MAX_HEADERS = 8  # of a part, and bytes of one
 MAX_HEADER_BYTES = 4224
 MAX_FOLDED_LINES = MAX_HEADERS * MAX_PARTS  # of a form: each is joined to all of its header that came before
 SMALL_BYTES = 4096  # pieces of content under this are joined as they come: as an object each, two bytes hold forty
+IDENTITIES = frozenset({"7bit", "8bit", "binary", ""})  # of Content-Transfer-Encoding
 _MALFORMED: Final = "The body is no valid multipart/form-data of its boundary."
-_OTHER_HEADER: Final = re.compile(rb"(?!content-disposition[ \t]*:)[!#$%&'*+.^_`|~0-9a-z-]+(?=[ \t]*:)", re.IGNORECASE)
+_OTHER_HEADER: Final = re.compile(
+    rb"(?!content-(?:disposition|transfer-encoding)[ \t]*:)[!#$%&'*+.^_`|~0-9a-z-]+(?=[ \t]*:)", re.IGNORECASE
+)
 # RFC 9110, 5.6.6, but for three habits: a value without quotes may hold any character but a semicolon; a backslash
 # before the closing quote may be the last character of a name in Shift-JIS, or of a path; quotes may be left open.
 # A search for a closing quote ends at the next option's opening one at the latest, so that all takes linear time.
@@ -43,7 +46,7 @@ class Part:
 
 
 class _Parser(PushMultipartParser):  # type: ignore[misc]  # it has no types
-    """The library's parser, for which a part has no headers but its Content-Disposition (RFC 7578, 4.8).
+    """The library's parser, for which a part has no headers but what it is and its encoding (RFC 7578, 4.8 and 4.7).
 
     It would refuse a part over a wrong Content-Length, and has no option for that.
     """
@@ -102,6 +105,7 @@ class MultipartReader:
         Raises:
             MultipartMalformed: not the form it claims to be.
             InvalidRequest: too many parts.
+            UnsupportedMediaType: a part in base64 or quoted-printable.
         """
         if self._before is not None:
             chunk = self._from_first_boundary(self._before, chunk)
@@ -114,6 +118,7 @@ class MultipartReader:
                     self._pieces = []
                 elif isinstance(event, MultipartSegment):
                     self._part = _read_disposition(event.header("Content-Disposition", ""))
+                    _check_encoding(event.header("Content-Transfer-Encoding", "binary"))
                 else:
                     self._keep(event)
         except ParserLimitReached:
@@ -181,6 +186,18 @@ def _read_disposition(value: str) -> tuple[str, bool]:
     # filename*, filename*0 and the like are of RFC 2231 and RFC 5987; RFC 7578 forbids them, and they are sent.
     is_file = any(option.partition("*")[0] == "filename" for option in options)
     return name.encode("latin-1").decode("utf-8", "replace"), is_file
+
+
+def _check_encoding(name: str) -> None:
+    """Check that a part is sent as it is (RFC 7578, 4.7).
+
+    Raises:
+        UnsupportedMediaType: it is not.
+    """
+    if name.strip().lower() not in IDENTITIES:
+        raise UnsupportedMediaType(
+            "A part has a Content-Transfer-Encoding, which is not decoded; send its bytes as they are."
+        )
 
 
 def read_options(header: str) -> tuple[str, dict[str, str]]:

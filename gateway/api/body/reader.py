@@ -13,12 +13,14 @@ from starlette.requests import ClientDisconnect, Request
 from gateway.api.body.multipart import MultipartReader, Part, read_options
 from gateway.api.body.strict_json import parse_object
 from gateway.errors import HttpMalformed, InvalidJson, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
+from gateway.fetching.data_url import is_data_url
 from gateway.fetching.image_source import KEPT_JSON_WEIGHT
 from gateway.limits.admission import Reservation
 
 JSON_TYPE, FORM_TYPE = "application/json", "multipart/form-data"
+IDENTITY = "identity"  # of Content-Encoding
 LARGE_BYTES = 1 << 18
-BASE64_DEPTH = 4  # input → item → image → base64
+IMAGE_FIELDS = frozenset({"base64", "url"})  # whose strings are images: base64, or a data: URL
 JSON_WEIGHT = 3  # the body, its text and its values
 WIDE_JSON_WEIGHT = 6  # Python's text takes four bytes a character if one of them is beyond U+FFFF
 GRACE = 1 / 2  # of the time for a body: a busy server reads late, and that is not the client's fault
@@ -42,7 +44,7 @@ async def read_body(request: Request, rules: BodyRules, reservation: Reservation
     """Return the JSON object or the parts of the form that is the body; with its end the request's work begins.
 
     Raises:
-        UnsupportedMediaType: neither JSON nor multipart.
+        UnsupportedMediaType: neither JSON nor multipart, or in a content coding such as gzip.
         PayloadTooLarge: over a cap, found before it is all read.
         InvalidJson, MultipartMalformed, InvalidRequest: not what the Content-Type says.
         Overloaded: the service holds as many bytes, or works on as many requests, as it takes.
@@ -75,12 +77,10 @@ async def read_json(request: Request, rules: BodyRules, reservation: Reservation
     if not body.isascii():
         reservation.hold(len(body) * WIDE_JSON_WEIGHT)
     if len(body) > LARGE_BYTES:
-        parsed = await asyncio.to_thread(parse_object, body, rules.max_json_bytes)
+        parsed = await asyncio.to_thread(_parsed, body, rules.max_json_bytes)
     else:
-        parsed = parse_object(body, rules.max_json_bytes)
+        parsed = _parsed(body, rules.max_json_bytes)
     reservation.release(len(body) * (JSON_WEIGHT - KEPT_JSON_WEIGHT))
-    if len(body) - _base64_chars(parsed) > rules.max_json_bytes:
-        raise PayloadTooLarge(f"Without its base64 images the JSON is over {rules.max_json_bytes} bytes.")
     reservation.begin()
     return parsed
 
@@ -117,6 +117,11 @@ async def _receive(
         take: gets each piece.
         weight: copies of the body that are held while it is worked on.
     """
+    coding = request.headers.get("content-encoding", IDENTITY).strip(" \t").lower()
+    if coding != IDENTITY:
+        raise UnsupportedMediaType(
+            "A body with a Content-Encoding is not read; send it as it is.", accept_encoding=IDENTITY
+        )
     declared = declared_bytes(request.headers, rules.max_body_bytes)
     await reservation.enter_room(declared or min(UNDECLARED_BYTES, rules.max_body_bytes))
     reservation.hold(declared * weight)
@@ -184,16 +189,44 @@ def _content_type(request: Request) -> tuple[str, dict[str, str]]:
     return read_options(request.headers.get("content-type", ""))
 
 
-def _base64_chars(value: object, depth: int = 0) -> int:
-    """Count the characters of base64 strings where a request may have them, at most a few levels down."""
-    if isinstance(value, list):
-        return sum(_base64_chars(inner, depth) for inner in value if isinstance(inner, dict))
-    if not isinstance(value, dict) or depth == BASE64_DEPTH:
-        return 0
-    return sum(
-        len(inner) if key == "base64" and isinstance(inner, str) else _base64_chars(inner, depth + 1)
-        for key, inner in value.items()
-    )
+def _parsed(body: bytearray, max_json_bytes: int) -> dict[str, Any]:
+    """Return the object in a body.
+
+    Raises:
+        PayloadTooLarge: without its images it is over the cap.
+        InvalidJson, InvalidRequest: as ``parse_object``.
+    """
+    parsed = parse_object(body, max_json_bytes)
+    if len(body) > max_json_bytes and chars_beside_images(parsed) > max_json_bytes:
+        raise PayloadTooLarge(f"Without its images the JSON is over {max_json_bytes} bytes.")
+    return parsed
+
+
+def chars_beside_images(value: object) -> int:
+    """Count the characters of a value as compact JSON, numbers as one, without images: those have a cap of their own.
+
+    A client may write ``/`` or ``+`` of base64 as an escape of up to six bytes; they count as what they mean.
+    """
+    count, left = 0, [value]
+    while left:
+        inner = left.pop()
+        if isinstance(inner, dict):
+            for name, field in inner.items():
+                count += len(name) + 4
+                entries = field if isinstance(field, list) else [field]
+                left += [entry for entry in entries if not is_image(name, entry)]
+                count += len(entries)
+        elif isinstance(inner, list):
+            count += len(inner)
+            left += inner
+        else:
+            count += len(inner) + 2 if isinstance(inner, str) else 1
+    return count
+
+
+def is_image(name: str, value: object) -> bool:
+    """Return whether a field of a request, or an entry of one, is an image itself: base64 or a ``data:`` URL."""
+    return name in IMAGE_FIELDS and isinstance(value, str) and (name == "base64" or is_data_url(value))
 
 
 def _too_large(most: int) -> PayloadTooLarge:

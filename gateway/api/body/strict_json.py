@@ -20,7 +20,7 @@ def parse_object(body: bytes | bytearray, max_tokens: int) -> dict[str, Any]:
     """Return the object that the body holds.
 
     Args:
-        body: UTF-8 JSON.
+        body: UTF-8 JSON; a byte order mark before it is passed over (RFC 8259, 8.1).
         max_tokens: cap on commas, colons and brackets, so that nothing small unfolds into much memory.
 
     Raises:
@@ -31,7 +31,7 @@ def parse_object(body: bytes | bytearray, max_tokens: int) -> dict[str, Any]:
     if sum(body.count(mark) for mark in (b",", b":", b"[", b"{")) > max_tokens:
         raise PayloadTooLarge("The JSON body has too many values.")
     try:
-        text = body.decode("utf-8")
+        text = body.decode("utf-8-sig")
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except _DuplicateKey:
         raise InvalidRequest("A JSON object names a key twice.") from None

@@ -15,7 +15,7 @@ M = TypeVar("M", bound=BaseModel)
 
 LABEL_FIELDS = frozenset({"labels", "templates", "negatives"})
 SHOWN_ERRORS = 3
-INTERNAL_STEPS = frozenset({"EmbeddingInput", "query", "path", "body"})  # of pydantic's and FastAPI's own
+INTERNAL_STEPS = frozenset({"query", "path", "header", "body"})  # of FastAPI's own
 NAME_PATTERN = f"^{NAME.pattern}$"
 PATTERNS: Mapping[str, str] = {
     NAME_PATTERN: "must be 1 to 64 lower-case letters, digits, dots, dashes and underscores, first a letter or digit",

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.decoding.views import ViewRule
+from gateway.fetching.data_url import is_data_url
 from gateway.inference.prompts import Mode
 from gateway.moderation.classifiers import Reference
+from gateway.moderation.request_model import RequestModel, StrictModel
 
 Include = Literal["similarity", "embedding", "views"]
 ClientId = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
-UrlText = Annotated[str, Field(min_length=1, max_length=8192)]
+MAX_URL_CHARS = 8192
+
+
+def short_or_data(url: str) -> str:
+    """Return a URL that is not too long; one that holds its image is as long as that.
+
+    Raises:
+        ValueError: it is too long.
+    """
+    if len(url) > MAX_URL_CHARS and not is_data_url(url):
+        raise ValueError(f"takes at most {MAX_URL_CHARS} characters, unless it is a data: URL")
+    return url
+
+
+UrlText = Annotated[str, Field(min_length=1), AfterValidator(short_or_data)]
 
 
 def no_boolean(value: object) -> object:
@@ -29,17 +45,11 @@ def no_boolean(value: object) -> object:
 WholeNumber = Annotated[int, BeforeValidator(no_boolean)]
 
 
-class StrictModel(BaseModel):
-    """A part of a request: unknown fields are refused, so that a typing error is not read past."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class SourceIn(StrictModel):
     """Where an image comes from: exactly one of ``url`` and ``base64``."""
 
-    url: UrlText | None = Field(None, description="An http or https URL on the public internet; no data: URI.")
-    base64: str | None = Field(None, description="The file in base64; a data: URI is accepted too.")
+    url: UrlText | None = Field(None, description="An http or https URL on the public internet, or a data: URL.")
+    base64: str | None = Field(None, description="The file in base64; a data: URL is accepted too.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -119,10 +129,33 @@ class EmbeddingInput(StrictModel):
         return self
 
 
-class EmbeddingsBody(BaseModel):
+def as_inputs(value: object) -> object:
+    """Return inputs as objects: a text, or each text of a list, as one of ``text``.
+
+    Raises:
+        ValueError: they are token ids.
+    """
+    entries = [value] if isinstance(value, str) else value
+    if not isinstance(entries, list):
+        return value
+    for entry in entries:
+        if isinstance(entry, int) or (isinstance(entry, list) and all(isinstance(token, int) for token in entry)):
+            raise ValueError(
+                "holds token ids, which mean something else to every model; send texts "
+                "(with LangChain: check_embedding_ctx_length=False)"
+            )
+    return [{"text": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+EmbeddingInputs = Annotated[
+    list[EmbeddingInput], BeforeValidator(as_inputs, json_schema_input_type=str | list[str | EmbeddingInput])
+]
+
+
+class EmbeddingsBody(RequestModel):
     """A request for vectors; OpenAI's other fields (``model``, ``user``, …) are accepted and change nothing."""
 
-    input: str | list[str | EmbeddingInput] = Field(description="Texts and images.")
+    input: EmbeddingInputs = Field(description="Texts and images.")
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64: little-endian float32, a third of the size."
     )

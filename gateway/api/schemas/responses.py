@@ -35,6 +35,10 @@ class OpenAIError(BaseModel):
     error: OpenAIErrorDetail
 
 
+class OpenAIProblem(Problem, OpenAIError):
+    """A problem document that OpenAI's clients can read too."""
+
+
 class ModelRef(BaseModel):
     """Which model gave an answer."""
 

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gateway.api.schemas.requests import ClientId, ImageIn, StrictModel, WholeNumber
+from gateway.api.schemas.requests import ClientId, ImageIn, WholeNumber
 from gateway.moderation.policy import Policy
+from gateway.moderation.request_model import StrictModel
 
 
 def written(value: object) -> object:
