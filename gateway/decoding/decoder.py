@@ -23,6 +23,7 @@ from typing import IO, Self, cast
 
 from PIL import Image, ImageFile
 
+from gateway.decoding.color import Conversion, conversion_of
 from gateway.decoding.downscale import Scale, scale_of
 from gateway.decoding.guards import DecodeDeadline, TimedReader, decoder_faults
 from gateway.decoding.headers.exif import read_orientation
@@ -104,13 +105,16 @@ class Frame:
         rgb: mode RGB, upright.
         scale: how the image, ``ImageInfo.width`` x ``ImageInfo.height``, lies in it: pixel by pixel unless it was
             decoded at a fraction of its size.
-        time_ms: when an animation shows it, in milliseconds from its start, at most ``LATEST_MS``; None when the
-            image is no animation.
+        time_ms: when an animation shows it, in ms from its start, at most ``LATEST_MS``; None of a still.
+        alpha: how opaque it is, mode L, of the size of ``rgb``; None where it is all over.
+        conversion: to sRGB, of an image that may be shrunk first; None where none is left to do.
     """
 
     rgb: Image.Image
     scale: Scale
     time_ms: int | None
+    alpha: Image.Image | None = None
+    conversion: Conversion | None = None
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
@@ -199,6 +203,7 @@ class DecodedImage:
         wanted: tuple[int, ...],
         limits: DecodeLimits,
         deadline: DecodeDeadline,
+        conversion: Conversion | None,
     ) -> None:
         self.info = info
         self._image = image
@@ -208,6 +213,7 @@ class DecodedImage:
         self._wanted = wanted
         self._limits = limits
         self._deadline = deadline
+        self._conversion = conversion
         # A still JPEG or PNG that is RGB already is handed out as it is. The others hold decoders (and an animation's
         # next frame is drawn into the same pixels), so what they hand out is a copy.
         self._copies = info.frames > 1 or info.format not in {"jpeg", "png"}
@@ -256,16 +262,15 @@ class DecodedImage:
                 clock_ms += self._image.info.get("duration", 0) or 0
                 if index not in self._wanted:
                     continue
-                rgb = self._upright_rgb()
+                made = to_rgb(self._image, self._limits.background, self._conversion)
+                kept = made.image is self._image and self._copies
+                rgb = self._upright(made.image.copy() if kept else made.image)
+                alpha = made.alpha and self._upright(made.alpha)
             scale = scale_of(rgb.size, (self.info.width, self.info.height), self._factor, self._orientation)
-            yield Frame(rgb=rgb, scale=scale, time_ms=min(round(start_ms), LATEST_MS) if animated else None)
+            yield Frame(rgb, scale, min(round(start_ms), LATEST_MS) if animated else None, alpha, made.conversion)
 
-    def _upright_rgb(self) -> Image.Image:
-        image: Image.Image = self._image
-        rgb = to_rgb(image, self._limits.background)
-        if rgb is image and self._copies:
-            rgb = image.copy()
-        rgb = turn_upright(rgb, self._orientation)
+    def _upright(self, decoded: Image.Image) -> Image.Image:
+        rgb = turn_upright(decoded, self._orientation)
         size = (-(-self.info.width // self._factor), -(-self.info.height // self._factor))
         if rgb.size != size and self.info.format == "gif":  # later frames stick out of the canvas
             return rgb.crop((0, 0, *size))
@@ -311,17 +316,17 @@ def open_image(
     with decoder_faults():
         image = _opened(data, header, deadline)
         again = _opened(data, header, deadline) if has_deep_key(image) else None
+        conversion = conversion_of(header.color, data, header.format, image.mode)
     # A GIF's own count would walk the whole file again, and a HEIC's counts images beside the one that it shows.
     frames = header.frames if header.format in {"gif", "heic"} else int(getattr(image, "n_frames", 1))
     if image.size != (header.width, header.height) or not 1 <= frames <= header.frames:
         image.close()
         raise ImageCorrupt(_DISAGREE)
-    factor = 1
     if header.format == "png":
         scale_key(image)
-    if header.format == "jpeg" and jpeg_factor > 1:
-        image.draft(None, (header.width // jpeg_factor, header.height // jpeg_factor))
-        factor = jpeg_factor
+    factor = jpeg_factor if header.format == "jpeg" else 1
+    if factor > 1:
+        image.draft(None, (header.width // factor, header.height // factor))
     orientation = header.orientation
     if header.format == "avif":
         # AVIF turns images by its own properties, which libavif reports as an orientation.
@@ -330,14 +335,8 @@ def open_image(
     if orientation >= 5:  # noqa: PLR2004
         width, height = height, width
     wanted = sample_frames(frames, limits.sampled_frames, seed)
-    info = ImageInfo(
-        sha256=sha256_of(data) if hashed else "",
-        format=header.format,
-        width=width,
-        height=height,
-        frames=frames,
-        frames_analyzed=len(wanted),
-    )
+    digest = sha256_of(data) if hashed else ""
+    info = ImageInfo(digest, header.format, width, height, frames, frames_analyzed=len(wanted))
     return DecodedImage(
         image,
         info,
@@ -347,4 +346,5 @@ def open_image(
         wanted=wanted,
         limits=limits,
         deadline=deadline,
+        conversion=conversion,
     )

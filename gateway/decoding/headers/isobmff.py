@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
+from gateway.decoding.headers.color import AS_BT709, BT709, SRGB, UNSPECIFIED, Color
 from gateway.errors import ImageCorrupt
 
 MAX_PARTS: Final = 20_000
@@ -34,10 +35,11 @@ _CUT: Final = "This image is cut short or its boxes are broken; send the complet
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A property of an item: the box's type and body."""
+    """A property of an item: the box's type, its body, and where in the file that begins."""
 
     kind: bytes
     body: bytes
+    start: int = 0
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class Track:
         width: pixels.
         height: pixels.
         samples: frames.
+        properties: boxes ``colr`` of its sample entries.
     """
 
     handler: bytes = b""
@@ -57,6 +60,7 @@ class Track:
     width: int = 0
     height: int = 0
     samples: int = 0
+    properties: list[Property] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -102,7 +106,9 @@ class Container:
         """Walk the boxes of ``data[start:end]``, which lie in one of the type ``within``."""
         for kind, body, stop in self._boxes(data, start, end):
             if within == b"ipco":
-                self._properties.append(Property(kind, data[body:stop]))
+                self._properties.append(Property(kind, data[body:stop], body))
+            if kind == b"colr" and within == b"av01":
+                self.tracks[-1].properties.append(Property(kind, data[body:stop], body))
             if kind == b"trak" and within == b"moov":
                 self.tracks.append(Track())
             self.sequence |= kind == b"moov"
@@ -184,6 +190,22 @@ def read_container(data: bytes) -> Container:
     found = Container()
     found.read(data, 0, len(data))
     return found
+
+
+def color_of(properties: list[Property]) -> Color | None:
+    """Return what the boxes ``colr`` of an item say (ISO/IEC 14496-12, 12.1.5); None where there are none."""
+    primaries = transfer = UNSPECIFIED
+    profile: tuple[tuple[int, int], ...] = ()
+    for part in properties:
+        kind, body = part.body[:4], part.body[4:]
+        if part.kind != b"colr":
+            continue
+        if kind in {b"prof", b"rICC"} and not profile:
+            profile = ((part.start + 4, part.start + len(part.body)),)
+        elif kind == b"nclx" and len(body) >= 4 and (primaries, transfer) == (UNSPECIFIED, UNSPECIFIED):  # noqa: PLR2004
+            primaries, transfer = int.from_bytes(body[:2], "big"), int.from_bytes(body[2:4], "big")
+    as_srgb = primaries in {UNSPECIFIED, BT709} and transfer in {UNSPECIFIED, SRGB, *AS_BT709}
+    return None if as_srgb and not profile else Color(primaries, transfer, profile)
 
 
 def stored_size(properties: list[Property]) -> tuple[int, int] | None:

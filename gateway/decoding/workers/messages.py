@@ -61,6 +61,7 @@ class _Place(_Strict):
     view: str = Field(pattern=r"^(center|full|tile [1-9])$")
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate]
     frame_ms: Coordinate | None
+    background: Literal["black"] | None
 
 
 class _Fingerprint(_Strict):
@@ -93,6 +94,7 @@ def order_of(job: Job) -> bytes:
             job.seed,
             job.fingerprint,
             job.hashed,
+            job.both_grounds,
         )
     )
 
@@ -154,7 +156,7 @@ def _prepared(job: Job, said: _Facts, pixels: bytes) -> PreprocessedImage:
         raise AnswerRefused("its answer does not fit the image's header")
     return PreprocessedImage(
         ImageInfo(info.sha256, info.format, info.width, info.height, info.frames, info.frames_analyzed),
-        tuple(Place(place.view, place.box, place.frame_ms) for place in said.places),
+        tuple(Place(place.view, place.box, place.frame_ms, place.background) for place in said.places),
         np.frombuffer(pixels, np.uint8).reshape(rows, size, size, 3),
         tuple(PerceptualHash(found.hex, found.quality) for found in said.fingerprints),
     )

@@ -32,6 +32,7 @@ from gateway.decoding.decoder import ImageInfo
 from gateway.decoding.headers.header import UNPROVEN
 from gateway.decoding.pdq import PerceptualHasher, load_hasher
 from gateway.decoding.preprocess import Preprocess, PreprocessedImage
+from gateway.decoding.views import Place
 from gateway.decoding.workers.late_imports import LateImports, load_libraries
 from gateway.decoding.workers.messages import job_of
 from gateway.decoding.workers.sandbox import Sandbox, address_space, allow_memory
@@ -51,6 +52,8 @@ _MEMORY_SLACK: Final = 128 << 20
 _MOST_TRACE_CHARS: Final = 4000
 _INFO_NAMES: Final = tuple(field.name for field in fields(ImageInfo))
 _INFO_VALUES: Final = attrgetter(*_INFO_NAMES)
+_PLACE_NAMES: Final = tuple(field.name for field in fields(Place))
+_PLACE_VALUES: Final = attrgetter(*_PLACE_NAMES)
 
 
 def load_stage(name: str) -> Preprocess:
@@ -181,7 +184,7 @@ def facts_of(prepared: PreprocessedImage) -> dict[str, Any]:
     """Return all of a prepared image but its pixels."""
     return {
         "info": dict(zip(_INFO_NAMES, _INFO_VALUES(prepared.info), strict=True)),
-        "places": [{"view": place.view, "box": place.box, "frame_ms": place.frame_ms} for place in prepared.places],
+        "places": [dict(zip(_PLACE_NAMES, _PLACE_VALUES(place), strict=True)) for place in prepared.places],
         "fingerprints": [asdict(found) for found in prepared.fingerprints],
     }
 
