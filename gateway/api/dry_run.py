@@ -85,7 +85,7 @@ async def samples_of_images(
     if len(fields.images) > services.body_rules.max_images:
         raise InvalidRequest(f"At most {services.body_rules.max_images} images are accepted in a request.")
     images = [image_request(image) for image in fields.images]
-    outcomes = await services.pipeline.run(images, views, deadline)
+    outcomes = await services.pipeline.run(images, views, deadline, both_grounds=True)
     return [
         Sample(None, outcome.id, outcome.prepared.info.sha256, outcome.vectors, outcome.prepared.places)
         if outcome.prepared is not None and outcome.vectors is not None

@@ -54,6 +54,7 @@ class ViewOut(BaseModel):
     view: str
     box: list[int]
     frame_ms: int | None
+    background: Literal["black"] | None = None
     scores: list[ScoreOut]
 
 
@@ -106,6 +107,7 @@ class EvidenceOut(BaseModel):
     view: str
     box: list[int]
     frame_ms: int | None
+    background: Literal["black"] | None = None
 
 
 class CategoryOut(BaseModel):
