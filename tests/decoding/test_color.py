@@ -226,6 +226,30 @@ def test_104_an_avif_is_judged_as_chromium_shows_it(points: tuple[int, int], lev
     assert_shows(avif(*points), levels)
 
 
+def of_bitstream(data: bytes, primaries: int, transfer: int) -> bytes:
+    """Return an AVIF whose sequence header states these code points instead of sRGB's, and whose box is gone."""
+    at = data.index(b"mdat") + 4
+    bits = "".join(f"{byte:08b}" for byte in data[at : at + 64])
+    stated = bits.index(f"{1:08b}{13:08b}")
+    changed = bits[:stated] + f"{primaries:08b}{transfer:08b}" + bits[stated + 16 :]
+    whole = data[:at] + int(changed, 2).to_bytes(64, "big") + data[at + 64 :]
+    return whole.replace(b"colrnclx", b"freenclx")
+
+
+@pytest.mark.parametrize(("points", "levels"), [((9, 16), PQ), ((9, 18), HLG), ((1, 13), AS_STORED), ((1, 8), LINEAR)])
+def test_104_where_an_avifs_boxes_say_nothing_its_bitstream_counts(
+    points: tuple[int, int], levels: dict[int, int]
+) -> None:
+    assert_shows(of_bitstream(avif(1, 13), *points), levels)
+    frames = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
+    moving = make.encode(frames[0], "AVIF", save_all=True, append_images=frames[1:], quality=100)
+    assert_shows(of_bitstream(moving, *points), levels, within=3)
+
+
+def test_104_an_avifs_box_goes_before_its_bitstream() -> None:
+    assert_shows(of_bitstream(avif(1, 13), 9, 16).replace(b"freenclx", b"colrnclx"), AS_STORED)
+
+
 def test_104_an_avifs_profile_goes_before_its_code_points() -> None:
     assert_shows(make.encode(Image.fromarray(RAMP), "AVIF", quality=100, icc_profile=DARK), FOURTH)
 
@@ -431,6 +455,7 @@ def test_104_what_is_judged_is_what_chromium_shows(tmp_path: Path) -> None:
     points = [(p, t) for p in (1, 9, 12) for t in (1, 4, 8, 13, 16, 18)] + [(4, 4), (5, 5), (6, 6), (7, 7), (11, 17)]
     images |= {f"code points {pair}": png(NOISE, cicp(*pair)) for pair in points}
     images |= {f"AVIF {pair}": avif(*pair) for pair in ((9, 16), (9, 18), (12, 13), (2, 2), (1, 1), (9, 14))}
+    images |= {"AVIF without a box": of_bitstream(avif(1, 13), 9, 16)}
     images |= {kind: saved(kind, DARK) for kind in ("JPEG", "WEBP", "AVIF", "PNG")}
     images |= {f"hostile: {name}": png(RAMP, iccp(profile)) for name, profile in HOSTILE.items()}
     curve = profiles.sampled(np.random.default_rng(1).random(256).tolist())
