@@ -20,7 +20,7 @@ import structlog
 from gateway.decoding.decoder import QUICK_BYTES, DecodeLimits, inspect, is_inspected_quickly, sha256_of
 from gateway.decoding.headers.header import ImageHeader
 from gateway.decoding.preprocess import Job, PreprocessedImage, Preprocessor
-from gateway.decoding.views import ViewRule
+from gateway.decoding.views import ViewRule, count_views
 from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidRequest, Overloaded
 from gateway.fetching.image_source import ImageRequest, ImageSource, Source
 from gateway.hash_matching.matcher import Match
@@ -66,12 +66,21 @@ class ImageOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """Of every image of a request: its views, the most frames of an animation, the hash lookup."""
+    """Of every image of a request.
+
+    Attributes:
+        rules: its views.
+        inferences: views times frames that it may take.
+        hash_lookup: asked before the model.
+        fingerprint: compute perceptual hashes.
+        both_grounds: look at transparent images on black too.
+    """
 
     rules: frozenset[ViewRule]
-    frames: int
+    inferences: int
     hash_lookup: HashLookup | None
     fingerprint: bool
+    both_grounds: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,7 @@ class Pipeline:
         hash_lookup: HashLookup | None = None,
         *,
         fingerprint: bool = False,
+        both_grounds: bool = False,
     ) -> list[ImageOutcome]:
         """Run all images side by side.
 
@@ -117,11 +127,12 @@ class Pipeline:
             deadline: of the whole request.
             hash_lookup: runs in a thread before the model is asked; an image that it matches gets no vectors.
             fingerprint: compute perceptual hashes where they are installed; that decodes a large image in full size.
+            both_grounds: look at transparent images on white and on black; otherwise on white.
 
         Raises:
             InvalidRequest: more views than a request may have.
         """
-        options = _Options(rules, self._frames_each(len(images), rules), hash_lookup, fingerprint)
+        options = _Options(rules, self._inferences_each(len(images), rules), hash_lookup, fingerprint, both_grounds)
         return await all_of(self._outcome(index, image, options, deadline) for index, image in enumerate(images))
 
     async def _run_steps(
@@ -187,22 +198,25 @@ class Pipeline:
             return await header, digest
 
     def _decode_job(self, data: bytes, header: ImageHeader, options: _Options, *, hashed: bool) -> Job:
+        both_grounds = options.both_grounds and header.transparent
+        frames = frames_within(options.inferences, options.rules, header, both_grounds=both_grounds)
         return Job(
             data=data,
             header=header,
-            limits=replace(self.limits, sampled_frames=options.frames),
+            limits=replace(self.limits, sampled_frames=min(frames, self.limits.sampled_frames)),
             rules=options.rules,
             size_px=self.manifest.image.size_px,
             resize_px=self.manifest.image.resize_px,
             seed=secrets.randbits(32),
             fingerprint=options.fingerprint and self.preprocessor.fingerprints,
             hashed=hashed,
+            both_grounds=both_grounds,
         )
 
     def _view_bytes(self, job: Job) -> int:
         """Return the most bytes that an image's views can take."""
         frames = min(job.header.frames, job.limits.sampled_frames)
-        return most_views(job.rules) * frames * job.size_px**2 * VIEW_BYTES
+        return most_views(job.rules) * (1 + job.both_grounds) * frames * job.size_px**2 * VIEW_BYTES
 
     async def _look_up_hashes(self, prepared: PreprocessedImage, hash_lookup: HashLookup | None) -> tuple[Match, ...]:
         if hash_lookup is None:
@@ -236,25 +250,53 @@ class Pipeline:
         mean = outcome.vectors.mean(axis=0)
         return np.asarray(mean / np.linalg.norm(mean), np.float32)
 
-    def _frames_each(self, images: int, rules: frozenset[ViewRule]) -> int:
-        """Return how many frames of each image are analyzed.
+    def _inferences_each(self, images: int, rules: frozenset[ViewRule]) -> int:
+        """Return how many views times frames of each image are analyzed at most.
 
         Raises:
             InvalidRequest: even one frame an image could be too many inferences.
         """
         views = most_views(rules)
-        each = self.max_inferences // (images * views)
-        if each < 1:
+        each = self.max_inferences // images
+        if each < views:
             raise InvalidRequest(
                 f"These views may need {views} inferences an image and a request has {self.max_inferences}: "
                 f"send at most {self.max_inferences // views} images."
             )
-        return min(each, self.limits.sampled_frames)
+        return each
+
+
+def frames_within(inferences: int, rules: frozenset[ViewRule], header: ImageHeader, *, both_grounds: bool) -> int:
+    """Return how many frames of an image are analyzed.
+
+    Args:
+        inferences: that the image may take.
+        rules: which views are cut.
+        header: of the image.
+        both_grounds: each view is looked at twice.
+
+    Raises:
+        InvalidRequest: not even one.
+    """
+    if not both_grounds:
+        return inferences // most_views(rules)
+    views = sum(count_views(rule, header.width, header.height) for rule in distinct(rules))
+    if inferences < 2 * views:
+        raise InvalidRequest(
+            f"An image with transparent parts is looked at on white and on black, which takes {2 * views} inferences, "
+            f"and this request has {inferences} for each image; send it with fewer others."
+        )
+    return inferences // (2 * views)
+
+
+def distinct(rules: frozenset[ViewRule]) -> frozenset[ViewRule]:
+    """Return rules that cut no view twice: ``tiles`` has the one of ``full``."""
+    return rules - ({"full"} if "tiles" in rules else set())
 
 
 def most_views(rules: frozenset[ViewRule]) -> int:
     """Return how many squares these rules may cut from a frame."""
-    return sum(MOST_VIEWS[rule] for rule in rules - ({"full"} if "tiles" in rules else set()))
+    return sum(MOST_VIEWS[rule] for rule in distinct(rules))
 
 
 @asynccontextmanager

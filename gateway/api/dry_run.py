@@ -81,7 +81,7 @@ async def samples_of_images(
     """Return the request's images as samples; a failed one is skipped."""
     check_count(fields.images, services.body_rules.max_images)
     images = [image_request(image) for image in fields.images]
-    outcomes = await services.pipeline.run(images, views, deadline)
+    outcomes = await services.pipeline.run(images, views, deadline, both_grounds=True)
     return [
         Sample(None, outcome.id, outcome.prepared.info.sha256, outcome.vectors, outcome.prepared.places)
         if outcome.prepared is not None and outcome.vectors is not None

@@ -23,6 +23,7 @@ from typing import Annotated, Self
 from PIL import Image, ImageFile
 from pydantic import Field
 
+from gateway.decoding.color import Conversion, conversion_of
 from gateway.decoding.downscale import Scale, scale_of
 from gateway.decoding.guards import DecodeDeadline, TimedReader, decoder_faults
 from gateway.decoding.headers.exif import read_orientation
@@ -106,13 +107,16 @@ class Frame:
         rgb: mode RGB, upright.
         scale: how the image, ``ImageInfo.width`` x ``ImageInfo.height``, lies in it: pixel by pixel unless it was
             decoded at a fraction of its size.
-        time_ms: when an animation shows it, in milliseconds from its start, at most ``LATEST_MS``; None when the
-            image is no animation.
+        time_ms: when an animation shows it, in ms from its start, at most ``LATEST_MS``; None of a still.
+        alpha: how opaque it is, mode L, of the size of ``rgb``; None where it is all over.
+        conversion: to sRGB, of an image that may be shrunk first; None where none is left to do.
     """
 
     rgb: Image.Image
     scale: Scale
     time_ms: int | None
+    alpha: Image.Image | None = None
+    conversion: Conversion | None = None
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
@@ -196,6 +200,7 @@ class DecodedImage:
         sampled: the frames that are handed out.
         background: colour under transparent parts.
         deadline: of decoding.
+        conversion: to sRGB; None where none is needed.
     """
 
     info: ImageInfo
@@ -206,6 +211,7 @@ class DecodedImage:
     sampled: tuple[int, ...]
     background: Colour
     deadline: DecodeDeadline
+    conversion: Conversion | None
 
     @property
     def copies_frames(self) -> bool:
@@ -255,15 +261,15 @@ class DecodedImage:
                 clock_ms += self.opened.info.get("duration", 0) or 0
                 if index not in self.sampled:
                     continue
-                rgb = self._upright_rgb()
+                made = to_rgb(self.opened, self.background, self.conversion)
+                kept = made.image is self.opened and self.copies_frames
+                rgb = self._upright(made.image.copy() if kept else made.image)
+                alpha = made.alpha and self._upright(made.alpha)
             scale = scale_of(rgb.size, (self.info.width, self.info.height), self.factor, self.orientation)
-            yield Frame(rgb=rgb, scale=scale, time_ms=min(round(start_ms), LATEST_MS) if animated else None)
+            yield Frame(rgb, scale, min(round(start_ms), LATEST_MS) if animated else None, alpha, made.conversion)
 
-    def _upright_rgb(self) -> Image.Image:
-        rgb = to_rgb(self.opened, self.background)
-        if rgb is self.opened and self.copies_frames:
-            rgb = self.opened.copy()
-        rgb = turn_upright(rgb, self.orientation)
+    def _upright(self, decoded: Image.Image) -> Image.Image:
+        rgb = turn_upright(decoded, self.orientation)
         size = (-(-self.info.width // self.factor), -(-self.info.height // self.factor))
         if rgb.size != size and self.info.format == "gif":  # later frames stick out of the canvas
             return rgb.crop((0, 0, *size))
@@ -306,17 +312,17 @@ def open_image(
         file, plugin = header.decodable(data), plugin_of(header.format)
         image = plugin(TimedReader(file, deadline))
         again = plugin(TimedReader(file, deadline)) if has_deep_key(image) else None
+        conversion = conversion_of(header.color, data, header.format, image.mode)
     # A GIF's own count would walk the whole file again, and a HEIC's counts images beside the one that it shows.
     frames = header.frames if header.format in {"gif", "heic"} else int(getattr(image, "n_frames", 1))
     if image.size != (header.width, header.height) or not 1 <= frames <= header.frames:
         image.close()
         raise ImageCorrupt(_DISAGREE)
-    factor = 1
     if header.format == "png":
         scale_key(image)
-    if header.format == "jpeg" and jpeg_factor > 1:
-        image.draft(None, (header.width // jpeg_factor, header.height // jpeg_factor))
-        factor = jpeg_factor
+    factor = jpeg_factor if header.format == "jpeg" else 1
+    if factor > 1:
+        image.draft(None, (header.width // factor, header.height // factor))
     if header.format == "avif":
         # AVIF turns images by its own properties, which libavif reports as an orientation.
         turned = read_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
@@ -331,4 +337,6 @@ def open_image(
         frames=frames,
         frames_analyzed=len(sampled),
     )
-    return DecodedImage(info, image, again, header.orientation, factor, sampled, limits.background, deadline)
+    return DecodedImage(
+        info, image, again, header.orientation, factor, sampled, limits.background, deadline, conversion
+    )

@@ -6,20 +6,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from gateway.decoding.decoder import DecodeLimits, ImageInfo, open_image
-from gateway.decoding.downscale import averaged, jpeg_factor_for
+from gateway.decoding.decoder import DecodeLimits, Frame, ImageInfo, open_image
+from gateway.decoding.downscale import Scale, averaged, jpeg_factor_for
 from gateway.decoding.headers.header import ImageHeader
 from gateway.decoding.pdq import PerceptualHash, PerceptualHasher
-from gateway.decoding.views import Place, ViewRule, cut_views
+from gateway.decoding.views import Place, View, ViewRule, cut_views
 from gateway.errors import InvalidRequest
 from gateway.observability.stage_timer import StageTimer
+
+LEAST_DIFFERENCE: Final = 16
+LEAST_SHARE: Final = 0.005
+"""A view is looked at on black too where that makes a difference of more than 16 levels in more than 0.5 % of it."""
 
 FEWEST_FRAMES = 3  # first, last and one between; fewer are no analysis of an animation
 
@@ -38,6 +43,7 @@ class Job:
         seed: of the choice of frames.
         fingerprint: hash the frames too, which needs all their pixels.
         hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, and the caller fills it in.
+        both_grounds: look at transparent images on black too.
     """
 
     data: bytes
@@ -49,11 +55,13 @@ class Job:
     seed: int
     fingerprint: bool = False
     hashed: bool = True
+    both_grounds: bool = False
 
     @property
     def jpeg_factor(self) -> int:
         """At what fraction of its size a JPEG is decoded: 1, 2, 4 or 8."""
-        if self.header.format != "jpeg" or self.fingerprint:
+        color = self.header.color
+        if self.header.format != "jpeg" or self.fingerprint or (color is not None and color.kind == "any"):
             return 1
         return jpeg_factor_for(self.header.width, self.header.height, self.resize_px)
 
@@ -138,15 +146,38 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
             with timer.stage("decode"):
                 frame = next(frames)
             with timer.stage("views"):
-                rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
-                cut = {
-                    view.name: view
-                    for rule in sorted(job.rules)
-                    for view in cut_views(rgb, rule, size_px=job.size_px, resize_px=job.resize_px, scale=scale)
-                }
-                places += [Place(view.name, view.box, frame.time_ms) for view in cut.values()]
-                pixels += [view.pixels for view in cut.values()]
+                for place, view in _looked_at(frame, job):
+                    places.append(place)
+                    pixels.append(view)
             if fingerprint is not None and job.fingerprint:
                 with timer.stage("fingerprint"):
                     fingerprints.append(fingerprint(frame.rgb))
         return PreprocessedImage(image.info, tuple(places), np.stack(pixels), tuple(fingerprints))
+
+
+def _looked_at(frame: Frame, job: Job) -> Iterator[tuple[Place, npt.NDArray[np.uint8]]]:
+    """Yield where each view comes from and its pixels: all of them as they are shown on white, and those on black."""
+    views = _cut(frame.rgb, frame.scale, job)
+    for view in views:
+        shown = view.pixels
+        if frame.conversion is not None:
+            shown = np.asarray(frame.conversion(Image.fromarray(shown)))
+        yield Place(view.name, view.box, frame.time_ms), shown
+    if frame.alpha is None or not job.both_grounds:
+        return
+    for view, alpha in zip(views, _cut(frame.alpha, frame.scale, job), strict=True):
+        if ((255 - alpha.pixels) > LEAST_DIFFERENCE).mean() > LEAST_SHARE:
+            ground = np.outer(255 - alpha.pixels.astype(np.float32), job.limits.background).reshape(view.pixels.shape)
+            dark = (view.pixels - ground / 255).round().clip(0, 255).astype(np.uint8)
+            yield Place(view.name, view.box, frame.time_ms, "black"), dark
+
+
+def _cut(image: Image.Image, scale: Scale, job: Job) -> list[View]:
+    """Cut each view once, whatever rules ask for it."""
+    smaller, scale = averaged(image, scale, job.resize_px)
+    cut = {
+        view.name: view
+        for rule in sorted(job.rules)
+        for view in cut_views(smaller, rule, size_px=job.size_px, resize_px=job.resize_px, scale=scale)
+    }
+    return list(cut.values())

@@ -35,7 +35,7 @@ class View:
     Attributes:
         name: ``center``, ``full`` or ``tile 1`` and so on, from left to right or top to bottom.
         box: (left, top, right, bottom) in pixels of the upright image; right and bottom are exclusive.
-        pixels: uint8 [size_px, size_px, 3], RGB.
+        pixels: uint8 [size_px, size_px, 3], RGB; [size_px, size_px] of an alpha channel.
     """
 
     name: str
@@ -45,11 +45,19 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row of pixels or scores comes from: view, box in the upright image, milliseconds into an animation."""
+    """Where a row of pixels or scores comes from.
+
+    Attributes:
+        view: its name.
+        box: in the upright image.
+        frame_ms: milliseconds into an animation; None of a still.
+        background: ``black`` where transparent parts are looked at on black; None on white, and where there are none.
+    """
 
     view: Annotated[str, Field(pattern=r"^(center|full|tile [1-9])$")]
     box: Box
     frame_ms: Annotated[int, Field(ge=0, le=1 << 31)] | None
+    background: Literal["black"] | None = None
 
 
 def cut_views(
@@ -64,7 +72,7 @@ def cut_views(
       square, so that no pixel is left out.
 
     Args:
-        rgb: mode RGB, upright.
+        rgb: mode RGB, upright; or an alpha channel, mode L.
         rule: which views.
         size_px: side of the model's square.
         resize_px: what ``center`` resizes the shorter side to before cropping; at least ``size_px``.
@@ -80,6 +88,11 @@ def cut_views(
         tiles = tile_boxes(scale.width, scale.height)
         boxes += [(f"tile {number}", box) for number, box in enumerate(tiles, start=1)]
     return tuple(View(name, box, np.asarray(resized(rgb, scale, box, (size_px, size_px)))) for name, box in boxes)
+
+
+def count_views(rule: ViewRule, width: int, height: int) -> int:
+    """Return how many views a rule cuts from an image of this size."""
+    return 1 + (len(tile_boxes(width, height)) if rule == "tiles" else 0)
 
 
 def tile_boxes(width: int, height: int) -> tuple[Box, ...]:
@@ -140,7 +153,7 @@ def _resize_window(rgb: Image.Image, size: tuple[int, int], corner: tuple[int, i
     """
     (wide, high), (left, top) = size, corner
     columns = rgb.resize((wide, rgb.height), Image.Resampling.BICUBIC).crop((left, 0, left + size_px, rgb.height))
-    window = Image.new("RGB", (size_px, size_px))
+    window = Image.new(rgb.mode, (size_px, size_px))
     for start in range(0, size_px, _SLAB_COLUMNS):
         end = min(start + _SLAB_COLUMNS, size_px)
         slab = columns.crop((start, 0, end, rgb.height)).resize((end - start, high), Image.Resampling.BICUBIC)

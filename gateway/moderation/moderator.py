@@ -118,7 +118,7 @@ class Moderator:
             )
         rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
         hash_lookup = partial(matches, matcher) if matcher.lists else None
-        outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, fingerprint=True)
+        outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, fingerprint=True, both_grounds=True)
         judged = [self._judge(outcome, matcher, policy, shadow) for outcome in outcomes]
         if self._rules.enabled:
             judged = await self._logged(judged, origin, deadline)

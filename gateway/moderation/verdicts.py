@@ -78,10 +78,12 @@ def verdict_of(policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], l
         for key, bound in policy.classifiers.items()
     }
     categories = judge(policy.rules, scores, used_places)
+    white = [row for row, place in enumerate(used_places) if place.background is None]
     attributes = {}
     for key in policy.attributes:
         bound = policy.classifiers[key]
-        attributes[bound.name] = {"version": bound.version, "scores": informed(bound.matrix, scores[key])}
+        on_white = ClassifierScores(scores[key].labels, scores[key].probabilities[white])
+        attributes[bound.name] = {"version": bound.version, "scores": informed(bound.matrix, on_white)}
     warnings = (UNCALIBRATED,) if policy.uncalibrated else ()
     return Verdict(policy, overall(categories), categories, attributes, warnings)
 

@@ -69,6 +69,7 @@ class ViewOut(BaseModel):
     view: str
     box: list[int]
     frame_ms: int | None
+    background: Literal["black"] | None = None
     scores: list[ScoreOut]
 
 
@@ -121,6 +122,7 @@ class EvidenceOut(BaseModel):
     view: str
     box: list[int]
     frame_ms: int | None
+    background: Literal["black"] | None = None
 
 
 class CategoryOut(BaseModel):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.decoding.headers.av1 import code_points_of
 from gateway.decoding.headers.header import ImageHeader
-from gateway.decoding.headers.isobmff import read_container, stored_size
+from gateway.decoding.headers.isobmff import color_of, read_container, stored_size
 from gateway.errors import ImageCorrupt
 
 _COLOUR_HANDLER = b"pict"
@@ -26,8 +27,10 @@ def read_avif(data: bytes) -> ImageHeader:
     # libavif shows what the major brand names: a sequence's first track or the still, one of which may be absent.
     if tracks and (found.brand == b"avis" or found.brand != b"avif" or still is None):
         (width, height), frames = (tracks[0].width, tracks[0].height), max(1, tracks[0].samples)
+        properties, start = tracks[0].properties, tracks[0].start
     elif still is not None:
         (width, height), frames = still, 1
+        properties, start = found.primary(), found.start()
     else:
         raise ImageCorrupt("This AVIF holds no image; send the complete file.")
     if not width or not height:
@@ -44,4 +47,6 @@ def read_avif(data: bytes) -> ImageHeader:
         bytes_per_pixel=planes * (4 if frames > 1 else 2) + 10,
         keep=((0, len(data)),),
         decoded_pixels=max(width * height for width, height in found.sizes),
+        color=color_of(properties, None if start is None else code_points_of(data[start : start + 256])),
+        transparent=found.auxiliary or len(found.tracks) > 1,
     )

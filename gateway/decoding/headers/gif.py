@@ -65,6 +65,7 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         bytes_per_pixel=21 if frames > 1 else 10,
         keep=((0, len(data)),),
         decoded_pixels=decoded[0] * decoded[1],
+        transparent=True,
     )
 
 
