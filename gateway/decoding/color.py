@@ -63,8 +63,11 @@ _ENCODED: Final = 1 << 14
 _BAND_PIXELS: Final = 1 << 16
 
 _PERCEPTUAL: Final = ImageCms.Intent.PERCEPTUAL
-_FLAGS: Final = ImageCms.Flags.HIGHRESPRECALC | ImageCms.Flags.CLUT_PRE_LINEARIZATION
-"""Curves before a table of colors stay as fine as they are: they may hide the image between the table's points."""
+_FLAGS: Final = (
+    ImageCms.Flags.HIGHRESPRECALC | ImageCms.Flags.CLUT_PRE_LINEARIZATION | ImageCms.Flags.NOWHITEONWHITEFIXUP
+)
+"""Curves before a table of colors stay as fine as they are: they may hide the image between the table's points. Paper
+white becomes what the profile says: browsers do not make it sRGB's white, as Little CMS would."""
 _MODELS: Final = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK", b"Lab ": "LAB"}
 
 

@@ -313,6 +313,11 @@ def test_104_grey_and_inks_and_profiles_of_other_models() -> None:
         assert abs(int(shown(data)[8, 64, 1]) - green) <= 2
 
 
+def test_104_paper_without_ink_is_what_the_profile_says() -> None:
+    paper = Image.new("CMYK", (64, 64))
+    assert np.unique(shown(make.encode(paper, "JPEG", icc_profile=profiles.everything_grey()))).tolist() == [194]
+
+
 # --- profiles that hide or hurt --------------------------------------------------------------------------------------
 
 
@@ -472,6 +477,6 @@ def test_104_what_is_judged_is_what_chromium_shows(tmp_path: Path) -> None:
     wrong = {}
     for (name, data), seen in zip(images.items(), screenshot(list(images.values()), tmp_path), strict=True):
         difference = np.abs(shown(data).astype(int) - seen)
-        if difference.mean() > 1.2:  # two decoders of JPEG and AVIF
+        if difference.mean() > 0.25:  # two decoders of JPEG and AVIF, and tables are interpolated otherwise
             wrong[name] = float(difference.mean())
     assert not wrong
