@@ -127,7 +127,8 @@ class Pipeline:
             rules: which views are cut; a view that two rules share is cut once.
             deadline: of the whole request.
             hash_lookup: runs in a thread before the model is asked; an image that it matches gets no vectors.
-            deciding: decode every pixel, as viewers do, and compute perceptual hashes where they are installed.
+            deciding: decode every pixel, as viewers do, look at transparent images on white and on black, and compute
+                perceptual hashes where they are installed.
         """
         budget = InferenceBudget(self.max_inferences, len(images))
         options = _Options(rules, budget, hash_lookup, deciding)
@@ -148,7 +149,8 @@ class Pipeline:
                     data = await self._read_bytes(image.source, timer)
                     header, digest = await self._read_header(data, timer)
                     frames = min(header.frames, self.limits.sampled_frames)
-                    need = Need(most_views(options.rules, header.width, header.height), frames)
+                    grounds = 2 if options.deciding and header.transparent else 1
+                    need = Need(grounds * most_views(options.rules, header.width, header.height), frames)
                     granted = await options.budget.frames(index, need)
                     job = await self._decode_job(data, header, options, granted, digest)
                     await view_memory.enter_async_context(self.budgets.views.hold(self._view_bytes(job), deadline))
@@ -220,6 +222,7 @@ class Pipeline:
             whole=options.deciding,
             fingerprint=options.deciding and self.preprocessor.fingerprints,
             hashed=digest is None,
+            both_grounds=options.deciding and header.transparent,
         )
 
     async def _seed(self, digest: str) -> int:
@@ -233,7 +236,7 @@ class Pipeline:
 
     def _view_bytes(self, job: Job) -> int:
         """Return the most bytes that an image's views can take."""
-        views = most_views(job.rules, job.header.width, job.header.height)
+        views = most_views(job.rules, job.header.width, job.header.height) * (1 + job.both_grounds)
         return views * job.limits.sampled_frames * job.size_px**2 * VIEW_BYTES
 
     async def _look_up_hashes(self, prepared: PreprocessedImage, hash_lookup: HashLookup | None) -> tuple[Match, ...]:

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageFile
 from pydantic import Field
 
+from gateway.decoding.color import Conversion, conversion_of
 from gateway.decoding.downscale import Scale, scale_of
 from gateway.decoding.frame_sampling import FrameSampler, Thumbnail
 from gateway.decoding.guards import DecodeDeadline, TimedReader, decoder_faults
@@ -120,6 +121,8 @@ class Frame:
             image is no animation.
         index: which of the file's frames it is.
         instead_of: the frame handed out before that it takes the place of, if any.
+        alpha: how opaque it is, mode L, of the size of ``rgb``; None where it is all over.
+        conversion: to sRGB, of an image that may be shrunk first; None where none is left to do.
     """
 
     rgb: Image.Image
@@ -127,6 +130,8 @@ class Frame:
     time_ms: int | None
     index: int = 0
     instead_of: int | None = None
+    alpha: Image.Image | None = None
+    conversion: Conversion | None = None
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
@@ -189,6 +194,7 @@ class DecodedImage:
         sampler: says which frames are handed out.
         background: colour under transparent parts.
         deadline: of decoding.
+        conversion: to sRGB; None where none is needed.
     """
 
     info: ImageInfo
@@ -200,6 +206,7 @@ class DecodedImage:
     sampler: FrameSampler
     background: Colour
     deadline: DecodeDeadline
+    conversion: Conversion | None
 
     @property
     def copies_frames(self) -> bool:
@@ -248,24 +255,24 @@ class DecodedImage:
                 wanted, instead_of = self.sampler.choose(index, self._thumbnail)
                 if not wanted:
                     continue
-                rgb = self._upright_rgb()
+                made = to_rgb(self.opened, self.background, self.conversion)
+                kept = made.image is self.opened and self.copies_frames
+                rgb = self._upright(made.image.copy() if kept else made.image)
+                alpha = made.alpha and self._upright(made.alpha)
             scale = scale_of(rgb.size, (self.info.width, self.info.height), self.factor, self.orientation)
             self.info = replace(self.info, frames_analyzed=self.sampler.chosen)
             time_ms = min(starts_ms[index], LATEST_MS) if animated else None
-            yield Frame(rgb=rgb, scale=scale, time_ms=time_ms, index=index, instead_of=instead_of)
+            yield Frame(rgb, scale, time_ms, index, instead_of, alpha, made.conversion)
 
     def _thumbnail(self) -> Thumbnail:
         """Return what the frame shows, made of some of its pixels: which ones, the seed says."""
         (width, height), (right, down) = self.opened.size, self.sampler.shift
         box = (right * width / _GRID_PX, down * height / _GRID_PX, width, height)
         grid = self.opened.resize((_GRID_PX, _GRID_PX), Image.Resampling.NEAREST, box=box)
-        return np.asarray(to_rgb(grid, self.background).reduce(_GRID_PX // _GRID_CELLS), np.float32)
+        return np.asarray(to_rgb(grid, self.background, None).image.reduce(_GRID_PX // _GRID_CELLS), np.float32)
 
-    def _upright_rgb(self) -> Image.Image:
-        rgb = to_rgb(self.opened, self.background)
-        if rgb is self.opened and self.copies_frames:
-            rgb = self.opened.copy()
-        rgb = turn_upright(rgb, self.orientation)
+    def _upright(self, decoded: Image.Image) -> Image.Image:
+        rgb = turn_upright(decoded, self.orientation)
         size = (-(-self.info.width // self.factor), -(-self.info.height // self.factor))
         if rgb.size != size and self.info.format == "gif":  # later frames stick out of the canvas
             return rgb.crop((0, 0, *size))
@@ -308,17 +315,17 @@ def open_image(
         file, plugin = header.decodable(data), plugin_of(header.format)
         image = plugin(TimedReader(file, deadline))
         again = plugin(TimedReader(file, deadline)) if has_deep_key(image) else None
+        conversion = conversion_of(header.color, data, header.format, image.mode)
     # A GIF's own count would walk the whole file again, and a HEIC's counts images beside the one that it shows.
     frames = header.frames if header.format in {"gif", "heic"} else int(getattr(image, "n_frames", 1))
     if image.size != (header.width, header.height) or not 1 <= frames <= header.frames:
         image.close()
         raise ImageCorrupt(_DISAGREE)
-    factor = 1
     if header.format == "png":
         scale_key(image)
-    if header.format == "jpeg" and jpeg_factor > 1:
-        image.draft(None, (header.width // jpeg_factor, header.height // jpeg_factor))
-        factor = jpeg_factor
+    factor = jpeg_factor if header.format == "jpeg" else 1
+    if factor > 1:
+        image.draft(None, (header.width // factor, header.height // factor))
     if header.format == "avif":
         # AVIF turns images by its own properties, which libavif reports as an orientation.
         turned = read_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
@@ -335,5 +342,5 @@ def open_image(
         frames_analyzed=0,
     )
     return DecodedImage(
-        info, image, again, header.orientation, factor, durations_ms, sampler, limits.background, deadline
+        info, image, again, header.orientation, factor, durations_ms, sampler, limits.background, deadline, conversion
     )

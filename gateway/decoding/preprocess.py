@@ -6,19 +6,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from gateway.decoding.decoder import DecodeLimits, ImageInfo, open_image
+from gateway.decoding.decoder import DecodeLimits, Frame, ImageInfo, open_image
 from gateway.decoding.downscale import averaged, jpeg_factor_for
 from gateway.decoding.headers.header import ImageHeader
 from gateway.decoding.pdq import PerceptualHash, PerceptualHasher
-from gateway.decoding.views import Place, View, ViewRule, cut_views
+from gateway.decoding.views import Place, ViewRule, cut_view, cut_views
 from gateway.observability.stage_timer import StageTimer
+
+LEAST_DIFFERENCE: Final = 16
+LEAST_SHARE: Final = 0.005
+"""A view is looked at on black too where that makes a difference of more than 16 levels in more than 0.5 % of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Job:
         whole: decode every pixel, which is what viewers show; otherwise large JPEGs come at a fraction of their size.
         fingerprint: hash the frames too, which needs all their pixels.
         hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, and the caller fills it in.
+        both_grounds: look at transparent images on black too.
     """
 
     data: bytes
@@ -48,11 +54,14 @@ class Job:
     whole: bool = False
     fingerprint: bool = False
     hashed: bool = True
+    both_grounds: bool = False
 
     @property
     def jpeg_factor(self) -> int:
         """At what fraction of its size a JPEG is decoded: 1, 2, 4 or 8."""
-        if self.header.format != "jpeg" or self.whole or self.fingerprint:
+        color = self.header.color
+        whole = self.whole or self.fingerprint or (color is not None and color.kind == "any")
+        if self.header.format != "jpeg" or whole:
             return 1
         return jpeg_factor_for(self.header.width, self.header.height, self.resize_px)
 
@@ -74,10 +83,9 @@ class PreprocessedImage:
 
 @dataclass(frozen=True, slots=True)
 class _FrameViews:
-    """What is kept of a frame."""
+    """What is kept of a frame: where each view comes from with its pixels, and the frame's hash."""
 
-    time_ms: int | None
-    views: tuple[View, ...]
+    views: tuple[tuple[Place, npt.NDArray[np.uint8]], ...]
     fingerprint: PerceptualHash | None
 
 
@@ -142,21 +150,40 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
             if frame.instead_of is not None:
                 del seen[frame.instead_of]
             with timer.stage("views"):
-                rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
-                cut = {
-                    view.name: view
-                    for rule in sorted(job.rules)
-                    for view in cut_views(rgb, rule, size_px=job.size_px, resize_px=job.resize_px, scale=scale)
-                }
+                looked_at = tuple(_looked_at(frame, job))
             hashed = None
             if fingerprint is not None and job.fingerprint:
                 with timer.stage("fingerprint"):
                     hashed = fingerprint(frame.rgb)
-            seen[frame.index] = _FrameViews(frame.time_ms, tuple(cut.values()), hashed)
+            seen[frame.index] = _FrameViews(looked_at, hashed)
     frames = [seen[index] for index in sorted(seen)]
     return PreprocessedImage(
         image.info,
-        tuple(Place(view.name, view.box, frame.time_ms) for frame in frames for view in frame.views),
-        np.stack([view.pixels for frame in frames for view in frame.views]),
+        tuple(place for frame in frames for place, _ in frame.views),
+        np.stack([pixels for frame in frames for _, pixels in frame.views]),
         tuple(frame.fingerprint for frame in frames if frame.fingerprint is not None),
     )
+
+
+def _looked_at(frame: Frame, job: Job) -> Iterator[tuple[Place, npt.NDArray[np.uint8]]]:
+    """Yield where each view comes from and its pixels: all of them as they are shown on white, and those on black."""
+    rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
+    views = {
+        view.name: view
+        for rule in sorted(job.rules)
+        for view in cut_views(rgb, rule, size_px=job.size_px, resize_px=job.resize_px, scale=scale)
+    }
+    for view in views.values():
+        shown = view.pixels
+        if frame.conversion is not None:
+            shown = np.asarray(frame.conversion(Image.fromarray(shown)))
+        yield Place(view.name, view.box, frame.time_ms), shown
+    if frame.alpha is None or not job.both_grounds:
+        return
+    opaque, scale = averaged(frame.alpha, frame.scale, job.resize_px)
+    for view in views.values():
+        alpha = cut_view(opaque, view, size_px=job.size_px, resize_px=job.resize_px, scale=scale).pixels
+        if ((255 - alpha) > LEAST_DIFFERENCE).mean() > LEAST_SHARE:
+            ground = np.outer(255 - alpha.astype(np.float32), job.limits.background).reshape(view.pixels.shape)
+            dark = (view.pixels - ground / 255).round().clip(0, 255).astype(np.uint8)
+            yield Place(view.name, view.box, frame.time_ms, "black"), dark

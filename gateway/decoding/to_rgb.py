@@ -7,14 +7,17 @@ it plainly. The choices, each proven pixel by pixel in the tests:
   hides under alpha 0 is seen by no viewer either.
 * **16-bit** samples give their high byte, grey and colour alike.
 * **CMYK** is converted plainly, R = (255 - C)(255 - K) / 255 and so on, after Pillow has undone Adobe's inversion.
-* **ICC profiles** are ignored, RGB and CMYK alike: the reference transform of CLIP ignores them, so the model was
-  trained that way; and no profile parser meets hostile bytes.
+* **Colors** become sRGB where the image signals others (``color.py``): before it is composited, as browsers do.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image
+
+from gateway.decoding.color import Conversion
 
 Colour = tuple[int, int, int]
 
@@ -30,23 +33,42 @@ _TURNS = {
 """What makes each EXIF orientation upright (CIPA DC-008, 4.6.4 A)."""
 
 
-def to_rgb(image: Image.Image, background: Colour) -> Image.Image:
-    """Return the image in mode RGB, 8 bits a channel.
+class Rgb(NamedTuple):
+    """An image in mode RGB.
+
+    Attributes:
+        image: 8 bits a channel.
+        alpha: how opaque it is, mode L; None where it is all over.
+        conversion: to sRGB, still to be done.
+    """
+
+    image: Image.Image
+    alpha: Image.Image | None
+    conversion: Conversion | None
+
+
+def to_rgb(image: Image.Image, background: Colour, conversion: Conversion | None = None) -> Rgb:
+    """Return an image in mode RGB; ``image`` itself where it is plain RGB already, else a new one of the same size.
 
     Args:
         image: decoded, in any mode that the accepted formats give.
         background: colour (red, green, blue), 0 to 255, that transparent parts are composited on.
-
-    Returns:
-        ``image`` itself when it is plain RGB already, else a new one of the same size.
+        conversion: to sRGB; left to the caller, who may shrink the image first, where that makes no difference.
     """
-    if image.mode.startswith("I;16"):
-        return _from_16_bit_grey(image, background)
-    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
-        return _composite(image, background)
-    if image.mode == "RGB":
-        return image
-    return image.convert("RGB")
+    colors, alpha = _separated(image)
+    left = conversion if conversion is not None and conversion.smooth and alpha is None else None
+    if conversion is not None and left is None:
+        colors = conversion(colors)
+    if alpha is None:
+        return Rgb(colors if colors.mode == "RGB" else colors.convert("RGB"), None, left)
+    flat = Image.new("RGB", colors.size, background)
+    flat.paste(colors, mask=alpha)
+    return Rgb(flat, alpha if alpha.getextrema() != (255, 255) else None, None)
+
+
+def _is_see_through(image: Image.Image) -> bool:
+    """Return whether a decoded image has an alpha channel or a transparent colour."""
+    return image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info
 
 
 def turn_upright(rgb: Image.Image, orientation: int) -> Image.Image:
@@ -55,17 +77,14 @@ def turn_upright(rgb: Image.Image, orientation: int) -> Image.Image:
     return rgb if turn is None else rgb.transpose(turn)
 
 
-def _composite(image: Image.Image, background: Colour) -> Image.Image:
+def _separated(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Return an image of 8 bits a channel, and its alpha: of mode L, or None where it can have none."""
+    if image.mode.startswith("I;16"):
+        samples = np.asarray(image)  # uint16 [height, width]
+        key = image.info.get("transparency")
+        alpha = None if key is None else Image.fromarray((samples != key).astype(np.uint8) * 255)
+        return Image.fromarray((samples >> 8).astype(np.uint8)), alpha
+    if not _is_see_through(image):
+        return image, None
     see_through = image if image.mode == "RGBA" else image.convert("RGBA")
-    flat = Image.new("RGB", see_through.size, background)
-    flat.paste(see_through, mask=see_through.getchannel("A"))
-    return flat
-
-
-def _from_16_bit_grey(image: Image.Image, background: Colour) -> Image.Image:
-    samples = np.asarray(image)  # uint16 [height, width]
-    rgb = Image.fromarray((samples >> 8).astype(np.uint8)).convert("RGB")
-    key = image.info.get("transparency")
-    if key is not None:
-        rgb.paste(background, mask=Image.fromarray((samples == key).astype(np.uint8) * 255))
-    return rgb
+    return see_through, see_through.getchannel("A")

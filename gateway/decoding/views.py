@@ -36,7 +36,7 @@ class View:
     Attributes:
         name: ``center``, ``full``, ``content``, or ``tile 1`` and so on, from left to right or top to bottom.
         box: (left, top, right, bottom) in pixels of the upright image; right and bottom are exclusive.
-        pixels: uint8 [size_px, size_px, 3], RGB.
+        pixels: uint8 [size_px, size_px, 3], RGB; [size_px, size_px] of an alpha channel.
     """
 
     name: str
@@ -46,11 +46,19 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row of pixels or scores comes from: view, box in the upright image, milliseconds into an animation."""
+    """Where a row of pixels or scores comes from.
+
+    Attributes:
+        view: its name.
+        box: in the upright image.
+        frame_ms: milliseconds into an animation; None of a still.
+        background: ``black`` where transparent parts are looked at on black; None on white, and where there are none.
+    """
 
     view: Annotated[str, Field(pattern=r"^(center|full|content|tile [1-9])$")]
     box: Box
     frame_ms: Annotated[int, Field(ge=0, le=1 << 31)] | None
+    background: Literal["black"] | None = None
 
 
 def cut_views(
@@ -68,7 +76,7 @@ def cut_views(
     image without them, stretched to the square.
 
     Args:
-        rgb: mode RGB, upright.
+        rgb: mode RGB, upright; or an alpha channel, mode L.
         rule: which views.
         size_px: side of the model's square.
         resize_px: what ``center`` resizes the shorter side to before cropping; at least ``size_px``.
@@ -83,11 +91,22 @@ def cut_views(
     if rule == "tiles":
         tiles = tile_boxes(scale.width, scale.height)
         boxes += [(f"tile {number}", box) for number, box in enumerate(tiles, start=1)]
-    views = [View(name, box, np.asarray(resized(rgb, scale, box, (size_px, size_px)))) for name, box in boxes]
+    views = [_stretched(rgb, scale, name, box, size_px) for name, box in boxes]
     content = content_box(views[0].pixels, scale.width, scale.height)
     if content is not None:
-        views.append(View("content", content, np.asarray(resized(rgb, scale, content, (size_px, size_px)))))
+        views.append(_stretched(rgb, scale, "content", content, size_px))
     return tuple(views)
+
+
+def cut_view(image: Image.Image, like: View, *, size_px: int, resize_px: int, scale: Scale) -> View:
+    """Cut the view of another image, such as an alpha channel, that is in the same place as one of ``cut_views``."""
+    if like.name == "center":
+        return _center(image, scale, size_px=size_px, resize_px=resize_px)
+    return _stretched(image, scale, like.name, like.box, size_px)
+
+
+def _stretched(image: Image.Image, scale: Scale, name: str, box: Box, size_px: int) -> View:
+    return View(name, box, np.asarray(resized(image, scale, box, (size_px, size_px))))
 
 
 def most_views(rules: frozenset[ViewRule], width: int, height: int) -> int:
@@ -154,7 +173,7 @@ def _resize_window(rgb: Image.Image, size: tuple[int, int], corner: tuple[int, i
     """
     (wide, high), (left, top) = size, corner
     columns = rgb.resize((wide, rgb.height), Image.Resampling.BICUBIC).crop((left, 0, left + size_px, rgb.height))
-    window = Image.new("RGB", (size_px, size_px))
+    window = Image.new(rgb.mode, (size_px, size_px))
     for start in range(0, size_px, _SLAB_COLUMNS):
         end = min(start + _SLAB_COLUMNS, size_px)
         slab = columns.crop((start, 0, end, rgb.height)).resize((end - start, high), Image.Resampling.BICUBIC)

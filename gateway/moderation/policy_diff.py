@@ -50,7 +50,8 @@ class Comparison:
 def sample_of(record: DecisionRecord, dim: int, bundle_id: str) -> Sample | None:
     """Return a logged decision as a sample, or None if its vectors were not stored or are another bundle's."""
     places = tuple(
-        Place(entry["view"], tuple(entry["box"]), entry["frame_ms"]) for entry in record.detail.get("places", [])
+        Place(entry["view"], tuple(entry["box"]), entry["frame_ms"], entry.get("background"))
+        for entry in record.detail.get("places", [])
     )
     if record.vectors is None or record.bundle_id != bundle_id:
         return None

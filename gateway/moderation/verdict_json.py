@@ -59,5 +59,10 @@ def policy_json(policy: BoundPolicy) -> dict[str, Any]:
 
 
 def place_json(place: Place) -> dict[str, Any]:
-    """Return a view's name, its box in pixels of the upright image, and its frame's time."""
-    return {"view": place.view, "box": list(place.box), "frame_ms": place.frame_ms}
+    """Return a view's name, its box in pixels of the upright image, its frame's time, and what is behind it."""
+    return {
+        "view": place.view,
+        "box": list(place.box),
+        "frame_ms": place.frame_ms,
+        "background": place.background,
+    }

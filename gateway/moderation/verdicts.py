@@ -92,10 +92,12 @@ def verdict_of(
         for key, bound in policy.classifiers.items()
     }
     categories = judge(policy.rules, scores, used_places)
+    white = [row for row, place in enumerate(used_places) if place.background is None]
     attributes = {}
     for key in policy.attributes:
         bound = policy.classifiers[key]
-        attributes[bound.name] = {"version": bound.version, "scores": informed(bound.matrix, scores[key])}
+        on_white = ClassifierScores(scores[key].labels, scores[key].probabilities[white])
+        attributes[bound.name] = {"version": bound.version, "scores": informed(bound.matrix, on_white)}
     warnings = (UNCALIBRATED,) if policy.uncalibrated else ()
     decision = overall(categories)
     if decision == "allow" and not policy.review_on.isdisjoint(image_warnings):

@@ -184,7 +184,9 @@ class Comparer:
         try:
             header = inspect(data, self._limits)
             with open_image(data, self._limits, seed=1, header=header, hashed=False) as image:
-                return np.asarray(next(image.frames()).rgb), "", header
+                frame = next(image.frames())
+            rgb = frame.rgb if frame.conversion is None else frame.conversion(frame.rgb)
+            return np.asarray(rgb), "", header
         except GatewayError as error:
             return None, error.code, None
 
@@ -235,6 +237,12 @@ EXCUSED: tuple[tuple[frozenset[str], frozenset[ImageFormat], str, Callable[[byte
         frozenset({"gif"}),
         "a pixel's index is not in the colour table, and what that looks like is stated nowhere",
         _leaves_its_table,
+    ),
+    (
+        frozenset({"libvips"}),
+        frozenset({"jpeg", "png", "webp", "avif", "heic"}),
+        "it leaves the colors as they are stored, and the image signals others than sRGB",
+        lambda _data, header: header.color is not None,
     ),
     (
         frozenset({"libvips"}),

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
+from gateway.decoding.color import conversion_of
 from gateway.decoding.headers.exif import read_orientation
 from gateway.decoding.headers.header import ImageHeader
 from gateway.decoding.png_pixels import scale_key
@@ -43,7 +44,9 @@ def decoded_by_pillow(data: bytes, header: ImageHeader | None) -> Pixels | None:
             if isinstance(picture, PngImagePlugin.PngImageFile):
                 scale_key(picture)
             picture.load()
-            rgb = to_rgb(picture, WHITE)
+            conversion = conversion_of(header.color, data, header.format, picture.mode) if header else None
+            rgb, _, left = to_rgb(picture, WHITE, conversion)
+            rgb = rgb if left is None else left(rgb)
             exif = picture.info.get("exif", b"").removeprefix(b"Exif\0\0")
     except Exception:  # noqa: BLE001 - whatever a library thinks of
         return None

@@ -88,11 +88,11 @@ def test_29_ycck() -> None:
     assert difference(flat_jpeg(stored, adobe=2), from_inks(blown_up(inks))) == 0
 
 
-def test_29_a_cmyk_profile_is_not_applied() -> None:
+def test_29_a_cmyk_profile_is_applied() -> None:
     inks = make.noise(9, 6, channels=4)
     body = profiles.split_into_segments(profiles.everything_grey())
     data = make.jpeg_with(make.segment(0xE2, body), data=flat_jpeg(255 - inks, adobe=0))
-    assert difference(data, from_inks(blown_up(inks))) == 0
+    assert difference(data, np.full_like(blown_up(inks)[..., :3], 194)) <= 1
     assert changes_colours(profiles.everything_grey(), Image.new("CMYK", (8, 8), (200, 30, 90, 40)))
 
 
@@ -107,16 +107,19 @@ def changes_colours(profile: bytes, picture: Image.Image) -> bool:
     return bool(np.abs(np.asarray(shown).astype(int) - np.asarray(picture.convert("RGB"))).max() > 40)
 
 
-def test_35_a_profile_of_other_primaries_is_not_applied() -> None:
+def test_35_a_profile_of_other_primaries_is_applied() -> None:
     profile = profiles.swapped_primaries()
     picture = Image.fromarray(make.noise())
     assert changes_colours(profile, picture)
-    assert np.array_equal(pixels(make.encode(picture, "PNG", icc_profile=profile)), np.asarray(picture))
-    assert np.array_equal(pixels(make.encode(picture, "WEBP", lossless=True, icc_profile=profile)), np.asarray(picture))
-    with_profile = make.segment(0xE2, profiles.split_into_segments(profile))
-    assert difference(make.jpeg_with(with_profile, data=flat_jpeg(FLAT, adobe=0)), blown_up(FLAT)) == 0
-    plain, profiled = (make.encode(picture, "AVIF", **options) for options in ({}, {"icc_profile": profile}))
-    assert np.array_equal(pixels(profiled), pixels(plain))
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    expected = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"))
+    for kind in ("PNG", "WEBP"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        data = make.encode(picture, kind, icc_profile=profile, **options)
+        with open_image(data, DecodeLimits(), seed=1) as image:
+            (frame,) = image.frames()
+        assert frame.conversion is not None
+        assert np.abs(np.asarray(frame.conversion(frame.rgb)).astype(int) - np.asarray(expected)).max() <= 2
 
 
 # --- orientation -----------------------------------------------------------------------------------------------------

@@ -291,7 +291,8 @@ def lies(told: PreprocessedImage) -> dict[str, dict[str, object]]:
     info, (place, *others) = orjson.loads(orjson.dumps(told.info)), orjson.loads(orjson.dumps(told.places))
     wrong = {"frames": 2, "format": "png", "frames_analyzed": 0, "sha256": "x", "width": -1, "frames ": 1}
     found: dict[str, dict[str, object]] = {name: {"info": {**info, name: value}} for name, value in wrong.items()}
-    for name, value in (("box", [0, 0, 9999, 9]), ("box", [-1, 0, 9, 9]), ("view", "centre"), ("frame_ms", -1)):
+    wrong_places = {"view": "centre", "frame_ms": -1, "background": "black"}
+    for name, value in (("box", [0, 0, 9999, 9]), ("box", [-1, 0, 9, 9]), *wrong_places.items()):
         found[f"{name} {value}"] = {"places": [{**place, name: value}, *others]}
     for hashed in ({"hex": "0" * 63, "quality": 9}, {"hex": "0" * 64, "quality": 101}):
         found[str(hashed)] = {"fingerprints": [hashed]}

@@ -156,6 +156,7 @@ def test_an_answer_tells_all_of_it_and_a_shadows_all_but_the_attributes() -> Non
                         "view": "full",
                         "box": [0, 0, 200, 100],
                         "frame_ms": 0,
+                        "background": None,
                     }
                 ],
             }

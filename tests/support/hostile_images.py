@@ -320,10 +320,13 @@ def _colours() -> Iterator[Hostile]:
     def colours_of_inks() -> Pixels:
         return from_inks(blown_up(inks()))
 
+    def light_grey() -> Pixels:
+        return np.full_like(colours_of_inks(), 194)
+
     for adobe, marker in ((True, "Adobe's CMYK JPEG"), (False, "CMYK JPEG without Adobe's marker")):
         for profile, with_it in ((False, ""), (True, " with an ICC profile")):
             data = functools.partial(cmyk, adobe=adobe, profile=profile)
-            yield Hostile(29, marker + with_it, data, (OK,), colours_of_inks)
+            yield Hostile(29, marker + with_it, data, (OK,), light_grey if profile else colours_of_inks)
     yield Hostile(30, "palette", palette_png, (OK,), lambda: palette()[0][palette()[1]])
     yield Hostile(30, "palette with tRNS", lambda: palette_png(make.chunk(b"tRNS", b"\0")), (OK,), _first_colour_clear)
     yield Hostile(30, "grey with alpha", grey_alpha, (OK,), lambda: over_white(three(grey()), halves()))

@@ -73,6 +73,7 @@ class ViewOut(BaseModel):
     view: str
     box: list[int]
     frame_ms: int | None
+    background: Literal["black"] | None = None
     scores: list[ScoreOut]
 
 
@@ -125,6 +126,7 @@ class EvidenceOut(BaseModel):
     view: str
     box: list[int]
     frame_ms: int | None
+    background: Literal["black"] | None = None
 
 
 class CategoryOut(BaseModel):

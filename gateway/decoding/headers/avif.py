@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 
+from gateway.decoding.headers.av1 import code_points_of
 from gateway.decoding.headers.header import ImageHeader, shown_ms
-from gateway.decoding.headers.isobmff import read_container, stored_size
+from gateway.decoding.headers.isobmff import color_of, read_container, stored_size
 from gateway.errors import ImageCorrupt
 
 _COLOUR_HANDLER = b"pict"
@@ -32,8 +33,10 @@ def read_avif(data: bytes, *, max_frames: int) -> ImageHeader:
         (width, height), frames = (tracks[0].width, tracks[0].height), max(1, tracks[0].samples)
         if frames > 1:
             durations_ms = tuple(map(shown_ms, itertools.islice(tracks[0].durations_ms(), min(frames, max_frames))))
+        properties, start = tracks[0].properties, tracks[0].start
     elif still is not None:
         (width, height), frames = still, 1
+        properties, start = found.primary(), found.start()
     else:
         raise ImageCorrupt("This AVIF holds no image; send the complete file.")
     if not width or not height:
@@ -51,4 +54,6 @@ def read_avif(data: bytes, *, max_frames: int) -> ImageHeader:
         keep=((0, len(data)),),
         durations_ms=durations_ms,
         decoded_pixels=max(width * height for width, height in found.sizes),
+        color=color_of(properties, None if start is None else code_points_of(data[start : start + 256])),
+        transparent=found.auxiliary or len(found.tracks) > 1,
     )

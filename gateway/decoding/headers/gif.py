@@ -70,6 +70,7 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         keep=((0, len(data)),),
         decoded_pixels=decoded[0] * decoded[1],
         durations_ms=tuple(durations_ms) if frames > 1 else (),
+        transparent=True,
     )
 
 

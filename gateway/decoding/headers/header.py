@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gateway.decoding.headers.color import Color
+
 ImageFormat = Literal["jpeg", "png", "webp", "gif", "avif", "heic"]
 Formats = frozenset[ImageFormat]
 
@@ -51,6 +53,8 @@ class ImageHeader:
             JPEG's first scan, and whole chunks of a PNG that decide no pixel. Those never reach a parser.
         frames: images in the file: 1 for a still, more for an animation.
         orientation: EXIF orientation 1 to 8; 1 where there is none or it cannot be read.
+        color: what it says about its colors; None of sRGB.
+        transparent: it may have transparent parts.
         decoded_pixels: pixels that the decoder allocates for a frame, where it may be more than the frame shows.
         durations_ms: how long browsers show each frame of an animation; 0 for an image that is no part of it.
     """
@@ -65,6 +69,8 @@ class ImageHeader:
     decoded_pixels: int = 0
     coefficient_bytes: float = 0.0
     durations_ms: tuple[int, ...] = ()
+    color: Color | None = None
+    transparent: bool = False
 
     @property
     def pixels(self) -> int:
@@ -85,7 +91,12 @@ class ImageHeader:
         file_bytes = 2 * sum(end - start for start, end in self.keep)
         held = self.coefficient_bytes
         # An image and a crop of nearly all of it are held while views are cut, whatever decoding took.
-        pixel_bytes = max(self.bytes_per_pixel, 8) if factor == 1 else held + max(self.bytes_per_pixel, 8) / factor**2
+        each = max(self.bytes_per_pixel, 8)
+        if self.color is not None:  # the converted image beside it; the profile, Little CMS' copy and what it unpacks
+            each += 4
+            file_bytes += 4 * self.color.profile_bytes + (8 << 20)
+        each += 2 * self.transparent  # alpha, and its copy that was turned
+        pixel_bytes = each if factor == 1 else held + each / factor**2
         return int(self.pixels * pixel_bytes) + file_bytes + (1 << 20)
 
     def decodable(self, data: bytes) -> bytes:

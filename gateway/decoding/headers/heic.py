@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.decoding.headers.header import ImageHeader
-from gateway.decoding.headers.isobmff import read_container, shown_size
+from gateway.decoding.headers.isobmff import color_of, read_container, shown_size
 from gateway.errors import ImageCorrupt, UnsupportedImage
 
 
@@ -36,4 +36,6 @@ def read_heic(data: bytes) -> ImageHeader:
         bytes_per_pixel=(18 if found.deep else 11) + (6 if found.auxiliary else 0),
         keep=((0, len(data)),),
         decoded_pixels=max(width * height for width, height in found.sizes),
+        color=color_of(found.primary()),
+        transparent=found.auxiliary,
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
+from gateway.decoding.headers.color import AS_BT709, BT709, SRGB, UNSPECIFIED, Color
 from gateway.errors import ImageCorrupt
 
 MAX_PARTS: Final = 20_000
@@ -35,10 +36,11 @@ _CUT: Final = "This image is cut short or its boxes are broken; send the complet
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A property of an item: the box's type and body."""
+    """A property of an item: the box's type, its body, and where in the file that begins."""
 
     kind: bytes
     body: bytes
+    start: int = 0
 
 
 @dataclass(slots=True)
@@ -53,6 +55,8 @@ class Track:
         samples: frames.
         ticks_a_second: unit of the samples' durations.
         runs: (samples, duration of each in ticks), in their order.
+        properties: boxes ``colr`` of its sample entries.
+        start: where in the file its first sample stands.
     """
 
     handler: bytes = b""
@@ -67,6 +71,9 @@ class Track:
         """Yield the duration of each sample, as many as the track states: that may be billions."""
         for samples, ticks in self.runs:
             yield from itertools.repeat(1000 * ticks / max(1, self.ticks_a_second), samples)
+
+    properties: list[Property] = field(default_factory=list)
+    start: int | None = None
 
 
 @dataclass(slots=True)
@@ -91,12 +98,19 @@ class Container:
     _primary: int | None = None
     _properties: list[Property] = field(default_factory=list)
     _associations: dict[int, list[int]] = field(default_factory=dict)
+    _starts: dict[int, int] = field(default_factory=dict)
     _parts: int = 0
 
     def primary(self) -> list[Property]:
         """Return the properties of the item that is the image, in the order in which they apply; none without it."""
         numbers = self._associations.get(self._primary, []) if self._primary is not None else []
         return [self._properties[number - 1] for number in numbers if 1 <= number <= len(self._properties)]
+
+    def start(self) -> int | None:
+        """Return where in the file the data of the item that is the image starts, or of the first one of a grid."""
+        if self._primary in self._starts:
+            return self._starts[self._primary]
+        return next(iter(self._starts.values()), None)
 
     def count_part(self) -> None:
         """Count one more box or association.
@@ -112,7 +126,9 @@ class Container:
         """Walk the boxes of ``data[start:end]``, which lie in one of the type ``within``."""
         for kind, body, stop in self._boxes(data, start, end):
             if within == b"ipco":
-                self._properties.append(Property(kind, data[body:stop]))
+                self._properties.append(Property(kind, data[body:stop], body))
+            if kind == b"colr" and within == b"av01":
+                self.tracks[-1].properties.append(Property(kind, data[body:stop], body))
             if kind == b"trak" and within == b"moov":
                 self.tracks.append(Track())
             self.sequence |= kind == b"moov"
@@ -153,6 +169,25 @@ class Container:
                 self.auxiliary = True
             case b"ipma":
                 self._note_associations(data, body, stop)
+            case b"iloc":
+                self._note_starts(data, body, stop)
+
+    def _note_starts(self, data: bytes, body: int, stop: int) -> None:
+        """Note where the data of items starts that lies in the file itself (14496-12, 8.11.3)."""
+        version, sizes = _number(data, body, 1, stop), _number(data, body + 4, 2, stop)
+        offset_bytes, length_bytes, base_bytes = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
+        index_bytes = sizes & 15 if version else 0
+        id_bytes = 4 if version == 2 else 2  # noqa: PLR2004
+        count, at = _number(data, body + 6, id_bytes, stop), body + 6 + id_bytes
+        for _ in range(count):
+            self.count_part()
+            item, at = _number(data, at, id_bytes, stop), at + id_bytes
+            method, at = (_number(data, at, 2, stop) & 15, at + 2) if version else (0, at)
+            base, extents = _number(data, at + 2, base_bytes, stop), _number(data, at + 2 + base_bytes, 2, stop)
+            at += 4 + base_bytes
+            if extents and not method:
+                self._starts.setdefault(item, base + _number(data, at + index_bytes, offset_bytes, stop))
+            at += extents * (index_bytes + offset_bytes + length_bytes)
 
     def _note_associations(self, data: bytes, body: int, stop: int) -> None:
         """Note which items have which properties (23008-12, 9.3)."""
@@ -183,6 +218,8 @@ class Container:
             for at in range(body + 8, body + 8 + 8 * _number(data, body + 4, 4, stop), 8):
                 self.count_part()
                 track.runs.append((_number(data, at, 4, stop), _number(data, at + 4, 4, stop)))
+        elif kind in {b"stco", b"co64"} and track.start is None and _number(data, body + 4, 4, stop):  # 8.7.5
+            track.start = _number(data, body + 8, 4 if kind == b"stco" else 8, stop)
         elif kind == b"stsd":  # 8.5.2 and 12.1.3.2
             for codec, entry, end in self._boxes(data, body + 8, stop):
                 track.codec = track.codec or codec
@@ -200,6 +237,34 @@ def read_container(data: bytes) -> Container:
     found = Container()
     found.read(data, 0, len(data))
     return found
+
+
+def color_of(properties: list[Property], of_bitstream: tuple[int, int] | None = None) -> Color | None:
+    """Return what the boxes ``colr`` of an item say (ISO/IEC 14496-12, 12.1.5); None where that is sRGB or nothing.
+
+    Args:
+        properties: of the item.
+        of_bitstream: (primaries, transfer) that count where no box has any.
+    """
+    primaries = transfer = UNSPECIFIED
+    if of_bitstream is not None and not states_code_points(properties):
+        primaries, transfer = of_bitstream
+    profile: tuple[tuple[int, int], ...] = ()
+    for part in properties:
+        kind, body = part.body[:4], part.body[4:]
+        if part.kind != b"colr":
+            continue
+        if kind in {b"prof", b"rICC"} and not profile:
+            profile = ((part.start + 4, part.start + len(part.body)),)
+        elif kind == b"nclx" and len(body) >= 4 and (primaries, transfer) == (UNSPECIFIED, UNSPECIFIED):  # noqa: PLR2004
+            primaries, transfer = int.from_bytes(body[:2], "big"), int.from_bytes(body[2:4], "big")
+    as_srgb = primaries in {UNSPECIFIED, BT709} and transfer in {UNSPECIFIED, SRGB, *AS_BT709}
+    return None if as_srgb and not profile else Color(primaries, transfer, profile)
+
+
+def states_code_points(properties: list[Property]) -> bool:
+    """Return whether a box ``colr`` has code points."""
+    return any(part.kind == b"colr" and part.body.startswith(b"nclx") for part in properties)
 
 
 def stored_size(properties: list[Property]) -> tuple[int, int] | None:

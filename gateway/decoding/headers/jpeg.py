@@ -3,21 +3,24 @@
 The decoder is given the file's own bytes, all of those behind the first scan's header: what libjpeg does at a marker
 inside a scan depends on the data before it, so a filter of ours could turn the image into another one. Left out are
 whole metadata segments before the first scan, and padding between segments there: EXIF, XMP, ICC, Photoshop blocks,
-comments and the MPO index never reach a parser. libjpeg stops at the end-of-image marker, so an **MPO** (two or more
-JPEGs in a row) is its first image, as every browser shows it.
+comments and the MPO index never reach a parser; where an ICC profile lies is noted. libjpeg stops at the end-of-image
+marker, so an **MPO** (two or more JPEGs in a row) is its first image, as every browser shows it, and a gain map behind
+it is not looked at.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from gateway.decoding.headers.color import Color, kind_of_profile, read_profile
 from gateway.decoding.headers.exif import read_orientation
 from gateway.decoding.headers.header import ImageHeader, all_but
 from gateway.errors import ImageCorrupt, UnsupportedImage
 
-_SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
+_SOI, _EOI, _SOS, _APP1, _APP2 = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2
+_PROFILE = b"ICC_PROFILE\0"
 _METADATA = frozenset({*range(0xE0, 0xF0), 0xFE})  # APP0-15, comments
 _DECIDING = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
 """Those by which libjpeg chooses colours: how they begin and bytes that they have at least; it passes over others."""
@@ -35,6 +38,9 @@ with ``\\xff+`` a long run takes the square of its length.
 """
 _LAST_ODD = re.compile(rb".*\xff[^\x00\xff]", re.DOTALL)
 """Up to the last marker without a length that stands between two segments; what follows it is padding."""
+
+_MOST_LOOKED_INTO = 1 << 16
+"""Bytes of a profile whose curves are looked at while the header is read; those of displays have 500 to 4,000."""
 
 MAX_SEGMENTS = 4096
 """An ICC profile or extended XMP needs hundreds; hundreds of thousands are an attack on parsers."""
@@ -59,6 +65,7 @@ def read_jpeg(data: bytes) -> ImageHeader:
     """
     frame: _Frame | None = None
     dropped: list[tuple[int, int]] = []
+    profile: list[tuple[int, int]] = []
     orientation, scans, at = 0, 0, 2
     for marker, body, end in _segments(data):
         if not scans:
@@ -75,6 +82,8 @@ def read_jpeg(data: bytes) -> ImageHeader:
             scans += 1
         elif marker == _APP1 and not scans and not orientation and data.startswith(b"Exif\0\0", body):
             orientation = read_orientation(data[body + 6 : end])
+        elif marker == _APP2 and not scans and data.startswith(_PROFILE, body) and end - body > len(_PROFILE) + 1:
+            profile.append((body, end))
         if scans > MAX_SCANS or (frame and scans * frame.width * frame.height > MAX_SCANNED_PIXELS and scans > 1):
             raise ImageCorrupt(f"This JPEG has {scans} scans or more, too many for its size; save it again as usual.")
     if frame is None or not scans:
@@ -87,7 +96,24 @@ def read_jpeg(data: bytes) -> ImageHeader:
         bytes_per_pixel=_bytes_per_pixel(frame, scans=scans, turned=orientation > 1),
         keep=all_but(dropped, len(data)),
         coefficient_bytes=_coefficient_bytes(frame, scans),
+        color=_color(data, profile),
     )
+
+
+def _color(data: bytes, segments: list[tuple[int, int]]) -> Color | None:
+    """Return the profile that is spread over segments (ICC.1:2022, B.4), and what it is like; None without a whole one.
+
+    Each begins with its number and how many there are; as in libjpeg, all have to be there once.
+    """
+    found = {data[body + len(_PROFILE)]: (body + len(_PROFILE) + 2, end) for body, end in segments}
+    totals = {data[body + len(_PROFILE) + 1] for body, _ in segments}
+    if not segments or totals != {len(segments)} or found.keys() != set(range(1, len(segments) + 1)):
+        return None
+    color = Color(profile=tuple(found[number] for number in sorted(found)))
+    if color.profile_bytes > _MOST_LOOKED_INTO:
+        return color
+    kind = kind_of_profile(read_profile(data, color))
+    return None if kind == "srgb" else replace(color, kind=kind)
 
 
 @dataclass(frozen=True, slots=True)

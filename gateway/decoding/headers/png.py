@@ -1,16 +1,18 @@
 """PNG and APNG (W3C PNG, third edition): size, frames, orientation and memory, from its chunks.
 
-Whole ancillary chunks that decide no pixel (texts, profiles, times, unknown ones) are not given to the decoder, so that
-a large or a broken one is no reason to refuse the image. Neither are a transparency, frames and data that libpng, and
-so viewers, leave out of account where they stand: Pillow would make another image of them. All else reaches it as it
-stands in the file.
+Whole ancillary chunks that decide no pixel (texts, times, unknown ones) are not given to the decoder, so that a large
+or a broken one is no reason to refuse the image; neither are those that say what colors mean, which are read here, and
+a transparency, frames and data that libpng, and so viewers, leave out of account where they stand: Pillow would make
+another image of them. All else reaches it as it stands in the file.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 
+from gateway.decoding.headers.color import BT709, SRGB, UNSPECIFIED, Color
 from gateway.decoding.headers.exif import read_orientation
 from gateway.decoding.headers.header import ImageHeader, all_but, shown_ms
 from gateway.errors import ImageCorrupt, UnsupportedImage
@@ -19,6 +21,9 @@ _BEHIND_IHDR = 33  # signature (8), length and type (8), IHDR (13), checksum (4)
 _DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 """Bit depths allowed for each colour type (PNG section 11.2.1)."""
 _DATA = frozenset({b"IDAT", b"fdAT"})
+
+_COLORS = {b"cICP": 4, b"iCCP": None, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+"""Chunks that say what colors mean, and how long they have to be."""
 
 MAX_CHUNKS = 250_000
 """A 10 MB PNG of 8 KB chunks has 1,300."""
@@ -41,6 +46,7 @@ def read_png(data: bytes) -> ImageHeader:
     controls_before_data: int | None = None
     dropped: list[tuple[int, int]] = []
     durations_ms: list[int] = []
+    colors: dict[bytes, tuple[int, int]] = {}
     last, parted = b"IHDR", False
     for kind, body, stop in _chunks(data):
         end = stop + 4
@@ -63,6 +69,8 @@ def read_png(data: bytes) -> ImageHeader:
             entries = min((stop - body) // 3, 1 << depth)
         elif kind == b"tRNS" and not has_key and controls_before_data is None and _is_intact(data, body, stop):
             kept = has_key = _is_transparency(colour, entries, stop - body)
+        elif kind in _COLORS and controls_before_data is None:
+            _note_color(colors, data, kind, body, stop, behind_palette=entries > 0)
         elif kind == b"eXIf" and not orientation and controls_before_data is None and _is_intact(data, body, stop):
             orientation = read_orientation(data[body:stop])
         if kept:
@@ -84,7 +92,40 @@ def read_png(data: bytes) -> ImageHeader:
         bytes_per_pixel=_bytes_per_pixel(colour, depth, has_key=has_key, turned=orientation > 1, moving=frames > 1),
         keep=all_but(dropped, end),
         durations_ms=(*[0] * (frames - controls), *durations_ms) if frames > 1 else (),
+        color=_color(data, colors),
+        transparent=has_key or colour in {4, 6},
     )
+
+
+def _note_color(
+    colors: dict[bytes, tuple[int, int]], data: bytes, kind: bytes, body: int, stop: int, *, behind_palette: bool
+) -> None:
+    """Note where the first chunk of its kind stands that browsers read.
+
+    A cICP stands before the palette and holds RGB in full range (PNG 11.3.2.6): (primaries, transfer, 0, 1).
+    """
+    other = kind == b"cICP" and (behind_palette or data[body + 2 : body + 4] != b"\0\1")
+    if kind not in colors and not other and _COLORS[kind] in {None, stop - body} and _is_intact(data, body, stop):
+        colors[kind] = (body, stop)
+
+
+def _color(data: bytes, chunks: dict[bytes, tuple[int, int]]) -> Color | None:
+    """Return what the chunks say; None where that is sRGB or nothing."""
+    primaries = transfer = UNSPECIFIED
+    profile: tuple[tuple[int, int], ...] = ()
+    gamma, chromaticities = 0, ()
+    if b"cICP" in chunks:
+        primaries, transfer = data[chunks[b"cICP"][0]], data[chunks[b"cICP"][0] + 1]
+    if b"iCCP" in chunks:  # a name of 1 to 79 bytes, a zero, and zero for zlib (PNG 11.3.2.3)
+        body, stop = chunks[b"iCCP"]
+        zero = data.find(b"\0\0", body, min(body + 81, stop))
+        profile = ((zero + 2, stop),) if zero > 0 else ()
+    if b"gAMA" in chunks and b"sRGB" not in chunks:
+        (gamma,) = struct.unpack_from(">L", data, chunks[b"gAMA"][0])
+        chromaticities = struct.unpack_from(">8L", data, chunks[b"cHRM"][0]) if b"cHRM" in chunks else ()
+    if (primaries, transfer) == (BT709, SRGB) or not (b"cICP" in chunks or profile or gamma):
+        return None
+    return Color(primaries, transfer, profile, deflated=True, gamma=gamma, chromaticities=chromaticities)
 
 
 def _count_frames(announced: int, controls: int, controls_before_data: int) -> int:

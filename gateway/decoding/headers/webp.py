@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from gateway.decoding.headers.color import Color
 from gateway.decoding.headers.exif import read_orientation
 from gateway.decoding.headers.header import ImageHeader, shown_ms
 from gateway.errors import ImageCorrupt
 
 _CUT = "This WebP is cut short or its chunks are broken; send the complete file."
 _FIRST_CHUNK = 12  # elsewhere a VP8X is an unknown chunk, which decoders pass over
-_ANIMATION, _EXIF = 0x02, 0x08  # flags of VP8X, RFC 9649 section 2.7
+_ANIMATION, _EXIF, _ALPHA, _PROFILE = 0x02, 0x08, 0x10, 0x20  # flags of VP8X, RFC 9649 section 2.7
 
 _LEAST_BYTES = {b"VP8X": 10, b"ANMF": 16}
 """What headers of fixed form take (sections 2.7 and 2.7.1.1): decoders read that much, whatever length is stated."""
@@ -34,6 +35,8 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
     width = height = frames = images = 0
     flags, orientation, at = 0, 0, _FIRST_CHUNK
     durations_ms: list[int] = []
+    profile: tuple[tuple[int, int], ...] = ()
+    see_through = False
     for _ in range(MAX_CHUNKS):
         if at + 8 > total or frames > max_frames:
             break
@@ -54,7 +57,10 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
             size = (max(size[0], inner[0]), max(size[1], inner[1]))
         elif kind in {b"VP8 ", b"VP8L"}:
             images += 1
+            see_through |= kind == b"VP8L" and bool(data[body + 4 : end][:1] > b"\x0f")  # bit 28: alpha is used
             size = _bitstream_size(data, at, end)
+        elif kind == b"ICCP" and not profile:
+            profile = ((body, end),)
         elif kind == b"EXIF" and not orientation:
             orientation = read_orientation(data[body:end].removeprefix(b"Exif\0\0"))
         width, height = max(width, size[0]), max(height, size[1])
@@ -75,6 +81,8 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         bytes_per_pixel=(21 if animated else 19) + (4 if orientation > 1 else 0),
         keep=((0, len(data)),),
         durations_ms=tuple(durations_ms) if animated and frames > 1 else (),
+        color=Color(profile=profile) if profile and flags & _PROFILE else None,
+        transparent=animated or see_through or bool(flags & _ALPHA),
     )
 
 

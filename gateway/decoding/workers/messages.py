@@ -115,13 +115,15 @@ def _error(said: _Error) -> GatewayError:
 
 def _fits(job: Job, info: ImageInfo, said: _Facts, pixels: bytes) -> bool:
     header, rows = job.header, len(said.places)
+    on_white = sum(place.background is None for place in said.places)
     return (
         info.format == header.format
         and bool(info.sha256) == job.hashed
         and sorted((info.width, info.height)) == sorted((header.width, header.height))
         and info.frames_analyzed <= min(info.frames, job.limits.sampled_frames)
         and info.frames <= header.frames
-        and rows >= info.frames_analyzed
+        and on_white >= info.frames_analyzed
+        and (on_white == rows or job.both_grounds)
         and len(pixels) == rows * job.size_px**2 * 3
         and len(said.fingerprints) in {0, info.frames_analyzed}
         and all(_is_within(place.box, info) for place in said.places)
