@@ -1,8 +1,7 @@
 """All settings of the gateway, read from environment variables named like the fields in capitals.
 
 What is no variable may be a file in /run/secrets named like the field, so that secrets stay out of the environment.
-Only ``app.py`` and ``__main__.py`` read settings; every stage gets its own limits as a value. The README's table is
-checked against this module.
+Only ``app.py`` and ``__main__.py`` read settings; every stage gets its own limits as a value.
 """
 
 from __future__ import annotations
@@ -287,16 +286,13 @@ class Settings(BaseSettings):
     )
 
     def part(self) -> Settings:
-        """Return what is left to one of ``gateway_replicas``: of what protects the machine, a part, at least one.
-
-        Bytes in flight leave room for the largest body of JSON, which is counted three times.
-        """
+        """Return what is left to one of ``gateway_replicas``: of what protects the machine, a part, at least one."""
         part = {
             name: max(1, int(getattr(self, name)) // self.gateway_replicas)
             for name in ("decode_memory_mib", "view_memory_mib", "upload_room_mib", "fetch_concurrency")
         }
         part["decode_workers"] = max(1, self.effective_decode_workers // self.gateway_replicas)
-        largest = min(self.max_bytes_in_flight, 3 * self.max_body_bytes)
+        largest = min(self.max_bytes_in_flight, 3 * self.max_body_bytes)  # JSON is counted three times
         part["max_bytes_in_flight"] = max(largest, self.max_bytes_in_flight // self.gateway_replicas)
         return self.model_copy(update=part)
 

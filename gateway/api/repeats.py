@@ -61,7 +61,7 @@ async def attempt_of(
     """
     asked = ""
     if key is not None:
-        asked = await asyncio.to_thread(fingerprint_of, request.scope["path"], fields.model_dump_json(), images)
+        asked = await asyncio.to_thread(fingerprint_of, request.scope["path"], repr(fields), images)
     async with services.idempotency.attempt(key, key_name(request), asked, external_id) as attempt:
         yield attempt
 

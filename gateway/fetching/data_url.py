@@ -12,7 +12,7 @@ from gateway.errors import ImageTooLarge, InvalidRequest
 
 _SCHEME: Final = re.compile(r"[\x00-\x20]*data:", re.IGNORECASE)
 _BASE64: Final = re.compile(r"; *base64\s*", re.IGNORECASE)
-_STANDARD: Final = bytes.maketrans(b"-_", b"+/")  # base64url is taken too, which browsers do not
+_URL_SAFE: Final = {b"-": b"+", b"_": b"/"}  # base64url is taken too, which browsers do not
 MOST_PADDING: Final = 2  # bytes that base64 text may stand for less than its length says
 _BLANKS: Final = b" \t\n\f\r"
 
@@ -35,7 +35,7 @@ def read_data_url(url: str, max_bytes: int) -> bytes:
         raise InvalidRequest("A data: URL has a comma before its data: data:image/png;base64,… or data:image/png,…")
     for ignored in "\t\n\r":
         body = body.replace(ignored, "")
-    data = unquote_to_bytes(body.rstrip(" "))
+    data = unquote_to_bytes(body.rstrip(" ").encode("utf-8", "surrogatepass"))
     if _BASE64.fullmatch(head, head.rfind(";")):
         return read_base64(data, max_bytes)
     check_size(len(data), max_bytes)
@@ -50,7 +50,9 @@ def read_base64(text: str | bytes, max_bytes: int) -> bytes:
         InvalidRequest: it is not base64.
     """
     try:
-        data = (text.encode("ascii") if isinstance(text, str) else text).translate(_STANDARD, _BLANKS)
+        data = (text.encode("ascii") if isinstance(text, str) else text).translate(None, _BLANKS)
+        for safe, standard in _URL_SAFE.items():
+            data = data.replace(safe, standard)
         if len(data) % 4:
             data += b"=" * (-len(data) % 4)
         check_size(len(data) * 3 // 4 - MOST_PADDING, max_bytes)

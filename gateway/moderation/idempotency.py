@@ -145,18 +145,18 @@ def fingerprint_of(route: str, fields: str, images: Sequence[ImageRequest]) -> s
 
     Args:
         route: that was called.
-        fields: the checked fields, as JSON.
+        fields: the checked fields, in words.
         images: with their bytes or text.
     """
     digest = hashlib.sha256()
     for part in (route, fields):
-        digest.update(hashlib.sha256(part.encode()).digest())
+        digest.update(hashlib.sha256(part.encode("utf-8", "surrogatepass")).digest())
     for image in images:
         source = image.source
         held = (
             source.data if isinstance(source, Upload) else (source.text if isinstance(source, Base64) else source.url)
         )
-        content = held if isinstance(held, bytes) else held.encode()
+        content = held if isinstance(held, bytes) else held.encode("utf-8", "surrogatepass")
         name = f"{type(source).__name__} {image.id}"
-        digest.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(content).digest())
+        digest.update(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest() + hashlib.sha256(content).digest())
     return digest.hexdigest()

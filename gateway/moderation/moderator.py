@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,7 @@ import numpy as np
 import structlog
 
 from gateway.decoding.preprocess import PreprocessedImage
-from gateway.errors import IdempotencyKeyInUse, StorageUnavailable
+from gateway.errors import GatewayError, IdempotencyKeyInUse, StorageUnavailable
 from gateway.fetching.image_source import ImageRequest
 from gateway.hash_matching.matcher import HashMatcher, Match
 from gateway.hash_matching.refresher import ListRefresher
@@ -78,8 +79,10 @@ class Answering:
     answer_of: Callable[[list[Moderated]], bytes]
 
     def kept(self, judged: list[Moderated]) -> KeptAnswer | None:
-        """Return the answer as it is to be kept; None for a request without a key."""
-        return self.attempt.kept(self.answer_of(judged)) if self.attempt.claim else None
+        """Return the answer as it is to be kept; None for a request without a key, or whose answer is an error."""
+        with suppress(GatewayError):
+            return self.attempt.kept(self.answer_of(judged)) if self.attempt.claim else None
+        return None
 
 
 class Moderator:

@@ -29,10 +29,10 @@ async def watch_retention(decisions: Decisions, days: int, leases: Leases, keys:
     while True:
         try:
             if await leases.take("retention", LEASE_S):
-                await keys.expire()
                 deleted = await decisions.expire(datetime.now(UTC) - timedelta(days=days)) if days else 0
                 if deleted:
                     log.info("decisions expired", count=deleted)
+                await keys.expire()
         except StoreUnavailable:
             log.debug("nothing expired: the store is away")
         await asyncio.sleep(PAUSE_S)

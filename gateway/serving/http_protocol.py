@@ -76,6 +76,7 @@ class GuardedProtocol(SequentialProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
         super().__init__(*args, **kwargs)
         self._head_bytes = 0  # of this message, its trailers included
+        self._fault: GatewayError | None = None  # that ended the parsing
         self._lingering = False
         self._discarded_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -138,7 +139,8 @@ class GuardedProtocol(SequentialProtocol):
             return
         self._head_bytes += len(name) + len(value) + 4
         if self._head_bytes > MAX_HEAD_BYTES:
-            raise _head_too_large()  # llhttp ends the parsing, and ``send_400_response`` tells why
+            self._fault = _head_too_large()
+            raise self._fault  # llhttp ends the parsing, and ``send_400_response`` tells why
 
     def on_headers_complete(self) -> None:
         """Start the request."""
@@ -171,12 +173,10 @@ class GuardedProtocol(SequentialProtocol):
             if cycle.response_started:
                 self.transport.abort()
                 return
-        parser_error = sys.exception()
-        raised = parser_error.__context__ if parser_error else None
-        if LENGTH_OVERFLOW in str(parser_error):
+        if LENGTH_OVERFLOW in str(sys.exception()):
             self._refuse(PayloadTooLarge("Content-Length says more bytes than 64 bits can count."))
-        elif isinstance(raised, GatewayError):
-            self._refuse(raised)
+        elif self._fault is not None:
+            self._refuse(self._fault)
         else:
             self._refuse(HttpMalformed("The request cannot be read as HTTP/1.1 (RFC 9112)."))
 

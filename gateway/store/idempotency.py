@@ -66,15 +66,15 @@ class IdempotencyKeys(Repository):
         now = datetime.now(UTC)
         claim = Claim(owner, key, secrets.token_hex(8))
         row = {"fingerprint": fingerprint, "token": claim.token, "external_id": external_id, "answer": None}
-        await tx.execute(tx.insert_new(idempotency_keys).values(owner=owner, key=key, until=now, **row))
         here = (idempotency_keys.c.owner == owner, idempotency_keys.c.key == key)
-        until = now + timedelta(seconds=seconds)
-        free = update(idempotency_keys).where(*here, idempotency_keys.c.until <= now)
-        if (await tx.execute(free.values(until=until, **row))).rowcount == 1:
-            return claim
-        columns = (idempotency_keys.c.fingerprint, idempotency_keys.c.until, idempotency_keys.c.answer)
-        taken = (await tx.execute(select(*columns).where(*here))).one()
-        return Taken(taken.fingerprint, taken.until, taken.answer)
+        standing = None
+        while standing is None:  # whoever has the key may give it back between the two statements
+            await tx.execute(tx.insert_new(idempotency_keys).values(owner=owner, key=key, until=now, **row))
+            standing = (await tx.execute(select(idempotency_keys).where(*here).with_for_update())).one_or_none()
+        if standing.until > now:
+            return Taken(standing.fingerprint, standing.until, standing.answer)
+        await tx.execute(update(idempotency_keys).where(*here).values(until=now + timedelta(seconds=seconds), **row))
+        return claim
 
     @writes
     async def release(self, tx: Transaction, claim: Claim) -> None:

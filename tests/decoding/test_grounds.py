@@ -134,7 +134,8 @@ def test_105_only_views_that_show_a_difference_are_looked_at_twice() -> None:
     samples[..., 3] = 255
     samples[:, 800:, 3] = 0
     places = prepared(make.encode(Image.fromarray(samples), "PNG"), "tiles").places
-    assert {place.view for place in places if place.background} == {"full", "tile 4"}
+    # The last is what is left without the bar on the right, to the nearest pixel that the model sees.
+    assert {place.view for place in places if place.background} == {"full", "tile 4", "content"}
 
 
 def test_105_without_asking_there_is_one_ground() -> None:

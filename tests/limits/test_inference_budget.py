@@ -35,6 +35,18 @@ async def test_animations_share_evenly_and_have_three_frames_at_least() -> None:
     assert await shared(24, long, long) == [3, 3]
 
 
+async def test_never_more_than_the_request_has() -> None:
+    needs = [Need(views=2, frames=16)] * 3 + [Need(views=7, frames=16)]
+    assert await shared(128, *needs) == [16, 16, 16, 4]
+    assert await shared(20, Need(views=1, frames=10), Need(views=3, frames=16)) == [10, 3]
+
+
+async def test_others_are_not_waited_for_without_end() -> None:
+    budget = InferenceBudget(16, 2, wait_s=0.01)
+    assert await budget.frames(0, Need(views=1, frames=16)) == 8
+    assert await budget.frames(1, Need(views=2, frames=16)) == 4
+
+
 async def test_an_image_that_failed_is_not_waited_for() -> None:
     assert await shared(20, None, Need(views=1, frames=16)) == [None, 16]
 

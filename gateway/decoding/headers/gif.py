@@ -10,6 +10,8 @@ from gateway.errors import ImageCorrupt
 
 _CUT = "This GIF is cut short or its blocks are broken; send the complete file."
 _EXTENSION, _IMAGE, _TRAILER, _CONTROL, _COMMENT = 0x21, 0x2C, 0x3B, 0xF9, 0xFE
+_TRANSPARENT, _DISPOSAL, _TO_BACKGROUND = 0b1, 0b11100, 0b01000  # GIF89a 23
+"""Flags of a frame's control: it has a transparent colour; what becomes of it, here that it is cleared."""
 
 _BLOCK = re.compile(rb"[!,;]")
 """What starts a block; anything else between blocks is skipped, as decoders do."""
@@ -33,6 +35,9 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
     width, height = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
     at = 13 + _colour_table_bytes(data[10])
     frames = blocks = delay_ms = 0
+    flags = 0  # of the control before a frame
+    bare = cleared = False  # the first frame leaves parts open; a frame clears what it drew, with another behind it
+    transparent = False
     durations_ms: list[int] = []
     decoded = (width, height)
     while frames <= max_frames and (found := _BLOCK.search(data, at)):
@@ -47,7 +52,12 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
             # Pillow grows the canvas, which may be 0 x 0, to hold any frame that extends beyond it; browsers do for the
             # first one alone.
             decoded = (max(decoded[0], right), max(decoded[1], bottom))
-            width, height = (width, height) if frames else decoded
+            if not frames:
+                width, height = decoded
+                bare = bool(flags & _TRANSPARENT) or data[at : at + 4] != bytes(4) or (right, bottom) != decoded
+            transparent = bare or cleared
+            cleared |= flags & _DISPOSAL == _TO_BACKGROUND
+            flags = 0
             at = _skip_sub_blocks(data, at + 9 + _colour_table_bytes(data[at + 8]) + 1)
             frames += 1
             durations_ms.append(shown_ms(delay_ms))
@@ -56,6 +66,7 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
             if at + 1 >= len(data) or (not data[at + 1] and data[at] != _COMMENT):
                 raise ImageCorrupt(_CUT)
             if data[at] == _CONTROL:  # GIF89a 23: flags, then the delay in hundredths of a second
+                flags = data[at + 2]
                 delay_ms = 10 * int.from_bytes(data[at + 3 : at + 5], "little")
             at = _skip_sub_blocks(data, at + 1)
     if not frames:
@@ -70,7 +81,7 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         keep=((0, len(data)),),
         decoded_pixels=decoded[0] * decoded[1],
         durations_ms=tuple(durations_ms) if frames > 1 else (),
-        transparent=True,
+        transparent=transparent,
     )
 
 

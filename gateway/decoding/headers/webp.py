@@ -53,6 +53,8 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
             durations_ms.append(shown_ms(_u24(data, body + 12)))
             left, top = 2 * _u24(data, body), 2 * _u24(data, body + 3)
             size = (left + _u24(data, body + 6) + 1, top + _u24(data, body + 9) + 1)
+            # Open is what the first frame does not cover, or what a frame clears (bit 0, RFC 9649 2.7.1.1).
+            see_through |= (frames == 1 and (left, top, *size) != (0, 0, width, height)) or bool(data[body + 15] & 1)
             inner = _bitstream_size(data, body + 16, end)
             size = (max(size[0], inner[0]), max(size[1], inner[1]))
         elif kind in {b"VP8 ", b"VP8L"}:
@@ -82,7 +84,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         keep=((0, len(data)),),
         durations_ms=tuple(durations_ms) if animated and frames > 1 else (),
         color=Color(profile=profile) if profile and flags & _PROFILE else None,
-        transparent=animated or see_through or bool(flags & _ALPHA),
+        transparent=see_through or bool(flags & _ALPHA),
     )
 
 
