@@ -123,7 +123,7 @@ class Decisions(Repository):
             await tx.execute(tx.insert_new(fired_categories), fired)
 
     @reads
-    async def page(self, tx: Transaction, wanted: DecisionFilter, *, cursor: str | None, limit: int) -> Page:
+    async def page(self, tx: Transaction, wanted: DecisionFilter, *, limit: int, cursor: str | None = None) -> Page:
         """Return a page of decisions, newest first.
 
         Raises:

@@ -23,7 +23,13 @@ FILE = "file"
 
 
 async def read_fields(
-    request: Request, rules: BodyRules, reservation: Reservation, json_model: type[J], form_model: type[F]
+    request: Request,
+    rules: BodyRules,
+    reservation: Reservation,
+    json_model: type[J],
+    form_model: type[F],
+    *,
+    needs_image: bool = True,
 ) -> tuple[J | F, list[ImageRequest]]:
     """Return the checked fields and the images: ``images`` of JSON, ``file`` and ``url`` of a form.
 
@@ -35,6 +41,7 @@ async def read_fields(
         reservation: counts its bytes, until its images are done with.
         json_model: of a body that is JSON.
         form_model: of a form.
+        needs_image: refuse a request without any.
 
     Raises:
         RequestError: as ``read_body``, or a field or the number of images is wrong.
@@ -50,7 +57,7 @@ async def read_fields(
         fields = sent = validated(form_model, form_fields(body, list_fields(form_model), rules.max_json_bytes))
         images = [ImageRequest(Upload(part.content, reservation)) for part in body if part.name == FILE]
         images += [ImageRequest(Url(url)) for url in sent.url]
-    if not images:
+    if needs_image and not images:
         raise InvalidRequest("No image given: send file parts, url fields, or “images” in JSON.")
     check_count(images, rules.max_images)
     return fields, images

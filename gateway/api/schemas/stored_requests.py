@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gateway.api.schemas.requests import ClientId, ImageIn, StrictModel, WholeNumber
+from gateway.api.schemas.requests import ClientId, ImageIn, ImagesBody, ImagesForm, StrictModel, WholeNumber
 from gateway.moderation.policy import Policy
 
 
@@ -43,12 +43,28 @@ class Activation(StrictModel):
     version: WholeNumber = Field(ge=1, le=10**9)
 
 
-class DryRunBody(StrictModel):
-    """A candidate policy and what to try it on: images, or decisions whose vectors were stored."""
+SERVERS_FIELDS = frozenset({"name", "version", "active", "created_at", "bundle_id", "classifiers"})
+"""What the service itself adds to a body that it shows."""
 
-    policy: Policy | None = None
-    version: WholeNumber | None = Field(None, ge=1)
-    images: list[ImageIn] = Field(default_factory=list)
+
+class CandidatePolicy(Policy):
+    """A policy's body as PUT takes it, so also as GET shows it."""
+
+    name: str | None = Field(None, description="As GET shows it: the path's, or left out.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_read(cls, value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+        if not isinstance(value, dict):
+            return value
+        return {field: given for field, given in value.items() if field == "name" or field not in SERVERS_FIELDS}
+
+
+class DryRunFields(StrictModel):
+    """A candidate policy, and which decisions whose vectors were stored to try it on, unless images are given."""
+
+    policy: CandidatePolicy | None = Field(None, description="A body; in a form, within options.")
+    version: WholeNumber | None = Field(None, ge=1, le=10**9, description="A saved version, instead of a body.")
     since: Moment | None = None
     until: Moment | None = None
     decision: Literal["allow", "review", "block"] | None = None
@@ -58,13 +74,25 @@ class DryRunBody(StrictModel):
     examples: WholeNumber = Field(10, ge=0, le=100)
 
     @model_validator(mode="after")
-    def _one_candidate(self) -> DryRunBody:
+    def _one_candidate(self) -> Self:
         if (self.policy is None) == (self.version is None):
             raise ValueError("give exactly one of policy and version")
-        filters = {"since", "until", "decision", "category", "external_id"} & self.model_fields_set
-        if self.images and filters:
-            raise ValueError(f"give images, or {', '.join(sorted(filters))} for stored decisions, not both")
         return self
+
+    @property
+    def filters(self) -> list[str]:
+        """The filters of stored decisions that are given."""
+        return sorted({"since", "until", "decision", "category", "external_id"} & self.model_fields_set)
+
+
+class DryRunBody(ImagesBody, DryRunFields):
+    """A JSON request for a dry run: over ``images``, or without any over stored decisions."""
+
+    images: list[ImageIn] = Field(default_factory=list, description="The images.")
+
+
+class DryRunForm(ImagesForm, DryRunFields):
+    """A multipart request for a dry run, over images."""
 
 
 class FeedbackIn(StrictModel):

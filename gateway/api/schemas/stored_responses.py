@@ -150,4 +150,6 @@ class DryRunOut(BaseModel):
     changed: int
     counts: list[ChangeOut]
     examples: list[DryRunExample]
+    skipped_because: dict[str, int]
     warnings: list[str]
+    hint: str | None
