@@ -43,12 +43,12 @@ PAGE = 200
 NONE_ANALYZED = "No image could be analyzed; skipped_because has the codes of their errors."
 NO_DECISIONS = "no_decisions"
 HINTS = {
-    NO_VECTORS: "No vectors were kept with these decisions: set DECISION_VECTORS=true, and those made from then on can be "
-    "compared, but for images that a hash list decided. Or send images.",
+    NO_VECTORS: "No vectors were kept with these decisions: set DECISION_VECTORS=true, and those made from then on can "
+    "be compared, but for images that a hash list decided. Or send images.",
     NO_DECISIONS: "The log holds no decision of this policy that since, until and the other filters leave: widen them. "
     "DECISION_LOG=false keeps none. Or send images.",
-    OTHER_VIEWS: "The kept vectors are of other views than a policy needs. Send images; or name the candidate as a shadow "
-    "for a while, so that its views are kept too.",
+    OTHER_VIEWS: "The kept vectors are of other views than a policy needs. Send images; or name the candidate as a "
+    "shadow for a while, so that its views are kept too.",
     OTHER_MODEL: "These decisions were made with another model. Send images.",
 }
 

@@ -45,14 +45,14 @@ async def moderate(request: Request, services: ServicesDep) -> Response:
         deadline = Deadline.after(services.request_timeout_s)
         timer = StageTimer()
         with timer.stage("text"):
-            policy = await services.catalog.policy(fields.policy, deadline)
-            shadow = await services.catalog.policy(fields.shadow, deadline) if fields.shadow else None
-        origin = RequestOrigin(fields.external_id, request.state.request_id, key_name(request))
-        running = services.moderator.moderate(images, policy, shadow, origin, deadline)
+            judges = await services.catalog.judges(fields.policy, fields.shadow, deadline)
+        external_id = fields.external_id if isinstance(fields, ModerateBody) else None  # of a form: each image's own
+        origin = RequestOrigin(external_id, request.state.request_id, key_name(request))
+        running = services.moderator.moderate(images, judges, origin, deadline)
         moderated = await unless_client_leaves(request, running)
         outcomes = [item.outcome for item in moderated]
         raise_or_count_errors(outcomes, services.metrics)
-        results = [result(item, policy, request.state.request_id) for item in moderated]
+        results = [result(item, judges.policy, request.state.request_id) for item in moderated]
         return images_response(request, outcomes, results, text_s=timer.elapsed_s["text"], started_s=started_s)
 
 

@@ -15,16 +15,20 @@ from functools import partial
 import numpy as np
 import structlog
 
+from gateway.decoding.pdq import MIN_QUALITY
 from gateway.decoding.preprocess import PreprocessedImage
-from gateway.errors import StorageUnavailable
+from gateway.errors import InvalidRequest, StorageUnavailable
 from gateway.fetching.image_source import ImageRequest
 from gateway.hash_matching.matcher import HashMatcher, Match
 from gateway.hash_matching.refresher import ListRefresher
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
+from gateway.moderation.policy import STRICTNESS
+from gateway.moderation.rollout import NO_ROLLOUT, Judges
 from gateway.moderation.verdict_json import place_json, verdict_json
 from gateway.moderation.verdicts import Verdict, from_lists, verdict_of
+from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
 from gateway.pipeline import ImageOutcome, Pipeline
 from gateway.store.decisions import DecisionRecord
@@ -51,7 +55,7 @@ class LogRules:
 
 @dataclass(frozen=True, slots=True)
 class RequestOrigin:
-    """Of a request, for the decision log: the client's id for it, its own id, and the name of its API key."""
+    """Of a request, for the decision log: the client's id for its images, its own id, and the name of its API key."""
 
     external_id: str | None
     request_id: str
@@ -67,6 +71,13 @@ class Moderated:
     shadow: Verdict | None
     decision_id: str | None
 
+    @property
+    def shadow_differs(self) -> bool | None:
+        """Whether the shadow decided otherwise; None without one, and where a hash list decided for both."""
+        if self.verdict is None or self.shadow is None or self.outcome.matches:
+            return None
+        return self.shadow.decision != self.verdict.decision
+
 
 class Moderator:
     """Applies policies to images.
@@ -78,6 +89,7 @@ class Moderator:
         rules: what is logged.
         bundle_id: of the models.
         logit_scale: of the bundle.
+        metrics: where a shadow's decisions are counted.
     """
 
     def __init__(
@@ -88,8 +100,10 @@ class Moderator:
         rules: LogRules,
         bundle_id: str,
         logit_scale: float,
+        metrics: Metrics,
     ) -> None:
         self._pipeline = pipeline
+        self._metrics = metrics
         self._list_refresher = list_refresher
         self._decision_log = log
         self._rules = rules
@@ -100,12 +114,13 @@ class Moderator:
     async def moderate(
         self,
         images: Sequence[ImageRequest],
-        policy: BoundPolicy,
-        shadow: BoundPolicy | None,
+        judges: Judges,
         origin: RequestOrigin,
         deadline: Deadline,
     ) -> list[Moderated]:
         """Decide about every image by itself; a failed one has no verdict and leaves the others alone.
+
+        Where the rollout makes more views than a request may have, the policy decides alone: no client is refused.
 
         Raises:
             RequestError: too many views.
@@ -116,19 +131,31 @@ class Moderator:
             raise StorageUnavailable(
                 "The lists of known images are not loaded yet; nothing was decided.", retry_after_s=1
             )
-        rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
         hash_lookup = partial(matches, matcher) if matcher.lists else None
-        outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, fingerprint=True)
-        judged = [self._judge(outcome, matcher, policy, shadow) for outcome in outcomes]
+        run = partial(self._pipeline.run, images, deadline=deadline, hash_lookup=hash_lookup, fingerprint=True)
+        try:
+            outcomes = await run(rules=judges.views)
+        except InvalidRequest:
+            if judges.rollout is NO_ROLLOUT:
+                raise
+            judges = replace(judges, rollout=NO_ROLLOUT)
+            outcomes = await run(rules=judges.views)
+        judged = [self._judge(outcome, matcher, judges) for outcome in outcomes]
+        self._count_shadows(judged)
         if self._rules.enabled:
-            judged = await self._logged(judged, origin, deadline)
+            judged = await self._logged(judged, images, origin, deadline)
         return judged
 
-    def _judge(
-        self, outcome: ImageOutcome, matcher: HashMatcher, policy: BoundPolicy, shadow: BoundPolicy | None
-    ) -> Moderated:
+    def _count_shadows(self, judged: Sequence[Moderated]) -> None:
+        for item in judged:
+            if item.verdict is not None and item.shadow is not None and item.shadow_differs is not None:
+                stricter = STRICTNESS[item.shadow.decision] - STRICTNESS[item.verdict.decision]
+                self._metrics.observe_shadow(item.verdict.policy.name, stricter)
+
+    def _judge(self, outcome: ImageOutcome, matcher: HashMatcher, judges: Judges) -> Moderated:
         if outcome.prepared is None:
             return Moderated(outcome, None, None, None)
+        policy, shadow = judges.deciding(outcome.prepared.info.sha256), judges.shadow_in_force
         timer = StageTimer()
         with timer.stage("score"):
             verdict = self._verdict(policy, outcome, outcome.prepared)
@@ -144,7 +171,9 @@ class Moderator:
             raise ValueError("an image without a match and without vectors has no verdict")
         return verdict_of(policy, outcome.vectors, prepared.places, self._logit_scale)
 
-    async def _logged(self, judged: list[Moderated], origin: RequestOrigin, deadline: Deadline) -> list[Moderated]:
+    async def _logged(
+        self, judged: list[Moderated], images: Sequence[ImageRequest], origin: RequestOrigin, deadline: Deadline
+    ) -> list[Moderated]:
         """Write every verdict to the log, and put its id into the outcome; without a store, a warning.
 
         Raises:
@@ -152,7 +181,9 @@ class Moderator:
         """
         now = datetime.now(UTC)
         marked = [replace(item, decision_id=decision_id(now)) if item.verdict else item for item in judged]
-        records = [self._record(item, now, origin) for item in marked if item.verdict]
+        records = [
+            self._record(item, images[item.outcome.index].external_id, now, origin) for item in marked if item.verdict
+        ]
         if not records:
             return marked
         if await self._decision_log.append(records, deadline):
@@ -167,7 +198,7 @@ class Moderator:
             for item in judged
         ]
 
-    def _record(self, item: Moderated, now: datetime, origin: RequestOrigin) -> DecisionRecord:
+    def _record(self, item: Moderated, external_id: str | None, now: datetime, origin: RequestOrigin) -> DecisionRecord:
         assert item.verdict is not None  # noqa: S101 - only verdicts are logged
         assert item.outcome.prepared is not None  # noqa: S101
         prepared, verdict = item.outcome.prepared, item.verdict
@@ -177,17 +208,21 @@ class Moderator:
             id=item.decision_id or "",
             at=now,
             request_id=origin.request_id,
-            external_id=origin.external_id,
+            external_id=origin.external_id if external_id is None else external_id,
             image_sha256=prepared.info.sha256,
             image_pdq=best.hex if best else None,
             policy=verdict.policy.name,
             policy_version=verdict.policy.version,
             bundle_id=self._bundle_id,
             decision=verdict.decision,
+            outcome=verdict.decision,
+            shadow_differs=item.shadow_differs,
             categories={category.category: category.score for category in verdict.categories},
             detail={
                 **verdict_json(verdict, item.shadow, verdict.policy),
                 "key": origin.key_name,
+                "image_id": item.outcome.id,
+                "near_matching": best is not None and best.quality >= MIN_QUALITY and prepared.info.frames == 1,
                 "places": [place_json(place) for place in prepared.places] if keep else [],
             },
             vectors=np.ascontiguousarray(item.outcome.vectors, "<f4").tobytes() if keep else None,

@@ -40,7 +40,8 @@ def test_a_policy_as_it_is_read_is_a_candidate(made: Web) -> None:
     images = [b64(png())]
     assert dry_run(made, policy=read, images=images)["changed"] == 0
     assert dry_run(made, policy={**read, **NEVER}, images=images)["changed"] == 1
-    for wrong in ({"name": "other"}, {"rulez": []}, {"rules": 1}):
+    wrongs: tuple[dict[str, Any], ...] = ({"name": "other"}, {"rulez": []}, {"rules": 1})
+    for wrong in wrongs:
         bodies = {**read, **wrong}
         refused = made.client.post(PATH, json={"policy": bodies, "images": images})
         is_problem(refused, 422, "invalid_request")

@@ -12,7 +12,7 @@ from gateway.api.body.multipart import Part
 from gateway.api.body.reader import BodyRules, read_body
 from gateway.api.body.strict_json import parse_object
 from gateway.api.body.validation import validated
-from gateway.api.schemas.requests import ImageIn, ImagesBody, ImagesForm, SourceIn
+from gateway.api.schemas.requests import ImageIn, ImagesBody, ImagesForm, LoggedImageIn, SourceIn
 from gateway.errors import InvalidRequest
 from gateway.fetching.image_source import Base64, ImageRequest, Upload, Url
 from gateway.limits.admission import Reservation
@@ -57,6 +57,7 @@ async def read_fields(
         fields = sent = validated(form_model, form_fields(body, list_fields(form_model), rules.max_json_bytes))
         images = [ImageRequest(Upload(part.content, reservation)) for part in body if part.name == FILE]
         images += [ImageRequest(Url(url)) for url in sent.url]
+        images = sent.named(images)
     if needs_image and not images:
         raise InvalidRequest("No image given: send file parts, url fields, or “images” in JSON.")
     check_count(images, rules.max_images)
@@ -76,9 +77,9 @@ def check_count(images: Sized, most: int) -> None:
 def image_request(image: SourceIn, reservation: Reservation | None = None) -> ImageRequest:
     """Return the image that a JSON entry names; its text is counted in ``reservation``, unless the caller keeps it."""
     client_id = image.id if isinstance(image, ImageIn) else None
-    if image.base64 is not None:
-        return ImageRequest(Base64(image.base64, reservation), client_id)
-    return ImageRequest(Url(image.url or ""), client_id)
+    external_id = image.external_id if isinstance(image, LoggedImageIn) else None
+    source = Url(image.url or "") if image.base64 is None else Base64(image.base64, reservation)
+    return ImageRequest(source, client_id, external_id)
 
 
 def list_fields(model: type[BaseModel]) -> frozenset[str]:

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gateway.api.body.validation import NAME_PATTERN
 from gateway.api.schemas.requests import ClientId, ImageIn, ImagesBody, ImagesForm, StrictModel, WholeNumber
+from gateway.moderation.classifiers import Reference
 from gateway.moderation.policy import Policy
 
 
@@ -41,6 +43,28 @@ class Activation(StrictModel):
     """Which version is to be the active one."""
 
     version: WholeNumber = Field(ge=1, le=10**9)
+
+
+class RolloutCandidate(StrictModel):
+    """A version that decides about a share of the images."""
+
+    version: WholeNumber = Field(ge=1, le=10**9)
+    share: float = Field(ge=0, le=1, strict=True, description="Of the images, by their SHA-256: 0.1 is a tenth.")
+
+
+class RolloutIn(StrictModel):
+    """What is to run beside a policy's active version."""
+
+    shadow: Reference | None = Field(
+        None, description="A policy, name or name@version: evaluated and reported with each image, never decisive."
+    )
+    candidate: RolloutCandidate | None = Field(None, description="Decides in the active version's place.")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.shadow is None and self.candidate is None:
+            raise ValueError("give shadow, candidate or both")
+        return self
 
 
 SERVERS_FIELDS = frozenset({"name", "version", "active", "created_at", "bundle_id", "classifiers"})
@@ -101,11 +125,22 @@ class FeedbackIn(StrictModel):
     decision: Literal["allow", "block"]
     categories: list[Annotated[str, Field(max_length=64)]] = Field(default_factory=list, max_length=50)
     note: str = Field("", max_length=4000)
+    reviewer: ClientId | None = Field(None, description="Who decided, where several people share an API key.")
+    add_to_list: Annotated[str, Field(pattern=NAME_PATTERN)] | bool | None = Field(
+        None,
+        description="Put the image's SHA-256 on this list, made if it is not there; the verdict is its action. "
+        "true: on `reviewed-allow` or `reviewed-block`, and the PDQ hash of what is blocked on `reviewed-block-pdq`. "
+        "The image leaves the lists of earlier verdicts to the contrary. Needs the role `manage`.",
+    )
 
 
 class ListIn(StrictModel):
     """A list of known images."""
 
-    action: Literal["block", "allow"]
-    kind: Literal["sha256", "pdq"]
+    action: Literal["block", "allow"] = Field(
+        description="What is decided about an image on the list, for every policy and without the model; block wins."
+    )
+    kind: Literal["sha256", "pdq"] = Field(
+        description="Of its hashes. sha256: the same file. pdq: the same picture, scaled or compressed anew, to block."
+    )
     max_distance: WholeNumber = Field(31, ge=0, le=127, description="Bits of 256 that may differ; PDQ only.")
