@@ -21,13 +21,13 @@ $(VENV)/.venv-made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# torch, transformers and a Triton server without Docker. Triton's wheel asks for an old numpy that only its own Python
-# client needs, hence --no-deps.
+# torch, transformers and a Triton server without Docker. Triton's wheel asks for an old numpy and more that only its own
+# Python client needs: it lies in a folder of its own, without them, where pip compares it with nothing.
 $(VENV)/.serve-installed: pyproject.toml constraints.txt requirements/gateway.txt requirements/build.txt | $(VENV)/.venv-made
 	@echo "Installing the gateway, the exporter and Triton into $(VENV) (once) ..."
 	$(BIN)/pip $(LOCKED) --requirement requirements/gateway.txt --requirement requirements/build.txt
 	$(PIP) --no-build-isolation --editable '.[export]'
-	$(PIP) --no-deps nvidia-pytriton
+	$(PIP) --no-deps --upgrade --target $(VENV)/triton nvidia-pytriton
 	@touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.serve-installed

@@ -52,7 +52,9 @@ def main(make_fetcher: MakeFetcher = public_fetcher, arguments: Sequence[str] | 
     parser.add_argument(
         "--fd", type=int, action="append", default=[], help="an inherited listener, in place of host and port"
     )
-    inherited = [socket.socket(fileno=number) for number in parser.parse_args(arguments).fd]
+    parser.add_argument("--check", action="store_true", help="look at the settings, but not at the bundle, and end")
+    given = parser.parse_args(arguments)
+    inherited = [socket.socket(fileno=number) for number in given.fd]
     try:
         settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
@@ -70,15 +72,18 @@ def main(make_fetcher: MakeFetcher = public_fetcher, arguments: Sequence[str] | 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stopped)
     try:
-        app = create_app(settings, make_fetcher=make_fetcher, ready_within_s=READY_WITHIN_S if inherited else 0.0)
         asyncio.run(check_database(settings.effective_database_url, timeout_s=settings.store_timeout_s))
-    except (BundleError, DecoderMissing) as error:
+        try:
+            app = create_app(settings, make_fetcher=make_fetcher, ready_within_s=READY_WITHIN_S if inherited else 0.0)
+        except BundleError as error:
+            return 0 if given.check else refuse(str(error))  # the bundle is yet to be exported
+    except DecoderMissing as error:
         return refuse(str(error))
     except (KeysInvalid, RateLimitStoreInvalid, DatabaseUnusable) as error:
         return refuse(f"{CANNOT_BE_USED[type(error)]} cannot be used: {error}")
     except ValueError:  # a driver's, whose text may repeat the address and with it a password
         return refuse("DATABASE_URL cannot be used: it is not a complete address")
-    return serve(settings, app, inherited)
+    return 0 if given.check else serve(settings, app, inherited)
 
 
 def refuse(why: str) -> int:

@@ -69,6 +69,7 @@ from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
+from gateway.store.installation import Installation
 from gateway.store.leases import Leases
 from gateway.store.lists import Lists
 from gateway.store.migrate import late_database
@@ -176,11 +177,11 @@ def create_app(
     """
     settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
-    manifest = read_manifest(settings.model_repository)
     metrics = Metrics()
     keys = KeyFile(settings.gateway_api_keys, settings.gateway_api_keys_file)
     rate_limits = RateLimits(settings.rate_limit_storage_url)
     draining = asyncio.Event()
+    manifest = read_manifest(settings.model_repository)  # checked last: `--check` comes before an export
     checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
     app = FastAPI(
         title="CLIP moderation gateway",
@@ -243,18 +244,23 @@ async def lifespan(
     )
     text = TextEmbeddings(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
-    database = late_database(settings.effective_database_url, timeout_s=settings.store_timeout_s)
+    database = late_database(
+        settings.effective_database_url, timeout_s=settings.store_timeout_s, observe_failure=metrics.store_failures.inc
+    )
     versions = Versions(database, manifest.bundle_id, manifest.text_checksum)
     stored, hashes, leases = Decisions(database), Lists(database), Leases(database)
+    installation = Installation(database, settings.sampling_secret)
     catalog = Catalog(versions, text, manifest, rules)
     saver = Saver(versions, catalog, text, manifest, rules, settings.save_timeout_s)
     list_refresher = ListRefresher(hashes)
     decision_log = DecisionLog(stored, lambda: catalog.store_lost)
     decoders = preparer(settings, threads, metrics)
-    readiness = Readiness(encoder, catalog, list_refresher, decoders, checks.draining)
+    kept = decision_log if settings.decision_log else None
+    readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
+    metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, checks.keys)]
     watches.append(asyncio.create_task(watch_retention(stored, settings.decision_retention_days, leases)))
-    watches.append(asyncio.create_task(catalog.watch(lambda: seed_alone(saver, leases))))
+    watches.append(asyncio.create_task(catalog.watch(installation.load, lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
         pipeline = Pipeline(
@@ -265,6 +271,7 @@ async def lifespan(
             settings.max_inferences,
             threads,
             decoders,
+            installation.seed,
             Budgets(
                 MemoryBudget(settings.view_memory_mib * MIB),
                 MemoryBudget(settings.decode_memory_mib * MIB),

@@ -8,8 +8,7 @@ policies on top, and ``api/`` turns both into HTTP.
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -20,8 +19,8 @@ import structlog
 from gateway.decoding.decoder import QUICK_BYTES, DecodeLimits, inspect, is_inspected_quickly, sha256_of
 from gateway.decoding.headers.header import ImageHeader
 from gateway.decoding.preprocess import Job, PreprocessedImage, Preprocessor
-from gateway.decoding.views import ViewRule
-from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidRequest, Overloaded
+from gateway.decoding.views import ViewRule, most_views
+from gateway.errors import DeadlineExceeded, GatewayError, InternalError, Overloaded, StorageUnavailable
 from gateway.fetching.image_source import ImageRequest, ImageSource, Source
 from gateway.hash_matching.matcher import Match
 from gateway.inference.bundle import Manifest
@@ -29,12 +28,14 @@ from gateway.inference.scoring import Scores, TextMatrix, score
 from gateway.inference.triton import Encoder, Vectors
 from gateway.limits.deadline import Deadline
 from gateway.limits.gather import all_of
+from gateway.limits.inference_budget import InferenceBudget, Need
 from gateway.limits.memory_budget import Budgets
 from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
+from gateway.store.outages import StoreUnavailable
 
-MOST_VIEWS = {"center": 1, "full": 1, "tiles": 6}  # full and at most 5 squares
 BUSY_RETRY_AFTER_S = 2
+PARTLY_ANALYZED, SHORT = "frames_sampled", "max_inferences_reached"
 VIEW_BYTES = 12  # three bytes a pixel, four times: the array, the request, the request as bytes, gRPC's own buffers
 
 HashLookup = Callable[[PreprocessedImage], tuple[Match, ...]]
@@ -51,6 +52,7 @@ class ImageOutcome:
         prepared: the image without its pixels; None with an error.
         vectors: [V, D], one a place; None with an error or a match.
         matches: entries of hash lists; where there are any, the model was not asked.
+        short: fewer frames than ``SAMPLED_FRAMES`` were looked at, since the request has no more inferences.
         error: what went wrong.
         elapsed_s: seconds by stage.
     """
@@ -61,17 +63,25 @@ class ImageOutcome:
     prepared: PreprocessedImage | None = None
     vectors: Vectors | None = None
     matches: tuple[Match, ...] = ()
+    short: bool = False
     error: GatewayError | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Codes of what was not looked at."""
+        partly = self.prepared is not None and self.prepared.info.frames_analyzed < self.prepared.info.frames
+        return (PARTLY_ANALYZED,) * partly + (SHORT,) * self.short
 
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """Of every image of a request: its views, the most frames of an animation, the hash lookup."""
+    """Of every image of a request: its views, those ``beside`` the request's, the inferences, the hash lookup."""
 
     rules: frozenset[ViewRule]
-    frames: int
+    beside: frozenset[ViewRule]
+    budget: InferenceBudget
     hash_lookup: HashLookup | None
-    fingerprint: bool
+    deciding: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,7 @@ class Pipeline:
         max_inferences: cap on views times frames of one request.
         threads: for slow headers, the SHA-256 of large files, and hash lookups.
         preprocessor: bytes → views, in processes or threads.
+        seed_of: gives the seed of the choice of frames for a file's SHA-256.
         budgets: memory that images may take.
         metrics: where times and counts go.
     """
@@ -97,6 +108,7 @@ class Pipeline:
     max_inferences: int
     threads: Executor
     preprocessor: Preprocessor
+    seed_of: Callable[[str], Awaitable[int]]
     budgets: Budgets
     metrics: Metrics
 
@@ -107,7 +119,8 @@ class Pipeline:
         deadline: Deadline,
         hash_lookup: HashLookup | None = None,
         *,
-        fingerprint: bool = False,
+        beside: frozenset[ViewRule] = frozenset(),
+        deciding: bool = False,
     ) -> list[ImageOutcome]:
         """Run all images side by side.
 
@@ -116,17 +129,16 @@ class Pipeline:
             rules: which views are cut; a view that two rules share is cut once.
             deadline: of the whole request.
             hash_lookup: runs in a thread before the model is asked; an image that it matches gets no vectors.
-            fingerprint: compute perceptual hashes where they are installed; that decodes a large image in full size.
-
-        Raises:
-            InvalidRequest: more views than a request may have.
+            beside: views that the client did not ask for: cut too, and not counted in its inferences.
+            deciding: decode every pixel, as viewers do, and compute perceptual hashes where they are installed.
         """
-        options = _Options(rules, self._frames_each(len(images), rules), hash_lookup, fingerprint)
+        budget = InferenceBudget(self.max_inferences, len(images))
+        options = _Options(rules, beside, budget, hash_lookup, deciding)
         return await all_of(self._outcome(index, image, options, deadline) for index, image in enumerate(images))
 
     async def _run_steps(
-        self, image: ImageRequest, options: _Options, deadline: Deadline, timer: StageTimer
-    ) -> tuple[PreprocessedImage, tuple[Match, ...], Vectors | None]:
+        self, index: int, image: ImageRequest, options: _Options, deadline: Deadline, timer: StageTimer
+    ) -> ImageOutcome:
         """Take one image through all steps.
 
         The file counts as an upload until its turn to be decoded, then as memory of decoding. The memory of its views
@@ -138,7 +150,10 @@ class Pipeline:
                 async with self.source.room(image.source):
                     data = await self._read_bytes(image.source, timer)
                     header, digest = await self._read_header(data, timer)
-                    job = self._decode_job(data, header, options, hashed=digest is None)
+                    frames = min(header.frames, self.limits.sampled_frames)
+                    need = Need(most_views(options.rules, header.width, header.height), frames)
+                    granted = await options.budget.frames(index, need)
+                    job = await self._decode_job(data, header, options, granted, digest)
                     await view_memory.enter_async_context(self.budgets.views.hold(self._view_bytes(job), deadline))
                     needed = job.decode_bytes + len(data)
                     await decoding.enter_async_context(self.budgets.decode.hold(needed, deadline))
@@ -150,59 +165,79 @@ class Pipeline:
             async with deadline.enforced():
                 matches = await self._look_up_hashes(prepared, options.hash_lookup)
                 vectors = None if matches else await self._encode(prepared, deadline, timer)
-        return replace(prepared, pixels=prepared.pixels[:0].copy()), matches, vectors
+        prepared = replace(prepared, pixels=prepared.pixels[:0].copy())
+        return ImageOutcome(index, image.id, timer.elapsed_s, prepared, vectors, matches, short=granted < frames)
 
     async def _outcome(self, index: int, image: ImageRequest, options: _Options, deadline: Deadline) -> ImageOutcome:
         """Run the steps of one image; count it, or return its error."""
         timer = StageTimer()
         try:
-            prepared, matches, vectors = await self._run_steps(image, options, deadline, timer)
+            outcome = await self._run_steps(index, image, options, deadline, timer)
         except GatewayError as error:
             return ImageOutcome(index, image.id, timer.elapsed_s, error=error)
         except Exception:  # noqa: BLE001 - a bug that one image triggers must not fail the others
             structlog.get_logger("pipeline").exception("unexpected failure", index=index)
             bug = InternalError("The service failed on this image; nothing was decided.")
             return ImageOutcome(index, image.id, timer.elapsed_s, error=bug)
+        finally:
+            options.budget.leave(index)
         self.metrics.observe_stages(timer.elapsed_s)
-        self.metrics.images.labels(prepared.info.format).inc()
-        return ImageOutcome(index, image.id, timer.elapsed_s, prepared, vectors, matches)
+        if outcome.prepared is not None:
+            info = outcome.prepared.info
+            self.metrics.observe_image(info.format, info.width, info.height)
+        return outcome
 
     async def _read_bytes(self, source: Source, timer: StageTimer) -> bytes:
         with timer.stage("intake"):
             return await self.source.read(source)
 
     async def _read_header(self, data: bytes, timer: StageTimer) -> tuple[ImageHeader, asyncio.Future[str] | None]:
-        """Return the header, and of a large file its SHA-256 to come, computed in a thread meanwhile.
+        """Return the header, and of a large file or an animation its SHA-256 to come, computed in a thread meanwhile.
 
-        A small file is hashed with its decoding: a thread would take longer. Headers are read in this process, by
+        Another file is hashed with its decoding: a thread would take longer. Headers are read in this process, by
         Python that calls no image library: memory can be granted only once the size of the image is known.
         """
         with timer.stage("decode"):
             if is_inspected_quickly(data):
                 return inspect(data, self.limits), None
             loop = asyncio.get_running_loop()
-            header = loop.run_in_executor(self.threads, inspect, data, self.limits)
+            reading = loop.run_in_executor(self.threads, inspect, data, self.limits)
             large = len(data) > QUICK_BYTES
             digest = loop.run_in_executor(self.threads, sha256_of, data) if large else None
-            return await header, digest
+            header = await reading
+            if header.frames > 1 and digest is None:
+                digest = loop.run_in_executor(self.threads, sha256_of, data)
+            return header, digest
 
-    def _decode_job(self, data: bytes, header: ImageHeader, options: _Options, *, hashed: bool) -> Job:
+    async def _decode_job(
+        self, data: bytes, header: ImageHeader, options: _Options, frames: int, digest: asyncio.Future[str] | None
+    ) -> Job:
         return Job(
             data=data,
             header=header,
-            limits=replace(self.limits, sampled_frames=options.frames),
-            rules=options.rules,
+            limits=replace(self.limits, sampled_frames=frames),
+            rules=options.rules | options.beside,
             size_px=self.manifest.image.size_px,
             resize_px=self.manifest.image.resize_px,
-            seed=secrets.randbits(32),
-            fingerprint=options.fingerprint and self.preprocessor.fingerprints,
-            hashed=hashed,
+            seed=await self._seed(await digest) if header.frames > 1 and digest is not None else 0,
+            whole=options.deciding,
+            fingerprint=options.deciding and self.preprocessor.fingerprints,
+            hashed=digest is None,
         )
+
+    async def _seed(self, digest: str) -> int:
+        try:
+            return await self.seed_of(digest)
+        except StoreUnavailable:
+            raise StorageUnavailable(
+                "The store cannot be reached and frames cannot be chosen without it; nothing was decided.",
+                retry_after_s=BUSY_RETRY_AFTER_S,
+            ) from None
 
     def _view_bytes(self, job: Job) -> int:
         """Return the most bytes that an image's views can take."""
-        frames = min(job.header.frames, job.limits.sampled_frames)
-        return most_views(job.rules) * frames * job.size_px**2 * VIEW_BYTES
+        views = most_views(job.rules, job.header.width, job.header.height)
+        return views * job.limits.sampled_frames * job.size_px**2 * VIEW_BYTES
 
     async def _look_up_hashes(self, prepared: PreprocessedImage, hash_lookup: HashLookup | None) -> tuple[Match, ...]:
         if hash_lookup is None:
@@ -235,26 +270,6 @@ class Pipeline:
             raise outcome.error or InternalError("The service failed on this image.")
         mean = outcome.vectors.mean(axis=0)
         return np.asarray(mean / np.linalg.norm(mean), np.float32)
-
-    def _frames_each(self, images: int, rules: frozenset[ViewRule]) -> int:
-        """Return how many frames of each image are analyzed.
-
-        Raises:
-            InvalidRequest: even one frame an image could be too many inferences.
-        """
-        views = most_views(rules)
-        each = self.max_inferences // (images * views)
-        if each < 1:
-            raise InvalidRequest(
-                f"These views may need {views} inferences an image and a request has {self.max_inferences}: "
-                f"send at most {self.max_inferences // views} images."
-            )
-        return min(each, self.limits.sampled_frames)
-
-
-def most_views(rules: frozenset[ViewRule]) -> int:
-    """Return how many squares these rules may cut from a frame."""
-    return sum(MOST_VIEWS[rule] for rule in rules - ({"full"} if "tiles" in rules else set()))
 
 
 @asynccontextmanager

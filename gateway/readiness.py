@@ -10,8 +10,11 @@ from gateway.decoding.preprocess import Preprocessor
 from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.circuit_breaker import CircuitBreaker
 from gateway.moderation.catalog import Catalog
+from gateway.moderation.decision_log import DecisionLog
 
 PAUSE_S = 0.02
+STORE_LOST = "The database cannot be read: policies, classifiers and lists stay as they were last seen."
+NOT_LOGGED = "Decisions are not being logged: the database takes no writes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class Readiness:
         breaker: says whether the models answer.
         catalog: must have been loaded.
         list_refresher: must have loaded the hash lists.
+        decision_log: knows whether the store takes decisions; None where none are kept.
         decoders: at least one must run.
         draining: set when the process is about to end.
     """
@@ -29,6 +33,7 @@ class Readiness:
     breaker: CircuitBreaker
     catalog: Catalog
     list_refresher: ListRefresher
+    decision_log: DecisionLog | None
     decoders: Preprocessor
     draining: asyncio.Event
 
@@ -44,6 +49,20 @@ class Readiness:
         if self.draining.is_set():
             failing.append("draining")
         return failing
+
+    @property
+    def store_lost(self) -> bool:
+        """Whether the database cannot be read."""
+        return self.catalog.store_lost
+
+    @property
+    def decisions_lost(self) -> bool:
+        """Whether decisions should be logged and are not."""
+        return self.decision_log is not None and (self.decision_log.lost or self.catalog.store_lost)
+
+    def reasons(self) -> list[str]:
+        """Return what does not work although requests are answered, a sentence each; empty when all does."""
+        return [STORE_LOST] * self.store_lost + [NOT_LOGGED] * self.decisions_lost
 
     async def wait(self, seconds: float) -> None:
         """Wait until all is ready, but not for ever: a gateway must be able to say why it is not."""

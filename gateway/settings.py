@@ -156,7 +156,7 @@ class Settings(BaseSettings):
     )
 
     max_images: int = Field(32, ge=1, le=1024, description="Images in a request.")
-    max_inferences: int = Field(64, ge=1, le=4096, description="Views and frames of a request that are encoded.")
+    max_inferences: int = Field(128, ge=1, le=4096, description="Views of a request's images and frames, encoded.")
     max_labels: int = Field(1000, ge=2, description="Labels in a request.")
     max_templates: int = Field(100, ge=1, description="Prompt templates in a request.")
     max_new_prompts: int = Field(2000, ge=1, description="Prompts of a request whose vectors are not cached yet.")
@@ -174,6 +174,12 @@ class Settings(BaseSettings):
     )
     max_image_frames: int = Field(500, ge=1, description="Frames in a file.")
     sampled_frames: int = Field(16, ge=1, le=60, description="Frames of an animation that are looked at.")
+    sampling_secret: str = Field(
+        "",
+        repr=False,
+        description="Secret that the choice of frames is derived from, so that nobody can foresee it. Empty: made once "
+        "and kept in the database, for all gateways on it.",
+    )
     heic: bool = Field(default=False, description="Accept HEIC, phones' images; needs the extra heic.")
     decode_timeout_s: float = Field(
         5.0,

@@ -175,17 +175,31 @@ def caught_signals() -> Iterator[Signals]:
         caught.close()
 
 
-def export_if_needed(stack: Stack, signals: Signals) -> None:
+def check_gateway(stack: Stack) -> None:
+    """Have a gateway look at its settings.
+
+    Raises:
+        GatewayFailed: it could not run with them; it has said why.
+    """
+    command = [sys.executable, "-m", "gateway", "--check"]
+    if code := subprocess.run(command, env=dict(stack.environment), start_new_session=True, check=False).returncode:
+        raise GatewayFailed("the gateway cannot run with these settings: the line above says why", code)
+
+
+def export_if_needed(stack: Stack, signals: Signals, *, with_gateway: bool) -> None:
     """Run the export in a process of its own, unless the bundle is there: its memory is given back when it ends.
 
     Raises:
         ExportRefused: the order cannot be read.
+        GatewayFailed: the gateway's settings are wrong, which is better known before than after the export.
         StackFailed: the export failed; it has said why.
     """
     repository = stack.triton.repository
     wish = stack.wish
     if read_order(stack.model, stack.precision, stack.device, wish).is_in(repository):
         return
+    if with_gateway:
+        check_gateway(stack)
     words = ["--model", stack.model, "--precision", stack.precision, "--device", stack.device]
     words += [f"--instances={wish.instances}", f"--text-instances={wish.text_instances}", f"--threads={wish.threads}"]
     command = [sys.executable, "-m", "scripts.export", *words, "--repository", str(repository)]
@@ -213,7 +227,7 @@ def run(stack: Stack, signals: Signals, *, with_triton: bool, with_gateway: bool
         if gateways is not None:
             require_free(gateway_ports(stack))
         if triton is not None:
-            export_if_needed(stack, signals)
+            export_if_needed(stack, signals, with_gateway=with_gateway)
             if signals.stopped():
                 return
             triton.start()

@@ -113,10 +113,12 @@ async def samples_of_images(
     Raises:
         GatewayError: the only image failed, or all failed by one fault of the service.
     """
-    outcomes = await services.pipeline.run(images, views, deadline)
+    outcomes = await services.pipeline.run(images, views, deadline, deciding=True)
     raise_or_count_errors(outcomes, services.metrics)
     return [
-        Sample(None, outcome.id, outcome.prepared.info.sha256, outcome.vectors, outcome.prepared.places)
+        Sample(
+            None, outcome.id, outcome.prepared.info.sha256, outcome.vectors, outcome.prepared.places, outcome.warnings
+        )
         if outcome.prepared is not None and outcome.vectors is not None
         else outcome.error.code
         if outcome.error is not None

@@ -32,14 +32,15 @@ async def livez() -> str:
 async def readyz(services: ServicesDep) -> JSONResponse:
     """Answer 200 when a real inference has succeeded recently and policies and lists are loaded, else 503.
 
-    A store that is lost or takes no writes is 200 with ``degraded``: what is in force goes on serving. A process that
-    is about to end answers 503 first, while it goes on answering everything else. Of several processes all must be
-    ready, since the next request may come to any of them; another that is not is ``processes``.
+    A store that is lost or takes no writes is 200 with the status ``degraded`` and the reasons: what is in force goes
+    on serving, and decisions are not logged. A process that is about to end answers 503 first, while it goes on
+    answering everything else.
     """
     failing = services.readiness.failing()
-    degraded = ["store"] if services.catalog.store_lost or services.decision_log.lost else []
-    status = "unready" if failing else "ready"
-    return JSONResponse({"status": status, "failing": failing, "degraded": degraded}, 503 if failing else 200)
+    reasons = services.readiness.reasons()
+    status = "unready" if failing else "degraded" if reasons else "ready"
+    said = {"status": status, "failing": failing, "degraded": ["store"] if reasons else [], "reasons": reasons}
+    return JSONResponse(said, 503 if failing else 200)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)

@@ -73,7 +73,7 @@ class RequestContext:
 
     def _note(self, scope: Scope, exchange: _Exchange, elapsed_s: float) -> None:
         """Count and log a request."""
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = getattr(scope.get("route"), "path", None) or scope.get("root_path") or "unmatched"
         method = scope["method"] if scope["method"] in METHODS else "other"  # a client's own word is not kept
         self._metrics.observe_request(method, route, exchange.status, elapsed_s)
         self._log.log(

@@ -15,18 +15,27 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
+import numpy as np
 from PIL import Image, ImageFile
 from pydantic import Field
 
 from gateway.decoding.downscale import Scale, scale_of
+from gateway.decoding.frame_sampling import FrameSampler, Thumbnail
 from gateway.decoding.guards import DecodeDeadline, TimedReader, decoder_faults
 from gateway.decoding.headers.exif import read_orientation
-from gateway.decoding.headers.header import ALWAYS_ACCEPTED, Formats, ImageFormat, ImageHeader, accepted_words, sniff
+from gateway.decoding.headers.header import (
+    ALWAYS_ACCEPTED,
+    Formats,
+    ImageFormat,
+    ImageHeader,
+    accepted_words,
+    shown_ms,
+    sniff,
+)
 from gateway.decoding.headers.registry import read_header
 from gateway.decoding.plugins import plugin_of
 from gateway.decoding.png_pixels import has_deep_key, hide_colour, load_all_rows, scale_key
@@ -44,6 +53,7 @@ LATEST_MS = 2**31 - 1
 """24 days. A file may let one frame last for longer; what is later is said to be then."""
 
 QUICK_BYTES = 256 * 1024
+_GRID_PX, _GRID_CELLS = 64, 16
 
 Count = Annotated[int, Field(ge=1, le=LATEST_MS)]
 
@@ -87,7 +97,7 @@ class ImageInfo:
         width: pixels, after the EXIF orientation.
         height: pixels, after the EXIF orientation.
         frames: images in the file.
-        frames_analyzed: how many of them are decoded.
+        frames_analyzed: how many of them are looked at; known once all have been decoded.
     """
 
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
@@ -108,11 +118,15 @@ class Frame:
             decoded at a fraction of its size.
         time_ms: when an animation shows it, in milliseconds from its start, at most ``LATEST_MS``; None when the
             image is no animation.
+        index: which of the file's frames it is.
+        instead_of: the frame handed out before that it takes the place of, if any.
     """
 
     rgb: Image.Image
     scale: Scale
     time_ms: int | None
+    index: int = 0
+    instead_of: int | None = None
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
@@ -161,29 +175,7 @@ def is_inspected_quickly(data: bytes) -> bool:
     return len(data) <= QUICK_BYTES and sniff(data) == "jpeg"
 
 
-def sample_frames(frames: int, sampled: int, seed: int) -> tuple[int, ...]:
-    """Choose which frames of an animation are judged, in order.
-
-    The first and the last, and between them one at random from each of ``sampled - 2`` equal stretches: looking at
-    the first alone invites evasion, and so does a choice that can be predicted.
-
-    Args:
-        frames: frames in the file, 1 or more.
-        sampled: frames to choose, 1 or more; all of them when there are no more.
-        seed: of the choice; the sender must not be able to guess it.
-    """
-    if frames <= sampled:
-        return tuple(range(frames))
-    dice = random.Random(seed)  # noqa: S311 - unpredictable to senders through its seed
-    if sampled == 1:
-        return (dice.randrange(frames),)
-    inner, stretches = frames - 2, sampled - 2
-    edges = [1 + inner * index // stretches for index in range(stretches + 1)] if stretches else []
-    between = [dice.randrange(start, end) for start, end in itertools.pairwise(edges)]
-    return (0, *between, frames - 1)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DecodedImage:
     """An opened image, decoded frame by frame; made by :func:`open_image`.
 
@@ -193,7 +185,8 @@ class DecodedImage:
         opened_again: the same, of a PNG whose transparent colour has 16 bits.
         orientation: EXIF's, that is still to be applied.
         factor: a JPEG is decoded at one of so many pixels, each way.
-        sampled: the frames that are handed out.
+        durations_ms: of each frame.
+        sampler: says which frames are handed out.
         background: colour under transparent parts.
         deadline: of decoding.
     """
@@ -203,7 +196,8 @@ class DecodedImage:
     opened_again: ImageFile.ImageFile | None
     orientation: int
     factor: int
-    sampled: tuple[int, ...]
+    durations_ms: tuple[int, ...]
+    sampler: FrameSampler
     background: Colour
     deadline: DecodeDeadline
 
@@ -225,18 +219,18 @@ class DecodedImage:
             self.opened.close()
 
     def frames(self) -> Iterator[Frame]:
-        """Decode the sampled frames one by one, in order; can be called once.
+        """Decode all frames one by one, in order, and hand out those to be looked at; can be called once.
 
         Yields:
-            Each frame; memory is that of one frame as long as the caller keeps no other.
+            Each of them; memory is that of one frame as long as the caller keeps no other.
 
         Raises:
-            ImageCorrupt: broken data in any frame up to the last one sampled.
+            ImageCorrupt: broken data in any frame up to the last one looked at.
             ImageUndecodable: out of time, or the decoder gave up without a reason.
         """
-        clock_ms = 0.0
         animated = self.info.frames > 1
-        for index in range(self.sampled[-1] + 1):
+        starts_ms = [0, *itertools.accumulate(self.durations_ms)]
+        for index in range(self.sampler.last + 1):
             self.deadline.check()
             with decoder_faults():
                 # Every frame up to the last sampled one is decoded, since each draws on those before it; one step at a
@@ -251,13 +245,21 @@ class DecodedImage:
                     load_all_rows(self.opened)
                 if self.opened_again is not None:
                     hide_colour(self.opened, self.opened_again)
-                start_ms = self.opened.info.get("timestamp", clock_ms)
-                clock_ms += self.opened.info.get("duration", 0) or 0
-                if index not in self.sampled:
+                wanted, instead_of = self.sampler.choose(index, self._thumbnail)
+                if not wanted:
                     continue
                 rgb = self._upright_rgb()
             scale = scale_of(rgb.size, (self.info.width, self.info.height), self.factor, self.orientation)
-            yield Frame(rgb=rgb, scale=scale, time_ms=min(round(start_ms), LATEST_MS) if animated else None)
+            self.info = replace(self.info, frames_analyzed=self.sampler.chosen)
+            time_ms = min(starts_ms[index], LATEST_MS) if animated else None
+            yield Frame(rgb=rgb, scale=scale, time_ms=time_ms, index=index, instead_of=instead_of)
+
+    def _thumbnail(self) -> Thumbnail:
+        """Return what the frame shows, made of some of its pixels: which ones, the seed says."""
+        (width, height), (right, down) = self.opened.size, self.sampler.shift
+        box = (right * width / _GRID_PX, down * height / _GRID_PX, width, height)
+        grid = self.opened.resize((_GRID_PX, _GRID_PX), Image.Resampling.NEAREST, box=box)
+        return np.asarray(to_rgb(grid, self.background).reduce(_GRID_PX // _GRID_CELLS), np.float32)
 
     def _upright_rgb(self) -> Image.Image:
         rgb = to_rgb(self.opened, self.background)
@@ -291,7 +293,7 @@ def open_image(
     Args:
         data: the whole file.
         limits: what is accepted; ``timeout_s`` starts to run here.
-        seed: of the choice of frames, see :func:`sample_frames`.
+        seed: of the choice of frames, see ``frame_sampling.py``.
         header: what :func:`inspect` gave for the same ``data`` and ``limits``, to save reading it twice.
         jpeg_factor: 2, 4 or 8 decodes a JPEG at that fraction of its size, sides rounded up; others come whole.
         hashed: whether the file's digest is made.
@@ -322,13 +324,16 @@ def open_image(
         turned = read_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
         header = replace(header, orientation=turned)
     width, height = header.oriented_size
-    sampled = sample_frames(frames, limits.sampled_frames, seed)
+    durations_ms = (header.durations_ms + (shown_ms(0),) * frames)[:frames]
+    sampler = FrameSampler(durations_ms, limits.sampled_frames, seed)
     info = ImageInfo(
         sha256=sha256_of(data) if hashed else "",
         format=header.format,
         width=width,
         height=height,
         frames=frames,
-        frames_analyzed=len(sampled),
+        frames_analyzed=0,
     )
-    return DecodedImage(info, image, again, header.orientation, factor, sampled, limits.background, deadline)
+    return DecodedImage(
+        info, image, again, header.orientation, factor, durations_ms, sampler, limits.background, deadline
+    )

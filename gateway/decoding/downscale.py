@@ -5,6 +5,10 @@ takes a fraction of the time and changes next to nothing, if enough is left for 
 one as ever: :data:`LEAST_GAP`. A JPEG is decoded at that size (libjpeg leaves out the fine coefficients of each block),
 the other formats are averaged after decoding. Small images keep every pixel, and a perceptual hash is made of every
 pixel too: some of its bits change with the size (up to 4 of 256 at a half of it).
+
+A JPEG's samples may lie far outside 0 to 255. Viewers clip them; a decoder of a fraction averages them as they are, so
+that a file can be made that shows it another image (``tests/decoding/test_scaling_attacks.py``). So nothing is decided
+on such a rendition: what moderates decodes every pixel.
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@ Its Pillow plugin is constructed directly like the others: nothing is registered
 from __future__ import annotations
 
 import importlib
+import re
+from collections.abc import Mapping
 from typing import Final
 
-from PIL import AvifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin, features
 
 from gateway.decoding.gif_pixels import GifFile
 from gateway.decoding.headers.header import ALWAYS_ACCEPTED, UNPROVEN, Formats, ImageFormat
@@ -23,8 +25,12 @@ _PLUGINS: Final[dict[ImageFormat, type[ImageFile.ImageFile]]] = {
 }
 
 
+_LEAST_VERSIONS: Final = {"Pillow": (13, 0), "libavif": (1, 4, 2), "libheif": (1, 23, 4)}
+"""Older ones have known holes: CVE-2026-84383 in libheif let a file run code of its choice."""
+
+
 class DecoderMissing(Exception):
-    """A format is switched on that cannot be decoded here; the text says what to do."""
+    """A format is switched on that cannot be decoded here, or not safely; the text says what to do."""
 
 
 def accepted_formats(*, heic: bool, isolated: bool) -> Formats:
@@ -35,11 +41,15 @@ def accepted_formats(*, heic: bool, isolated: bool) -> Formats:
         isolated: decoders are processes with limits of memory and time, which AVIF and HEIC need.
 
     Raises:
-        DecoderMissing: HEIC is wanted, and its decoder cannot be loaded or is not isolated.
+        DecoderMissing: HEIC is wanted, and its decoder cannot be loaded or is not isolated; or a library is too old.
     """
+    versions = {"Pillow": features.version_module("pil") or ""}
+    if isolated:
+        versions["libavif"] = features.version_module("avif") or ""
     if heic and not isolated:
         raise DecoderMissing("HEIC=true needs DECODE_ISOLATION=true: its decoder has to have limits of memory and time")
     if not heic:
+        refuse_old(versions)
         return ALWAYS_ACCEPTED if isolated else ALWAYS_ACCEPTED - UNPROVEN
     try:
         plugin_of("heic")
@@ -47,7 +57,23 @@ def accepted_formats(*, heic: bool, isolated: bool) -> Formats:
         raise DecoderMissing(
             "HEIC=true needs the optional extra heic: install it (pip install '.[heic]') or set HEIC=false"
         ) from fault
+    refuse_old({**versions, "libheif": importlib.import_module("pillow_heif").libheif_version()})
     return ALWAYS_ACCEPTED | {"heic"}
+
+
+def refuse_old(versions: Mapping[str, str]) -> None:
+    """Compare versions of libraries, as they tell them, with the least that are safe.
+
+    Raises:
+        DecoderMissing: one is older.
+    """
+    for name, version in versions.items():
+        least = _LEAST_VERSIONS[name]
+        if tuple(map(int, re.findall(r"\d+", version)[:3])) < least:
+            raise DecoderMissing(
+                f"{name} {version} has known security holes; the gateway needs {'.'.join(map(str, least))} or newer: "
+                "install the versions of requirements/gateway.txt"
+            )
 
 
 def plugin_of(name: ImageFormat) -> type[ImageFile.ImageFile]:

@@ -17,11 +17,8 @@ from gateway.decoding.decoder import DecodeLimits, ImageInfo, open_image
 from gateway.decoding.downscale import averaged, jpeg_factor_for
 from gateway.decoding.headers.header import ImageHeader
 from gateway.decoding.pdq import PerceptualHash, PerceptualHasher
-from gateway.decoding.views import Place, ViewRule, cut_views
-from gateway.errors import InvalidRequest
+from gateway.decoding.views import Place, View, ViewRule, cut_views
 from gateway.observability.stage_timer import StageTimer
-
-FEWEST_FRAMES = 3  # first, last and one between; fewer are no analysis of an animation
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +33,7 @@ class Job:
         size_px: side of the square the model reads.
         resize_px: what the short side is brought to before the centre crop.
         seed: of the choice of frames.
+        whole: decode every pixel, which is what viewers show; otherwise large JPEGs come at a fraction of their size.
         fingerprint: hash the frames too, which needs all their pixels.
         hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, and the caller fills it in.
     """
@@ -47,13 +45,14 @@ class Job:
     size_px: int
     resize_px: int
     seed: int
+    whole: bool = False
     fingerprint: bool = False
     hashed: bool = True
 
     @property
     def jpeg_factor(self) -> int:
         """At what fraction of its size a JPEG is decoded: 1, 2, 4 or 8."""
-        if self.header.format != "jpeg" or self.fingerprint:
+        if self.header.format != "jpeg" or self.whole or self.fingerprint:
             return 1
         return jpeg_factor_for(self.header.width, self.header.height, self.resize_px)
 
@@ -71,6 +70,15 @@ class PreprocessedImage:
     places: tuple[Place, ...]
     pixels: npt.NDArray[np.uint8]
     fingerprints: tuple[PerceptualHash, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _FrameViews:
+    """What is kept of a frame."""
+
+    time_ms: int | None
+    views: tuple[View, ...]
+    fingerprint: PerceptualHash | None
 
 
 Preprocess = Callable[[Job, StageTimer, PerceptualHasher | None], PreprocessedImage]
@@ -113,11 +121,8 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
 
     Raises:
         ImageError: the image cannot be decoded.
-        InvalidRequest: too few frames of an animation could be analyzed.
     """
-    places: list[Place] = []
-    fingerprints: list[PerceptualHash] = []
-    pixels: list[npt.NDArray[np.uint8]] = []
+    seen: dict[int, _FrameViews] = {}
     with timer.stage("decode"):
         image = open_image(
             job.data,
@@ -128,15 +133,14 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
             hashed=job.hashed,
         )
     with image:
-        if image.info.frames_analyzed < min(image.info.frames, FEWEST_FRAMES):
-            raise InvalidRequest(
-                "An animation needs several inferences and this request has too many images for that; send it "
-                "with fewer others."
-            )
-        frames = image.frames()
-        for _ in range(image.info.frames_analyzed):
+        remaining = image.frames()
+        while True:
             with timer.stage("decode"):
-                frame = next(frames)
+                frame = next(remaining, None)
+            if frame is None:
+                break
+            if frame.instead_of is not None:
+                del seen[frame.instead_of]
             with timer.stage("views"):
                 rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
                 cut = {
@@ -144,9 +148,15 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
                     for rule in sorted(job.rules)
                     for view in cut_views(rgb, rule, size_px=job.size_px, resize_px=job.resize_px, scale=scale)
                 }
-                places += [Place(view.name, view.box, frame.time_ms) for view in cut.values()]
-                pixels += [view.pixels for view in cut.values()]
+            hashed = None
             if fingerprint is not None and job.fingerprint:
                 with timer.stage("fingerprint"):
-                    fingerprints.append(fingerprint(frame.rgb))
-        return PreprocessedImage(image.info, tuple(places), np.stack(pixels), tuple(fingerprints))
+                    hashed = fingerprint(frame.rgb)
+            seen[frame.index] = _FrameViews(frame.time_ms, tuple(cut.values()), hashed)
+    frames = [seen[index] for index in sorted(seen)]
+    return PreprocessedImage(
+        image.info,
+        tuple(Place(view.name, view.box, frame.time_ms) for frame in frames for view in frame.views),
+        np.stack([view.pixels for frame in frames for view in frame.views]),
+        tuple(frame.fingerprint for frame in frames if frame.fingerprint is not None),
+    )

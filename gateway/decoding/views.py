@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import Field
 
+from gateway.decoding.borders import content_box
 from gateway.decoding.downscale import Box, Scale, resized
 
 ViewRule = Literal["center", "full", "tiles"]
@@ -33,7 +34,7 @@ class View:
     """One square as the model sees it.
 
     Attributes:
-        name: ``center``, ``full`` or ``tile 1`` and so on, from left to right or top to bottom.
+        name: ``center``, ``full``, ``content``, or ``tile 1`` and so on, from left to right or top to bottom.
         box: (left, top, right, bottom) in pixels of the upright image; right and bottom are exclusive.
         pixels: uint8 [size_px, size_px, 3], RGB.
     """
@@ -47,7 +48,7 @@ class View:
 class Place:
     """Where a row of pixels or scores comes from: view, box in the upright image, milliseconds into an animation."""
 
-    view: Annotated[str, Field(pattern=r"^(center|full|tile [1-9])$")]
+    view: Annotated[str, Field(pattern=r"^(center|full|content|tile [1-9])$")]
     box: Box
     frame_ms: Annotated[int, Field(ge=0, le=1 << 31)] | None
 
@@ -62,6 +63,9 @@ def cut_views(
     * ``tiles``: ``full``, and squares of the short side spread evenly along the long one, at most ``MAX_TILES``. Where
       that many squares cannot cover the image (longer than 5:1), they become wider rectangles stretched to the
       square, so that no pixel is left out.
+
+    Where the image has bars around it (``borders.py``), ``full`` and ``tiles`` have one view more: ``content``, the
+    image without them, stretched to the square.
 
     Args:
         rgb: mode RGB, upright.
@@ -79,7 +83,17 @@ def cut_views(
     if rule == "tiles":
         tiles = tile_boxes(scale.width, scale.height)
         boxes += [(f"tile {number}", box) for number, box in enumerate(tiles, start=1)]
-    return tuple(View(name, box, np.asarray(resized(rgb, scale, box, (size_px, size_px)))) for name, box in boxes)
+    views = [View(name, box, np.asarray(resized(rgb, scale, box, (size_px, size_px)))) for name, box in boxes]
+    content = content_box(views[0].pixels, scale.width, scale.height)
+    if content is not None:
+        views.append(View("content", content, np.asarray(resized(rgb, scale, content, (size_px, size_px)))))
+    return tuple(views)
+
+
+def most_views(rules: frozenset[ViewRule], width: int, height: int) -> int:
+    """Return how many views these rules may cut from an image of this size, whichever way it is turned."""
+    whole = 2 if rules & {"full", "tiles"} else 0  # and without bars
+    return ("center" in rules) + whole + (len(tile_boxes(width, height)) if "tiles" in rules else 0)
 
 
 def tile_boxes(width: int, height: int) -> tuple[Box, ...]:

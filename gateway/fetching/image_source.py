@@ -14,6 +14,7 @@ from gateway.limits.admission import Reservation
 
 DATA_URI = "data:"
 LARGE_CHARS = 1 << 16
+MOST_PADDING = 2  # bytes that base64 text may stand for less than its length says
 KEPT_JSON_WEIGHT = 2  # base64 text and the same without blanks, or the image
 
 
@@ -118,32 +119,37 @@ class ImageSource:
         """
         match source:
             case Upload(data):
-                self._check_size(len(data))
+                _check_size(len(data), self._max_image_bytes)
                 return data
             case Url(url):
                 return await self._fetch(url)
             case Base64(text):
-                self._check_size(len(text) * 3 // 4 - 200)  # a data: prefix and padding do not count
-                data = await asyncio.to_thread(decoded, text) if len(text) > LARGE_CHARS else decoded(text)
-                self._check_size(len(data))
-                return data
-
-    def _check_size(self, count: int) -> None:
-        if count > self._max_image_bytes:
-            raise ImageTooLarge(f"The image has about {count} bytes; at most {self._max_image_bytes} are accepted.")
+                if len(text) > LARGE_CHARS:
+                    return await asyncio.to_thread(decoded, text, self._max_image_bytes)
+                return decoded(text, self._max_image_bytes)
 
 
-def decoded(text: str) -> bytes:
+def decoded(text: str, max_bytes: int) -> bytes:
     """Return the bytes of base64 text or of a base64 ``data:`` URI; white space is allowed, anything else is not.
 
     Raises:
+        ImageTooLarge: more bytes than that.
         InvalidRequest: it is neither.
     """
     if text[: len(DATA_URI)].lower() == DATA_URI:
         head, comma, text = text.partition(",")
         if not comma or not head.lower().endswith(";base64"):
             raise InvalidRequest("A data: URI must be of the form data:image/…;base64,… to be read.")
+    text = "".join(text.split())
+    _check_size(len(text) * 3 // 4 - MOST_PADDING, max_bytes)
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidRequest("The base64 text of the image is not valid base64 (RFC 4648, with padding).") from None
+    _check_size(len(data), max_bytes)
+    return data
+
+
+def _check_size(count: int, max_bytes: int) -> None:
+    if count > max_bytes:
+        raise ImageTooLarge(f"The image has about {count} bytes; at most {max_bytes} are accepted.")

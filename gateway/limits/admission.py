@@ -87,7 +87,7 @@ class Admission:
         Raises:
             Overloaded: they would go over the limit.
         """
-        if change > 0 and self._bytes + change > self.limits.max_bytes:
+        if self._bytes + change > self.limits.max_bytes:
             raise _full()
         self._bytes += change
 

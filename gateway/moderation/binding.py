@@ -44,6 +44,7 @@ class BoundPolicy:
     classifiers: Mapping[str, BoundClassifier]
     openai_categories: Mapping[str, tuple[str, ...]]
     uncalibrated: bool
+    review_on: frozenset[str] = frozenset()
 
     @property
     def key(self) -> str:
@@ -87,6 +88,7 @@ def bind(
         classifiers={classifier.key: classifier for classifier in classifiers.values()},
         openai_categories={category: tuple(names) for category, names in body.openai_categories.items()},
         uncalibrated=uncalibrated,
+        review_on=frozenset(body.review_on),
     )
 
 

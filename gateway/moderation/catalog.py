@@ -84,15 +84,15 @@ class Catalog:
         """Whether a snapshot has been loaded, with what comes with the program or with what was stored before."""
         return self._current.revision >= 0 and (self._prepared or bool(self._current.policies))
 
-    async def watch(self, prepare: Callable[[], Awaitable[object]]) -> None:
+    async def watch(self, *prepare: Callable[[], Awaitable[object]]) -> None:
         """Keep the snapshot up to date, for ever; runs as a task of the application's lifespan.
 
         Args:
-            prepare: run before the first snapshot, until it succeeds: puts the shipped scenarios into the store.
+            prepare: run before the first snapshot, until all succeed: put into the store what has to be there.
         """
         while True:
             if not self._prepared:
-                self._prepared = await self._attempt(prepare)
+                self._prepared = all([await self._attempt(step) for step in prepare])
             await self._attempt(self.catch_up)  # what is stored serves even where nothing can be written
             await asyncio.sleep(POLL_S)
 

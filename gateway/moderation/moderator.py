@@ -17,7 +17,7 @@ import structlog
 
 from gateway.decoding.pdq import MIN_QUALITY
 from gateway.decoding.preprocess import PreprocessedImage
-from gateway.errors import InvalidRequest, StorageUnavailable
+from gateway.errors import StorageUnavailable
 from gateway.fetching.image_source import ImageRequest
 from gateway.hash_matching.matcher import HashMatcher, Match
 from gateway.hash_matching.refresher import ListRefresher
@@ -25,7 +25,7 @@ from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.policy import STRICTNESS
-from gateway.moderation.rollout import NO_ROLLOUT, Judges
+from gateway.moderation.rollout import Judges
 from gateway.moderation.verdict_json import place_json, verdict_json
 from gateway.moderation.verdicts import Verdict, from_lists, verdict_of
 from gateway.observability.metrics import Metrics
@@ -34,7 +34,6 @@ from gateway.pipeline import ImageOutcome, Pipeline
 from gateway.store.decisions import DecisionRecord
 
 NOT_LOGGED = "decision_not_logged"
-PARTLY_ANALYZED = "frames_sampled"
 NOT_HASHED = "perceptual_lists_not_asked"
 
 
@@ -89,7 +88,7 @@ class Moderator:
         rules: what is logged.
         bundle_id: of the models.
         logit_scale: of the bundle.
-        metrics: where a shadow's decisions are counted.
+        metrics: decisions are counted there.
     """
 
     def __init__(
@@ -120,8 +119,6 @@ class Moderator:
     ) -> list[Moderated]:
         """Decide about every image by itself; a failed one has no verdict and leaves the others alone.
 
-        Where the rollout makes more views than a request may have, the policy decides alone: no client is refused.
-
         Raises:
             RequestError: too many views.
             StorageUnavailable: the lists were never loaded, or a verdict must be logged and cannot be.
@@ -132,25 +129,29 @@ class Moderator:
                 "The lists of known images are not loaded yet; nothing was decided.", retry_after_s=1
             )
         hash_lookup = partial(matches, matcher) if matcher.lists else None
-        run = partial(self._pipeline.run, images, deadline=deadline, hash_lookup=hash_lookup, fingerprint=True)
-        try:
-            outcomes = await run(rules=judges.views)
-        except InvalidRequest:
-            if judges.rollout is NO_ROLLOUT:
-                raise
-            judges = replace(judges, rollout=NO_ROLLOUT)
-            outcomes = await run(rules=judges.views)
+        outcomes = await self._pipeline.run(
+            images, judges.views, deadline, hash_lookup, beside=judges.views_beside, deciding=True
+        )
         judged = [self._judge(outcome, matcher, judges) for outcome in outcomes]
-        self._count_shadows(judged)
         if self._rules.enabled:
             judged = await self._logged(judged, images, origin, deadline)
+        for item in judged:
+            self._count(item)
         return judged
 
-    def _count_shadows(self, judged: Sequence[Moderated]) -> None:
-        for item in judged:
-            if item.verdict is not None and item.shadow is not None and item.shadow_differs is not None:
-                stricter = STRICTNESS[item.shadow.decision] - STRICTNESS[item.verdict.decision]
-                self._metrics.observe_shadow(item.verdict.policy.name, stricter)
+    def _count(self, item: Moderated) -> None:
+        if item.verdict is None:
+            return
+        policy = item.verdict.policy.name
+        self._metrics.observe_decision(policy, item.verdict.decision)
+        for match in item.outcome.matches:
+            self._metrics.observe_list_match(match.list)
+        for category in item.verdict.categories if not item.outcome.matches else ():
+            thresholds = category.review_at, category.block_at
+            self._metrics.observe_category(policy, category.category, category.decision, category.score, thresholds)
+        if item.shadow is not None and item.shadow_differs is not None:
+            stricter = STRICTNESS[item.shadow.decision] - STRICTNESS[item.verdict.decision]
+            self._metrics.observe_shadow(policy, stricter)
 
     def _judge(self, outcome: ImageOutcome, matcher: HashMatcher, judges: Judges) -> Moderated:
         if outcome.prepared is None:
@@ -158,18 +159,20 @@ class Moderator:
         policy, shadow = judges.deciding(outcome.prepared.info.sha256), judges.shadow_in_force
         timer = StageTimer()
         with timer.stage("score"):
-            verdict = self._verdict(policy, outcome, outcome.prepared)
-            second = self._verdict(shadow, outcome, outcome.prepared) if shadow else None
+            warnings = _warnings(outcome, outcome.prepared, matcher)
+            verdict = self._verdict(policy, outcome, outcome.prepared, warnings)
+            second = self._verdict(shadow, outcome, outcome.prepared, warnings) if shadow else None
         outcome.elapsed_s.update(timer.elapsed_s)
-        warnings = () if outcome.matches else _warnings(outcome.prepared, matcher)
-        return Moderated(outcome, replace(verdict, warnings=verdict.warnings + warnings), second, None)
+        return Moderated(outcome, verdict, second, None)
 
-    def _verdict(self, policy: BoundPolicy, outcome: ImageOutcome, prepared: PreprocessedImage) -> Verdict:
+    def _verdict(
+        self, policy: BoundPolicy, outcome: ImageOutcome, prepared: PreprocessedImage, warnings: tuple[str, ...]
+    ) -> Verdict:
         if outcome.matches:
             return from_lists(policy, outcome.matches, prepared)
         if outcome.vectors is None:
             raise ValueError("an image without a match and without vectors has no verdict")
-        return verdict_of(policy, outcome.vectors, prepared.places, self._logit_scale)
+        return verdict_of(policy, outcome.vectors, prepared.places, self._logit_scale, warnings)
 
     async def _logged(
         self, judged: list[Moderated], images: Sequence[ImageRequest], origin: RequestOrigin, deadline: Deadline
@@ -189,6 +192,7 @@ class Moderator:
         if await self._decision_log.append(records, deadline):
             return marked
         self._log.warning("decisions not logged", count=len(records))
+        self._metrics.decisions_not_logged.inc(len(records))
         if self._rules.required:
             raise StorageUnavailable("The decision could not be logged and must be; nothing was decided.")
         return [
@@ -229,14 +233,10 @@ class Moderator:
         )
 
 
-def _warnings(prepared: PreprocessedImage, matcher: HashMatcher) -> tuple[str, ...]:
+def _warnings(outcome: ImageOutcome, prepared: PreprocessedImage, matcher: HashMatcher) -> tuple[str, ...]:
     """Return what was not looked at: frames of an animation, lists of perceptual hashes."""
-    warnings = []
-    if prepared.info.frames_analyzed < prepared.info.frames:
-        warnings.append(PARTLY_ANALYZED)
-    if not prepared.fingerprints and any(made.kind == "pdq" and made.entries for made in matcher.lists):
-        warnings.append(NOT_HASHED)
-    return tuple(warnings)
+    asked = prepared.fingerprints or not any(made.kind == "pdq" and made.entries for made in matcher.lists)
+    return outcome.warnings if asked else (*outcome.warnings, NOT_HASHED)
 
 
 def matches(matcher: HashMatcher, prepared: PreprocessedImage) -> tuple[Match, ...]:
@@ -244,7 +244,7 @@ def matches(matcher: HashMatcher, prepared: PreprocessedImage) -> tuple[Match, .
 
     For a thread: a wide distance on a long list takes some milliseconds a frame.
     """
-    found: dict[str, Match] = {match.list: match for match in matcher.match(prepared.info.sha256, None, 0)}
+    found: dict[str, Match] = {match.list: match for match in matcher.match(prepared.info.sha256)}
     for print_ in prepared.fingerprints:
         for match in matcher.match(prepared.info.sha256, print_.hex, print_.quality):
             found.setdefault(match.list, match)

@@ -36,6 +36,7 @@ OPENAI_CATEGORIES = (
 NEVER_SET = frozenset({"sexual/minors"})  # CLIP cannot tell an age, and a wrong answer here does harm
 SHOWN_LABELS = 3
 LIST_PREFIX = "list:"  # of the categories under which lists of known images appear
+Warned = Literal["frames_sampled", "max_inferences_reached", "perceptual_lists_not_asked"]
 
 
 class Rule(BaseModel):
@@ -74,6 +75,9 @@ class Policy(BaseModel):
     views: ViewRule = "tiles"
     attributes: list[Reference] = Field(default_factory=list, max_length=20)
     openai_categories: dict[str, list[str]] = Field(default_factory=dict)
+    review_on: list[Warned] = Field(
+        default_factory=list, description="Warnings about an image that turn allow into review."
+    )
     description: str = Field("", max_length=4000)
 
     @model_validator(mode="after")

@@ -20,13 +20,14 @@ NO_VECTORS, OTHER_MODEL, OTHER_VIEWS = "vectors_not_kept", "other_model", "other
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image to try policies on: its vectors [V, D] and their V places."""
+    """An image to try policies on: its vectors [V, D], their V places, and the warnings about it."""
 
     decision_id: str | None
     external_id: str | None
     image_sha256: str
     vectors: Vectors
     places: tuple[Place, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ def sample_of(record: DecisionRecord, dim: int, bundle_id: str) -> Sample | str:
     vectors = np.frombuffer(record.vectors, "<f4").reshape(-1, dim).astype(np.float32)
     if len(vectors) != len(places):
         return NO_VECTORS
-    return Sample(record.id, record.external_id, record.image_sha256, vectors, places)
+    warnings = tuple(record.detail.get("warnings", ()))
+    return Sample(record.id, record.external_id, record.image_sha256, vectors, places, warnings)
 
 
 def compare(
@@ -77,8 +79,8 @@ def compare(
         if not all(sees(policy, sample.places) for policy in (active, candidate)):
             skipped[OTHER_VIEWS] += 1
             continue
-        before = verdict_of(active, sample.vectors, sample.places, logit_scale)
-        after = verdict_of(candidate, sample.vectors, sample.places, logit_scale)
+        before = verdict_of(active, sample.vectors, sample.places, logit_scale, sample.warnings)
+        after = verdict_of(candidate, sample.vectors, sample.places, logit_scale, sample.warnings)
         counts[before.decision, after.decision] += 1
         if before.decision != after.decision and len(changes) < examples:
             changes.append(Change(sample, before.decision, after))

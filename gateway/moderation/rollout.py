@@ -39,9 +39,14 @@ class Judges:
 
     @property
     def views(self) -> frozenset[ViewRule]:
-        """The views that these policies need."""
-        policies = (self.policy, self.shadow_in_force, self.rollout.candidate)
-        return frozenset(policy.views for policy in policies if policy is not None)
+        """The views of what the request names."""
+        return frozenset(policy.views for policy in (self.policy, self.shadow) if policy is not None)
+
+    @property
+    def views_beside(self) -> frozenset[ViewRule]:
+        """The views of the rollout: no client's request is refused for them, nor analyzed in fewer frames."""
+        policies = (self.shadow_in_force, self.rollout.candidate)
+        return frozenset(policy.views for policy in policies if policy is not None) - self.views
 
     @property
     def shadow_in_force(self) -> BoundPolicy | None:

@@ -36,7 +36,7 @@ class Verdict:
 
     Attributes:
         policy: the one that was applied.
-        decision: the strictest of all categories.
+        decision: the strictest of all categories; review instead of allow where a warning asks for it.
         categories: strictest first.
         attributes: classifier name → its version and mean scores by label; never part of the decision.
         warnings: codes.
@@ -73,8 +73,22 @@ def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: Preprocess
     return Verdict(policy, decision, categories, {}, ())
 
 
-def verdict_of(policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], logit_scale: float) -> Verdict:
-    """Return a policy's verdict on the vectors [V, D] of V places; views that it does not use are left out."""
+def verdict_of(
+    policy: BoundPolicy,
+    vectors: Vectors,
+    places: Sequence[Place],
+    logit_scale: float,
+    image_warnings: Sequence[str] = (),
+) -> Verdict:
+    """Return a policy's verdict on the vectors [V, D] of V places; views that it does not use are left out.
+
+    Args:
+        policy: to apply.
+        vectors: of the image.
+        places: of the vectors.
+        logit_scale: of the bundle.
+        image_warnings: codes of what was not looked at; the policy may send the image to review for them.
+    """
     used = [row for row, place in enumerate(places) if uses(policy, place.view)]
     used_places = [places[row] for row in used]
     scores = {
@@ -90,12 +104,17 @@ def verdict_of(policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], l
         bound = policy.classifiers[key]
         attributes[bound.name] = {"version": bound.version, "scores": informed(bound.matrix, scores[key])}
     warnings = (UNCALIBRATED,) if policy.uncalibrated else ()
-    return Verdict(policy, overall(categories), categories, attributes, warnings)
+    decision = overall(categories)
+    if decision == "allow" and not policy.review_on.isdisjoint(image_warnings):
+        decision = "review"
+    return Verdict(policy, decision, categories, attributes, (*warnings, *image_warnings))
 
 
 def uses(policy: BoundPolicy, view: str) -> bool:
     """Return whether a policy scores views of this name."""
-    return view == policy.views or (policy.views == "tiles" and (view == "full" or view.startswith("tile ")))
+    if policy.views == "tiles":
+        return view != "center"
+    return view == policy.views or (policy.views == "full" and view == "content")
 
 
 def informed(matrix: TextMatrix, scores: ClassifierScores) -> list[dict[str, Any]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 STAGES = ("intake", "decode", "views", "fingerprint", "text", "encode", "score")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+MEGAPIXELS = (0.25, 1.0, 4.0, 16.0)
+NEAR_THRESHOLD = 0.05
+MOST_NAMES, OTHER = 200, "other"  # policies, their categories, lists; what is beyond is counted together
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -24,7 +28,6 @@ class Metrics:
         self.request_seconds = seconds("gateway_request_seconds", "Time from first byte to answer.", ["route"])
         self.stage_seconds = seconds("gateway_stage_seconds", "Time of one stage for one image.", ["stage"])
         self.errors = counter("gateway_errors", "Errors by code, those of batch items too.", ["code"])
-        self.images = counter("gateway_images", "Images judged.", ["format"])
         self.inference_rows = rows(
             "gateway_inference_batch_size", "Rows of one inference sent to Triton, which batches further.", ["model"]
         )
@@ -41,6 +44,65 @@ class Metrics:
         )
         for stage in STAGES:  # those that have not run yet are shown too
             self.stage_seconds.labels(stage)
+        self._images = counter("gateway_images", "Images judged, by format and size.", ["format", "megapixels"])
+        self._decisions = counter("gateway_decisions", "Decisions about images.", ["policy", "decision"])
+        names = ["policy", "category"]
+        self._categories = counter(
+            "gateway_category_decisions", "What each category of a decision came to.", [*names, "decision"]
+        )
+        self._near_threshold = counter(
+            "gateway_category_scores_near_threshold",
+            f"Categories whose score is within {NEAR_THRESHOLD:g} of a threshold.",
+            names,
+        )
+        self._list_matches = counter("gateway_list_matches", "Images on a hash list.", ["list"])
+        self.decisions_not_logged = counter(
+            "gateway_decisions_not_logged", "Decisions that should have been logged and were not."
+        )
+        self.store_failures = counter("gateway_store_failures", "Uses of the database that failed.")
+        self._degraded = gauge(
+            "gateway_degraded",
+            "1 while requests are answered without a part: the store, or the decision log.",
+            ["part"],
+        )
+        self._names: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)  # of each kind, those seen
+
+    def watch_degraded(self, **parts: Callable[[], bool]) -> None:
+        """Ask these at each scrape whether a part is lost."""
+        for name, lost in parts.items():
+            self._degraded.labels(name).set_function(lost)
+
+    def observe_image(self, format_name: str, width: int, height: int) -> None:
+        """Count one image that was judged; its sides are in pixels."""
+        pixels = width * height
+        size = next((f"<={most:g}" for most in MEGAPIXELS if pixels <= most * 1e6), f">{MEGAPIXELS[-1]:g}")
+        self._images.labels(format_name, size).inc()
+
+    def observe_decision(self, policy: str, decision: str) -> None:
+        """Count one decision that a policy came to."""
+        self._decisions.labels(*self._known("policy", policy), decision).inc()
+
+    def observe_category(
+        self, policy: str, category: str, decision: str, score: float, thresholds: Iterable[float | None]
+    ) -> None:
+        """Count what one category of a decision came to, and whether its score, 0 to 1, was close to a threshold."""
+        names = self._known("category", policy, category)
+        self._categories.labels(*names, decision).inc()
+        near = self._near_threshold.labels(*names)  # exists from the first score on, so that a share can be told
+        if any(at is not None and abs(score - at) <= NEAR_THRESHOLD for at in thresholds):
+            near.inc()
+
+    def observe_list_match(self, name: str) -> None:
+        """Count one image that is on a list."""
+        self._list_matches.labels(*self._known("list", name)).inc()
+
+    def _known(self, kind: str, *names: str) -> tuple[str, ...]:
+        """Return names as labels' values, past ``MOST_NAMES`` of a kind ``other``: a client may save endless ones."""
+        seen = self._names[kind]
+        if names not in seen and len(seen) >= MOST_NAMES:
+            return (OTHER,) * len(names)
+        seen.add(names)
+        return names
 
     def observe_request(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """Count one request and its seconds; method and route are of few kinds."""
@@ -54,7 +116,8 @@ class Metrics:
 
     def observe_shadow(self, policy: str, stricter: int) -> None:
         """Count an image that a shadow judged too; ``stricter`` is above 0 where it was, below where it was milder."""
-        self._shadow.labels(policy, "same" if not stricter else "stricter" if stricter > 0 else "milder").inc()
+        difference = "same" if not stricter else "stricter" if stricter > 0 else "milder"
+        self._shadow.labels(*self._known("policy", policy), difference).inc()
 
     def observe_batch(self, model: str, rows: int) -> None:
         """Count one inference of ``rows`` rows."""

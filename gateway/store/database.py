@@ -72,9 +72,15 @@ class Database:
     """
 
     def __init__(
-        self, engine: AsyncEngine, *, timeout_s: float, prepare: Callable[[], Coroutine[Any, Any, None]]
+        self,
+        engine: AsyncEngine,
+        *,
+        timeout_s: float,
+        prepare: Callable[[], Coroutine[Any, Any, None]],
+        observe_failure: Callable[[], None],
     ) -> None:
         self._engine = engine
+        self._observe_failure = observe_failure
         self._timeout_s = timeout_s
         self._prepare = prepare
         self._preparing: asyncio.Task[None] | None = None
@@ -133,7 +139,11 @@ class Database:
             async with limit:
                 return await asyncio.shield(task)
         except TimeoutError:
+            self._observe_failure()
             raise StoreUnavailable(f"the database did not answer within {self._timeout_s:g} s") from None
+        except StoreUnavailable:
+            self._observe_failure()
+            raise
         finally:
             if not task.done():
                 self._abandon(task)

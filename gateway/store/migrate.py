@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from sqlalchemy import Connection, column, inspect, select, table, text
@@ -41,8 +41,12 @@ async def open_database(database_url: str, *, timeout_s: float, pool_size: int =
     return database
 
 
-def late_database(database_url: str, *, timeout_s: float, pool_size: int = 5) -> Database:
+def late_database(
+    database_url: str, *, timeout_s: float, pool_size: int = 5, observe_failure: Callable[[], None] = lambda: None
+) -> Database:
     """Return the database at once, as ``open_database`` does later: with its first use, or a later one if that fails.
+
+    ``observe_failure`` is called each time a unit of work meets an outage.
 
     Raises:
         DatabaseUnusable: the address is wrong.
@@ -57,7 +61,7 @@ def late_database(database_url: str, *, timeout_s: float, pool_size: int = 5) ->
             await engine.dispose()
 
     engine = make_engine(database_url, timeout_s=timeout_s, connect_s=timeout_s, pool_size=pool_size)
-    return Database(engine, timeout_s=timeout_s, prepare=prepare)
+    return Database(engine, timeout_s=timeout_s, prepare=prepare, observe_failure=observe_failure)
 
 
 async def check_database(database_url: str, *, timeout_s: float) -> None:

@@ -288,6 +288,14 @@ leases = Table(
     Column("held_until", UtcDateTime, nullable=False),
 )
 
+# One row, made by the first gateway: what choices are derived from that nobody outside may foresee.
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("secret", LargeBinary, nullable=False),
+)
+
 # Only appended to: nothing here deletes or changes a row.
 audit = Table(
     "audit",

@@ -162,10 +162,10 @@ def report(ramps: Sequence[tuple[Ramp, Path]], rule: Rule, target: Target, folde
     title = f"Load to saturation: {model.get('id', 'a model')}, {model.get('precision', '')}".rstrip(", ")
     today = dt.datetime.now(tz=dt.UTC).date().isoformat()
     ends = " ".join(f"{ramp.kind} ended: {ramp.ended}." for ramp, _ in ramps)
-    caption = f"{today}; {machine()}. {rule.words()} {ends} {client_share([ramp for ramp, _ in ramps])}"
-    picture = svg([ramp for ramp, _ in ramps], title, caption)
+    caption = f"{today}; {machine()}. {rule.words()} {client_share([ramp for ramp, _ in ramps])}"
+    picture = svg([ramp for ramp, _ in ramps], title, f"{caption} {ends}")
     (folder / "loadtest.svg").write_text(picture, encoding="utf-8")
-    (folder / "loadtest.html").write_text(page(title, picture, caption, ramps), encoding="utf-8")
+    (folder / "loadtest.html").write_text(page(title, caption, ramps), encoding="utf-8")
     wrong = sum(step.wrong for ramp, _ in ramps for step in ramp.steps)
     if wrong:
         print(f"loadtest: {wrong} wrong answers", file=sys.stderr)

@@ -15,6 +15,7 @@ LINES = (("p50", "#1f6fb2"), ("p95", "#c2570c"), ("p99", "#7b1fa2"))
 RATE, MARK = "#2e7d32", "#b71c1c"
 FONT = 'font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="13" fill="#222"'
 LINE_CHARS = 165
+LEGEND = 145  # wide enough for 99,999 ms
 Place = Callable[[float], float]
 
 
@@ -24,7 +25,7 @@ def svg(ramps: Sequence[Ramp], title: str, caption: str) -> str:
     Args:
         ramps: at least one, each with at least one step.
         title: above it.
-        caption: below it: machine, date, rule, and what shares the machine.
+        caption: below it: machine, date, rule, and what shares the machine; empty where it stands elsewhere.
     """
     foot = wrapped(caption)
     height = HEAD + ROW * len(ramps) + FOOT_LINE * len(foot) + 24
@@ -73,7 +74,10 @@ def _throughput(ramp: Ramp, top: float) -> list[str]:
 
 
 def _latency(ramp: Ramp, top: float) -> list[str]:
-    """Percentiles of latency over throughput, each step joined to the next; beyond saturation they climb in place."""
+    """Percentiles of latency over throughput, each step joined to the next; beyond saturation they climb in place.
+
+    The legend says what they are at saturation.
+    """
     left = LEFTS[1]
     steps = [step for step in ramp.steps if step.answers]
     floor = top + ROW - TOP - BOTTOM
@@ -92,23 +96,20 @@ def _latency(ramp: Ramp, top: float) -> list[str]:
         parts += _across(left, y(math.log10(value)), f"{value:g}")
     knee = saturation(steps)
     if knee is not None:
-        parts.append(f'<path d="M{x(knee.rate):.1f} {top}V{floor}" stroke="{MARK}" stroke-dasharray="5 4"/>')
+        at = x(knee.rate)
+        anchor, aside = ("end", -10) if at > left + PANEL / 2 else ("start", 10)
+        parts.append(f'<path d="M{at:.1f} {top}V{floor}" stroke="{MARK}" stroke-dasharray="5 4"/>')
+        parts.append(_text(at + aside, floor - 12, "saturation", anchor=anchor, fill=MARK))
     for name, colour in LINES:
         points = [(x(step.rate), y(math.log10(max(low, _of(step, name))))) for step in steps]
         parts.append(_line(points, colour))
         parts += [f'<circle cx="{at:.1f}" cy="{on:.1f}" r="3" fill="{colour}"/>' for at, on in points]
     for number, (name, colour) in enumerate(LINES):
-        at = left + 66 * number
-        parts.append(f'<path d="M{at} {top - 14}h18" stroke="{colour}" stroke-width="3"/>')
-        parts.append(_text(at + 23, top - 10, name))
-    if knee is not None:
-        words = f"at saturation: {_brief(knee)}"
-        parts.append(_text(left + PANEL, top - 10, words, anchor="end", fill=MARK))
+        start = left + LEGEND * number
+        words = name if knee is None else f"{name} {_of(knee, name):,.0f} ms"
+        parts.append(f'<path d="M{start} {top - 14}h18" stroke="{colour}" stroke-width="3"/>')
+        parts.append(_text(start + 23, top - 10, words))
     return parts
-
-
-def _brief(step: Step) -> str:
-    return ", ".join(f"{name} {_of(step, name):,.0f} ms" for name, _ in LINES)
 
 
 def _of(step: Step, name: str) -> float:

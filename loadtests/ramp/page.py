@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from loadtests.ramp.curve import svg
 from loadtests.ramp.steps import Ramp, saturation
 
 STYLE = """body{font:15px/1.5 Helvetica,Arial,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;color:#222}
@@ -15,15 +16,15 @@ iframe{width:100%;height:80vh;border:1px solid #ccc}"""
 HEADS = ("users", "answers/s", "p50, ms", "p95, ms", "p99, ms", "refused", "wrong", "Locust, cores")
 
 
-def page(title: str, picture: str, caption: str, ramps: Sequence[tuple[Ramp, Path]]) -> str:
+def page(title: str, caption: str, ramps: Sequence[tuple[Ramp, Path]]) -> str:
     """Return the page.
 
     Args:
         title: of it.
-        picture: the SVG.
-        caption: repeated as text, to be copied.
+        caption: below the picture, as text that can be copied.
         ramps: each with the file of Locust's report.
     """
+    picture = svg([ramp for ramp, _ in ramps], title, "")
     parts = [
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>',
         f"<body>{picture}<p>{escape(caption)}</p>",

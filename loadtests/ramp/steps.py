@@ -117,8 +117,18 @@ def why_ended(steps: Sequence[Step], rule: Rule) -> str | None:
     if idle >= rule.patience:
         return f"{idle} steps without growth"
     if last.users >= rule.most:
-        return f"{rule.most} users, the most allowed: throughput may still grow"
+        users = "1 user" if rule.most == 1 else f"{rule.most} users"
+        return f"{users}, the most allowed: {_trend(steps, rule)}"
     return None
+
+
+def _trend(steps: Sequence[Step], rule: Rule) -> str:
+    """Return what the last step says of throughput with more users; a change within ``growth`` may be chance."""
+    *before, last = [step.rate for step in steps]
+    best = max(before, default=0.0)
+    if last >= best * (1 + rule.growth):
+        return "throughput may still grow"
+    return "throughput falls" if last < best * (1 - rule.growth) else "throughput no longer grows"
 
 
 def saturation(steps: Sequence[Step]) -> Step | None:

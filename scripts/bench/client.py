@@ -131,6 +131,7 @@ class Connection(asyncio.Protocol):
         self._head = b""
         self._status = 0
         self._missing = 0
+        self._last = False
 
     @property
     def open(self) -> bool:
@@ -165,8 +166,11 @@ class Connection(asyncio.Protocol):
                 return
             self._status = int(head[9:12])
             self._missing = _length(head) - len(rest)
+            self._last = b"\r\nconnection: close" in head.lower()
         if self._missing <= 0:
             self._missing = 0
+            if self._last:
+                self.close()
             self._finish(self._status)
 
     def close(self) -> None:

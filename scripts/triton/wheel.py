@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import shutil
 import sys
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from scripts.triton.failure import TritonFailed
 
+FOLDER = "triton"
+"""Of the environment, where make installs the wheel: beside the packages, whose versions are not the wheel's."""
 GLIBC = (2, 35)
 MACHINES = ("x86_64", "aarch64")
 OWN_BACKENDS = Path(__file__).resolve().parent / "backend"
@@ -41,10 +43,10 @@ def find_server() -> Server:
         TritonFailed: not on this platform, or the wheel is not installed.
     """
     check_platform()
-    found = importlib.util.find_spec("pytriton")
+    found = PathFinder.find_spec("pytriton", [str(Path(sys.prefix, FOLDER)), *sys.path])
     if found is None or found.origin is None:
         raise TritonFailed(
-            "the Triton server is not installed: run `make setup`, or `pip install --no-deps nvidia-pytriton==0.7.0`"
+            "the Triton server is not installed: run `make serve`, or `pip install --no-deps nvidia-pytriton==0.7.0`"
         )
     package = Path(found.origin).parent
     root = package / "tritonserver"

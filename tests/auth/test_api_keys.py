@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import json
@@ -17,7 +16,6 @@ from click.testing import CliRunner, Result
 from gateway.api.authorization import ACCESS, OPEN_PATHS
 from gateway.auth.api_keys import KEY_PREFIX, ApiKey, Keyring, KeysInvalid, digest_of, entry_of, new_key, parse_entries
 from gateway.auth.key_file import KeyFile
-from gateway.auth.rate_limits import RateLimits, RateLimitStoreInvalid
 from gateway.cli.main import cli
 from tests.conftest import ROOT
 from tests.support.fake_encoder import write_bundle
@@ -281,43 +279,6 @@ def test_the_gateway_refuses_to_start(tmp_path: Path, environment: dict[str, str
     assert run.returncode == 2
     assert said in run.stderr
     assert "secret" not in run.stdout + run.stderr
-
-
-async def test_each_name_has_its_own_rate_and_keys_of_one_name_share_it() -> None:
-    rate_limits = RateLimits()
-    first, second = (ApiKey("a", digest, frozenset({"infer"}), "3/hour") for digest in (b"1", b"2"))
-    other = ApiKey("b", b"3", frozenset({"infer"}), "3/hour")
-    hits = [await rate_limits.hit(key) for key in (first, second, first, second, first, second)]
-    admitted = [hit.admitted for hit in hits if hit]
-    assert 3 <= sum(admitted) <= 4, "one more where two windows meet"
-    assert admitted == sorted(admitted, reverse=True)
-    last = hits[-1]
-    assert last is not None
-    assert (last.limit, last.window_s, last.remaining) == (3, 3600, 0)
-    assert 1 <= last.reset_s <= 3600
-    fresh = await rate_limits.hit(other)
-    assert fresh is not None
-    assert (fresh.admitted, fresh.remaining) == (True, 2)
-    assert await rate_limits.hit(ApiKey("c", b"4", frozenset({"infer"}))) is None
-
-
-async def test_whoever_waits_as_told_is_admitted() -> None:
-    rate_limits = RateLimits()
-    key = ApiKey("a", b"1", frozenset({"infer"}), "2/second")
-    while (hit := await rate_limits.hit(key)) and hit.admitted:
-        pass
-    assert hit is not None
-    await asyncio.sleep(hit.reset_s)
-    again = await rate_limits.hit(key)
-    assert again is not None
-    assert again.admitted
-
-
-@pytest.mark.parametrize("url", ["http://host", "memory://", "async+redis://host", "redis://host:port", "redis"])
-def test_addresses_of_no_shared_store(url: str) -> None:
-    with pytest.raises(RateLimitStoreInvalid) as raised:
-        RateLimits(url)
-    assert "host" not in str(raised.value)
 
 
 def command(*words: str) -> Result:

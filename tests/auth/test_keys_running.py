@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +19,9 @@ import pytest
 from openai.types import ModerationImageURLInputParam
 
 from gateway.auth.api_keys import ApiKey, digest_of, entry_of, new_key
-from gateway.auth.rate_limits import RateLimits
 from loadtests.run import usable
 from loadtests.target import NoStack, Target
-from tests.conftest import ROOT, Stack, free_ports
+from tests.conftest import ROOT, Stack
 from tests.support.drawings import encoded, shape
 from tests.support.fault_table import FaultLog
 from tests.support.gateway_processes import more_gateways
@@ -206,51 +204,3 @@ def test_the_load_test_sends_the_key_and_says_when_it_lacks_one(kept: Kept, monk
     monkeypatch.delenv("CLIP_API_KEY")
     with pytest.raises(NoStack, match="CLIP_API_KEY"):
         usable(["upload"], target, "http://127.0.0.1:1")
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextmanager
-def redis_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed here: counting together is checked where it is")
-    (port,) = free_ports(1)
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            until(lambda: process.poll() is not None or listens(port))
-            assert process.poll() is None, "redis-server ended"
-            yield f"redis://127.0.0.1:{port}/0", process
-        finally:
-            process.terminate()
-
-
-async def test_two_gateways_count_together_in_a_shared_store_and_alone_without_it(tmp_path: Path) -> None:
-    key = ApiKey("shared", b"", frozenset({"infer"}), "4/hour")
-    with redis_server(tmp_path) as (url, process):
-        one, two = RateLimits(url), RateLimits(url)
-        hits = [await rate_limits.hit(key) for rate_limits in (one, two) * 3]
-        assert 4 <= sum(hit.admitted for hit in hits if hit) <= 5
-        assert hits[-1] is not None
-        assert hits[-1].reset_s <= 3600
-        process.terminate()
-        process.wait()
-        alone = await two.hit(key)
-        assert alone is not None
-        assert (alone.admitted, alone.remaining) == (True, 3)
-        await one.close()
-        await two.close()
-
-
-async def test_a_shared_store_that_is_away_holds_nobody_up() -> None:
-    rate_limits = RateLimits(f"redis://127.0.0.1:{free_ports(1)[0]}")
-    key = ApiKey("a", b"", frozenset({"infer"}), "2/hour")
-    hits = [await rate_limits.hit(key) for _ in range(4)]
-    admitted = [hit.admitted for hit in hits if hit]
-    assert 2 <= sum(admitted) <= 3, "counted here instead"
-    assert not admitted[-1]
-    await rate_limits.close()

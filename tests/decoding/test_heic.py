@@ -189,6 +189,31 @@ def test_switched_on_without_the_extra_it_does_not_start(
     assert line.startswith("gateway: HEIC=true needs the optional extra heic")
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "told", "library"),
+    [
+        pytest.param("PIL.features", "version_module", {"pil": "12.3.0", "avif": "1.4.2"}.get, "Pillow", id="Pillow"),
+        pytest.param("PIL.features", "version_module", {"pil": "13.0.0", "avif": "1.4.1"}.get, "libavif", id="libavif"),
+        pytest.param("pillow_heif", "libheif_version", lambda: "1.23.3", "libheif", id="libheif"),
+    ],
+)
+def test_a_library_with_known_holes_keeps_the_gateway_from_starting(
+    module: str,
+    name: str,
+    told: object,
+    library: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("pillow_heif")
+    monkeypatch.setattr(importlib.import_module(module), name, told)
+    monkeypatch.setenv("HEIC", "true")
+    assert server.main(arguments=[]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gateway: {library} 1")
+    assert "known security holes" in line
+
+
 def test_switched_on_without_isolation_it_does_not_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,12 +44,12 @@ def test_the_major_brand_says_whether_a_still_or_its_sequence_is_shown(brand: by
 
 def test_only_the_first_track_of_pictures_counts() -> None:
     sound, alpha = track(b"mp4a", b"soun", 2**32 - 1), track(b"av01", b"auxv", 7)
-    header = read_avif(sequence(sound, alpha, track(b"av01", b"pict", 5)))
+    header = read_avif(sequence(sound, alpha, track(b"av01", b"pict", 5)), max_frames=500)
     assert (header.width, header.height, header.frames) == (64, 48, 5)
     with pytest.raises(ImageTooManyFrames):
         inspect(sequence(track(b"av01", b"pict", 501)), LIMITS)
     with pytest.raises(ImageCorrupt):
-        read_avif(sequence(sound))
+        read_avif(sequence(sound), max_frames=500)
 
 
 def test_memory_is_granted_for_the_largest_size_that_anything_states() -> None:
@@ -63,7 +63,7 @@ def test_memory_is_granted_for_the_largest_size_that_anything_states() -> None:
         where = whole.index(kind) - 4
         length = int.from_bytes(whole[where : where + 4], "big") + len(larger)
         whole = whole[:where] + struct.pack(">I", length) + whole[where + 4 :]
-    header = read_avif(whole)
+    header = read_avif(whole, max_frames=500)
     assert (header.width, header.height, header.pixels) == (64, 48, 64_000_000)
     with pytest.raises(ImageTooManyPixels, match="parts that are not shown included"):
         inspect(whole, LIMITS)
@@ -109,7 +109,7 @@ def test_a_crop_and_a_turn(clap: tuple[int, ...], expected: tuple[int, int] | No
 def test_what_costs_nothing_to_announce_costs_little_to_read(bomb: bytes) -> None:
     started = time.thread_time()
     with pytest.raises(ImageCorrupt):
-        read_avif(box(b"ftyp", b"avif\0\0\0\0") + bomb)
+        read_avif(box(b"ftyp", b"avif\0\0\0\0") + bomb, max_frames=500)
     assert time.thread_time() - started < 1
 
 

@@ -19,6 +19,7 @@ import orjson
 import psutil
 import pytest
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from gateway.app import create_app
 from gateway.decoding.decoder import DecodeLimits, inspect
@@ -32,7 +33,7 @@ from gateway.observability.stage_timer import StageTimer
 from gateway.settings import Settings
 from tests.conftest import ROOT
 from tests.support import awkward_images as make
-from tests.support.crashing_preprocess import Does
+from tests.support.crashing_preprocess import FORBIDDEN, Does
 from tests.support.fake_encoder import FakeEncoder, write_bundle
 from tests.support.fault_table import FaultLog
 from tests.support.in_process_app import Web, ask, is_problem, wait_ready
@@ -319,12 +320,52 @@ async def test_a_decoder_can_do_nothing_but_compute(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
     async with processes(count=1) as (pool, _):
         assert isinstance(await fails(pool, job(does=Does.GREEDY)), ImageUndecodable)  # 1 GiB for a small picture
-        assert (await fails(pool, job(does=Does.LOOK))).detail == "possible:"
         for worker in workers():
             is_confined(worker.pid)
             for name in (signal.SIGINT, signal.SIGTERM):  # a stop drains first; they end with the gateway
                 worker.send_signal(name)
         await pool.prepare(job(), StageTimer())
+
+
+@pytest.mark.parametrize("does", FORBIDDEN, ids=lambda does: does.name)
+async def test_a_system_call_that_is_not_listed_kills_the_decoder_and_nobody_else_pays(does: Does) -> None:
+    with capture_logs() as logs:
+        async with processes(heic=True) as (pool, ended):
+            bad = asyncio.create_task(fails(pool, job(does=does)))
+            good = [asyncio.create_task(pool.prepare(job(), StageTimer())) for _ in range(3)]
+            assert isinstance(await bad, ImageUndecodable)
+            assert len(await asyncio.gather(*good)) == 3
+            assert ended == ["died"]
+            await eventually(lambda: any(line["event"] == "decoder ended" for line in logs))
+    said = [line for line in logs if line["log_level"] == "warning"]
+    assert [(line["event"], line["reason"], line["cause"]) for line in said] == [("decoder ended", "died", "SIGSYS")]
+
+
+async def test_other_deaths_are_told_by_their_names() -> None:
+    expected = {Does.ABORT: "SIGABRT", Does.NULL: "SIGSEGV", Does.EXIT: "exit 0"}
+    with capture_logs() as logs:
+        async with processes(count=1) as (pool, _):
+            for does in expected:
+                await fails(pool, job(does=does))
+            await pool.prepare(job(), StageTimer())
+    assert [line["cause"] for line in logs if line["event"] == "decoder ended"] == list(expected.values())
+
+
+async def test_a_library_that_warns_opens_no_file() -> None:
+    async with processes(count=1) as (pool, ended):
+        await pool.prepare(job(does=Does.WARN), StageTimer())
+        assert ended == []
+
+
+async def test_a_kernel_without_filters_leaves_the_other_layers_and_is_told_of_once() -> None:
+    with capture_logs() as logs:
+        async with processes(count=2, stage="tests.support.unfiltered_preprocess:break_or_prepare") as (pool, ended):
+            assert (await fails(pool, job(does=Does.LOOK))).detail == "possible:"
+            assert ended == []
+            await eventually(lambda: len(workers()) == 2)
+    said = [line["missing"] for line in logs if line["log_level"] == "warning"]
+    assert len(said) == 1
+    assert "SECCOMP" in said[0]
 
 
 async def test_none_can_be_started() -> None:

@@ -18,6 +18,8 @@ from gateway.limits.deadline import Deadline
 from tests.support.fake_encoder import FakeEncoder, write_bundle
 from tests.support.waiting import UNTIL_S, eventually
 
+MAX_NEW = 100
+
 
 class Parts:
     """A text side on a fake encoder, and what it looked up."""
@@ -29,7 +31,7 @@ class Parts:
         self.text = TextEmbeddings(
             Tokenizer(folder / "tokenizer.json", manifest.text),
             self.encoder,
-            TextLimits(cache_bytes, 100, 200, manifest.text_max_batch),
+            TextLimits(cache_bytes, MAX_NEW, 200, manifest.text_max_batch),
             LabelRules(),
             lambda hits, misses: self.lookups.append((hits, misses)),
         )

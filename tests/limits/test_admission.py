@@ -195,6 +195,10 @@ def test_a_pictures_bytes_are_given_back_once_it_is_decoded(tmp_path: Path) -> N
             assert metric(address, "gateway_requests_in_flight ") == 2
 
 
+async def no_seed(_: str) -> int:
+    raise AssertionError("a still needs none")
+
+
 class Waiting:
     """Decoders that are all busy."""
 
@@ -224,7 +228,7 @@ async def test_a_file_counts_as_an_upload_until_it_is_decoded(tmp_path: Path, sc
         budgets = Budgets(MemoryBudget(MIB), MemoryBudget(MIB), asyncio.Semaphore(1))
     intake = ImageSource(lambda _: asyncio.sleep(0, b""), contextlib.nullcontext, len(PICTURE))
     with ThreadPoolExecutor(1) as threads, gate.request() as first, gate.request() as second:
-        pipeline = Pipeline(intake, FakeEncoder(), manifest, limits, 64, threads, decoders, budgets, Metrics())
+        pipeline = Pipeline(intake, FakeEncoder(), manifest, limits, 64, threads, decoders, no_seed, budgets, Metrics())
         looking = []
         for reservation in (first, second):
             reservation.hold(len(PICTURE))

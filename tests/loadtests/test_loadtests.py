@@ -6,6 +6,7 @@ import copy
 import csv
 import http.server
 import io
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -27,6 +29,7 @@ from loadtests.answers import WrongAnswer, check_classification, check_scores
 from loadtests.picture_server import serving
 from loadtests.pictures import DRAWINGS, Drawing, Picture, draw, pictures_in
 from loadtests.ramp.curve import svg
+from loadtests.ramp.page import page
 from loadtests.ramp.steps import Ramp, Rule, Step, read, saturation, why_ended
 from loadtests.run import CLASSES, faults_of
 from tests.conftest import ROOT, Stack
@@ -163,7 +166,39 @@ def test_the_ramp_climbs_until_throughput_no_longer_grows() -> None:
     assert why_ended(steps(10, 20, 20.5, 25), rule) is None
     assert why_ended(steps(10, 20, refused=30), rule) == "13% of requests were refused"
     assert why_ended(steps(0), rule) == "no request was answered"
-    assert why_ended(steps(*range(10, 100, 10)), rule) == "256 users, the most allowed: throughput may still grow"
+
+
+@pytest.mark.parametrize(
+    ("last", "trend"),
+    [
+        pytest.param(90, "throughput may still grow", id="grows"),
+        pytest.param(82, "throughput no longer grows", id="flat"),
+        pytest.param(79, "throughput no longer grows", id="flat, a little less"),
+        pytest.param(70, "throughput falls", id="falls"),
+    ],
+)
+def test_a_ramp_of_all_users_says_where_throughput_goes(last: float, trend: str) -> None:
+    rates = (10, 20, 30, 40, 50, 60, 70, 80, last)
+    assert why_ended(steps(*rates), Rule()) == f"256 users, the most allowed: {trend}"
+    assert why_ended(steps(10), Rule(most=1)) == "1 user, the most allowed: throughput may still grow"
+
+
+def test_the_page_says_everything_once_and_no_words_of_the_curve_lie_on_others(tmp_path: Path) -> None:
+    slow = tuple(replace(step, p50_ms=11_111.0, p95_ms=12_222.0, p99_ms=13_333.0) for step in steps(900, 1700, 1650))
+    ramp = Ramp("REST", "an upload", slow, "2 steps without growth")
+    written = page("a title", "a caption of the machine", [(ramp, tmp_path / "none")])
+    for words in ("a caption of the machine", "2 steps without growth"):
+        assert written.count(words) == 1
+    drawn = ET.fromstring(svg([ramp], "a title", ""))  # noqa: S314 - our own
+    places: dict[str, list[tuple[float, float]]] = {}
+    for text in drawn.iter("{http://www.w3.org/2000/svg}text"):
+        width, x = 7.5 * len(text.text or ""), float(text.attrib["x"])  # of a letter of 13 px, at most
+        if "transform" not in text.attrib and text.attrib["text-anchor"] != "middle":
+            start = x - width * (text.attrib["text-anchor"] == "end")
+            places.setdefault(text.attrib["y"], []).append((start, start + width))
+    for line in places.values():
+        ordered = sorted(line)
+        assert all(one[1] <= other[0] for one, other in itertools.pairwise(ordered))
 
 
 def test_the_saturation_point_is_the_first_step_near_the_highest_throughput() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import io
 import sqlite3
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from starlette.testclient import TestClient
 
 from gateway.app import create_app
 from gateway.errors import ModelUnavailable
-from gateway.moderation.moderator import decision_id
 from gateway.settings import Settings
 from gateway.store.lists import Lists
 from tests.support.fake_encoder import FakeEncoder, write_bundle
@@ -89,8 +87,13 @@ def test_a_decision_that_cannot_be_logged(made: Web, request: pytest.FixtureRequ
         held.execute("BEGIN IMMEDIATE")  # another process writes, and does not come to an end
         decided, flagged = moderate(made), made.client.post("/v1/moderations", json=flagging)
         unreadable = moderate(made, b"nothing")
+        said, shown = made.client.get("/readyz"), made.client.get("/metrics").text
         held.execute("ROLLBACK")
     held.close()
+    assert (said.status_code, said.json()["status"], said.json()["degraded"]) == (200, "degraded", ["store"])
+    assert said.json()["reasons"] == ["Decisions are not being logged: the database takes no writes."]
+    assert 'gateway_degraded{part="decision_log"} 1.0' in shown
+    assert 'gateway_degraded{part="store"} 0.0' in shown
     if required:
         is_problem(decided, 503, "storage_unavailable")
         assert (flagged.status_code, flagged.json()["error"]["code"]) == (503, "storage_unavailable")
@@ -103,6 +106,8 @@ def test_a_decision_that_cannot_be_logged(made: Web, request: pytest.FixtureRequ
         assert flagged.json()["results"][0]["flagged"] is True
     is_problem(unreadable, 415, "unsupported_image")  # there is no decision to log
     until(lambda: not made.client.get("/readyz").json()["degraded"])  # the log notices by itself
+    assert made.client.get("/readyz").json() == {"status": "ready", "failing": [], "degraded": [], "reasons": []}
+    assert 'gateway_degraded{part="decision_log"} 0.0' in made.client.get("/metrics").text
     assert moderate(made).json()["results"][0]["decision_id"]
     assert len(made.client.get("/v1/decisions").json()["data"]) == 1, "nothing of what failed was written"
 
@@ -271,14 +276,3 @@ def test_frames_that_were_not_looked_at_are_warned_of(made: Web, frames: int, *,
     result = moderate(made, animation(frames)).json()["results"][0]
     assert result["image"]["frames"] == frames
     assert result["warnings"] == ["uncalibrated"] + ["frames_sampled"] * warned
-
-
-def test_a_decisions_id_begins_with_its_time_and_ends_at_random() -> None:
-    """1.5 s after 1970 began is 1500 ms, 5dc in hexadecimal; ids sort as their times do."""
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    made = {decision_id(epoch + timedelta(seconds=1.5)) for _ in range(100)}
-    assert len(made) == 100
-    for one in made:
-        assert one.startswith("0000000005dc")
-        assert len(bytes.fromhex(one)) == 16
-    assert decision_id(epoch + timedelta(milliseconds=1)) < decision_id(epoch + timedelta(days=20_000))

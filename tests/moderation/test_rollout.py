@@ -178,10 +178,16 @@ def test_preconditions_hold_for_rollouts(made: Web) -> None:
 
 @pytest.mark.parametrize("web", [{"max_inferences": 8}], indirect=True)
 def test_no_request_is_refused_for_the_views_of_what_runs_beside_its_policy(made: Web) -> None:
-    """Eight full views may be asked for; with six of tiles for each image, the rollout would allow one image."""
-    put(made, DRAFT, {**NEVER, "views": "tiles"})
-    rolled_out(made, candidate={"version": 2, "share": 1}, shadow="strict@2")
-    assert versions(made, png()) == [2]
-    (*_, last) = moderate(made, *[png()] * 8).json()["results"]
-    assert (last["policy"]["version"], last["shadow"]) == (1, None)
-    is_problem(moderate(made, *[png()] * 8, policy="strict@2"), 422, "invalid_request")
+    """Eight images have an inference each: enough for the centre, not for what may be without bars too."""
+    put(made, "/v1/policies/strict", {**ALWAYS, "views": "center"})
+    put(made, DRAFT, {**NEVER, "views": "full"})
+    pictures = [png()] * 8
+    for body in ({"shadow": "strict@3"}, {"candidate": {"version": 3, "share": 1}}):
+        rolled_out(made, **body)
+        results = moderate(made, *pictures).json()["results"]
+        assert {result["decision"] for result in results} == ({"block"} if "shadow" in body else {"allow"})
+        assert {result["shadow"] and result["shadow"]["decision"] for result in results} == (
+            {"allow"} if "shadow" in body else {None}
+        )
+    asked = moderate(made, *pictures, policy="strict@3").json()["results"]
+    assert {result["error"]["code"] for result in asked} == {"invalid_request"}, "what a client asks for is counted"

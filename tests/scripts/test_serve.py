@@ -127,3 +127,52 @@ def test_other_platforms_are_sent_to_compose(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.31"))
     with pytest.raises(TritonFailed, match=r"glibc 2\.35 or newer, this system has glibc 2\.31"):
         wheel.find_server()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GATEWAY_API_KEYS_FILE", "no-such-file"),
+        ("DATABASE_URL", "mysql://127.0.0.1/moderation"),
+        ("GATEWAY_HOST", "0.0.0.0"),  # noqa: S104 - refused
+    ],
+)
+def test_wrong_settings_of_the_gateway_are_told_before_anything_is_exported(
+    variable: str, value: str, repository: Path, tmp_path: Path
+) -> None:
+    names = ("GATEWAY_PORT", "TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.serve"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            **dict(zip(names, map(str, free_ports(4)), strict=True)),
+            "MODEL": str(repository.parent / "tiny-clip"),
+            "MODEL_REPOSITORY": str(tmp_path / "models"),
+            "DATA_DIR": str(tmp_path / "data"),
+            variable: value,
+        },
+        capture_output=True,
+        text=True,
+        timeout=UNTIL_S,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    told, last = done.stderr.strip().splitlines()
+    assert told.startswith("gateway: ")
+    assert variable in told or value in told
+    assert last == "serve: the gateway cannot run with these settings: the line above says why"
+    assert not (tmp_path / "models").exists()
+
+
+def test_good_settings_pass_the_check_without_a_bundle(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "--check"],
+        cwd=ROOT,
+        env={**os.environ, "MODEL_REPOSITORY": str(tmp_path / "models"), "DATA_DIR": str(tmp_path / "data")},
+        capture_output=True,
+        text=True,
+        timeout=UNTIL_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

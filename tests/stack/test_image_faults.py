@@ -168,18 +168,20 @@ def test_12_random_byte_flips(kind: str, client: httpx2.Client, good: bytes, fau
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF"])
 def test_28_an_offending_frame_late_in_an_animation(kind: str, client: httpx2.Client, faults: FaultLog) -> None:
     data = late_frame(kind)
-    looked_at = set()
-    for _ in range(3):
-        answer = upload(client, data)
+    looked_at = []
+    for trailing in (b"", b"", b" "):
+        answer = upload(client, data + trailing)
         faults.expect(28, f"animated {kind} of 40 frames, the last one offending", answer, OK)
         (result,) = answer.json()["results"]
-        assert (result["image"]["frames"], result["image"]["frames_analyzed"]) == (40, 16)
+        assert result["image"]["frames"] == 40
+        assert 8 <= result["image"]["frames_analyzed"] <= 16  # of frames that are the same no more than drawn
         views = result["views"]
         assert (views[0]["frame_ms"], views[-1]["frame_ms"]) == (0, 3900)
         assert views[0]["scores"][0]["label"] == "a blue square"
         assert views[-1]["scores"][0]["label"] == "a red circle"
-        looked_at.add(tuple(view["frame_ms"] for view in views))
-    assert len(looked_at) > 1, "the frames between are not to be foreseen"
+        looked_at.append([view["frame_ms"] for view in views])
+    assert looked_at[0] == looked_at[1], "the same file is looked at alike"
+    assert looked_at[1] != looked_at[2], "the frames between are not to be foreseen"
 
 
 @pytest.mark.parametrize(

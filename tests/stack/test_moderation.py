@@ -10,7 +10,7 @@ import httpx2
 import numpy as np
 import pytest
 from openai import AsyncOpenAI, BadRequestError, OpenAI
-from PIL import Image
+from PIL import Image, ImageOps
 
 from scripts.demo.world import ATTRIBUTES, SCENARIOS, draw, sample_scene, scenario_scene, truth
 from tests.conftest import Stack
@@ -97,6 +97,81 @@ def test_what_offends_only_in_a_late_frame_is_found(client: httpx2.Client) -> No
     ]
     assert seen_at
     assert sum(time_ms in {480, 560} for time_ms in seen_at) >= 0.9 * len(seen_at)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_what_is_on_screen_for_most_of_the_time_decides_each_time(client: httpx2.Client, kind: str) -> None:
+    """60 frames, the offending one on screen for 5.0 of 6.2 s; by their number it is looked at now and then."""
+    rng = np.random.default_rng(SEED + 3)
+    for number, name in enumerate(SCENARIOS):
+        frames = [shape(LABELS[place % 16], (96, 96)) for place in range(60)]
+        frames[20 + number] = scenario(name, present=True, rng=rng, size=(96, 96))
+        durations = [20] * 60
+        durations[20 + number] = 5000
+        moving = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+        results = moderate(client, [moving] * 2, at_once=1)
+        assert [result["decision"] for result in results] == ["block"] * 2
+        assert results[0]["categories"] == results[1]["categories"], "the same file, the same verdict"
+        assert results[0]["categories"][0]["evidence"][0]["frame_ms"] == 20 * (20 + number)
+        assert "frames_sampled" in results[0]["warnings"]
+
+
+@pytest.mark.parametrize(("kind", "upright"), [("PNG", False), ("JPEG", True), ("GIF", True), ("WEBP", False)])
+def test_what_stands_between_bars_is_looked_at_without_them(client: httpx2.Client, kind: str, upright: bool) -> None:  # noqa: FBT001
+    """A star between black bars that take 60 % of the image, still or moving, lying or upright."""
+    picture = shape("a yellow star", (240, 240), "#1f4fd6")
+    whole = Image.new("RGB", (240, 600) if upright else (600, 240), "black")
+    whole.paste(picture, (0, 180) if upright else (180, 0))
+    moving = {"save_all": True, "append_images": [ImageOps.mirror(whole)]} if kind in {"GIF", "WEBP"} else {}
+    answer = client.post(
+        "/v1/classify",
+        files={"file": encoded(whole, kind, **moving)},
+        data={"labels": ["a yellow star", "an empty picture", "a red circle"], "views": "full", "include": ["views"]},
+    )
+    views = answer.json()["results"][0]["views"]
+    content = [view for view in views if view["view"] == "content"]
+    assert len(content) == len(views) / 2 == (2 if moving else 1)
+    for view in content:
+        assert view["scores"][0]["label"] == "a yellow star"
+        expected = (0, 180, 240, 420) if upright else (180, 0, 420, 240)
+        assert view["box"] == pytest.approx(expected, abs=10)
+
+
+def colours(number: int, size: tuple[int, int], frames: int) -> bytes:
+    """Return an animation of so many frames, none like another."""
+    made = [Image.new("RGB", size, (8 * place, 9 * number, 255 - 8 * place)) for place in range(frames)]
+    return encoded(made[0], "GIF", save_all=True, append_images=made[1:], duration=100)
+
+
+def test_a_request_has_inferences_by_what_its_files_are(client: httpx2.Client) -> None:
+    """An animation of 16:9 has 5 views a frame, of which 16 and those of the stills beside it fit into 128."""
+    stills = [encoded(shape(label, (160, 90))) for label in LABELS[:3]]
+    results = moderate(client, [*stills, colours(0, (160, 90), 30)])
+    assert [result["image"]["frames_analyzed"] for result in results] == [1, 1, 1, 16]
+    assert results[3]["warnings"] == ["frames_sampled"]
+
+
+def test_what_a_short_request_did_not_look_at_is_said_and_may_be_reviewed(client: httpx2.Client) -> None:
+    body = client.get("/v1/policies/default").json()
+    policy = {name: body[name] for name in ("rules", "views")}
+    saved = client.put("/v1/policies/wary", json={**policy, "review_on": ["max_inferences_reached"]})
+    assert saved.status_code in {200, 201}, saved.text
+    assert saved.json()["review_on"] == ["max_inferences_reached"]
+    moving = [colours(number, (160, 90), 30) for number in range(4)]
+    (alone,) = moderate(client, moving[:1], policy="wary")
+    assert (alone["decision"], alone["warnings"]) == ("allow", ["frames_sampled"])
+    together = moderate(client, moving, policy="wary", shadow="default")
+    assert [result["image"]["frames_analyzed"] for result in together] == [7, 6, 6, 6]
+    assert {result["decision"] for result in together} == {"review"}
+    assert {result["shadow"]["decision"] for result in together} == {"allow"}
+    assert together[0]["warnings"] == ["frames_sampled", "max_inferences_reached"]
+    logged = client.get(f"/v1/decisions/{together[0]['decision_id']}").json()
+    assert (logged["decision"], logged["warnings"]) == ("review", ["frames_sampled", "max_inferences_reached"])
+    candidate = {**policy, "review_on": ["frames_sampled"]}
+    dry = client.post("/v1/policies/default/dry-run", json={"policy": candidate, "images": [b64(moving[0])]}).json()
+    assert dry["counts"] == [{"before": "allow", "after": "review", "count": 1}]
+    crowd = client.post("/v1/moderate", json={"images": [b64(picture) for picture in moving * 3]}).json()["results"]
+    assert {result["error"]["code"] for result in crowd} == {"invalid_request"}
 
 
 def test_a_new_scenario_works_on_the_next_request(client: httpx2.Client) -> None:

@@ -85,6 +85,11 @@ CREATE TABLE leases (
     held_until DATETIME NOT NULL,
     PRIMARY KEY (work)
 );
+CREATE TABLE installation (
+    id INTEGER NOT NULL,
+    secret BLOB NOT NULL,
+    PRIMARY KEY (id)
+);
 CREATE TABLE audit (
     id INTEGER NOT NULL,
     at DATETIME NOT NULL,

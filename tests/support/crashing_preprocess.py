@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import mmap
 import os
 import resource
 import signal
 import socket
+import sys
+import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,19 +47,39 @@ class Does(IntEnum):
     IMPORT = 11
     SHOUT = 12
     MUTTER = 13
+    CONNECT = 14
+    EXECUTE = 15
+    OPEN = 16
+    FORK = 17
+    WRITE_CODE = 18
+    LIMIT_OTHERS = 19
+    WARN = 20
+
+
+FORBIDDEN: Mapping[Does, Callable[[], object]] = {
+    Does.CONNECT: socket.socket,
+    Does.EXECUTE: lambda: os.execv("/bin/true", ["true"]),  # noqa: S606 - never runs
+    Does.OPEN: lambda: os.open("/etc/hostname", os.O_RDONLY),
+    Does.FORK: os.fork,
+    Does.WRITE_CODE: lambda: mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_WRITE | mmap.PROT_EXEC),
+    Does.LIMIT_OTHERS: lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1)),
+}
+"""System calls that are not on the list, or not with these arguments."""
+
+DEADLY: Mapping[Does, Callable[[], object]] = {
+    Does.ABORT: os.abort,
+    Does.NULL: lambda: ctypes.string_at(0),
+    Does.KILL: lambda: signal.raise_signal(signal.SIGKILL),
+    Does.EXIT: lambda: os._exit(0),
+    **FORBIDDEN,
+}
 
 
 def break_or_prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -> PreprocessedImage:
     """Break, or do what ``prepare`` does."""
+    if call := DEADLY.get(Does(job.seed)):
+        call()
     match job.seed:
-        case Does.ABORT:
-            os.abort()
-        case Does.NULL:
-            ctypes.string_at(0)
-        case Does.KILL:
-            os.kill(os.getpid(), signal.SIGKILL)
-        case Does.EXIT:
-            os._exit(0)
         case Does.HANG:
             while True:
                 pass
@@ -66,6 +91,8 @@ def break_or_prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher 
             np.ones(1 << 30, np.uint8)
         case Does.LOOK:
             raise ImageCorrupt(" ".join(what_is_possible()))
+        case Does.WARN:
+            warnings.warn("as libraries do of damaged files", stacklevel=1)
         case Does.IMPORT:
             for name in LATE:
                 with contextlib.suppress(ImportError):
@@ -84,8 +111,15 @@ def speak(*, later: bool) -> None:
     if not later:
         os.write(0, b"\0\0\0\2\0\0\0\0{}")
         return
-    signal.signal(signal.SIGALRM, lambda *_: os.write(0, b"unasked"))
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    program: Any = sys.modules["__main__"]
+    work = program.work
+
+    def speak_first(*given: object) -> object:
+        time.sleep(0.2)
+        os.write(0, b"unasked")
+        return work(*given)
+
+    program.work = speak_first
 
 
 def what_is_possible() -> list[str]:

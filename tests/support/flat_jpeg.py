@@ -27,15 +27,15 @@ def flat_jpeg(values: npt.NDArray[np.uint8], *, adobe: int | None = None) -> byt
     scan = bytes((components,)) + b"".join(bytes((number, 0)) for number in range(1, components + 1)) + b"\0\x3f\0"
     dc = bytes((0x00, 0, 0, 0, 12, *[0] * 12, *range(12)))  # twelve codes of four bits: how many bits a difference has
     ac = bytes((0x10, 1, *[0] * 15, 0))  # one code of one bit: no other coefficient follows
-    marker = b"" if adobe is None else _segment(0xEE, b"Adobe" + struct.pack(">HHHB", 100, 0, 0, adobe))
+    marker = b"" if adobe is None else segment(0xEE, b"Adobe" + struct.pack(">HHHB", 100, 0, 0, adobe))
     return (
         b"\xff\xd8"
         + marker
-        + _segment(0xDB, b"\0" + b"\x01" * 64)
-        + _segment(0xC0, frame)
-        + _segment(0xC4, dc)
-        + _segment(0xC4, ac)
-        + _segment(0xDA, scan)
+        + segment(0xDB, b"\0" + b"\x01" * 64)
+        + segment(0xC0, frame)
+        + segment(0xC4, dc)
+        + segment(0xC4, ac)
+        + segment(0xDA, scan)
         + _entropy_coded(values)
         + b"\xff\xd9"
     )
@@ -46,7 +46,8 @@ def blown_up(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return values.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
 
 
-def _segment(marker: int, body: bytes) -> bytes:
+def segment(marker: int, body: bytes) -> bytes:
+    """Return a marker with its segment."""
     return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body
 
 

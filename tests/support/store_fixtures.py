@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,6 +20,19 @@ def postgres() -> Iterator[Server]:
             yield server
     except NoServer as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SQLite's file with all tables and nothing in them, to be copied: making them takes about a second."""
+    path = tmp_path_factory.mktemp("empty") / "gateway.sqlite"
+
+    async def make() -> None:
+        async with opened(f"sqlite:///{path}") as store:
+            await store.decisions.check_writable()
+
+    asyncio.run(make())
+    return path
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -203,6 +203,7 @@ class ModelsResponse(BaseModel):
 class ReadinessOut(BaseModel):
     """Whether requests can be answered."""
 
-    status: Literal["ready", "unready"]
+    status: Literal["ready", "degraded", "unready"]
     failing: list[str]
     degraded: list[str]
+    reasons: list[str]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import struct
 
-from gateway.decoding.headers.header import ImageHeader
+from gateway.decoding.headers.header import ImageHeader, shown_ms
 from gateway.errors import ImageCorrupt
 
 _CUT = "This GIF is cut short or its blocks are broken; send the complete file."
-_EXTENSION, _IMAGE, _TRAILER, _COMMENT = 0x21, 0x2C, 0x3B, 0xFE
+_EXTENSION, _IMAGE, _TRAILER, _CONTROL, _COMMENT = 0x21, 0x2C, 0x3B, 0xF9, 0xFE
 
 _BLOCK = re.compile(rb"[!,;]")
 """What starts a block; anything else between blocks is skipped, as decoders do."""
@@ -34,7 +34,8 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
     if not width or not height:
         raise ImageCorrupt("This GIF says that it is empty: its width or height is zero.")
     at = 13 + _colour_table_bytes(data[10])
-    frames = blocks = 0
+    frames = blocks = delay_ms = 0
+    durations_ms: list[int] = []
     decoded = (width, height)
     while frames <= max_frames and (found := _BLOCK.search(data, at)):
         blocks += 1
@@ -50,9 +51,13 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
             width, height = (width, height) if frames else decoded
             at = _skip_sub_blocks(data, at + 9 + _colour_table_bytes(data[at + 8]) + 1)
             frames += 1
+            durations_ms.append(shown_ms(delay_ms))
+            delay_ms = 0
         elif kind == _EXTENSION:
             if at + 1 >= len(data) or (not data[at + 1] and data[at] != _COMMENT):
                 raise ImageCorrupt(_CUT)
+            if data[at] == _CONTROL:  # GIF89a 23: flags, then the delay in hundredths of a second
+                delay_ms = 10 * int.from_bytes(data[at + 3 : at + 5], "little")
             at = _skip_sub_blocks(data, at + 1)
     if not frames:
         raise ImageCorrupt("This GIF holds no frame; send the complete file.")
@@ -65,6 +70,7 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         bytes_per_pixel=21 if frames > 1 else 10,
         keep=((0, len(data)),),
         decoded_pixels=decoded[0] * decoded[1],
+        durations_ms=tuple(durations_ms) if frames > 1 else (),
     )
 
 

@@ -52,6 +52,7 @@ class ImageHeader:
         frames: images in the file: 1 for a still, more for an animation.
         orientation: EXIF orientation 1 to 8; 1 where there is none or it cannot be read.
         decoded_pixels: pixels that the decoder allocates for a frame, where it may be more than the frame shows.
+        durations_ms: how long browsers show each frame of an animation; 0 for an image that is no part of it.
     """
 
     format: ImageFormat
@@ -63,6 +64,7 @@ class ImageHeader:
     orientation: int = 1
     decoded_pixels: int = 0
     coefficient_bytes: float = 0.0
+    durations_ms: tuple[int, ...] = ()
 
     @property
     def pixels(self) -> int:
@@ -95,6 +97,11 @@ def all_but(dropped: Iterable[tuple[int, int]], end: int) -> tuple[tuple[int, in
     """Return the byte ranges [start, end) from 0 to ``end`` that lie in none of those dropped, which are in order."""
     edges = [0, *(edge for start, stop in dropped if start < stop for edge in (start, stop)), end]
     return tuple((start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop)
+
+
+def shown_ms(stated_ms: float) -> int:
+    """Return how long browsers show a frame: one that states 10 ms or less for 100 (Chromium and Firefox alike)."""
+    return round(stated_ms) if stated_ms > 10 else 100  # noqa: PLR2004
 
 
 def accepted_words(formats: Formats) -> str:

@@ -6,6 +6,7 @@ it is done, in a process with limits of memory and time (``worker.py``).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Track:
         width: pixels.
         height: pixels.
         samples: frames.
+        ticks_a_second: unit of the samples' durations.
+        runs: (samples, duration of each in ticks), in their order.
     """
 
     handler: bytes = b""
@@ -57,6 +60,13 @@ class Track:
     width: int = 0
     height: int = 0
     samples: int = 0
+    ticks_a_second: int = 0
+    runs: list[tuple[int, int]] = field(default_factory=list)
+
+    def durations_ms(self) -> Iterator[float]:
+        """Yield the duration of each sample, as many as the track states: that may be billions."""
+        for samples, ticks in self.runs:
+            yield from itertools.repeat(1000 * ticks / max(1, self.ticks_a_second), samples)
 
 
 @dataclass(slots=True)
@@ -167,6 +177,12 @@ class Container:
             self.sizes.append((track.width, track.height))
         elif kind == b"stsz":  # 8.7.3.2
             track.samples = _number(data, body + 8, 4, stop)
+        elif kind == b"mdhd":  # 8.4.2.2
+            track.ticks_a_second = _number(data, body + (20 if data[body : body + 1] > b"\0" else 12), 4, stop)
+        elif kind == b"stts":  # 8.6.1.2
+            for at in range(body + 8, body + 8 + 8 * _number(data, body + 4, 4, stop), 8):
+                self.count_part()
+                track.runs.append((_number(data, at, 4, stop), _number(data, at + 4, 4, stop)))
         elif kind == b"stsd":  # 8.5.2 and 12.1.3.2
             for codec, entry, end in self._boxes(data, body + 8, stop):
                 track.codec = track.codec or codec

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 
 from gateway.decoding.headers.exif import read_orientation
-from gateway.decoding.headers.header import ImageHeader, all_but
+from gateway.decoding.headers.header import ImageHeader, all_but, shown_ms
 from gateway.errors import ImageCorrupt, UnsupportedImage
 
 _BEHIND_IHDR = 33  # signature (8), length and type (8), IHDR (13), checksum (4)
@@ -40,6 +40,7 @@ def read_png(data: bytes) -> ImageHeader:
     controls, has_key, orientation, end, entries = 0, False, 0, 0, 0
     controls_before_data: int | None = None
     dropped: list[tuple[int, int]] = []
+    durations_ms: list[int] = []
     last, parted = b"IHDR", False
     for kind, body, stop in _chunks(data):
         end = stop + 4
@@ -54,6 +55,8 @@ def read_png(data: bytes) -> ImageHeader:
             kept, announced = True, int.from_bytes(data[body : body + 4], "big")
         elif kind == b"fcTL" and kept:
             controls += 1
+            numerator, denominator = (int.from_bytes(data[at : at + 2], "big") for at in (body + 20, body + 22))
+            durations_ms.append(shown_ms(1000 * numerator / (denominator or 100)))
             if controls_before_data is None and data[body + 4 : body + 20] != data[16:24] + bytes(8):
                 raise ImageCorrupt("This animated PNG's first frame is not as large as the image; save it again.")
         elif kind == b"PLTE" and not entries:
@@ -80,6 +83,7 @@ def read_png(data: bytes) -> ImageHeader:
         orientation=orientation or 1,
         bytes_per_pixel=_bytes_per_pixel(colour, depth, has_key=has_key, turned=orientation > 1, moving=frames > 1),
         keep=all_but(dropped, end),
+        durations_ms=(*[0] * (frames - controls), *durations_ms) if frames > 1 else (),
     )
 
 

@@ -46,6 +46,6 @@ def read_header(data: bytes, formats: Formats, *, max_frames: int) -> ImageHeade
         case "webp":
             return read_webp(data, max_frames=max_frames)
         case "avif":
-            return read_avif(data)
+            return read_avif(data, max_frames=max_frames)
         case "heic":
             return read_heic(data)

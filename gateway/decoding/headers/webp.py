@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.decoding.headers.exif import read_orientation
-from gateway.decoding.headers.header import ImageHeader
+from gateway.decoding.headers.header import ImageHeader, shown_ms
 from gateway.errors import ImageCorrupt
 
 _CUT = "This WebP is cut short or its chunks are broken; send the complete file."
@@ -33,6 +33,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
     total = min(total, len(data))
     width = height = frames = images = 0
     flags, orientation, at = 0, 0, _FIRST_CHUNK
+    durations_ms: list[int] = []
     for _ in range(MAX_CHUNKS):
         if at + 8 > total or frames > max_frames:
             break
@@ -46,6 +47,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
             size = (_u24(data, body + 4) + 1, _u24(data, body + 7) + 1)
         elif kind == b"ANMF":
             frames += 1
+            durations_ms.append(shown_ms(_u24(data, body + 12)))
             left, top = 2 * _u24(data, body), 2 * _u24(data, body + 3)
             size = (left + _u24(data, body + 6) + 1, top + _u24(data, body + 9) + 1)
             inner = _bitstream_size(data, body + 16, end)
@@ -72,6 +74,7 @@ def read_webp(data: bytes, *, max_frames: int) -> ImageHeader:
         # again into its image (4 each); then the composed result, and its turn.
         bytes_per_pixel=(21 if animated else 19) + (4 if orientation > 1 else 0),
         keep=((0, len(data)),),
+        durations_ms=tuple(durations_ms) if animated and frames > 1 else (),
     )
 
 

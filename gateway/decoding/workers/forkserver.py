@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.decoding.workers.messages import HEAD, MOST_FACTS_BYTES, READY, READY_WITH_LANDLOCK
+from gateway.decoding.workers.messages import FORK, HEAD, MOST_FACTS_BYTES, READY
+from gateway.decoding.workers.sandbox import Layers
 
 START_TIMEOUT_S: Final = 30.0
 """For loading the libraries, which takes a quarter of a second, on a machine that is very busy."""
@@ -33,6 +34,7 @@ _LARGEST_KEPT_BYTES: Final = 32 << 20
 _PIECE_BYTES: Final = 1 << 17
 """Of an image, written at a time: what the socket does not take at once is copied."""
 _READ_AHEAD_BYTES: Final = 1 << 20
+_MOST_CODE_BYTES: Final = 8
 _CODE: Final = Path(__file__).resolve().parents[3]
 
 
@@ -84,25 +86,25 @@ class Worker:
         handle: descriptor of the process (``pidfd``): it can never mean another one.
         parent: the process that forked it, and with which it ends.
         connection: its socket.
-        landlocked: whether its kernel confines it by Landlock too.
+        layers: what its kernel has of the sandbox.
 
     Attributes:
         gone: set once the process has ended.
         free: set while it has no job.
         served: images it was given.
-        retired: it is being ended by us.
+        ending: why it ended, once it is known.
     """
 
     def __init__(
-        self, pid: int, handle: int, parent: subprocess.Popen[bytes], connection: socket.socket, *, landlocked: bool
+        self, pid: int, handle: int, parent: subprocess.Popen[bytes], connection: socket.socket, layers: Layers
     ) -> None:
         self.pid = pid
-        self.landlocked = landlocked
+        self.layers = layers
         self.gone = asyncio.Event()
         self.free = asyncio.Event()
         self.free.set()
         self.served = 0
-        self.retired = False
+        self.ending: str | None = None
         self._handle = handle
         self._parent = parent
         self._connection = connection
@@ -161,6 +163,10 @@ class Worker:
         self._listening = asyncio.create_task(self._listen())
         return answer
 
+    def is_child_of(self, process: subprocess.Popen[bytes] | None) -> bool:
+        """Return whether this process forked it."""
+        return self._parent is process
+
     async def _listen(self) -> None:
         """End the process if it speaks without being asked."""
         with contextlib.suppress(OSError):
@@ -217,6 +223,20 @@ class ForkServer:
             self.close()
             raise WorkerNotStarted(f"{type(fault).__name__}: {fault}") from fault
 
+    def cause(self, worker: Worker) -> str:
+        """Return what a worker died of: a signal's name, or its exit code; "unknown" where its parent has gone too.
+
+        Must be called for each that has gone, once: until then the kernel keeps its number.
+        """
+        try:
+            if self._control is None or not worker.is_child_of(self._process):
+                return "unknown"
+            self._control.send(str(worker.pid).encode())
+            code = int(self._control.recv(_MOST_CODE_BYTES))
+            return signal.Signals(-code).name if code < 0 else f"exit {code}"
+        except (OSError, ValueError):
+            return "unknown"
+
     def kill(self) -> None:
         """End the process, and with it all workers; from any thread."""
         if self._process is not None:
@@ -255,14 +275,14 @@ class ForkServer:
             ours, theirs = socket.socketpair()
             unless_started.callback(ours.close)
             with theirs:
-                socket.send_fds(self._control, [b"F"], [theirs.fileno()])
+                socket.send_fds(self._control, [FORK], [theirs.fileno()])
             message, handles, _, _ = socket.recv_fds(self._control, 32, 1, socket.MSG_CMSG_CLOEXEC)
             for handle in handles:
                 unless_started.callback(os.close, handle)
             ours.settimeout(START_TIMEOUT_S)
-            greeting = ours.recv(1)
-            if greeting not in {READY, READY_WITH_LANDLOCK}:
+            greeting = ours.recv(READY.size)
+            if len(greeting) < READY.size:
                 raise ConnectionResetError("the process ended while it started")
             (handle,) = handles
             unless_started.pop_all()
-        return Worker(int(message), handle, self._process, ours, landlocked=greeting == READY_WITH_LANDLOCK)
+        return Worker(int(message), handle, self._process, ours, Layers(*READY.unpack(greeting)))

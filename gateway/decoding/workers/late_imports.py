@@ -20,7 +20,6 @@ from gateway.decoding.plugins import plugin_of
 _MODULES: Final = (
     "PIL.ImageCms",  # colour profiles
     "PIL.TiffImagePlugin",  # EXIF, which is how Pillow says that an AVIF is turned
-    "tracemalloc",  # warnings that name their source
 )
 
 _ENCODINGS: Final = ("ascii", "latin-1", "utf-8", "utf-16", "cp1252")

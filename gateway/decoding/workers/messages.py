@@ -20,21 +20,19 @@ from gateway.decoding.downscale import Box
 from gateway.decoding.pdq import PerceptualHash
 from gateway.decoding.preprocess import Job, PreprocessedImage
 from gateway.decoding.views import Place
-from gateway.errors import GatewayError, ImageError, InvalidRequest, error_classes
+from gateway.errors import GatewayError, ImageError, error_classes
 from gateway.observability.stage_timer import StageTimer
 
-READY: Final = b"R"
-READY_WITH_LANDLOCK: Final = b"L"
-"""A worker's first byte says how it is confined."""
+FORK: Final = b"F"
+READY: Final = struct.Struct(">B")
+"""A worker's first byte: the ``Layers`` of its sandbox."""
 
 HEAD: Final = struct.Struct(">II")
 """What each message begins with: bytes of the order or the facts, bytes of the image or the pixels behind them."""
 
 MOST_FACTS_BYTES: Final = 1 << 18
 
-_ERRORS: Final[dict[str, type[GatewayError]]] = {
-    one.__name__: one for one in (*error_classes(ImageError), InvalidRequest)
-}
+_ERRORS: Final[dict[str, type[GatewayError]]] = {one.__name__: one for one in error_classes(ImageError)}
 _BUG: Final = ""
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 
@@ -85,7 +83,7 @@ def read_answer(job: Job, facts: bytes, pixels: bytes, timer: StageTimer) -> Pre
         timer: gets the time of each stage.
 
     Raises:
-        ImageError, InvalidRequest: the process found them.
+        ImageError: the process found it.
         AnswerRefused: the answer does not fit the job.
         DecoderBug: neither an answer nor an error of ours.
     """

@@ -19,6 +19,7 @@ from gateway.decoding.guards import too_slow
 from gateway.decoding.preprocess import Job, PreprocessedImage
 from gateway.decoding.workers.forkserver import ForkServer, Progress, Worker, WorkerLost, WorkerNotStarted, progress_of
 from gateway.decoding.workers.messages import AnswerRefused, DecoderBug, order_of, read_answer
+from gateway.decoding.workers.sandbox import Layers
 from gateway.errors import DecodersUnavailable, ImageUndecodable, InternalError, Overloaded
 from gateway.observability.stage_timer import StageTimer
 from gateway.observability.tracebacks import as_trace
@@ -55,6 +56,7 @@ class DecodePool:
         self._idle: asyncio.LifoQueue[Worker] = asyncio.LifoQueue()  # the last one used has its memory warm
         self._workers: set[Worker] = set()
         self._failing = False
+        self._missing = ""
         self._closing = asyncio.Event()
         self._starter = ThreadPoolExecutor(1, "decode-start")
         self._log = structlog.get_logger("decode")
@@ -145,10 +147,8 @@ class DecodePool:
             if ending is None:
                 self._idle.put_nowait(worker)
                 return
-            worker.retired = True
+            worker.ending = ending
             self._observe(ending)
-            if ending != "recycled":
-                self._log.warning("decoder ended", pid=worker.pid, reason=ending)
             worker.kill()
             # Its memory is the kernel's again before another image is let in.
             async with asyncio.timeout(KILL_WAIT_S):
@@ -177,16 +177,28 @@ class DecodePool:
             failures, self._failing = 0, False
             self._workers.add(worker)
             await worker.watch()
-            self._log.debug("decoder started", pid=worker.pid, landlock=worker.landlocked)
+            self._say_what_is_missing(worker.layers)
+            self._log.debug("decoder started", pid=worker.pid)
             if self._closing.is_set():
                 worker.kill()
             self._idle.put_nowait(worker)
             await worker.gone.wait()
             self._workers.discard(worker)
-            if not worker.retired and worker.free.is_set() and not self._closing.is_set():
+            if worker.ending is None and worker.free.is_set() and not self._closing.is_set():
+                worker.ending = "idle"
                 self._observe("idle")
             await worker.free.wait()
             worker.close()
+            cause = await loop.run_in_executor(self._starter, self._forker.cause, worker)
+            if worker.ending not in {None, "recycled"}:
+                self._log.warning("decoder ended", pid=worker.pid, reason=worker.ending, cause=cause)
+
+    def _say_what_is_missing(self, layers: Layers) -> None:
+        """Tell once what this kernel lacks."""
+        missing = ", ".join(layer.name or "" for layer in Layers if layer not in layers)
+        if missing and not self._missing:
+            self._log.warning("decoders are confined less: the kernel lacks a part of their sandbox", missing=missing)
+        self._missing = missing
 
 
 def starved(begun: Progress | None, now: Progress | None, needed_s: float) -> bool:

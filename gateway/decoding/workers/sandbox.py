@@ -10,8 +10,7 @@ Linux only, as the gateway is. What each step is worth:
 * **Landlock**, where the kernel has it: no file by any other way, no tracing of and (Linux 6.12) no signal to processes
   outside; two decoders are outside of each other.
 * **Ends with its parent**, and is the first to go when memory runs out.
-
-There is no filter of system calls: a hole in the kernel itself is not covered.
+* **A filter of system calls** (``seccomp.py``), where the kernel has it: little of the kernel can be reached at all.
 """
 
 from __future__ import annotations
@@ -22,7 +21,10 @@ import os
 import resource
 import signal
 import socket
+from enum import IntFlag
 from pathlib import Path
+
+from gateway.decoding.workers.seccomp import SystemCallFilter
 
 KEPT_DESCRIPTORS = 3
 """0 is the socket, 1 and 2 lead nowhere."""
@@ -35,6 +37,14 @@ _PAGE_BYTES = resource.getpagesize()
 _OOM_SCORE = b"1000"
 """The most that proc(5) knows of, which needs no privilege. A smaller one need not be above the gateway's own, which it
 replaces: Kubernetes sets up to 999, by which 500 made decoders the last to go instead of the first."""
+
+
+class Layers(IntFlag):
+    """What of a sandbox not every kernel has."""
+
+    NONE = 0
+    LANDLOCK = 1
+    SECCOMP = 2
 
 
 class Kernel:
@@ -83,6 +93,7 @@ class Sandbox:
 
     def __init__(self, *, most_memory: int, threads: bool) -> None:
         self._kernel = Kernel()
+        self._filter = SystemCallFilter(threads=threads)
         self._parent = os.getpid()
         self._memory = most_memory
         self._limits = {
@@ -92,14 +103,14 @@ class Sandbox:
             **({} if threads else {resource.RLIMIT_NPROC: 0}),
         }
 
-    def enter(self, connection: socket.socket) -> tuple[socket.socket, bool]:
+    def enter(self, connection: socket.socket) -> tuple[socket.socket, Layers]:
         """Confine this process for good.
 
         Args:
             connection: what it talks through; all other descriptors are closed.
 
         Returns:
-            The connection as it is now, and whether Landlock holds.
+            The connection as it is now, and what holds.
         """
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_bytes(_OOM_SCORE)
@@ -110,13 +121,16 @@ class Sandbox:
         os.dup2(nowhere, 2)
         os.closerange(KEPT_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._kernel.drop_privileges()
-        landlocked = self._kernel.enter_landlock()
+        layers = Layers.LANDLOCK if self._kernel.enter_landlock() else Layers.NONE
         for limit, value in limits.items():
             hard = resource.getrlimit(limit)[1]
             lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(limit, (lower, lower))
         self._kernel.die_with(self._parent)
-        return socket.socket(fileno=0), landlocked
+        confined = socket.socket(fileno=0)
+        if self._filter.enter():
+            layers |= Layers.SECCOMP
+        return confined, layers
 
 
 def address_space() -> int:

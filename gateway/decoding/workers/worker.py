@@ -6,7 +6,8 @@ A worker confines itself, then takes one job after another from its socket. What
 unpickled; what goes out is JSON and raw bytes, since a worker that an image has taken over must not take
 over the gateway.
 
-The gateway sends ``messages.HEAD``, an order and the image's bytes. The worker answers ``messages.HEAD``,
+The process that forks is told ``FORK``, with a socket, or the number of a worker that ended, and answers how it did.
+The gateway sends a worker ``messages.HEAD``, an order and the image's bytes. The worker answers ``messages.HEAD``,
 facts as JSON, and pixels.
 """
 
@@ -20,7 +21,7 @@ import os
 import signal
 import socket
 import sys
-import traceback
+import warnings
 from io import BufferedRWPair
 from pkgutil import resolve_name
 from typing import Final, NoReturn
@@ -32,7 +33,7 @@ from gateway.decoding.headers.header import UNPROVEN
 from gateway.decoding.pdq import PerceptualHasher, load_hasher
 from gateway.decoding.preprocess import Preprocess
 from gateway.decoding.workers.late_imports import LateImports, load_libraries
-from gateway.decoding.workers.messages import HEAD, READY, READY_WITH_LANDLOCK, job_of
+from gateway.decoding.workers.messages import FORK, HEAD, READY, job_of
 from gateway.decoding.workers.sandbox import Sandbox, address_space, allow_memory
 from gateway.errors import GatewayError, ImageUndecodable
 from gateway.observability.stage_timer import StageTimer
@@ -41,6 +42,7 @@ from gateway.observability.tracebacks import trace
 _MEMORY_SLACK: Final = 128 << 20
 """Beside the estimate of an image, or twice that: the views of all frames, and what the allocator keeps."""
 _MOST_TRACE_CHARS: Final = 4000
+_MOST_MESSAGE_BYTES: Final = 32
 
 
 def decode_alone(*, heic: bool) -> None:
@@ -53,6 +55,12 @@ def decode_alone(*, heic: bool) -> None:
         setattr(importlib.import_module("pillow_heif.options"), "DECODE_THREADS", 1)  # noqa: B010 - of an optional module
 
 
+def open_no_source() -> None:
+    """Keep Python from showing warnings and failed destructors, with a line of source that it reads from a file."""
+    warnings.simplefilter("ignore")
+    sys.unraisablehook = lambda _: None
+
+
 def main() -> int:
     """Fork workers until the gateway has gone; return the exit code."""
     parser = argparse.ArgumentParser()
@@ -62,20 +70,25 @@ def main() -> int:
     parser.add_argument("--fingerprint", action="store_true")
     given = parser.parse_args()
     # The gateway drains before it ends, and these processes end with it.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=0)
     load_libraries(heic=given.heic)
     decode_alone(heic=given.heic)
+    open_no_source()
     stage: Preprocess = resolve_name(given.stage)
     hasher = load_hasher() if given.fingerprint else None
     confinement = Sandbox(most_memory=given.most_memory, threads=given.heic)
     gc.collect()
     gc.freeze()  # so that the collector does not touch, and so copy, pages that are shared
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        message, descriptors, _, _ = socket.recv_fds(control, _MOST_MESSAGE_BYTES, 1)
         if not message:
             return 0
+        if message != FORK:
+            _, status = os.waitpid(int(message), 0)
+            control.send(str(os.waitstatus_to_exitcode(status)).encode())
+            continue
         (descriptor,) = descriptors
         try:
             child = os.fork()
@@ -91,11 +104,7 @@ def main() -> int:
 
 def _tell(control: socket.socket, child: int) -> None:
     """Send the gateway the worker's process id, and a descriptor of it that no other process can come to have."""
-    try:
-        handle = os.pidfd_open(child)
-    except ProcessLookupError:
-        control.send(b"!")
-        return
+    handle = os.pidfd_open(child)
     socket.send_fds(control, [str(child).encode()], [handle])
     os.close(handle)
 
@@ -106,15 +115,15 @@ def _become_worker(
     code = 1
     try:
         floor = address_space()
-        confined, landlocked = confinement.enter(connection)
+        confined, layers = confinement.enter(connection)
         imports = LateImports()
-        confined.sendall(READY_WITH_LANDLOCK if landlocked else READY)
+        confined.sendall(READY.pack(layers))
         gateway = confined.makefile("rwb")
         while work(gateway, floor, stage, hasher, imports):
             pass
         code = 0
-    except Exception:  # noqa: BLE001 - told to the gateway's log as long as it is not confined
-        traceback.print_exc()
+    except Exception as bug:  # noqa: BLE001 - told to the gateway's log as long as it is not confined
+        print(trace(bug), file=sys.stderr)  # noqa: T201
     finally:
         os._exit(code)
 

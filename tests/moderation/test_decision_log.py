@@ -1,0 +1,188 @@
+"""The decision log on a real SQLite store: when it is lost, who waits for it, and how it comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.limits.deadline import Deadline
+from gateway.moderation import decision_log
+from gateway.moderation.decision_log import DecisionLog
+from gateway.store.decisions import DecisionFilter, Decisions
+from tests.support.log_lines import collected
+from tests.support.stores import Store, decision, opened
+from tests.support.waiting import UNTIL_S, eventually
+
+pytest_plugins = ["tests.support.store_fixtures"]
+
+STORE_TIMEOUT_S = 0.5
+LOST = {
+    "logger": "decision_log",
+    "level": "warning",
+    "event": "decisions cannot be logged: the store takes no writes",
+}
+BACK = {"logger": "decision_log", "level": "info", "event": "decisions are logged again"}
+
+
+@pytest.fixture
+def path(tmp_path: Path, empty_sqlite: Path) -> Path:
+    return Path(shutil.copy(empty_sqlite, tmp_path))
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[Store]:
+    async with opened(f"sqlite:///{path}", STORE_TIMEOUT_S) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decision_log, "PAUSE_S", 0.02)
+
+
+@pytest.fixture
+def lines() -> Iterator[list[dict[str, Any]]]:
+    with collected() as made:
+        yield made
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Within, the file can be read, and nobody else can write to it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        yield
+        holder.execute("ROLLBACK")
+
+
+def soon() -> Deadline:
+    return Deadline.after(UNTIL_S)
+
+
+def readable() -> bool:
+    return False
+
+
+async def logged(store: Store) -> set[str]:
+    page = await store.decisions.page(DecisionFilter(), cursor=None, limit=100)
+    return {record.request_id for record in page.records}
+
+
+async def followed(log: DecisionLog, *, until_lost: bool = False) -> bool:
+    """Let the log watch the store until it takes writes again; return whether it does."""
+    watching = asyncio.create_task(log.watch())
+    await eventually(lambda: watching.done() or log.lost == until_lost)
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert watching.cancelled(), "it watches for ever"
+    return not log.lost
+
+
+async def test_decisions_are_written_before_it_says_so(store: Store, lines: list[dict[str, Any]]) -> None:
+    log = DecisionLog(store.decisions, readable)
+    assert log.lost is False
+    assert await log.append([decision(1), decision(2)], soon()) is True
+    assert await logged(store) == {"request-1", "request-2"}
+    assert (log.lost, lines) == (False, [])
+
+
+async def test_the_first_write_that_fails_is_waited_for_and_then_none(
+    store: Store, path: Path, lines: list[dict[str, Any]]
+) -> None:
+    log = DecisionLog(store.decisions, readable)
+    with locked(path):
+        assert await log.append([decision(1)], soon()) is False
+        assert log.lost is True
+    assert await log.append([decision(2)], soon()) is False, "though it could be written: nobody asked"
+    assert await logged(store) == set()
+    assert lines == [LOST]
+    assert await followed(log)
+    assert lines == [LOST, BACK]
+    assert await log.append([decision(3)], soon()) is True
+    assert await logged(store) == {"request-3"}
+
+
+async def test_a_log_that_is_lost_stays_so_while_the_store_takes_no_writes(
+    store: Store, path: Path, lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    check = Decisions.check_writable
+
+    async def counted(self: Decisions) -> None:
+        nonlocal asked
+        asked += 1
+        await check(self)
+
+    log = DecisionLog(store.decisions, readable)
+    with locked(path):
+        await log.append([decision(1)], soon())
+        monkeypatch.setattr(Decisions, "check_writable", counted)
+        watching = asyncio.create_task(log.watch())
+        await eventually(lambda: watching.done() or asked == 3)
+        assert (log.lost, lines) == (True, [LOST]), "it is said once"
+    await eventually(lambda: watching.done() or not log.lost)
+    assert not watching.done()
+    asked = 0
+    await asyncio.sleep(5 * decision_log.PAUSE_S)
+    assert asked == 0, "a log that is well is not checked"
+    watching.cancel()
+
+
+async def test_a_fault_of_the_check_does_not_end_the_watch(
+    store: Store, path: Path, lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = iter([ZeroDivisionError(), ZeroDivisionError()])
+    check = Decisions.check_writable
+
+    async def faulty(self: Decisions) -> None:
+        for fault in faults:
+            raise fault
+        await check(self)
+
+    log = DecisionLog(store.decisions, readable)
+    with locked(path):
+        await log.append([decision(1)], soon())
+    monkeypatch.setattr(Decisions, "check_writable", faulty)
+    assert await followed(log)
+    said = {"logger": "decision_log", "level": "error", "event": "the store could not be checked", "exc_info": True}
+    assert lines == [LOST, said, said, BACK]
+
+
+async def test_several_that_wait_together_say_so_once(store: Store, path: Path, lines: list[dict[str, Any]]) -> None:
+    log = DecisionLog(store.decisions, readable)
+    with locked(path):
+        appended = await asyncio.gather(*(log.append([decision(number)], soon()) for number in range(3)))
+    assert appended == [False, False, False]
+    assert lines == [LOST]
+
+
+async def test_a_write_that_is_not_done_by_the_deadline_is_none(path: Path, lines: list[dict[str, Any]]) -> None:
+    async with opened(f"sqlite:///{path}", UNTIL_S) as store:
+        log = DecisionLog(store.decisions, readable)
+        with locked(path):
+            assert await log.append([decision(1)], Deadline.after(0.05)) is False
+        assert (log.lost, lines) == (True, [LOST])
+
+
+async def test_a_store_that_cannot_even_be_read_is_not_asked(store: Store, lines: list[dict[str, Any]]) -> None:
+    away = True
+    log = DecisionLog(store.decisions, lambda: away)
+    assert await log.append([decision(1)], soon()) is False
+    assert (await logged(store), log.lost, lines) == (set(), False, [])
+    away = False
+    assert await log.append([decision(1)], soon()) is True
+
+
+async def test_a_decision_that_no_store_keeps_is_not_taken_for_an_outage(store: Store) -> None:
+    log = DecisionLog(store.decisions, readable)
+    with pytest.raises(ValueError, match="surrogate"):
+        await log.append([decision(1, request_id="\ud800")], soon())
+    assert log.lost is False
+    assert await log.append([decision(2)], soon()) is True
