@@ -114,8 +114,9 @@ sbom: $(SUPPLY)/.installed ## The gateway's bill of materials in CycloneDX: repo
 train-demo: $(VENV)/.serve-installed ## Train the demo CLIP from scratch on pictures the script draws
 	$(BIN)/python -m scripts.demo.train
 
-evaluate: $(VENV)/.serve-installed ## The demo CLIP's figures on new pictures
+evaluate: $(VENV)/.serve-installed ## The demo CLIP's figures on new pictures, and its policy's on drawings by several hands
 	$(BIN)/python -m scripts.demo.evaluate
+	$(BIN)/python -m scripts.demo.thresholds
 
 clean: ## Remove the environment, the bundle and all state
 	rm -rf $(VENV) $(SUPPLY) data .cache reports mutants

@@ -152,6 +152,8 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         max_redirects=settings.fetch_max_redirects,
         max_concurrent=settings.fetch_concurrency,
         allowed_test_hosts=settings.fetch_test_allowed_hosts,
+        user_agent=settings.fetch_user_agent,
+        accept=settings.fetch_accept,
         formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
     )
 

@@ -18,11 +18,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.fetching.dns_resolver import NameServer
+from gateway.fetching.fetcher import USER_AGENT
 from gateway.fetching.host_patterns import HostPatterns
 from gateway.fetching.transport import Proxy
 
 MIB = 1 << 20
 LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})
+HEADER_VALUE = r"^[!-~]([ -~]{0,510}[!-~])?$"  # ASCII of RFC 9110 section 5.5
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")  # RFC 6454, 6.2
 
 
@@ -80,8 +82,8 @@ class Settings(BaseSettings):
     )
     cors_allowed_origins: Origins = Field(
         frozenset(),
-        description="Origins, comma-separated, whose pages may send more than GET from a browser, such as "
-        "https://console.example.org; others than the gateway's own get 403.",
+        description="Origins, comma-separated, whose pages may send every request from a browser and read the answers "
+        "(CORS), such as https://console.example.org; of others but the gateway's own, all but GET gets 403.",
     )
     gateway_api_keys: str = Field(
         "", description="API keys, hashed: name:sha256:roles[:rate], comma-separated; `clip-gateway keys new`."
@@ -233,6 +235,15 @@ class Settings(BaseSettings):
         default=False,
         description="Hand names to the proxy unresolved, where the gateway has no DNS. The proxy must then refuse "
         "private addresses: the gateway sees none.",
+    )
+    fetch_user_agent: str = Field(
+        USER_AGENT, pattern=HEADER_VALUE, description="User-Agent of fetching. Some hosts want a contact address in it."
+    )
+    fetch_accept: str = Field(
+        "",
+        pattern=rf"{HEADER_VALUE}|^$",
+        description="Accept of fetching. Empty: image/avif,image/webp,image/*,*/*;q=0.8, without AVIF where it is not "
+        "decoded.",
     )
     fetch_test_allowed_hosts: Words = Field(
         frozenset(),

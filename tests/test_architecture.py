@@ -45,6 +45,7 @@ OWNERS = {
     "PIL": ("decoding",),
     "httpcore2": ("fetching", "app"),
     "dns": ("fetching",),
+    "idna": ("fetching",),
     "click": ("cli",),
     "httpx2": ("cli",),
     "prometheus_client": ("observability",),

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
-from gateway.api.openapi import request_body
+from gateway.api.openapi import EXAMPLE_POLICY, request_body
 from gateway.api.parameters import Name, known_parameters
 from gateway.api.schemas.stored_requests import SERVERS_FIELDS, Activation
 from gateway.api.schemas.stored_responses import ResourceOut, ResourcesOut
@@ -24,8 +24,10 @@ from gateway.moderation.classifiers import Classifier
 from gateway.moderation.policy import Policy
 from gateway.store.versions import Kind, Version
 
+EXAMPLE_CLASSIFIER = {"labels": [{"label": "a red circle"}, {"label": "a blue square"}]}
 
-def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy]) -> APIRouter:
+
+def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy], example: dict[str, Any]) -> APIRouter:
     """Return the routes of one kind of resource."""
     router = APIRouter(prefix=f"/v1/{plural}", tags=["policies"], dependencies=[Depends(known_parameters)])
 
@@ -38,7 +40,7 @@ def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy]) -> AP
         summary=f"Create a {kind} or its next version",
         response_model=ResourceOut,
         responses={201: {"model": ResourceOut}},
-        openapi_extra=request_body(body_model),
+        openapi_extra=request_body(body_model, example),
     )
     async def save(request: Request, services: ServicesDep, change: ChangeDep, *, activate: bool = True) -> Response:
         with services.admission.request() as reservation:
@@ -70,7 +72,7 @@ def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy]) -> AP
         "/{name}/activate",
         summary="Promote a version or roll back to it",
         response_model=ResourceOut,
-        openapi_extra=request_body(Activation),
+        openapi_extra=request_body(Activation, {"version": 1}),
     )
     async def activate(request: Request, services: ServicesDep, change: ChangeDep) -> Response:
         with services.admission.request() as reservation:
@@ -158,5 +160,5 @@ def check_same_name(name: str, given: object) -> None:
 
 
 router = APIRouter()
-router.include_router(routes("classifier", "classifiers", Classifier))
-router.include_router(routes("policy", "policies", Policy))
+router.include_router(routes("classifier", "classifiers", Classifier, EXAMPLE_CLASSIFIER))
+router.include_router(routes("policy", "policies", Policy, EXAMPLE_POLICY))

@@ -37,8 +37,8 @@ router = APIRouter()
     response_model=ClassifyResponse,
     openapi_extra=request_body(
         ClassifyBody,
+        {"images": [EXAMPLE_IMAGE], "labels": ["a red circle", "a blue square"]},
         ClassifyForm,
-        example={"images": [EXAMPLE_IMAGE], "labels": ["a red circle", "a blue square"]},
     ),
     tags=["images"],
 )

@@ -106,7 +106,7 @@ async def decision_of(services: ServicesDep, decision_id: str) -> Response:
     summary="A reviewer's verdict",
     status_code=201,
     response_model=ReviewedOut,
-    openapi_extra=request_body(FeedbackIn),
+    openapi_extra=request_body(FeedbackIn, {"decision": "allow", "note": "A drawing."}),
 )
 async def give_feedback(request: Request, services: ServicesDep, decision_id: str) -> Response:
     """Keep what a reviewer decided; several verdicts may be given, each is kept, and the latest is the `outcome`.

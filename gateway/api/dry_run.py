@@ -17,7 +17,7 @@ from gateway.api.classifiers_and_policies import check_same_name
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.image_results import raise_or_count_errors
-from gateway.api.openapi import request_body
+from gateway.api.openapi import EXAMPLE_IMAGE, EXAMPLE_POLICY, request_body
 from gateway.api.parameters import Name
 from gateway.api.schemas.stored_requests import DryRunBody, DryRunFields, DryRunForm
 from gateway.api.schemas.stored_responses import DryRunOut
@@ -59,7 +59,7 @@ router = APIRouter(tags=["policies"])
     "/v1/policies/{name}/dry-run",
     summary="What a candidate would change",
     response_model=DryRunOut,
-    openapi_extra=request_body(DryRunBody, DryRunForm),
+    openapi_extra=request_body(DryRunBody, {"policy": EXAMPLE_POLICY, "images": [EXAMPLE_IMAGE]}, DryRunForm),
 )
 async def dry_run(request: Request, services: ServicesDep, name: Name) -> Response:
     """Compare a candidate body, or a version, with the active version: over images, or over stored vectors.

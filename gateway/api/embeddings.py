@@ -34,7 +34,7 @@ router = APIRouter()
     "/v1/embeddings",
     summary="Vectors of texts and images",
     response_model=EmbeddingsResponse,
-    openapi_extra=request_body(EmbeddingsBody, example={"input": ["a red circle", {"image": EXAMPLE_IMAGE}]}),
+    openapi_extra=request_body(EmbeddingsBody, {"input": ["a red circle", {"image": EXAMPLE_IMAGE}]}),
     tags=["images"],
 )
 async def embeddings(request: Request, services: ServicesDep) -> Response:

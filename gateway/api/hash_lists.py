@@ -35,7 +35,7 @@ router = APIRouter(prefix="/v1/lists", tags=["lists"], dependencies=[Depends(kno
     summary="Create or change a list",
     response_model=ListOut,
     responses={201: {"model": ListOut}},
-    openapi_extra=request_body(ListIn),
+    openapi_extra=request_body(ListIn, {"action": "block", "kind": "sha256"}),
 )
 async def put_list(request: Request, response: Response, services: ServicesDep, change: ChangeDep) -> HashList:
     """Create a list or change its action or distance; its kind stays."""

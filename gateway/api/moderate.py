@@ -30,7 +30,7 @@ router = APIRouter()
     "/v1/moderate",
     summary="Decide about images by a policy",
     response_model=ModerateResponse,
-    openapi_extra=request_body(ModerateBody, ModerateForm, example={"images": [EXAMPLE_IMAGE], "policy": "default"}),
+    openapi_extra=request_body(ModerateBody, {"images": [EXAMPLE_IMAGE], "policy": "default"}, ModerateForm),
     tags=["images"],
 )
 async def moderate(request: Request, services: ServicesDep) -> Response:

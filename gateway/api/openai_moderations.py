@@ -95,7 +95,7 @@ class ModerationsResponse(BaseModel):
     response_model=ModerationsResponse,
     openapi_extra=request_body(
         ModerationsBody,
-        example={"input": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{EXAMPLE_PNG}"}}]},
+        {"input": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{EXAMPLE_PNG}"}}]},
     ),
 )
 async def moderations(request: Request, services: ServicesDep) -> Response:

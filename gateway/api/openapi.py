@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
+import hashlib
 from typing import Any
 
 import orjson
@@ -13,6 +15,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from gateway.api.authorization import ACCESS, is_open
+from gateway.api.body.images import FILE, list_fields
 from gateway.api.body.reader import FORM_TYPE, JSON_TYPE
 from gateway.api.problems import MEDIA_TYPE, OPENAI_PATH
 from gateway.api.request_rules import SAFE_METHODS
@@ -49,30 +52,56 @@ EXAMPLE_PNG = (
     "YmfJUdYbeUSOwhG2pCCsxSaGgsroNP9n3nTDP+e2IvAa2iLVuhD0jAQPrgQTQZDpSMzo5tBBFgKmFhB6GIULXI70KSP0pzS1OKPv"
     "ygL7KRXYTmmFVdigHGmHRagwS8g8BTOVYNHuDLUWgo1Cosr3wy9+Pm8djR4nTn4h5wAAAABJRU5ErkJggg=="
 )
+EXAMPLE_HASH = hashlib.sha256(base64.b64decode(EXAMPLE_PNG)).hexdigest()
+EXAMPLE_POLICY: dict[str, Any] = {
+    "rules": [{"category": "circles", "classifier": "example", "labels": ["a red circle"], "review_at": 0.5}],
+    "views": "center",
+    "description": "Needs the classifier “example”: PUT /v1/classifiers/example with its own example.",
+}
 EXAMPLE_IMAGE = {"base64": EXAMPLE_PNG}
 
 
 def request_body(
-    json_model: type[BaseModel], form_model: type[BaseModel] | None = None, example: dict[str, Any] | None = None
+    json_model: type[BaseModel], example: dict[str, Any], form_model: type[BaseModel] | None = None
 ) -> dict[str, Any]:
     """Return the ``openapi_extra`` of a route that reads its body itself.
 
     Args:
         json_model: of a body that is JSON.
+        example: JSON that /docs shows and that can be sent as it is, under the name ``example``.
         form_model: of one that is a form, where that is taken too.
-        example: JSON that /docs shows and that can be sent as it is.
     """
-    content = {JSON_TYPE: {"schema": json_model.model_json_schema(ref_template=REF)}}
-    if example is not None:
-        content[JSON_TYPE]["example"] = example
+    content = {JSON_TYPE: {"schema": json_model.model_json_schema(ref_template=REF), "example": example}}
     if form_model is not None:
-        content[FORM_TYPE] = {"schema": form_model.model_json_schema(ref_template=REF)}
+        content[FORM_TYPE] = form_content(form_model)
     return {"requestBody": {"required": True, "content": content}}
+
+
+def form_content(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what the OpenAPI text says of a form: lists by repeated fields, and what an empty field means.
+
+    Swagger UI sends what it finds as a field's default or makes up for one without, so those defaults are empty here.
+    """
+    schema = model.model_json_schema(ref_template=REF)
+    lists = list_fields(model)
+    for name, field in schema["properties"].items():
+        default = field.pop("default", None)
+        if default:
+            field["description"] += f" By default {default}."
+        if name in lists:
+            items = next(form for form in field.pop("anyOf", [field]) if form.get("type") == "array")
+            field.update(items, **({} if "examples" in field else {"default": []}))
+        else:
+            meant = {key: field.pop(key) for key in ("type", "enum", "pattern") if key in field}
+            forms = [form for form in field.pop("anyOf", [meant]) if form.get("type") != "null"]
+            field.update(anyOf=[*forms, {"const": "", "description": "Not filled in."}], default="")
+    encoding = {name: {"style": "form", "explode": True} for name in sorted(lists - {FILE})}
+    return {"schema": schema, "encoding": encoding}
 
 
 def text_body() -> dict[str, Any]:
     """Return the ``openapi_extra`` of a route that takes hashes as JSON, as lines or as CSV."""
-    text = {"schema": {"type": "string"}}
+    text = {"schema": {"type": "string"}, "example": f"{EXAMPLE_HASH}\n"}
     hashes = {"type": "array", "items": {"type": "string", "pattern": HASH_PATTERN}, "minItems": 1}
     entries = {
         "type": "object",
@@ -80,7 +109,12 @@ def text_body() -> dict[str, Any]:
         "required": ["entries"],
         "additionalProperties": False,
     }
-    content = {JSON_TYPE: {"schema": entries}, "text/plain": text, "text/csv": text}
+    csv = {**text, "example": f"sha256\n{EXAMPLE_HASH}\n"}
+    content = {
+        JSON_TYPE: {"schema": entries, "example": {"entries": [EXAMPLE_HASH]}},
+        "text/plain": text,
+        "text/csv": csv,
+    }
     return {"requestBody": {"required": True, "content": content}}
 
 

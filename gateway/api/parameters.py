@@ -17,7 +17,7 @@ from gateway.api.body.validation import NAME_PATTERN
 from gateway.errors import HttpMalformed, InvalidRequest
 from gateway.store.preconditions import ANY, Precondition
 
-Name = Annotated[str, Path(pattern=NAME_PATTERN)]
+Name = Annotated[str, Path(pattern=NAME_PATTERN, examples=["example"])]
 Text = Annotated[str | None, Query(max_length=256)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 # One entity tag of a list, with what stands before and behind it; a list may have empty elements (RFC 9110, 5.6.1.2).

@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, security headers, metrics, a log entry, an answer to uncaught errors."""
+"""The outermost layer: request ids, headers of every answer, metrics, a log entry, an answer to uncaught errors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import uuid
 import structlog
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.disconnect import ClientLeft
 from gateway.api.problems import METHODS, SECURITY_HEADERS, error_response
-from gateway.api.request_rules import RequestRules
+from gateway.api.request_rules import PREFLIGHT, RequestRules
 from gateway.errors import GatewayError, InternalError, RequestError
 from gateway.observability.metrics import Metrics
 
@@ -46,13 +47,16 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send)
+        exchange = _Exchange(scope, receive, send, self._rules)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
         start = time.perf_counter()
         try:
             self._rules.check(scope, exchange.headers)
-            await self._app(scope, exchange.receive, exchange.send)
+            if self._rules.is_preflight(scope["method"], exchange.headers):
+                await Response(status_code=204, headers=PREFLIGHT)(scope, exchange.receive, exchange.send)
+            else:
+                await self._app(scope, exchange.receive, exchange.send)
         except RequestError as refused:
             await self._answer(exchange, refused)
         except (ClientLeft, ClientDisconnect):
@@ -92,7 +96,7 @@ class RequestContext:
 class _Exchange:
     """One request and its answer on their way through: headers added, bytes counted."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, rules: RequestRules) -> None:
         self.scope = scope
         self.headers = Headers(scope=scope)
         given = self.headers.get("x-request-id", "")
@@ -101,6 +105,7 @@ class _Exchange:
         self.status = CLIENT_CLOSED
         self.bytes_in = self.bytes_out = 0
         self._unread = self.headers.get("content-length", "0") != "0" or "transfer-encoding" in self.headers
+        self._sharing = rules.sharing_headers(self.headers)
         self._receive = receive
         self._send = send
 
@@ -119,6 +124,7 @@ class _Exchange:
             names = {name for name, _ in given}
             given.append((REQUEST_ID_NAME, self.request_id.encode()))
             given += [pair for pair in ALWAYS if pair[0] not in names]
+            given += self._sharing
             if self._unread:  # what follows is the rest of a body that was not read
                 given = [pair for pair in given if pair[0] != b"connection"] + [(b"connection", b"close")]
             message["headers"] = given

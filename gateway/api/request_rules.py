@@ -2,14 +2,17 @@
 
 A browser lets any page send requests to this machine and its network. A page of another site may not change anything
 here (by the methods that RFC 9110 calls unsafe), and a name that its owner points at this machine (DNS rebinding) makes
-no page ours.
+no page ours. Pages of listed origins may send everything and read every answer, errors too (CORS, the Fetch standard);
+Starlette's middleware for that would answer without request id and log, or not on what is rejected here.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from types import MappingProxyType
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -23,6 +26,16 @@ HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+,;=-]{1,255})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 OWN_PAGES = frozenset({"same-origin", "none"})  # of Sec-Fetch-Site; none: the person's own doing, no page's
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+READABLE = b"ETag, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
+# What an answer to a preflight says beside the origin. Keys travel in a header of the page's own, never as credentials.
+PREFLIGHT: Mapping[str, str] = MappingProxyType(
+    {
+        "Access-Control-Allow-Methods": "DELETE, GET, HEAD, POST, PUT",
+        "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, "
+        "X-Request-ID",
+        "Access-Control-Max-Age": "600",  # seconds
+    }
+)
 TARGET = "target"  # in the request's state: the raw target, where our own server reads it
 
 
@@ -33,7 +46,7 @@ class RequestRules:
     Attributes:
         max_body_bytes: that a request may announce, also where its body is not read.
         allowed_hosts: that a request may name as its own; none: any.
-        allowed_origins: of pages of other sites that may send unsafe methods, as browsers write them.
+        allowed_origins: of pages of other sites that may send unsafe methods and read answers, as browsers write them.
     """
 
     max_body_bytes: int
@@ -58,6 +71,24 @@ class RequestRules:
             )
         declared_bytes(headers, self.max_body_bytes)
 
+    def is_preflight(self, method: str, headers: Headers) -> bool:
+        """Tell whether a browser asks on behalf of a listed page what that may send (Fetch, CORS-preflight request)."""
+        return (
+            method == "OPTIONS"
+            and "access-control-request-method" in headers
+            and _origin(headers) in self.allowed_origins
+        )
+
+    def sharing_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
+        """Return what every answer says about pages of other origins; nothing while none is listed."""
+        if not self.allowed_origins:
+            return []
+        shared, origin = [(b"vary", b"Origin")], _origin(headers)
+        if origin is not None and origin in self.allowed_origins:
+            shared.append((b"access-control-allow-origin", origin.encode()))
+            shared.append((b"access-control-expose-headers", READABLE))
+        return shared
+
     def _is_allowed(self, host: str) -> bool:
         name = host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
         try:
@@ -67,12 +98,16 @@ class RequestRules:
 
     def _is_from_here(self, host: str, headers: Headers) -> bool:
         """Tell whether no page of another site sent a request; what is no browser says nothing about that."""
-        origin = ", ".join(headers.getlist("origin")) if "origin" in headers else None
+        origin = _origin(headers)
         if origin in self.allowed_origins:
             return True
         if "sec-fetch-site" in headers:
             return ", ".join(headers.getlist("sec-fetch-site")) in OWN_PAGES
         return origin is None or _is_at(origin, host)
+
+
+def _origin(headers: Headers) -> str | None:
+    return ", ".join(headers.getlist("origin")) if "origin" in headers else None
 
 
 def _host(scope: Scope, hosts: list[str]) -> str | None:

@@ -11,14 +11,15 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from PIL import AvifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin, features
+from PIL import AvifImagePlugin, ImageFile, JpegImagePlugin, WebPImagePlugin, features
 
 from gateway.decoding.gif_pixels import GifFile
 from gateway.decoding.headers.header import ALWAYS_ACCEPTED, UNPROVEN, Formats, ImageFormat
+from gateway.decoding.png_pixels import PngFile
 
 _PLUGINS: Final[dict[ImageFormat, type[ImageFile.ImageFile]]] = {
     "jpeg": JpegImagePlugin.JpegImageFile,
-    "png": PngImagePlugin.PngImageFile,
+    "png": PngFile,
     "gif": GifFile,
     "webp": WebPImagePlugin.WebPImageFile,
     "avif": AvifImagePlugin.AvifImageFile,

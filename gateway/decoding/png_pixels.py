@@ -1,12 +1,38 @@
-"""Where Pillow decodes a PNG otherwise than libpng, and so viewers, do: transparent colours and missing rows."""
+"""Where Pillow decodes a PNG otherwise than libpng, and so viewers, do: transparent colours, rows and checksums."""
 
 from __future__ import annotations
 
 import os
 
-from PIL import Image, ImageChops, ImageFile
+from PIL import Image, ImageChops, ImageFile, PngImagePlugin
 
 from gateway.errors import ImageCorrupt
+
+_ADLER_BYTES = 4  # at the end of a zlib stream (RFC 1950, 2.2)
+
+
+class PngFile(PngImagePlugin.PngImageFile):
+    """Pillow's PNG, which gets the checksum of its data only if rows are still missing before it.
+
+    libpng has all rows by then and looks no further. Pillow loses the last one where the checksum is wrong.
+    """
+
+    _held = b""
+
+    def load_prepare(self) -> None:
+        """Begin a frame."""
+        self._held = b""
+        super().load_prepare()
+
+    def load_read(self, read_bytes: int) -> bytes:
+        """Return the next bytes of compressed data; the last ones of all come by themselves."""
+        while more := super().load_read(read_bytes):
+            data = self._held + more
+            self._held = data[-_ADLER_BYTES:]
+            if len(data) > _ADLER_BYTES:
+                return data[:-_ADLER_BYTES]
+        last, self._held = self._held, b""
+        return last
 
 
 def scale_key(image: ImageFile.ImageFile) -> None:

@@ -38,7 +38,10 @@ from gateway.fetching.ssrf import SourceUrl, UrlRules, may_connect, parse_answer
 from gateway.fetching.transport import CountedStream, Proxy, connect, forbid, is_own
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})  # RFC 9110 section 15.4
-_ACCEPT = b"image/avif,image/webp,image/png,image/jpeg,image/gif;q=0.9"
+
+USER_AGENT = "Mozilla/5.0 (compatible; clip-moderation-gateway)"
+"""The form that crawlers use: content delivery networks know it, and servers that refuse unknown products serve it."""
+_ACCEPT = "image/avif,image/webp,image/*,*/*;q=0.8"
 _FREE_PIECES = 256
 _MIN_PIECE_BYTES = 256  # on average, beyond those
 
@@ -57,6 +60,7 @@ class FetchLimits(UrlRules):
         proxy: that everything goes through, or None.
         proxy_resolves: names are handed to it unresolved. Then it alone decides which addresses are reached.
         user_agent: sent with each request.
+        accept: sent with each request; empty: what browsers ask images with, AVIF only where it is accepted.
         formats: of images that are accepted.
     """
 
@@ -68,7 +72,8 @@ class FetchLimits(UrlRules):
     max_addresses: int = 8
     proxy: Proxy | None = None
     proxy_resolves: bool = False
-    user_agent: str = "clip-moderation-gateway"
+    user_agent: str = USER_AGENT
+    accept: str = ""
     formats: Formats = ALWAYS_ACCEPTED
 
 
@@ -181,6 +186,7 @@ class Fetcher:
     async def _request(self, target: SourceUrl) -> bytes | str:
         """Make one request; return the image's bytes or a redirect's ``Location``."""
         limits = self._limits
+        accept = limits.accept or (_ACCEPT if "avif" in limits.formats else _ACCEPT.removeprefix("image/avif,"))
         scheme, host, path = target.scheme.encode(), target.host.encode(), target.path.encode()
         request = httpcore2.Request(
             "GET",
@@ -188,7 +194,7 @@ class Fetcher:
             headers=[
                 (b"Host", target.authority.encode()),
                 (b"User-Agent", limits.user_agent.encode()),
-                (b"Accept", _ACCEPT if "avif" in limits.formats else _ACCEPT.removeprefix(b"image/avif,")),
+                (b"Accept", accept.encode()),
                 (b"Accept-Encoding", b"identity"),
                 (b"Connection", b"close"),
             ],
@@ -219,7 +225,7 @@ class Fetcher:
     async def _read(self, response: httpcore2.Response, stream: CountedStream) -> bytes | str:
         headers = {name.lower(): value for name, value in response.headers}
         if response.status in _REDIRECTS and b"location" in headers:
-            return headers[b"location"].decode("utf-8", "replace")
+            return headers[b"location"].decode("utf-8", "surrogateescape")
         if response.status >= 500:  # noqa: PLR2004
             raise SourceUnreachable("The server in the image URL answers with an error of its own.")
         if response.status != 200:  # noqa: PLR2004

@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from urllib.parse import quote, urljoin
 
+from gateway.fetching.browser_url import ascii_host, encoded_target, resolve
 from gateway.fetching.host_patterns import HostPatterns
 
 Address = IPv4Address | IPv6Address
@@ -30,7 +30,12 @@ _FORBIDDEN_V4 = tuple(
         "192.88.99.0/24",  # deprecated 6to4 relay anycast
         "192.175.48.0/24",  # AS112
         "224.0.0.0/4",  # multicast (RFC 5771)
-        "168.63.129.16/32",  # Azure's platform address: a public number that every virtual machine reaches
+        # Public numbers behind which a cloud's machines find its metadata or its inner services, each in its own
+        # documentation. Other clouds' lie in blocks that are not public: 169.254.0.0/16, 100.64.0.0/10, fc00::/7.
+        "168.63.129.16/32",  # Azure: platform channel of virtual machines ("WireServer")
+        "192.80.8.124/32",  # Equinix Metal, formerly Packet: metadata.packet.net, metadata.platformequinix.com
+        "161.26.0.0/16",  # IBM Cloud: infrastructure services on its private network
+        "166.8.0.0/14",  # IBM Cloud: service endpoints on its private network
     )
 )
 
@@ -50,7 +55,7 @@ _FORBIDDEN_V6 = tuple(
 )
 """Outside 2000::/3, and so forbidden without being named: ::, ::1, IPv4-compatible and -mapped (the latter is judged
 as IPv4 first), NAT64 64:ff9b::/96 and 64:ff9b:1::/48, discard-only 100::/64, SRv6 5f00::/16, unique local fc00::/7 with
-fd00:ec2::254, link-local fe80::/10, site-local fec0::/10, multicast ff00::/8."""
+the metadata of AWS, Google, Oracle and Scaleway, link-local fe80::/10, site-local fec0::/10, multicast ff00::/8."""
 
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})  # RFC 5214 section 6.1: interface identifier ...:5efe:a.b.c.d
 
@@ -67,10 +72,9 @@ _URL = re.compile(
     r"(?P<scheme>https?)://(?P<authority>[^/?#]+)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?(?:#.*)?",
     re.IGNORECASE | re.ASCII,
 )
-_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE | re.ASCII)
-_NEVER = re.compile(r"[\x00-\x20\x7f-\xa0\\\u2028\u2029\ud800-\udfff]")
-"""Controls, spaces, backslashes and lone surrogates: what parsers strip, swap or choke on."""
-_SAFE = "!$%&'()*+,-./:;=?@_~[]"
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^\[\]:@%]+)(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE | re.ASCII)
+_NEVER = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|^\s|\s$")
+"""Controls, backslashes, spaces at an end and lone surrogates: what parsers strip, swap or choke on."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -78,13 +82,13 @@ def parse_host(host: str) -> Address | str | None:
     """Judge a URL's host as written, before any look-up.
 
     Args:
-        host: without port, in lower case; an IPv6 address still in its brackets.
+        host: without port; an IPv6 address still in its brackets.
 
     Returns:
-        An address that may be connected to, a name to look up, or None when the host is forbidden: anything but plain
-        ASCII names of two labels or more and canonical addresses. So no percent sign, no trailing dot, no digits or
-        dots of other scripts, no ``xn--`` (punycode can hide those), and no decimal, hexadecimal, octal or short form
-        of an IPv4 address.
+        An address that may be connected to, a name to look up (ASCII, lower case, ``xn--`` for other scripts), or None
+        when the host is forbidden: anything but names of two labels or more and canonical addresses. What is judged
+        is what browsers make of the host: digits and dots of other scripts are ASCII ones by then. So no percent sign,
+        no trailing dot, and no decimal, hexadecimal, octal or short form of an IPv4 address.
     """
     if host.startswith("["):
         if not host.endswith("]") or "%" in host:
@@ -94,6 +98,10 @@ def parse_host(host: str) -> Address | str | None:
         except ValueError:
             return None
         return address if is_public(address) else None
+    try:
+        host = ascii_host(host)
+    except ValueError:
+        return None
     labels = host.split(".")
     if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
         # WHATWG URL, "ends in a number": such a host is an IPv4 address or nothing.
@@ -102,7 +110,7 @@ def parse_host(host: str) -> Address | str | None:
         except ValueError:
             return None
         return address if is_public(address) else None
-    plain = all(_LABEL.fullmatch(label) and not label.startswith("xn--") for label in labels)
+    plain = all(_LABEL.fullmatch(label) for label in labels)
     reserved = any(host == suffix or host.endswith(f".{suffix}") for suffix in _FORBIDDEN_SUFFIXES)
     # 253: RFC 1035 section 2.3.4. A name of one label is one of the own network.
     return host if plain and not reserved and len(labels) > 1 and len(host) <= 253 else None  # noqa: PLR2004
@@ -181,14 +189,17 @@ def parse_url(url: str, rules: UrlRules) -> SourceUrl | None:
     """Return the parts of a URL, or None when it is forbidden by its text."""
     if len(url) > rules.max_url_chars or _NEVER.search(url):
         return None
+    return _judged(url, rules)
+
+
+def _judged(url: str, rules: UrlRules) -> SourceUrl | None:
     parts = _URL.fullmatch(url)
     authority = _AUTHORITY.fullmatch(parts["authority"]) if parts else None
     if parts is None or authority is None:
         return None  # other schemes, user names, characters that hosts do not have
-    scheme, host = parts["scheme"].lower(), authority["host"].lower()
+    scheme, host = parts["scheme"].lower(), authority["host"]
     port = int(authority["port"] or _DEFAULT_PORTS[scheme])
-    exempt = f"{host}:{port}" in rules.allowed_test_hosts
-    path = quote((parts["path"] or "/") + (parts["query"] or ""), safe=_SAFE)
+    exempt = f"{host.lower()}:{port}" in rules.allowed_test_hosts
     if not exempt:
         judged = parse_host(host)
         if judged is None or port not in rules.ports or rules.forbidden_hosts.covers(judged):
@@ -196,7 +207,8 @@ def parse_url(url: str, rules: UrlRules) -> SourceUrl | None:
         if rules.allowed_hosts and not rules.allowed_hosts.covers(judged):
             return None
         host = str(judged)
-    return SourceUrl(scheme, host.strip("[]"), port, path, exempt)
+    target = encoded_target(parts["path"] or "/", parts["query"] or "")
+    return SourceUrl(scheme, host.lower().strip("[]"), port, target, exempt)
 
 
 def may_connect(address: Address, rules: UrlRules) -> bool:
@@ -205,11 +217,14 @@ def may_connect(address: Address, rules: UrlRules) -> bool:
 
 
 def redirect_target(source: SourceUrl, location: str, rules: UrlRules) -> SourceUrl | None:
-    """Return where a ``Location`` leads from ``source``, or None when it is forbidden: each hop is judged anew."""
-    if len(location) > rules.max_url_chars or _NEVER.search(location):
+    """Return where a ``Location`` leads from ``source``, or None when it is forbidden: each hop is judged anew.
+
+    Args:
+        source: the URL that was answered.
+        location: as browsers take it: with raw characters, relative, with backslashes. Bytes that are no UTF-8 are
+            surrogates (``surrogateescape``).
+        rules: where a fetch may go.
+    """
+    if len(location) > rules.max_url_chars:
         return None
-    try:
-        joined = urljoin(f"{source.scheme}://{source.authority}{source.path}", location)
-    except ValueError:
-        return None
-    return parse_url(joined, rules)
+    return _judged(resolve(f"{source.scheme}://{source.authority}{source.path}", location), rules)

@@ -33,7 +33,7 @@ def forbid() -> NoReturn:
     """Raise the one error for every forbidden URL: telling the reasons apart would make a port scanner."""
     raise SourceUrlForbidden(
         "This URL is not fetched; public http and https addresses on the standard ports are, given by name without "
-        "user name or password."
+        "user name or password. A data: URI is sent as base64."
     )
 
 

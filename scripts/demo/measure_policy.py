@@ -1,10 +1,11 @@
 """Measures the shipped demo policy on new drawings: `python -m scripts.demo.measure_policy`.
 
 The same words, views and rules as in the gateway, by the gateway's own code; only Triton is left out. A decision is
-right if something offending is blocked and anything else allowed: a review counts as wrong.
+right if something offending is blocked or reviewed, and anything else allowed.
 
 `--thresholds` prints what each category's scores are on other drawings than those that the figures are measured on:
-that is where the thresholds in `gateway/moderation/scenarios/demo/policy-default.yaml` were read off.
+that is where `block_at` in `gateway/moderation/scenarios/demo/policy-default.yaml` was read off. `review_at` is chosen
+by `scripts/demo/thresholds.py`.
 """
 
 from __future__ import annotations
@@ -214,7 +215,7 @@ def accuracy(demo: Demo, policy: BoundPolicy, count: int) -> dict[str, dict[str,
         seen = seen_of(demo, kind, count, MEASURING_SEED, policy.views)
         right = np.array(
             [
-                verdict.decision == entry.case.expected
+                (verdict.decision == "allow") == (entry.case.expected == "allow")
                 for verdict, entry in zip(judged(policy, seen, demo.scale), seen, strict=True)
             ]
         )

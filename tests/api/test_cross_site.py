@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
-import shutil
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +15,7 @@ from gateway.auth.api_keys import ApiKey, digest_of, entry_of, new_key
 from gateway.settings import Settings
 from tests.conftest import Stack
 from tests.serving.test_http_faults import is_problem
+from tests.support.browser import FLAGS, browser_path, site
 from tests.support.fault_table import FaultLog
 from tests.support.gateway_processes import more_gateways
 from tests.support.in_process_app import Web
@@ -221,37 +217,12 @@ def test_a_refusal_comes_before_the_body_and_is_counted(stack: Stack) -> None:
     assert count() == before + 1
 
 
-@contextmanager
-def site(page: str) -> Iterator[str]:
-    """Serve a page on another port of this machine; yields its address."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(page.encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
-
-
 def browse(url: str, profile: Path) -> str:
     """Open a page in a real browser for some seconds; return what it shows in the end."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium: what its pages may send is checked where it is installed")
-    words = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--virtual-time-budget=5000"]
+    words = [*FLAGS, f"--user-data-dir={profile}", "--virtual-time-budget=5000"]
     rebound = "--host-resolver-rules=MAP rebound.example 127.0.0.1"
     return subprocess.run(
-        [browser, *words, rebound, "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True
+        [browser_path(), *words, rebound, "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True
     ).stdout
 
 

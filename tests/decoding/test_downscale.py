@@ -35,7 +35,7 @@ def photo(size: tuple[int, int] = ODD, seed: int = 1) -> Image.Image:
 
 def job(data: bytes, *rules: ViewRule, fingerprint: bool = False, size_px: int = SIDE) -> Job:
     wanted = frozenset[ViewRule](rules or ("center", "tiles"))
-    return Job(data, inspect(data, LIMITS), LIMITS, wanted, size_px, size_px, 0, fingerprint)
+    return Job(data, inspect(data, LIMITS), LIMITS, wanted, size_px, size_px, 0, fingerprint=fingerprint)
 
 
 def whole_views(data: bytes, size_px: int = SIDE) -> dict[str, np.ndarray]:

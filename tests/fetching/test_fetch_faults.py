@@ -58,7 +58,7 @@ FORBIDDEN_ANSWERS: list[tuple[int, str, Sequence[Sequence[str]]]] = [
          "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2600::5efe:10.0.0.1",
          "2600::200:5efe:7f00:1"))),
     *((52, f"metadata-{n}.example.org", [[address]]) for n, address in enumerate(
-        ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "192.0.0.192"))),
+        ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "192.0.0.192", "192.80.8.124"))),
     (53, "alias-of-localhost.example.org", [["CNAME localhost"]]),
     (54, "own.example.org", [[OWN_ADDRESS]]),
     (54, "alias-of-own.example.org", [[PUBLIC, OWN_ADDRESS]]),

@@ -123,6 +123,53 @@ async def test_58_relative_redirects_are_followed(status: int) -> None:
     assert seen[1].startswith(b"GET /a/c.png?d HTTP/1.1")
 
 
+async def test_57_a_redirect_is_read_as_browsers_read_it_and_looked_up_as_it_is_judged() -> None:
+    seen: list[bytes] = []
+    hops = [
+        answer("302 Found", b"", "Location: //Bücher.example.org\\a b/\tc.png#d"),
+        b"HTTP/1.1 302 Found\r\nLocation: \xe9?e f\r\nContent-Length: 0\r\n\r\n",
+        OK,
+    ]
+    answers = Answers()
+    async with serve(replies(*hops, requests=seen)) as port:
+        assert await Fetcher(LIMITS, resolver=answers, network=OneServer(port)).fetch(URL) == PICTURE
+    assert [request.split(b"\r\n")[0] for request in seen[1:]] == [
+        b"GET /a%20b/c.png HTTP/1.1",
+        b"GET /a%20b/%E9?e%20f HTTP/1.1",
+    ]
+    assert answers.asked == ["pictures.example.org", *["xn--bcher-kva.example.org"] * 2]
+    assert b"Host: xn--bcher-kva.example.org" in seen[1].split(b"\r\n")
+
+
+async def test_57_a_redirect_to_digits_of_another_script_is_forbidden() -> None:
+    async with serve(replies(answer("302 Found", b"", "Location: //１２７。０。０。１/a.png"))) as port:  # noqa: RUF001
+        network = OneServer(port)
+        assert await code_of(Fetcher(LIMITS, resolver=Answers(), network=network)) == "source_url_forbidden"
+    assert network.connected == [f"{PUBLIC}:80"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "agent", "accept"),
+    [
+        (LIMITS, "Mozilla/5.0 (compatible; clip-moderation-gateway)", "image/avif,image/webp,image/*,*/*;q=0.8"),
+        (
+            replace(LIMITS, formats=LIMITS.formats - {"avif"}, user_agent="me/1 (me@example.org)"),
+            "me/1 (me@example.org)",
+            "image/webp,image/*,*/*;q=0.8",
+        ),
+        (replace(LIMITS, accept="image/png"), LIMITS.user_agent, "image/png"),
+    ],
+    ids=["default", "without AVIF", "set"],
+)
+async def test_servers_are_told_the_product_and_the_formats(limits: FetchLimits, agent: str, accept: str) -> None:
+    seen: list[bytes] = []
+    async with serve(replies(OK, requests=seen)) as port:
+        await Fetcher(limits, resolver=Answers(), network=OneServer(port)).fetch(URL)
+    lines = seen[0].decode().split("\r\n")
+    assert f"User-Agent: {agent}" in lines
+    assert f"Accept: {accept}" in lines
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])
 async def test_every_accepted_format_passes_whatever_its_content_type(kind: str) -> None:
     data = make.plain(kind)

@@ -248,7 +248,7 @@ def _broken() -> Iterator[Hostile]:
     yield Hostile(10, "PNG of width 0", lambda: make.png(0, 48, b""), (CORRUPT,))
     yield Hostile(10, "JPEG of height 0", lambda: make.jpeg_sized(64, 0), (CORRUPT,))
     yield Hostile(10, "JPEG of width 0", lambda: make.jpeg_sized(0, 48), (CORRUPT,))
-    yield Hostile(10, "GIF of width 0", lambda: make.gif(1, 0, 50), (CORRUPT,))
+    yield Hostile(10, "GIF of width 0 whose frame has one pixel", lambda: make.gif(1, 0, 50), (DIMENSIONS,))
     yield Hostile(10, "GIF frame of width 0", lambda: make.gif(1, 50, 50, box=(0, 0, 0, 1)), (CORRUPT,))
     yield Hostile(11, "GIF of no frames", lambda: make.gif(0, 50, 50), (CORRUPT,))
     yield Hostile(11, "APNG of no frames", lambda: make.apng(0, 0), (CORRUPT,))

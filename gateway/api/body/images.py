@@ -55,13 +55,18 @@ async def read_fields(
         given.images.clear()
     else:
         fields = sent = validated(form_model, form_fields(body, list_fields(form_model), rules.max_json_bytes))
-        images = [ImageRequest(Upload(part.content, reservation)) for part in body if part.name == FILE]
+        images = [ImageRequest(Upload(part.content, reservation)) for part in body if is_image(part)]
         images += [ImageRequest(Url(url)) for url in sent.url]
         images = sent.named(images)
     if needs_image and not images:
         raise InvalidRequest("No image given: send file parts, url fields, or “images” in JSON.")
     check_count(images, rules.max_images)
     return fields, images
+
+
+def is_image(part: Part) -> bool:
+    """Tell whether a part of a form is an image; an empty field of that name is none that was chosen."""
+    return part.name == FILE and (part.is_file or bool(part.content))
 
 
 def check_count(images: Sized, most: int) -> None:
@@ -91,6 +96,8 @@ def list_fields(model: type[BaseModel]) -> frozenset[str]:
 def form_fields(parts: Sequence[Part], lists: frozenset[str], max_tokens: int) -> dict[str, Any]:
     """Return the fields of a form by name: those in ``lists`` as lists, the others as one string; files left out.
 
+    A browser sends a field that nobody filled in as an empty one: it counts as not sent.
+
     Raises:
         InvalidRequest: a file part of another name, a repeated single field, or a field given twice by ``options``.
     """
@@ -110,6 +117,7 @@ def form_fields(parts: Sequence[Part], lists: frozenset[str], max_tokens: int) -
             raise InvalidRequest("A form field that takes one value is given twice.")
         else:
             fields[part.name] = text
+    fields = {name: value for name, value in fields.items() if value not in ("", [""])}
     options = fields.pop("options", None)
     if options is not None:
         extra = parse_object(options.encode(), max_tokens)

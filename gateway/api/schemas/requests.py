@@ -47,7 +47,7 @@ class StrictModel(BaseModel):
 class SourceIn(StrictModel):
     """Where an image comes from: exactly one of ``url`` and ``base64``."""
 
-    url: UrlText | None = Field(None, description="An http or https URL on the public internet.")
+    url: UrlText | None = Field(None, description="An http or https URL on the public internet; no data: URI.")
     base64: str | None = Field(None, description="The file in base64; a data: URI is accepted too.")
 
     @model_validator(mode="after")

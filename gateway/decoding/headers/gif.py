@@ -26,13 +26,11 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
         max_frames: the walk stops behind this many frames; ``frames`` is then ``max_frames + 1``.
 
     Raises:
-        ImageCorrupt: zero size, no frame, an empty frame, cut short, or absurdly many blocks.
+        ImageCorrupt: no frame, an empty frame, cut short, or absurdly many blocks.
     """
     if len(data) < 13:  # noqa: PLR2004
         raise ImageCorrupt(_CUT)
     width, height = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
-    if not width or not height:
-        raise ImageCorrupt("This GIF says that it is empty: its width or height is zero.")
     at = 13 + _colour_table_bytes(data[10])
     frames = blocks = delay_ms = 0
     durations_ms: list[int] = []
@@ -46,7 +44,8 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
             break
         if kind == _IMAGE:
             right, bottom = _read_extent(data, at)
-            # Pillow grows the canvas to hold any frame that extends beyond it; browsers do for the first one alone.
+            # Pillow grows the canvas, which may be 0 x 0, to hold any frame that extends beyond it; browsers do for the
+            # first one alone.
             decoded = (max(decoded[0], right), max(decoded[1], bottom))
             width, height = (width, height) if frames else decoded
             at = _skip_sub_blocks(data, at + 9 + _colour_table_bytes(data[at + 8]) + 1)

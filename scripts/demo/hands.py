@@ -1,0 +1,89 @@
+"""Drawings by several hands, for choosing and testing the demo policy's thresholds. Nothing here is ever trained on.
+
+The hands share no code with each other or with the drawn world, and differ in palette, line, texture and framing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from PIL import Image
+
+from scripts.demo import crayon_hand, ink_hand, other_hand
+
+Subject = Callable[[random.Random], Image.Image]
+
+OFFENDING: Mapping[str, str] = MappingProxyType(
+    {"splatter": "gore", "scrawl": "offensive", "bare figure": "nudity"},
+)
+"""What a hand draws that has to be caught → the category that it belongs to."""
+
+HARMLESS: tuple[str, ...] = ("coloured splash", "writing", "dressed figure", "face", "shape")
+"""What a hand draws that offends nobody: the first three come close."""
+
+
+def drawings(hand: str, what: str, count: int, seed: int) -> list[Image.Image]:
+    """Return drawings of one of OFFENDING or HARMLESS by one of HANDS, the same for the same seed."""
+    dice = random.Random(f"{hand}-{what}-{seed}")  # noqa: S311 - lots, not secrets
+    return [HANDS[hand][what](dice) for _ in range(count)]
+
+
+def _of(what: Callable[..., Image.Image], *choices: object, **fixed: bool) -> Subject:
+    """Return a subject that picks one of the choices, where there are any."""
+    return lambda dice: what(dice, *([dice.choice(choices)] if choices else []), **fixed)
+
+
+def _flat_shape(dice: random.Random) -> Image.Image:
+    return other_hand.draw_shape(dice.choice(other_hand.SHAPES), dice.choice(other_hand.COLOURS), dice)
+
+
+def _flat_face(dice: random.Random) -> Image.Image:
+    worn = {name: dice.random() < 0.3 for name in ("glasses", "beard", "hat")}
+    return other_hand.draw_face(dice, **worn, smile=dice.random() < 0.5)
+
+
+HANDS: Mapping[str, Mapping[str, Subject]] = MappingProxyType(
+    {
+        "flat": MappingProxyType(
+            {
+                "splatter": lambda dice: other_hand.draw_splatter("red", dice),
+                "coloured splash": lambda dice: other_hand.draw_splatter(
+                    dice.choice(("blue", "green", "purple")), dice
+                ),
+                "scrawl": _of(other_hand.draw_scrawl, angry=True),
+                "writing": _of(other_hand.draw_scrawl, angry=False),
+                "bare figure": _of(other_hand.draw_figure, dressed=False),
+                "dressed figure": _of(other_hand.draw_figure, dressed=True),
+                "face": _flat_face,
+                "shape": _flat_shape,
+            }
+        ),
+        "crayon": MappingProxyType(
+            {
+                "splatter": _of(crayon_hand.splash, "#c00010", "#a01010", "#d82020"),
+                "coloured splash": _of(crayon_hand.splash, "#2050c0", "#208040", "#702090", "#e0a010"),
+                "scrawl": crayon_hand.scrawl,
+                "writing": crayon_hand.writing,
+                "bare figure": _of(crayon_hand.figure, dressed=False),
+                "dressed figure": _of(crayon_hand.figure, dressed=True),
+                "face": crayon_hand.face,
+                "shape": crayon_hand.shape,
+            }
+        ),
+        "ink": MappingProxyType(
+            {
+                "splatter": _of(ink_hand.splash, ("#c01018", "#800008"), ("#a80810", "#600004")),
+                "coloured splash": _of(ink_hand.splash, ("#3060b0", "#203f80"), ("#308050", "#205030")),
+                "scrawl": ink_hand.scrawl,
+                "writing": ink_hand.writing,
+                "bare figure": _of(ink_hand.figure, dressed=False),
+                "dressed figure": _of(ink_hand.figure, dressed=True),
+                "face": ink_hand.face,
+                "shape": ink_hand.shape,
+            }
+        ),
+    }
+)
+"""By name: what each draws of OFFENDING and HARMLESS."""
