@@ -94,8 +94,8 @@ class DryRunFields(StrictModel):
     decision: Literal["allow", "review", "block"] | None = None
     category: str | None = Field(None, max_length=64)
     external_id: ClientId | None = None
-    limit: WholeNumber = Field(1000, ge=1, le=10_000)
-    examples: WholeNumber = Field(10, ge=0, le=100)
+    limit: WholeNumber = Field(1000, ge=1, le=10_000, description="The most stored decisions that are compared.")
+    examples: WholeNumber = Field(10, ge=0, le=100, description="The most images that would change and are shown.")
 
     @model_validator(mode="after")
     def _one_candidate(self) -> Self:
