@@ -32,7 +32,7 @@ from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundClassifier, BoundPolicy, bind, mismatch, stored_body
 from gateway.moderation.classifiers import Classifier, split_reference
 from gateway.moderation.policy import Policy
-from gateway.moderation.rollout import NO_ROLLOUT, Judges, Rollout
+from gateway.moderation.rollout import Judges, Rollout
 from gateway.store.outages import StoreUnavailable
 from gateway.store.rollouts import StoredRollout
 from gateway.store.versions import Kind, Version, Versions
@@ -203,7 +203,7 @@ class Catalog:
         asked = await self.policy(shadow, deadline) if shadow else None
         policy = await self.policy(reference, deadline)  # in force: from memory, so of the same snapshot as its rollout
         name, number = split_reference(reference)
-        return Judges(policy, asked, self._current.rollouts.get(name, NO_ROLLOUT) if number is None else NO_ROLLOUT)
+        return Judges(policy, asked, self._current.rollouts.get(name, Rollout()) if number is None else Rollout())
 
     async def bind_classifier(self, row: Version, deadline: Deadline) -> BoundClassifier:
         """Return a classifier version with its text vectors: known, kept with it, or computed and then kept.

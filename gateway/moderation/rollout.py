@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.decoding.views import ViewRule
 from gateway.moderation.binding import BoundPolicy
@@ -20,9 +20,6 @@ class Rollout:
     share: float = 0.0
 
 
-NO_ROLLOUT = Rollout()
-
-
 @dataclass(frozen=True, slots=True)
 class Judges:
     """The policies of a request.
@@ -35,7 +32,7 @@ class Judges:
 
     policy: BoundPolicy
     shadow: BoundPolicy | None = None
-    rollout: Rollout = NO_ROLLOUT
+    rollout: Rollout = field(default_factory=Rollout)
 
     @property
     def views(self) -> frozenset[ViewRule]:
