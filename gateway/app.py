@@ -25,6 +25,7 @@ from gateway.api import (
     health,
     moderate,
     openai_moderations,
+    rollouts,
 )
 from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
@@ -75,6 +76,7 @@ from gateway.store.installation import Installation
 from gateway.store.leases import Leases
 from gateway.store.lists import Lists
 from gateway.store.migrate import late_database
+from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
 
 VERSION = "0.1.0"
@@ -85,7 +87,7 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 """
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
 RESOURCES = (
-    *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, hash_lists),
+    *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
     *(decisions, audit, health),
 )
 
@@ -315,6 +317,7 @@ async def lifespan(
             request_timeout_s=settings.request_timeout_s,
             saver=saver,
             versions=versions,
+            rollouts=Rollouts(database, manifest.bundle_id),
             decisions=stored,
             lists=hashes,
             audit=Audit(database),

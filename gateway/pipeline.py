@@ -75,9 +75,10 @@ class ImageOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """Of every image of a request: its views, the inferences that they share, the hash lookup, whether it decides."""
+    """Of every image of a request: its views, those ``beside`` the request's, the inferences, the hash lookup."""
 
     rules: frozenset[ViewRule]
+    beside: frozenset[ViewRule]
     budget: InferenceBudget
     hash_lookup: HashLookup | None
     deciding: bool
@@ -118,6 +119,7 @@ class Pipeline:
         deadline: Deadline,
         hash_lookup: HashLookup | None = None,
         *,
+        beside: frozenset[ViewRule] = frozenset(),
         deciding: bool = False,
     ) -> list[ImageOutcome]:
         """Run all images side by side.
@@ -127,11 +129,12 @@ class Pipeline:
             rules: which views are cut; a view that two rules share is cut once.
             deadline: of the whole request.
             hash_lookup: runs in a thread before the model is asked; an image that it matches gets no vectors.
+            beside: views that the client did not ask for: cut too, and not counted in its inferences.
             deciding: decode every pixel, as viewers do, look at transparent images on white and on black, and compute
                 perceptual hashes where they are installed.
         """
         budget = InferenceBudget(self.max_inferences, len(images))
-        options = _Options(rules, budget, hash_lookup, deciding)
+        options = _Options(rules, beside, budget, hash_lookup, deciding)
         return await all_of(self._outcome(index, image, options, deadline) for index, image in enumerate(images))
 
     async def _run_steps(
@@ -215,7 +218,7 @@ class Pipeline:
             data=data,
             header=header,
             limits=replace(self.limits, sampled_frames=frames),
-            rules=options.rules,
+            rules=options.rules | options.beside,
             size_px=self.manifest.image.size_px,
             resize_px=self.manifest.image.resize_px,
             seed=await self._seed(await digest) if header.frames > 1 and digest is not None else 0,

@@ -46,7 +46,7 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/metrics"): METRICS,
     ("GET", "/v1/decisions"): READ,
     ("GET", "/v1/decisions/{decision_id}"): READ,
-    # A reviewer's verdict changes no decision; who may see one may say what was wrong with it.
+    # Who may see a decision may say what holds instead. To put its image on a list needs ``manage`` too.
     ("POST", "/v1/decisions/{decision_id}/feedback"): CONFIGURATION,
     ("DELETE", "/v1/decisions"): MANAGE,
     ("GET", "/v1/audit"): CONFIGURATION,
@@ -62,6 +62,9 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     ("PUT", "/v1/policies/{name}"): MANAGE,
     ("POST", "/v1/policies/{name}/activate"): MANAGE,
     ("DELETE", "/v1/policies/{name}"): MANAGE,
+    ("GET", "/v1/policies/{name}/rollout"): CONFIGURATION,
+    ("PUT", "/v1/policies/{name}/rollout"): MANAGE,
+    ("DELETE", "/v1/policies/{name}/rollout"): MANAGE,
     # Saves nothing, but runs the model, and its examples name logged decisions.
     ("POST", "/v1/policies/{name}/dry-run"): MANAGE,
     ("GET", "/v1/lists"): CONFIGURATION,
@@ -90,6 +93,17 @@ def actor_of(request: Request) -> Actor:
     return Actor(key_name(request) or ANONYMOUS, request.state.request_id)
 
 
+def require(request: Request, needed: frozenset[Role]) -> None:
+    """Check a part of a request that asks for more than its route.
+
+    Raises:
+        Forbidden: its key has none of these roles.
+    """
+    key: ApiKey | None = request.state.key
+    if key is not None and not needed & key.roles:
+        raise Forbidden(f"This needs a key with the role {' or '.join(sorted(needed))}.")
+
+
 async def authorize(request: Request) -> None:
     """Let the request pass if its key has a role of the route; every route depends on this.
 
@@ -100,11 +114,10 @@ async def authorize(request: Request) -> None:
     if key is None:
         return
     route = getattr(request.scope.get("route"), "path", "")
-    needed: frozenset[str] = ACCESS.get((request.method, route), frozenset())
+    needed: frozenset[Role] = ACCESS.get((request.method, route), frozenset())
     if not needed:
         raise Forbidden("This is open to no key.")
-    if not needed & key.roles:
-        raise Forbidden(f"This needs a key with the role {' or '.join(sorted(needed))}.")
+    require(request, needed)
 
 
 class Authentication:

@@ -15,7 +15,7 @@ from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.openapi import EXAMPLE_POLICY, request_body
 from gateway.api.parameters import Name, known_parameters
-from gateway.api.schemas.stored_requests import Activation
+from gateway.api.schemas.stored_requests import SERVERS_FIELDS, Activation
 from gateway.api.schemas.stored_responses import ResourceOut, ResourcesOut
 from gateway.api.store_calls import ChangeDep, changed, stored
 from gateway.errors import InvalidRequest, NotFound, PolicyModelMismatch
@@ -24,7 +24,6 @@ from gateway.moderation.classifiers import Classifier
 from gateway.moderation.policy import Policy
 from gateway.store.versions import Kind, Version
 
-SERVERS_FIELDS = frozenset({"name", "version", "active", "created_at", "bundle_id", "classifiers"})
 EXAMPLE_CLASSIFIER = {"labels": [{"label": "a red circle"}, {"label": "a blue square"}]}
 
 
@@ -146,9 +145,18 @@ def without_servers_fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidRequest: it was read under another name.
     """
-    if fields.get("name") not in (None, name):
-        raise InvalidRequest("Field “name” is another one than the path's; leave it out to save a copy.")
+    check_same_name(name, fields.get("name") or name)
     return {field: value for field, value in fields.items() if field not in SERVERS_FIELDS}
+
+
+def check_same_name(name: str, given: object) -> None:
+    """Check the name that a body was read under against the path's.
+
+    Raises:
+        InvalidRequest: it is another one.
+    """
+    if given != name:
+        raise InvalidRequest("Field “name” is another one than the path's; leave it out to save a copy.")
 
 
 router = APIRouter()

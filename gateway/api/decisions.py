@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -11,20 +12,23 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 from starlette.requests import Request
 
-from gateway.api.authorization import actor_of
+from gateway.api.authorization import MANAGE, actor_of, key_name, require
 from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import ServicesDep
-from gateway.api.openapi import request_body
-from gateway.api.parameters import Limit, Text, known_parameters
+from gateway.api.openapi import HASH_PATTERN, request_body
+from gateway.api.parameters import Text, known_parameters
 from gateway.api.schemas.stored_requests import FeedbackIn, Moment
-from gateway.api.schemas.stored_responses import DecisionOut, DecisionsOut, Deleted, FeedbackOut
-from gateway.api.store_calls import stored
-from gateway.errors import NotFound
+from gateway.api.schemas.stored_responses import DecisionOut, DecisionsOut, Deleted, FeedbackOut, ReviewedOut
+from gateway.api.store_calls import put_in_force, stored
+from gateway.decoding.pdq import MIN_QUALITY
+from gateway.errors import InvalidRequest, NotFound
+from gateway.hash_matching.matcher import HashMatcher
 from gateway.moderation.classifiers import Reference, split_reference
-from gateway.store.decisions import DecisionFilter, DecisionRecord, Decisions, Feedback, Page
+from gateway.store.decisions import DecisionFilter, DecisionRecord, Decisions, Feedback, Page, Reviewed
+from gateway.store.reviewed_lists import REVIEWED_NEAR, ListUnfit
 
-EXPORT_PAGE = 500
+PAGE, EXPORT_PAGE, MOST_EXPORTED = 50, 500, 10**9
 NOT_FILTERED = "A filter holds a character that cannot be kept, or the cursor is not one given out here."
 
 router = APIRouter(tags=["decisions"], dependencies=[Depends(known_parameters)])
@@ -46,17 +50,42 @@ async def decisions(
     decision: Wanted | None = None,
     category: Annotated[str | None, Query(max_length=256, description="One that was reviewed or blocked.")] = None,
     external_id: Text = None,
+    outcome: Annotated[Wanted | None, Query(description="What holds: a reviewer's verdict, else the decision.")] = None,
+    reviewed: Annotated[bool | None, Query(description="Whether a reviewer gave a verdict.")] = None,
+    image_sha256: Annotated[str | None, Query(pattern=HASH_PATTERN, description="Of the file.")] = None,
+    shadow_differs: Annotated[
+        bool | None, Query(description="Whether a shadow policy decided otherwise; only decisions that had one.")
+    ] = None,
     cursor: Text = None,
-    limit: Limit = 50,
+    limit: Annotated[
+        int | None,
+        Query(ge=1, le=MOST_EXPORTED, description="Of a page 50 by default and 500 at most; of jsonl all by default."),
+    ] = None,
     format: Literal["json", "jsonl"] = "json",  # noqa: A002 - the API's name
 ) -> Response:
     """Return a page of decisions, or with ``format=jsonl`` all that the filters leave, one a line."""
     name, number = split_reference(policy) if policy else (None, None)
-    wanted = DecisionFilter(since, until, name, number, decision, category, external_id)
-    page_size = EXPORT_PAGE if format == "jsonl" else limit
-    first = await stored(services.decisions.page(wanted, cursor=cursor, limit=page_size), NOT_FILTERED)
+    wanted = DecisionFilter(
+        since,
+        until,
+        name,
+        number,
+        decision,
+        category,
+        external_id,
+        outcome,
+        image_sha256 and image_sha256.lower(),
+        reviewed,
+        shadow_differs,
+    )
+    if format == "json" and limit is not None and limit > EXPORT_PAGE:
+        raise InvalidRequest(f"The query parameter “limit” must be at most {EXPORT_PAGE}, unless format is jsonl.")
+    most = limit or (MOST_EXPORTED if format == "jsonl" else PAGE)
+    first = await stored(services.decisions.page(wanted, cursor=cursor, limit=min(most, EXPORT_PAGE)), NOT_FILTERED)
     if format == "jsonl":
-        return StreamingResponse(export(services.decisions, wanted, first), media_type="application/x-ndjson")
+        return StreamingResponse(
+            export(services.decisions, wanted, first, most=limit), media_type="application/x-ndjson"
+        )
     answer = {"data": [out(record) for record in first.records], "next_cursor": first.next_cursor}
     return Response(orjson.dumps(answer), media_type="application/json")
 
@@ -76,17 +105,47 @@ async def decision_of(services: ServicesDep, decision_id: str) -> Response:
     "/v1/decisions/{decision_id}/feedback",
     summary="A reviewer's verdict",
     status_code=201,
-    response_model=FeedbackOut,
+    response_model=ReviewedOut,
     openapi_extra=request_body(FeedbackIn, {"decision": "allow", "note": "A drawing."}),
 )
 async def give_feedback(request: Request, services: ServicesDep, decision_id: str) -> Response:
-    """Keep what a reviewer decided; several verdicts may be given and each is kept."""
+    """Keep what a reviewer decided; several verdicts may be given, each is kept, and the latest is the `outcome`.
+
+    With `add_to_list` the same file gets this verdict from now on, by every policy and in every gateway. A block list
+    that somebody else keeps wins over it, and is named in `still_blocked_by`.
+    """
     with services.admission.request() as reservation:
         given = validated(FeedbackIn, await read_json(request, services.body_rules, reservation))
-    made = Feedback(decision_id, datetime.now(UTC), given.decision, given.categories, given.note)
-    if not await stored(services.decisions.add_feedback(made, actor=actor_of(request))):
+    if given.add_to_list:
+        require(request, MANAGE)
+    made = Feedback(
+        decision_id,
+        datetime.now(UTC),
+        given.decision,
+        given.categories,
+        given.note,
+        key_name(request),
+        given.reviewer,
+        given.add_to_list if isinstance(given.add_to_list, str) else None,
+    )
+    keeping = services.decisions.add_feedback(made, actor=actor_of(request), add_to_list=bool(given.add_to_list))
+    try:
+        kept = await stored(keeping)
+    except ListUnfit as unfit:
+        raise InvalidRequest(
+            f"The list “{unfit.name}” holds {unfit.kind} and its action is {unfit.action}; name a new one, "
+            f"or one that holds sha256 and whose action is {given.decision}."
+        ) from None
+    if kept is None:
         raise NotFound("There is no such decision.")
-    return Response(orjson.dumps(feedback_out(made)), 201, media_type="application/json")
+    if kept.lists:
+        await put_in_force(services.list_refresher)
+    answer = {
+        **feedback_out(kept.verdict),
+        "lists": kept.lists,
+        "still_blocked_by": await asyncio.to_thread(still_blocked_by, services.list_refresher.current, kept),
+    }
+    return Response(orjson.dumps(answer), 201, media_type="application/json")
 
 
 @router.delete("/v1/decisions", summary="Forget an external id", response_model=Deleted)
@@ -99,14 +158,16 @@ async def forget(
     return Deleted(deleted=await stored(services.decisions.forget(external_id, actor=actor_of(request))))
 
 
-async def export(log: Decisions, wanted: DecisionFilter, first: Page) -> AsyncIterator[bytes]:
-    """Yield every decision as a JSON line, page after page."""
-    current = first
+async def export(log: Decisions, wanted: DecisionFilter, first: Page, *, most: int | None) -> AsyncIterator[bytes]:
+    """Yield decisions as JSON lines, page after page: every one, or so many at most."""
+    current, sent = first, 0
     while True:
         yield b"".join(orjson.dumps(out(record)) + b"\n" for record in current.records)
-        if current.next_cursor is None:
+        sent += len(current.records)
+        left = EXPORT_PAGE if most is None else min(most - sent, EXPORT_PAGE)
+        if current.next_cursor is None or not left:
             return
-        current = await log.page(wanted, cursor=current.next_cursor, limit=EXPORT_PAGE)
+        current = await log.page(wanted, cursor=current.next_cursor, limit=left)
 
 
 def out(record: DecisionRecord) -> dict[str, Any]:
@@ -117,16 +178,28 @@ def out(record: DecisionRecord) -> dict[str, Any]:
         "request_id": record.request_id,
         "external_id": record.external_id,
         "key": record.detail.get("key"),
-        "image": {"sha256": record.image_sha256, "pdq": record.image_pdq},
+        "image": {"id": record.detail.get("image_id"), "sha256": record.image_sha256, "pdq": record.image_pdq},
         "policy": record.detail.get("policy", {"name": record.policy, "version": record.policy_version}),
         "bundle_id": record.bundle_id,
         "decision": record.decision,
+        "outcome": record.outcome,
+        "reviewed": record.reviewed_at
+        and {"at": record.reviewed_at.isoformat(), "key": record.reviewed_by, "reviewer": record.reviewer},
+        "shadow_differs": record.shadow_differs,
         "scores": record.categories,
         "categories": record.detail.get("categories", []),
         "attributes": record.detail.get("attributes", {}),
         "shadow": record.detail.get("shadow"),
         "warnings": record.detail.get("warnings", []),
     }
+
+
+def still_blocked_by(matcher: HashMatcher, kept: Reviewed) -> list[str]:
+    """Return the lists that block an image although it was put on one that allows it; for a thread."""
+    if kept.verdict.decision == "block" or not kept.lists:
+        return []
+    found = matcher.match(kept.image.sha256, kept.image.pdq, MIN_QUALITY)
+    return [match.list for match in found if match.action == "block" and match.list != REVIEWED_NEAR]
 
 
 def feedback_out(feedback: Feedback) -> dict[str, Any]:

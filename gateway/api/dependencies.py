@@ -25,6 +25,7 @@ from gateway.readiness import Readiness
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
 from gateway.store.lists import Lists
+from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
 
 
@@ -52,6 +53,7 @@ class Services:
     request_timeout_s: float
     saver: Saver
     versions: Versions
+    rollouts: Rollouts
     decisions: Decisions
     lists: Lists
     audit: Audit

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -10,24 +12,45 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.requests import Request
 
-from gateway.api.body.images import check_count, image_request
-from gateway.api.body.reader import read_json
-from gateway.api.body.validation import validated
+from gateway.api.body.images import read_fields
+from gateway.api.classifiers_and_policies import check_same_name
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
+from gateway.api.image_results import raise_or_count_errors
 from gateway.api.openapi import EXAMPLE_IMAGE, EXAMPLE_POLICY, request_body
 from gateway.api.parameters import Name
-from gateway.api.schemas.stored_requests import DryRunBody
+from gateway.api.schemas.stored_requests import DryRunBody, DryRunFields, DryRunForm
 from gateway.api.schemas.stored_responses import DryRunOut
 from gateway.api.store_calls import stored
 from gateway.decoding.views import ViewRule
+from gateway.errors import InvalidRequest
+from gateway.fetching.image_source import ImageRequest
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
-from gateway.moderation.policy_diff import Comparison, Sample, compare, sample_of
+from gateway.moderation.policy_diff import (
+    NO_VECTORS,
+    OTHER_MODEL,
+    OTHER_VIEWS,
+    Comparison,
+    Sample,
+    compare,
+    sample_of,
+)
 from gateway.moderation.verdict_json import categories_json, policy_json
 from gateway.store.decisions import DecisionFilter
 
 PAGE = 200
+NONE_ANALYZED = "No image could be analyzed; skipped_because has the codes of their errors."
+NO_DECISIONS = "no_decisions"
+HINTS = {
+    NO_VECTORS: "No vectors were kept with these decisions: set DECISION_VECTORS=true, and those made from then on can "
+    "be compared, but for images that a hash list decided. Or send images.",
+    NO_DECISIONS: "The log holds no decision of this policy that since, until and the other filters leave: widen them. "
+    "DECISION_LOG=false keeps none. Or send images.",
+    OTHER_VIEWS: "The kept vectors are of other views than a policy needs. Send images; or name the candidate as a "
+    "shadow for a while, so that its views are kept too.",
+    OTHER_MODEL: "These decisions were made with another model. Send images.",
+}
 
 router = APIRouter(tags=["policies"])
 
@@ -36,7 +59,7 @@ router = APIRouter(tags=["policies"])
     "/v1/policies/{name}/dry-run",
     summary="What a candidate would change",
     response_model=DryRunOut,
-    openapi_extra=request_body(DryRunBody, {"policy": EXAMPLE_POLICY, "images": [EXAMPLE_IMAGE]}),
+    openapi_extra=request_body(DryRunBody, {"policy": EXAMPLE_POLICY, "images": [EXAMPLE_IMAGE]}, DryRunForm),
 )
 async def dry_run(request: Request, services: ServicesDep, name: Name) -> Response:
     """Compare a candidate body, or a version, with the active version: over images, or over stored vectors.
@@ -44,13 +67,19 @@ async def dry_run(request: Request, services: ServicesDep, name: Name) -> Respon
     Over stored vectors neither an image nor the model is needed.
     """
     with services.admission.request() as reservation:
-        fields = validated(DryRunBody, await read_json(request, services.body_rules, reservation))
-        request.state.images = len(fields.images)
-        answer = await unless_client_leaves(request, compared(fields, services, name))
+        fields, images = await read_fields(
+            request, services.body_rules, reservation, DryRunBody, DryRunForm, needs_image=False
+        )
+        if images and fields.filters:
+            raise InvalidRequest(f"Give images, or {', '.join(fields.filters)} for stored decisions, not both.")
+        request.state.images = len(images)
+        answer = await unless_client_leaves(request, compared(fields, images, services, name))
         return Response(orjson.dumps(answer), media_type="application/json")
 
 
-async def compared(fields: DryRunBody, services: Services, name: str) -> dict[str, Any]:
+async def compared(
+    fields: DryRunFields, images: Sequence[ImageRequest], services: Services, name: str
+) -> dict[str, Any]:
     """Look both policies up, get the samples, and compare.
 
     Raises:
@@ -59,8 +88,8 @@ async def compared(fields: DryRunBody, services: Services, name: str) -> dict[st
     deadline = Deadline.after(services.saver.timeout_s)
     active = await services.catalog.policy(name, deadline)
     candidate = await candidate_policy(fields, services, name, deadline)
-    if fields.images:
-        samples = await samples_of_images(fields, services, frozenset({active.views, candidate.views}), deadline)
+    if images:
+        samples = await samples_of_images(images, services, frozenset({active.views, candidate.views}), deadline)
     else:
         samples = await samples_of_log(fields, services, active.name)
     scale = services.manifest.logit_scale
@@ -68,32 +97,38 @@ async def compared(fields: DryRunBody, services: Services, name: str) -> dict[st
     return comparison_json(comparison, active, candidate)
 
 
-async def candidate_policy(fields: DryRunBody, services: Services, name: str, deadline: Deadline) -> BoundPolicy:
+async def candidate_policy(fields: DryRunFields, services: Services, name: str, deadline: Deadline) -> BoundPolicy:
     """Return the policy in the body, or the saved version that it names."""
     if fields.policy is None:
         return await services.catalog.policy(f"{name}@{fields.version}", deadline)
+    check_same_name(name, fields.policy.name or name)
     return await services.catalog.bind_candidate(name, fields.policy, deadline)
 
 
 async def samples_of_images(
-    fields: DryRunBody, services: Services, views: frozenset[ViewRule], deadline: Deadline
-) -> list[Sample | None]:
-    """Return the request's images as samples; a failed one is skipped."""
-    check_count(fields.images, services.body_rules.max_images)
-    images = [image_request(image) for image in fields.images]
+    images: Sequence[ImageRequest], services: Services, views: frozenset[ViewRule], deadline: Deadline
+) -> list[Sample | str]:
+    """Return the request's images as samples; a failed one as the code of its error.
+
+    Raises:
+        GatewayError: the only image failed, or all failed by one fault of the service.
+    """
     outcomes = await services.pipeline.run(images, views, deadline, deciding=True)
+    raise_or_count_errors(outcomes, services.metrics)
     return [
         Sample(
             None, outcome.id, outcome.prepared.info.sha256, outcome.vectors, outcome.prepared.places, outcome.warnings
         )
         if outcome.prepared is not None and outcome.vectors is not None
-        else None
+        else outcome.error.code
+        if outcome.error is not None
+        else NO_VECTORS
         for outcome in outcomes
     ]
 
 
-async def samples_of_log(fields: DryRunBody, services: Services, policy: str) -> list[Sample | None]:
-    """Return the newest logged decisions that the filter leaves, as samples."""
+async def samples_of_log(fields: DryRunFields, services: Services, policy: str) -> list[Sample | str]:
+    """Return the newest logged decisions that the filter leaves, as samples; of none with vectors, why."""
     wanted = DecisionFilter(
         since=fields.since,
         until=fields.until,
@@ -103,7 +138,7 @@ async def samples_of_log(fields: DryRunBody, services: Services, policy: str) ->
         external_id=fields.external_id,
         with_vectors=True,
     )
-    samples: list[Sample | None] = []
+    samples: list[Sample | str] = []
     cursor: str | None = None
     while len(samples) < fields.limit:
         limit = min(PAGE, fields.limit - len(samples))
@@ -113,16 +148,21 @@ async def samples_of_log(fields: DryRunBody, services: Services, policy: str) ->
         cursor = page.next_cursor
         if cursor is None:
             break
+    if not samples and (await stored(services.decisions.page(replace(wanted, with_vectors=False), limit=1))).records:
+        return [NO_VECTORS]
     return samples
 
 
 def comparison_json(comparison: Comparison, active: BoundPolicy, candidate: BoundPolicy) -> dict[str, Any]:
-    """Return a comparison as JSON values."""
+    """Return a comparison as JSON values; why nothing was compared is its most frequent reason."""
+    why = max(comparison.skipped, key=comparison.skipped.__getitem__, default=NO_DECISIONS)
+    nothing = not comparison.compared
     return {
         "active": policy_json(active),
         "candidate": policy_json(candidate),
         "compared": comparison.compared,
-        "skipped": comparison.skipped,
+        "skipped": sum(comparison.skipped.values()),
+        "skipped_because": comparison.skipped,
         "changed": sum(count for (before, after), count in comparison.counts.items() if before != after),
         "counts": [
             {"before": before, "after": after, "count": count}
@@ -139,5 +179,6 @@ def comparison_json(comparison: Comparison, active: BoundPolicy, candidate: Boun
             }
             for change in comparison.changes
         ],
-        "warnings": [] if comparison.compared else ["nothing_compared"],
+        "warnings": ["nothing_compared", why] if nothing else [],
+        "hint": HINTS.get(why, NONE_ANALYZED) if nothing else None,
     }

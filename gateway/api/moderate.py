@@ -43,24 +43,24 @@ async def moderate(request: Request, services: ServicesDep, key: IdempotencyKeyD
     with services.admission.request() as reservation:
         fields, images = await read_fields(request, services.body_rules, reservation, ModerateBody, ModerateForm)
         request.state.images = len(images)
-        async with attempt_of(request, services, key, fields, images, fields.external_id) as attempt:
+        external_id = fields.external_id if isinstance(fields, ModerateBody) else None  # of a form: each image's own
+        async with attempt_of(request, services, key, fields, images, external_id) as attempt:
             if attempt.answer is not None:
                 return answered_before(attempt.answer)
             deadline = Deadline.after(services.request_timeout_s)
             timer = StageTimer()
             with timer.stage("text"):
-                policy = await services.catalog.policy(fields.policy, deadline)
-                shadow = await services.catalog.policy(fields.shadow, deadline) if fields.shadow else None
+                judges = await services.catalog.judges(fields.policy, fields.shadow, deadline)
 
             def answer_of(moderated: list[Moderated]) -> bytes:
                 outcomes = [item.outcome for item in moderated]
-                results = [result(item, policy, request.state.request_id) for item in moderated]
+                results = [result(item, judges.policy, request.state.request_id) for item in moderated]
                 text_s = timer.elapsed_s["text"]
                 return bytes(images_response(request, outcomes, results, text_s=text_s, started_s=started_s).body)
 
-            origin = RequestOrigin(fields.external_id, request.state.request_id, key_name(request))
+            origin = RequestOrigin(external_id, request.state.request_id, key_name(request))
             answering = Answering(attempt, answer_of)
-            running = services.moderator.moderate(images, policy, shadow, origin, deadline, answering)
+            running = services.moderator.moderate(images, judges, origin, deadline, answering)
             moderated = await unless_client_leaves(request, running)
             raise_or_count_errors([item.outcome for item in moderated], services.metrics)
             return Response(attempt.answer or answer_of(moderated), media_type="application/json")

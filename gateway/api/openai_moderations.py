@@ -84,7 +84,7 @@ class ModerationsResult(BaseModel):
 
 
 class ModerationsResponse(BaseModel):
-    """An answer in OpenAI's form; ``model`` is the policy and the bundle that decided."""
+    """An answer in OpenAI's form; ``model`` is the policy (several, by comma) and the bundle that decided."""
 
     id: str
     model: str
@@ -112,20 +112,20 @@ async def moderations(request: Request, services: ServicesDep, key: IdempotencyK
             if attempt.answer is not None:
                 return answered_before(attempt.answer)
             deadline = Deadline.after(services.request_timeout_s)
-            policy = await services.catalog.policy(policy_reference(fields.model), deadline)
+            judges = await services.catalog.judges(policy_reference(fields.model), None, deadline)
 
             def answer_of(moderated: list[Moderated]) -> bytes:
                 verdicts = verdicts_of(moderated)
                 answer = {
                     "id": f"modr-{request.state.request_id}",
-                    "model": f"{policy.key}:{services.manifest.bundle_id}",
+                    "model": f"{deciding(verdicts)}:{services.manifest.bundle_id}",
                     "results": [result(verdicts, review_flags=services.moderations.review_flags)],
                 }
                 return orjson.dumps(answer)
 
             origin = RequestOrigin(None, request.state.request_id, key_name(request))
             answering = Answering(attempt, answer_of)
-            running = services.moderator.moderate(images, policy, None, origin, deadline, answering)
+            running = services.moderator.moderate(images, judges, origin, deadline, answering)
             moderated = await unless_client_leaves(request, running)
             return Response(attempt.answer or answer_of(moderated), media_type="application/json")
 
@@ -174,6 +174,11 @@ def verdicts_of(moderated: Sequence[Moderated]) -> list[Verdict]:
         if item.outcome.error is not None:
             raise item.outcome.error
     return [item.verdict for item in moderated if item.verdict is not None]
+
+
+def deciding(verdicts: Sequence[Verdict]) -> str:
+    """Return the policy versions that decided, ``name@version``: several where a rollout gives images to another."""
+    return ",".join(sorted({verdict.policy.key for verdict in verdicts}))
 
 
 def result(verdicts: Sequence[Verdict], *, review_flags: bool) -> dict[str, Any]:

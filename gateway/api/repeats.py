@@ -62,7 +62,8 @@ async def attempt_of(
     asked = ""
     if key is not None:
         asked = await asyncio.to_thread(fingerprint_of, request.scope["path"], repr(fields), images)
-    async with services.idempotency.attempt(key, key_name(request), asked, external_id) as attempt:
+    ids = {one for one in (external_id, *(image.external_id for image in images)) if one is not None}
+    async with services.idempotency.attempt(key, key_name(request), asked, ids) as attempt:
         yield attempt
 
 

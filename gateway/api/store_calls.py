@@ -90,11 +90,16 @@ async def changed(
     except InUse as use:
         users = ", ".join(use.users)
         raise ResourceInUse(f"“{change.name}” is used by the policies {users}; change or delete those first.") from None
+    await put_in_force(in_force)
+    return result
+
+
+async def put_in_force(in_force: Catalog | ListRefresher) -> None:
+    """Load what was just saved, if that can be done now; else the watch will."""
     try:
         await in_force.refresh()
     except (StoreUnavailable, ServiceError):
         structlog.get_logger("store").warning("saved, but not in force yet: the watch will load it")
-    return result
 
 
 def _mismatch(change: ResourceChange, latest: int | None) -> str:

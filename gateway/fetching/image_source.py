@@ -63,10 +63,11 @@ Source = Upload | Base64 | Url
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """One image of a request; ``id`` is the client's own and echoed back."""
+    """One image of a request; both ids are the client's own: ``id`` is echoed, ``external_id`` is for the log."""
 
     source: Source
     id: str | None = None
+    external_id: str | None = None
 
 
 class ImageSource:

@@ -32,7 +32,9 @@ from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundClassifier, BoundPolicy, bind, mismatch, stored_body
 from gateway.moderation.classifiers import Classifier, split_reference
 from gateway.moderation.policy import Policy
+from gateway.moderation.rollout import Judges, Rollout
 from gateway.store.outages import StoreUnavailable
+from gateway.store.rollouts import StoredRollout
 from gateway.store.versions import Kind, Version, Versions
 
 POLL_S = 0.5  # half of what a change may take to be live everywhere is two seconds
@@ -49,6 +51,7 @@ class CatalogSnapshot:
     classifiers: Mapping[str, BoundClassifier] = field(default_factory=dict)
     policies: Mapping[str, BoundPolicy] = field(default_factory=dict)
     mismatched: Mapping[str, Version] = field(default_factory=dict)
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
 
 
 class Catalog:
@@ -131,7 +134,12 @@ class Catalog:
                         policies[row.name] = await self._bind_policy(row, pinned, deadline)
                 except RequestError as error:  # words that this model cannot take: that one is not served, others are
                     self._log.error("not usable with this model", kind=row.kind, name=row.name, code=error.code)
-            self._current = CatalogSnapshot(snapshot.revision, classifiers, policies, mismatched)
+            rollouts = {
+                name: await self._rollout(stored, name, policies, deadline)
+                for name, stored in snapshot.rollouts.items()
+                if name in policies
+            }
+            self._current = CatalogSnapshot(snapshot.revision, classifiers, policies, mismatched, rollouts)
             there = {row.name for row in snapshot.versions if row.kind == "policy"}
             for key in [key for key, old in self._old_policies.items() if old.name not in there]:
                 del self._old_policies[key]  # deleted: its versions are gone too
@@ -186,6 +194,17 @@ class Catalog:
         self._old_policies[bound.key] = bound
         return bound
 
+    async def judges(self, reference: str, shadow: str | None, deadline: Deadline) -> Judges:
+        """Return the policies of a request: the one that it names, its shadow, and the rollout of the active version.
+
+        Raises:
+            GatewayError: as ``policy``.
+        """
+        asked = await self.policy(shadow, deadline) if shadow else None
+        policy = await self.policy(reference, deadline)  # in force: from memory, so of the same snapshot as its rollout
+        name, number = split_reference(reference)
+        return Judges(policy, asked, self._current.rollouts.get(name, Rollout()) if number is None else Rollout())
+
     async def bind_classifier(self, row: Version, deadline: Deadline) -> BoundClassifier:
         """Return a classifier version with its text vectors: known, kept with it, or computed and then kept.
 
@@ -232,6 +251,28 @@ class Catalog:
                     f"Field “{where}” names another version of “{classifier.name}” than a rule before it."
                 )
         return bind(name, 0, self._manifest.bundle_id, body, found)
+
+    async def _rollout(
+        self, stored: StoredRollout, name: str, active: Mapping[str, BoundPolicy], deadline: Deadline
+    ) -> Rollout:
+        """Return a rollout with what can be served of it, given the policies of its snapshot."""
+        candidate = None if stored.candidate is None else f"{name}@{stored.candidate}"
+        found: list[BoundPolicy | None] = []
+        for reference in (stored.shadow, candidate):
+            try:
+                found.append(None if reference is None else await self._beside(reference, active, deadline))
+            except RequestError as error:  # deleted, or of another bundle
+                self._log.error("not run beside the policy", name=name, beside=reference, code=error.code)
+                found.append(None)
+        return Rollout(found[0], found[1], stored.share)
+
+    async def _beside(self, reference: str, active: Mapping[str, BoundPolicy], deadline: Deadline) -> BoundPolicy:
+        name, number = split_reference(reference)
+        if name in active and number in {None, active[name].version}:
+            return active[name]
+        if number is None:
+            raise NotFound(f"The policy “{name}” is not active.")
+        return await self.policy(reference, deadline)
 
     async def _bind_policy(self, row: Version, pinned: Mapping[str, Version], deadline: Deadline) -> BoundPolicy:
         classifiers = {name: await self.bind_classifier(version, deadline) for name, version in pinned.items()}

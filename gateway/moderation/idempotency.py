@@ -7,7 +7,7 @@ they do not hold what became of images that failed, and may be forgotten, or not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -72,7 +72,7 @@ class Idempotency:
 
     @asynccontextmanager
     async def attempt(
-        self, key: str | None, owner: str | None, fingerprint: str, external_id: str | None
+        self, key: str | None, owner: str | None, fingerprint: str, external_ids: Collection[str]
     ) -> AsyncIterator[Attempt]:
         """Yield the attempt that a request is; its key is free again afterwards, unless its answer was kept.
 
@@ -82,7 +82,7 @@ class Idempotency:
             key: the client's; None: it may not be repeated.
             owner: name of its API key.
             fingerprint: of what it asks.
-            external_id: of the request, by which its answer can be forgotten.
+            external_ids: of the request and its images, by any of which its answer can be forgotten.
 
         Raises:
             IdempotencyKeyReused: the key belongs to a request that asks something else.
@@ -92,7 +92,7 @@ class Idempotency:
         if key is None:
             yield Attempt()
             return
-        taken = await self._claimed(key, owner or "", fingerprint, external_id)
+        taken = await self._claimed(key, owner or "", fingerprint, external_ids)
         if taken is None:
             if self._rules.required:
                 raise StorageUnavailable("The idempotency key could not be kept; nothing was decided.")
@@ -109,12 +109,14 @@ class Idempotency:
             if attempt.answer is None:
                 await self._release(taken)
 
-    async def _claimed(self, key: str, owner: str, fingerprint: str, external_id: str | None) -> Claim | Taken | None:
+    async def _claimed(
+        self, key: str, owner: str, fingerprint: str, external_ids: Collection[str]
+    ) -> Claim | Taken | None:
         """Claim a key, or return who has it; None without a store."""
         if self._decision_log.unavailable:
             return None
         try:
-            return await self._keys.claim(owner, key, fingerprint, external_id, self._rules.claim_s)
+            return await self._keys.claim(owner, key, fingerprint, external_ids, self._rules.claim_s)
         except StoreUnavailable:
             return None
 

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 import structlog
 
+from gateway.decoding.pdq import MIN_QUALITY
 from gateway.decoding.preprocess import PreprocessedImage
 from gateway.errors import GatewayError, IdempotencyKeyInUse, StorageUnavailable
 from gateway.fetching.image_source import ImageRequest
@@ -25,6 +26,8 @@ from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.idempotency import Attempt
+from gateway.moderation.policy import STRICTNESS
+from gateway.moderation.rollout import Judges
 from gateway.moderation.verdict_json import place_json, verdict_json
 from gateway.moderation.verdicts import Verdict, from_lists, verdict_of
 from gateway.observability.metrics import Metrics
@@ -54,7 +57,7 @@ class LogRules:
 
 @dataclass(frozen=True, slots=True)
 class RequestOrigin:
-    """Of a request, for the decision log: the client's id for it, its own id, and the name of its API key."""
+    """Of a request, for the decision log: the client's id for its images, its own id, and the name of its API key."""
 
     external_id: str | None
     request_id: str
@@ -69,6 +72,13 @@ class Moderated:
     verdict: Verdict | None
     shadow: Verdict | None
     decision_id: str | None
+
+    @property
+    def shadow_differs(self) -> bool | None:
+        """Whether the shadow decided otherwise; None without one, and where a hash list decided for both."""
+        if self.verdict is None or self.shadow is None or self.outcome.matches:
+            return None
+        return self.shadow.decision != self.verdict.decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +130,7 @@ class Moderator:
     async def moderate(
         self,
         images: Sequence[ImageRequest],
-        policy: BoundPolicy,
-        shadow: BoundPolicy | None,
+        judges: Judges,
         origin: RequestOrigin,
         deadline: Deadline,
         answering: Answering | None = None,
@@ -139,11 +148,12 @@ class Moderator:
             raise StorageUnavailable(
                 "The lists of known images are not loaded yet; nothing was decided.", retry_after_s=1
             )
-        rules = frozenset({policy.views} | ({shadow.views} if shadow else set()))
         hash_lookup = partial(matches, matcher) if matcher.lists else None
-        outcomes = await self._pipeline.run(images, rules, deadline, hash_lookup, deciding=True)
-        judged = [self._judge(outcome, matcher, policy, shadow) for outcome in outcomes]
-        judged = await self._logged(judged, origin, deadline, answering)
+        outcomes = await self._pipeline.run(
+            images, judges.views, deadline, hash_lookup, beside=judges.views_beside, deciding=True
+        )
+        judged = [self._judge(outcome, matcher, judges) for outcome in outcomes]
+        judged = await self._logged(judged, images, origin, deadline, answering)
         for item in judged:
             self._count(item)
         return judged
@@ -158,12 +168,14 @@ class Moderator:
         for category in item.verdict.categories if not item.outcome.matches else ():
             thresholds = category.review_at, category.block_at
             self._metrics.observe_category(policy, category.category, category.decision, category.score, thresholds)
+        if item.shadow is not None and item.shadow_differs is not None:
+            stricter = STRICTNESS[item.shadow.decision] - STRICTNESS[item.verdict.decision]
+            self._metrics.observe_shadow(policy, stricter)
 
-    def _judge(
-        self, outcome: ImageOutcome, matcher: HashMatcher, policy: BoundPolicy, shadow: BoundPolicy | None
-    ) -> Moderated:
+    def _judge(self, outcome: ImageOutcome, matcher: HashMatcher, judges: Judges) -> Moderated:
         if outcome.prepared is None:
             return Moderated(outcome, None, None, None)
+        policy, shadow = judges.deciding(outcome.prepared.info.sha256), judges.shadow_in_force
         timer = StageTimer()
         with timer.stage("score"):
             warnings = _warnings(outcome, outcome.prepared, matcher)
@@ -182,7 +194,12 @@ class Moderator:
         return verdict_of(policy, outcome.vectors, prepared.places, self._logit_scale, warnings)
 
     async def _logged(
-        self, judged: list[Moderated], origin: RequestOrigin, deadline: Deadline, answering: Answering | None
+        self,
+        judged: list[Moderated],
+        images: Sequence[ImageRequest],
+        origin: RequestOrigin,
+        deadline: Deadline,
+        answering: Answering | None,
     ) -> list[Moderated]:
         """Write every verdict to the log, and put its id into the outcome; without a store, a warning.
 
@@ -195,7 +212,11 @@ class Moderator:
             marked = [replace(item, decision_id=decision_id(now)) if item.verdict else item for item in judged]
         if not any(item.verdict for item in marked):
             return marked
-        records = [self._record(item, now, origin) for item in marked if item.verdict and item.decision_id]
+        records = [
+            self._record(item, images[item.outcome.index].external_id, now, origin)
+            for item in marked
+            if item.verdict and item.decision_id
+        ]
         kept = answering.kept(marked) if answering is not None else None
         try:
             if not records and kept is None:
@@ -219,7 +240,7 @@ class Moderator:
             for item in judged
         ]
 
-    def _record(self, item: Moderated, now: datetime, origin: RequestOrigin) -> DecisionRecord:
+    def _record(self, item: Moderated, external_id: str | None, now: datetime, origin: RequestOrigin) -> DecisionRecord:
         assert item.verdict is not None  # noqa: S101 - only verdicts are logged
         assert item.outcome.prepared is not None  # noqa: S101
         prepared, verdict = item.outcome.prepared, item.verdict
@@ -229,17 +250,21 @@ class Moderator:
             id=item.decision_id or "",
             at=now,
             request_id=origin.request_id,
-            external_id=origin.external_id,
+            external_id=origin.external_id if external_id is None else external_id,
             image_sha256=prepared.info.sha256,
             image_pdq=best.hex if best else None,
             policy=verdict.policy.name,
             policy_version=verdict.policy.version,
             bundle_id=self._bundle_id,
             decision=verdict.decision,
+            outcome=verdict.decision,
+            shadow_differs=item.shadow_differs,
             categories={category.category: category.score for category in verdict.categories},
             detail={
                 **verdict_json(verdict, item.shadow, verdict.policy),
                 "key": origin.key_name,
+                "image_id": item.outcome.id,
+                "near_matching": best is not None and best.quality >= MIN_QUALITY and prepared.info.frames == 1,
                 "places": [place_json(place) for place in prepared.places] if keep else [],
             },
             vectors=np.ascontiguousarray(item.outcome.vectors, "<f4").tobytes() if keep else None,

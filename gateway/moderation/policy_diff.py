@@ -15,6 +15,8 @@ from gateway.moderation.policy import Decision
 from gateway.moderation.verdicts import Verdict, uses, verdict_of
 from gateway.store.decisions import DecisionRecord
 
+NO_VECTORS, OTHER_MODEL, OTHER_VIEWS = "vectors_not_kept", "other_model", "other_views"
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -39,46 +41,51 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Images by decision before and after; ``skipped`` lack a view that a policy needs."""
+    """Images by decision before and after; those ``skipped`` by reason."""
 
     counts: dict[tuple[Decision, Decision], int]
     changes: tuple[Change, ...]
     compared: int
-    skipped: int
+    skipped: dict[str, int]
 
 
-def sample_of(record: DecisionRecord, dim: int, bundle_id: str) -> Sample | None:
-    """Return a logged decision as a sample, or None if its vectors were not stored or are another bundle's."""
+def sample_of(record: DecisionRecord, dim: int, bundle_id: str) -> Sample | str:
+    """Return a logged decision as a sample, or why it is none."""
     places = tuple(
         Place(entry["view"], tuple(entry["box"]), entry["frame_ms"], entry.get("background"))
         for entry in record.detail.get("places", [])
     )
-    if record.vectors is None or record.bundle_id != bundle_id:
-        return None
+    if record.bundle_id != bundle_id:
+        return OTHER_MODEL
+    if record.vectors is None:
+        return NO_VECTORS
     vectors = np.frombuffer(record.vectors, "<f4").reshape(-1, dim).astype(np.float32)
     if len(vectors) != len(places):
-        return None
+        return NO_VECTORS
     warnings = tuple(record.detail.get("warnings", ()))
     return Sample(record.id, record.external_id, record.image_sha256, vectors, places, warnings)
 
 
 def compare(
-    samples: Iterable[Sample | None], active: BoundPolicy, candidate: BoundPolicy, logit_scale: float, examples: int
+    samples: Iterable[Sample | str], active: BoundPolicy, candidate: BoundPolicy, logit_scale: float, examples: int
 ) -> Comparison:
-    """Apply both policies to every sample; CPU-bound, runs in a thread."""
+    """Apply both policies to every sample, and count why others are none; CPU-bound, runs in a thread."""
     counts: Counter[tuple[Decision, Decision]] = Counter()
     changes: list[Change] = []
-    skipped = 0
+    skipped: Counter[str] = Counter()
     for sample in samples:
-        if sample is None or not all(sees(policy, sample.places) for policy in (active, candidate)):
-            skipped += 1
+        if isinstance(sample, str):
+            skipped[sample] += 1
+            continue
+        if not all(sees(policy, sample.places) for policy in (active, candidate)):
+            skipped[OTHER_VIEWS] += 1
             continue
         before = verdict_of(active, sample.vectors, sample.places, logit_scale, sample.warnings)
         after = verdict_of(candidate, sample.vectors, sample.places, logit_scale, sample.warnings)
         counts[before.decision, after.decision] += 1
         if before.decision != after.decision and len(changes) < examples:
             changes.append(Change(sample, before.decision, after))
-    return Comparison(dict(counts), tuple(changes), sum(counts.values()), skipped)
+    return Comparison(dict(counts), tuple(changes), sum(counts.values()), dict(skipped))
 
 
 def sees(policy: BoundPolicy, places: Iterable[Place]) -> bool:

@@ -17,12 +17,12 @@ def verdict_json(verdict: Verdict | None, shadow: Verdict | None, policy: BoundP
     Args:
         verdict: None of an image that failed.
         shadow: None without a shadow policy.
-        policy: the one that was asked for.
+        policy: the one that was asked for; named where there is no verdict.
     """
     return {
         "decision": verdict and verdict.decision,
         "categories": verdict and categories_json(verdict.categories),
-        "policy": policy_json(policy),
+        "policy": policy_json(verdict.policy if verdict else policy),
         "attributes": dict(verdict.attributes) if verdict else {},
         "shadow": shadow
         and {

@@ -25,6 +25,7 @@ from gateway.moderation.policy import (
     judge,
     overall,
 )
+from gateway.store.reviewed_lists import REVIEWED_NEAR
 
 UNCALIBRATED = "uncalibrated"
 
@@ -49,7 +50,13 @@ class Verdict:
 
 
 def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: PreprocessedImage) -> Verdict:
-    """Return the verdict of lists alone: block wins over allow."""
+    """Return the verdict of lists alone: block wins over allow.
+
+    But a list of files that allows, which is by SHA-256 and so exact, wins over what only resembles an image that
+    reviewers blocked: a reviewer saw this very file.
+    """
+    if any(match.action == "allow" for match in found):
+        found = [match for match in found if match.list != REVIEWED_NEAR]
     decision: Decision = "block" if any(match.action == "block" for match in found) else "allow"
     whole = Place("full", (0, 0, prepared.info.width, prepared.info.height), None)
     categories = tuple(

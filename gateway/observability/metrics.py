@@ -37,6 +37,11 @@ class Metrics:
         self.decode_workers_ended = counter(
             "gateway_decode_workers_ended", "Decoding processes that ended, by reason.", ["reason"]
         )
+        self._shadow = counter(
+            "gateway_shadow_decisions",
+            "Images that a shadow policy judged too, by what it decided beside the policy: same, stricter or milder.",
+            ["policy", "shadow"],
+        )
         for stage in STAGES:  # those that have not run yet are shown too
             self.stage_seconds.labels(stage)
         self._images = counter("gateway_images", "Images judged, by format and size.", ["format", "megapixels"])
@@ -108,6 +113,11 @@ class Metrics:
         """Count the seconds of each stage of one image or request."""
         for name, elapsed in elapsed_s.items():
             self.stage_seconds.labels(name).observe(elapsed)
+
+    def observe_shadow(self, policy: str, stricter: int) -> None:
+        """Count an image that a shadow judged too; ``stricter`` is above 0 where it was, below where it was milder."""
+        difference = "same" if not stricter else "stricter" if stricter > 0 else "milder"
+        self._shadow.labels(*self._known("policy", policy), difference).inc()
 
     def observe_batch(self, model: str, rows: int) -> None:
         """Count one inference of ``rows`` rows."""

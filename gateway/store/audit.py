@@ -35,8 +35,8 @@ class AuditRow:
         actor: name of the API key; ``anonymous`` where none was used, ``seed`` for what comes with the program.
         request_id: of the request, or None.
         action: save, activate, delete, put, add_entries, remove_entries, feedback, forget.
-        kind: classifier, policy, list, decision (``name`` is its id) or external_id (``name`` is its SHA-256, as it is
-            to be forgotten).
+        kind: classifier, policy, rollout (``name`` is the policy's), list, decision (``name`` is its id) or external_id
+            (``name`` is its SHA-256, as it is to be forgotten).
         name: of the thing.
         version: its number, or None.
         detail: counts and the like, JSON values.

@@ -6,22 +6,24 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
 from sqlalchemy import Column, ColumnElement, delete, insert, literal, select, tuple_, update
 
-from gateway.store import audit
-from gateway.store.audit import Actor
+from gateway.store import audit, idempotency
+from gateway.store.audit import Actor, Detail
 from gateway.store.database import Repository, Transaction, reads, writes
-from gateway.store.idempotency import KeptAnswer, keep
-from gateway.store.schema import decisions, feedback, fired_categories, idempotency_keys, revisions
+from gateway.store.idempotency import KeptAnswer
+from gateway.store.reviewed_lists import ReviewedImage, put_on_list
+from gateway.store.schema import decisions, feedback, fired_categories, revisions
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 FIRED = ("review", "block")
+EQUAL = ("policy", "policy_version", "decision", "external_id", "outcome", "image_sha256", "shadow_differs")
 DELETED_AT_A_TIME = 1000  # so that decisions can be logged in between
 
 Decision = Literal["allow", "review", "block"]
@@ -42,12 +44,18 @@ class DecisionRecord:
         policy: name.
         policy_version: number.
         bundle_id: of the models.
-        decision: what was decided.
+        decision: what the policy or a hash list decided.
+        outcome: what holds: the latest reviewer's verdict, else the decision.
         categories: name → score, 0..1.
         detail: the result as answered (categories with evidence, attributes, warnings), and ``key``, the name of the
             API key or None; JSON values. The log's
             category filter reads ``detail["categories"]``: those whose ``decision`` is review or block have fired.
+            ``near_matching`` says that ``image_pdq`` may be put on a hash list.
         vectors: float32 little-endian bytes of [V, D] image vectors, or None unless storing is switched on.
+        reviewed_at: when the outcome was given, UTC; None without a reviewer's verdict.
+        reviewed_by: name of the API key that gave it, or None.
+        reviewer: who gave it, as that key's holder says, or None.
+        shadow_differs: whether a shadow policy decided otherwise; None without one.
     """
 
     id: str
@@ -60,20 +68,39 @@ class DecisionRecord:
     policy_version: int
     bundle_id: str
     decision: Decision
+    outcome: Decision
     categories: dict[str, float]
     detail: dict[str, Any]
     vectors: bytes | None = None
+    reviewed_at: datetime | None = None
+    reviewed_by: str | None = None
+    reviewer: str | None = None
+    shadow_differs: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """A reviewer's verdict on a decision; several may be given, each is kept."""
+    """A reviewer's verdict on a decision; several may be given, each is kept, the latest is the decision's outcome.
+
+    Attributes:
+        decision_id: of the decision.
+        at: UTC.
+        decision: the verdict.
+        categories: in which.
+        note: the reviewer's.
+        key: name of the API key, or None.
+        reviewer: as the key's holder says, or None.
+        list: hash list that the image was put on, or None.
+    """
 
     decision_id: str
     at: datetime
     decision: Literal["allow", "block"]
     categories: list[str]
     note: str
+    key: str | None = None
+    reviewer: str | None = None
+    list: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +108,7 @@ class DecisionFilter:
     """Which decisions to read; None means any. ``since`` is inclusive, ``until`` exclusive.
 
     ``category`` means decisions in which it fired (reached review or block), not those in which it was only scored.
+    ``shadow_differs`` means decisions that a shadow policy was compared with.
     ``with_vectors`` means decisions whose vectors were stored, and reads those; else vectors are left out.
     """
 
@@ -91,6 +119,10 @@ class DecisionFilter:
     decision: Decision | None = None
     category: str | None = None
     external_id: str | None = None
+    outcome: Decision | None = None
+    image_sha256: str | None = None
+    reviewed: bool | None = None
+    shadow_differs: bool | None = None
     with_vectors: bool = False
 
 
@@ -100,6 +132,15 @@ class Page:
 
     records: tuple[DecisionRecord, ...]
     next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """A verdict as it was kept, the image that it is about, and the hash lists that it put that on."""
+
+    verdict: Feedback
+    image: ReviewedImage
+    lists: tuple[str, ...]
 
 
 COLUMNS = tuple(field.name for field in fields(DecisionRecord))
@@ -121,7 +162,7 @@ class Decisions(Repository):
             ClaimLost: another request has the answer's key; nothing is appended.
         """
         if kept is not None:
-            await keep(tx, kept)
+            await idempotency.keep(tx, kept)
         if not records:
             return
         rows = [{name: getattr(record, name) for name in COLUMNS} for record in records]
@@ -135,7 +176,7 @@ class Decisions(Repository):
             await tx.execute(tx.insert_new(fired_categories), fired)
 
     @reads
-    async def page(self, tx: Transaction, wanted: DecisionFilter, *, cursor: str | None, limit: int) -> Page:
+    async def page(self, tx: Transaction, wanted: DecisionFilter, *, limit: int, cursor: str | None = None) -> Page:
         """Return a page of decisions, newest first.
 
         Raises:
@@ -167,15 +208,45 @@ class Decisions(Repository):
         return DecisionRecord(**row), tuple(Feedback(**verdict) for verdict in verdicts)
 
     @writes
-    async def add_feedback(self, tx: Transaction, verdict: Feedback, *, actor: Actor) -> bool:
-        """Keep a verdict; False if there is no such decision."""
-        asked = select(decisions.c.id).where(decisions.c.id == verdict.decision_id)
-        if (await tx.execute(asked.with_for_update(read=True, key_share=True))).one_or_none() is None:
-            return False
+    async def add_feedback(
+        self, tx: Transaction, verdict: Feedback, *, actor: Actor, add_to_list: bool = False
+    ) -> Reviewed | None:
+        """Keep a verdict, which is the decision's outcome from now on; None if there is no such decision.
+
+        Args:
+            tx: of the verdict and of its changes of lists.
+            verdict: to keep; its ``list`` None means the list that all such verdicts share.
+            actor: for the audit.
+            add_to_list: put the image on the list.
+
+        Raises:
+            ListUnfit: the list is of another action or kind.
+        """
+        mine = decisions.c.id == verdict.decision_id
+        asked = select(decisions.c.image_sha256, decisions.c.image_pdq, decisions.c.detail).where(mine)
+        row = (await tx.execute(asked.with_for_update())).one_or_none()
+        if row is None:
+            return None
+        image = ReviewedImage(row.image_sha256, row.image_pdq if row.detail.get("near_matching") else None)
+        on: tuple[str, ...] = ()
+        if add_to_list:
+            contrary = await self._contrary(tx, image, verdict)
+            on = await put_on_list(tx, image, verdict.decision, verdict.list, contrary, actor=actor)
+            verdict = replace(verdict, list=on[0])
         await tx.execute(insert(feedback).values(**asdict(verdict)))
-        detail = {"decision": verdict.decision, "categories": verdict.categories}
+        who = {"reviewed_at": verdict.at, "reviewed_by": verdict.key, "reviewer": verdict.reviewer}
+        await tx.execute(update(decisions).where(mine).values(outcome=verdict.decision, **who))
+        detail: Detail = {"decision": verdict.decision, "categories": verdict.categories}
+        detail |= {"reviewer": verdict.reviewer} if verdict.reviewer else {}
+        detail |= {"lists": list(on)} if on else {}
         await audit.note(tx, actor=actor, action="feedback", kind="decision", name=verdict.decision_id, detail=detail)
-        return True
+        return Reviewed(verdict, image, on)
+
+    async def _contrary(self, tx: Transaction, image: ReviewedImage, verdict: Feedback) -> set[str]:
+        """Return the lists that verdicts to the contrary put an image on."""
+        of_it = select(feedback.c.list).join(decisions, decisions.c.id == feedback.c.decision_id).distinct()
+        of_it = of_it.where(decisions.c.image_sha256 == image.sha256, feedback.c.list.is_not(None))
+        return set((await tx.execute(of_it.where(feedback.c.decision != verdict.decision))).scalars())
 
     async def forget(self, external_id: str, *, actor: Actor) -> int:
         """Delete all decisions of an external id with their feedback, in steps; return how many.
@@ -199,7 +270,7 @@ class Decisions(Repository):
 
     @writes
     async def _forget_answers(self, tx: Transaction, external_id: str) -> None:
-        await tx.execute(delete(idempotency_keys).where(idempotency_keys.c.external_id == external_id))
+        await idempotency.forget(tx, external_id)
 
     async def _remove(self, condition: ColumnElement[bool], note: Note | None) -> int:
         removed = 0
@@ -231,8 +302,11 @@ def _conditions(wanted: DecisionFilter, at: Column[datetime]) -> list[ColumnElem
         asked.append(at < wanted.until)
     if wanted.category is not None:
         asked.append(fired_categories.c.category == wanted.category)
-    equal = {name: getattr(wanted, name) for name in ("policy", "policy_version", "decision", "external_id")}
+    equal = {name: getattr(wanted, name) for name in EQUAL}
     asked += [decisions.c[name] == value for name, value in equal.items() if value is not None]
+    if wanted.reviewed is not None:
+        there = decisions.c.reviewed_at.is_not(None)
+        asked.append(there if wanted.reviewed else ~there)
     if wanted.with_vectors:
         asked.append(decisions.c.vectors.is_not(None))
     return asked

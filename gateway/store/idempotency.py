@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -60,12 +61,13 @@ class IdempotencyKeys(Repository):
 
     @writes
     async def claim(
-        self, tx: Transaction, owner: str, key: str, fingerprint: str, external_id: str | None, seconds: float
+        self, tx: Transaction, owner: str, key: str, fingerprint: str, external_ids: Collection[str], seconds: float
     ) -> Claim | Taken:
         """Claim a key for so many seconds, or return who has it."""
         now = datetime.now(UTC)
         claim = Claim(owner, key, secrets.token_hex(8))
-        row = {"fingerprint": fingerprint, "token": claim.token, "external_id": external_id, "answer": None}
+        ids = _listed(*sorted(external_ids)) if external_ids else None
+        row = {"fingerprint": fingerprint, "token": claim.token, "external_ids": ids, "answer": None}
         here = (idempotency_keys.c.owner == owner, idempotency_keys.c.key == key)
         standing = None
         while standing is None:  # whoever has the key may give it back between the two statements
@@ -87,6 +89,17 @@ class IdempotencyKeys(Repository):
         return (
             await tx.execute(delete(idempotency_keys).where(idempotency_keys.c.until <= datetime.now(UTC)))
         ).rowcount
+
+
+async def forget(tx: Transaction, external_id: str) -> None:
+    """Delete the answers about an external id."""
+    about_it = idempotency_keys.c.external_ids.contains(_listed(external_id), autoescape=True)
+    await tx.execute(delete(idempotency_keys).where(about_it))
+
+
+def _listed(*external_ids: str) -> str:
+    """Return ids, which hold no line ends, in lines of their own, so that each can be found."""
+    return "\n".join(("", *external_ids, ""))
 
 
 async def keep(tx: Transaction, kept: KeptAnswer) -> None:

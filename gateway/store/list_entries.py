@@ -174,6 +174,21 @@ async def changed(
     return revision
 
 
+async def take_out(tx: Transaction, found: Row[Any], chunks: Sequence[Chunk], *, actor: Actor) -> int:
+    """Remove entries from the list in a row that is locked, wherever they are kept; return how many were there."""
+    gone: list[Chunk] = []
+    for owner in await owners(tx, found.id):
+        for chunk in chunks:
+            tx.renew()
+            if there := await present(tx, owner, chunk):
+                await delete_rows(tx, owner, [there])
+                gone.append(there)
+    removed = sum(map(len, gone))
+    if removed:
+        await changed(tx, found, gone, -removed, actor=actor, action="remove_entries")
+    return removed
+
+
 async def _each(tx: Transaction, statement: str, owner: int, chunks: Sequence[Chunk]) -> int:
     done = 0
     for chunk in chunks:

@@ -14,14 +14,12 @@ from gateway.store.audit import Actor
 from gateway.store.database import Repository, Transaction, reads, writes
 from gateway.store.list_entries import (
     Chunk,
-    changed,
     chunked,
     delete_chunk,
-    delete_rows,
     list_state,
     locked,
     owners,
-    present,
+    take_out,
 )
 from gateway.store.preconditions import UNCONDITIONAL, Precondition, list_etag
 from gateway.store.schema import list_changes, list_entries, list_parts, lists, revisions
@@ -184,14 +182,4 @@ class Lists(Repository):
         found = await locked(tx, name, precondition)
         if found is None:
             return 0
-        gone: list[Chunk] = []
-        for owner in await owners(tx, found.id):
-            for chunk in chunks:
-                tx.renew()
-                if there := await present(tx, owner, chunk):
-                    await delete_rows(tx, owner, [there])
-                    gone.append(there)
-        removed = sum(map(len, gone))
-        if removed:
-            await changed(tx, found, gone, -removed, actor=actor, action="remove_entries")
-        return removed
+        return await take_out(tx, found, chunks, actor=actor)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -134,6 +135,18 @@ activations = Table(
     _of_a_version("version", "activation_of_a_version"),
 )
 
+# What runs beside a policy's active version for a bundle, until another version is activated there.
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("name", CodePointText, primary_key=True),
+    Column("bundle_id", CodePointText, primary_key=True),
+    Column("shadow", CodePointText),
+    Column("candidate", Integer),
+    Column("share", Double, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
 # What the labels of a classifier's version are to a text tower; ``inference/label_matrix.py`` says what the bytes hold.
 label_vectors = Table(
     "label_vectors",
@@ -170,6 +183,11 @@ decisions = Table(
     Column("policy_version", Integer, nullable=False),
     Column("bundle_id", CodePointText, nullable=False),
     Column("decision", CodePointText, nullable=False),
+    Column("outcome", CodePointText, nullable=False),
+    Column("reviewed_at", UtcDateTime),
+    Column("reviewed_by", CodePointText),
+    Column("reviewer", CodePointText),
+    Column("shadow_differs", Boolean),
     Column("categories", JSON, nullable=False),
     Column("detail", JSON, nullable=False),
     Column("vectors", LargeBinary),
@@ -177,7 +195,11 @@ decisions = Table(
 Index("decisions_by_time", decisions.c.at, decisions.c.id)
 Index("decisions_by_policy", decisions.c.policy, decisions.c.at, decisions.c.id)
 Index("decisions_by_decision", decisions.c.decision, decisions.c.at, decisions.c.id)
+Index("decisions_by_outcome", decisions.c.outcome, decisions.c.at, decisions.c.id)
+Index("decisions_by_image", decisions.c.image_sha256, decisions.c.at, decisions.c.id)
 _index_where_present(decisions.c.external_id, "decisions_by_external_id", decisions.c.external_id)
+_index_where_present(decisions.c.reviewed_at, "decisions_reviewed")
+_index_where_present(decisions.c.shadow_differs, "decisions_with_a_shadow", decisions.c.shadow_differs)
 _index_where_present(decisions.c.vectors, "decisions_with_vectors")
 
 # The categories that fired in a decision, in the order in which a page of them is read.
@@ -200,6 +222,9 @@ feedback = Table(
     Column("decision", CodePointText, nullable=False),
     Column("categories", JSON, nullable=False),
     Column("note", CodePointText, nullable=False),
+    Column("key", CodePointText),
+    Column("reviewer", CodePointText),
+    Column("list", CodePointText),
 )
 Index("feedback_by_decision", feedback.c.decision_id, feedback.c.at, feedback.c.id)
 
@@ -272,7 +297,7 @@ idempotency_keys = Table(
     Column("fingerprint", CodePointText, nullable=False),
     Column("token", CodePointText, nullable=False),
     Column("until", UtcDateTime, nullable=False),
-    Column("external_id", CodePointText),
+    Column("external_ids", CodePointText),
     Column("answer", LargeBinary),
 )
 Index("idempotency_keys_by_time", idempotency_keys.c.until)

@@ -6,18 +6,19 @@ policy that pins it is saved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, or_, select, update
 
-from gateway.store import audit
+from gateway.store import audit, rollouts
 from gateway.store.audit import Actor
 from gateway.store.database import Database, Repository, Transaction, reads, writes
 from gateway.store.label_vectors import LabelVectors
 from gateway.store.preconditions import UNCONDITIONAL, Precondition, content_digest, version_etag
+from gateway.store.rollouts import StoredRollout
 from gateway.store.schema import activations, resources, revisions, versions
 
 MAX_NUMBER = 2**31 - 1
@@ -88,6 +89,7 @@ class Snapshot:
 
     revision: int
     versions: tuple[Version, ...]
+    rollouts: Mapping[str, StoredRollout]
 
 
 class Versions(Repository):
@@ -155,6 +157,7 @@ class Versions(Repository):
             tx, actor=actor, action="save", kind=kind, name=name, version=number, detail=detail
         )
         if activate:
+            await rollouts.end(tx, kind, name, self.bundle_id, actor=actor)
             await self._activate(tx, kind, name, number, revision)
         return Saved(await self._there(tx, kind, name, number), new=True)
 
@@ -169,7 +172,7 @@ class Versions(Repository):
         actor: Actor,
         precondition: Precondition = UNCONDITIONAL,
     ) -> Version | None:
-        """Make a version the active one of this bundle; None if there is no such version.
+        """Make a version the active one of this bundle, and end its rollout; None if there is no such version.
 
         Raises:
             StaleWrite: the precondition holds neither of the latest version nor of the one that ``read`` shows.
@@ -181,6 +184,7 @@ class Versions(Repository):
             return None
         _check(precondition, await self._version(tx, kind, name, LATEST), await self._version(tx, kind, name, None))
         await _require(tx, version.pins)
+        await rollouts.end(tx, kind, name, self.bundle_id, actor=actor)
         return await self._put_in_force(tx, version, actor=actor)
 
     @reads
@@ -217,6 +221,7 @@ class Versions(Repository):
             raise InUse(users)
         _check(precondition, latest)
         await tx.execute(delete(versions).where(_is(versions.c, kind, name)))
+        await rollouts.end(tx, kind, name, None, actor=actor)
         await audit.record(tx, actor=actor, action="delete", kind=kind, name=name, detail={})
         return True
 
@@ -240,7 +245,7 @@ class Versions(Repository):
         old = await self._all(tx, self._selected(_classifiers(pinned - have))) if pinned - have else ()
         found = sorted(activated + old, key=lambda version: (version.kind, version.name, version.number))
         revision = (await tx.execute(select(revisions.c.value))).scalar_one()
-        return Snapshot(revision=int(revision), versions=tuple(found))
+        return Snapshot(int(revision), tuple(found), await rollouts.in_force(tx, self.bundle_id))
 
     async def _users(self, tx: Transaction, classifier: str) -> list[str]:
         """Return the policies that pin a classifier in an active version; another bundle's with its bundle."""

@@ -22,15 +22,24 @@ CREATE TABLE decisions (
     policy_version INTEGER NOT NULL,
     bundle_id TEXT NOT NULL,
     decision TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    reviewed_at DATETIME,
+    reviewed_by TEXT,
+    reviewer TEXT,
+    shadow_differs BOOLEAN,
     categories JSON NOT NULL,
     detail JSON NOT NULL,
     vectors BLOB,
     PRIMARY KEY (id)
 );
-CREATE INDEX decisions_by_time ON decisions (at, id);
-CREATE INDEX decisions_by_policy ON decisions (policy, at, id);
-CREATE INDEX decisions_by_external_id ON decisions (external_id, at, id) WHERE external_id IS NOT NULL;
 CREATE INDEX decisions_by_decision ON decisions (decision, at, id);
+CREATE INDEX decisions_by_external_id ON decisions (external_id, at, id) WHERE external_id IS NOT NULL;
+CREATE INDEX decisions_by_image ON decisions (image_sha256, at, id);
+CREATE INDEX decisions_by_outcome ON decisions (outcome, at, id);
+CREATE INDEX decisions_by_policy ON decisions (policy, at, id);
+CREATE INDEX decisions_by_time ON decisions (at, id);
+CREATE INDEX decisions_reviewed ON decisions (at, id) WHERE reviewed_at IS NOT NULL;
+CREATE INDEX decisions_with_a_shadow ON decisions (shadow_differs, at, id) WHERE shadow_differs IS NOT NULL;
 CREATE INDEX decisions_with_vectors ON decisions (at, id) WHERE vectors IS NOT NULL;
 CREATE TABLE lists (
     id INTEGER NOT NULL,
@@ -82,7 +91,7 @@ CREATE TABLE idempotency_keys (
     fingerprint TEXT NOT NULL,
     token TEXT NOT NULL,
     until DATETIME NOT NULL,
-    external_id TEXT,
+    external_ids TEXT,
     answer BLOB,
     PRIMARY KEY (owner, key)
 );
@@ -116,6 +125,15 @@ CREATE TABLE versions (
     PRIMARY KEY (kind, name, number),
     CONSTRAINT versions_of_a_resource FOREIGN KEY(kind, name) REFERENCES resources (kind, name)
 );
+CREATE TABLE rollouts (
+    name TEXT NOT NULL,
+    bundle_id TEXT NOT NULL,
+    shadow TEXT,
+    candidate INTEGER,
+    share DOUBLE NOT NULL,
+    revision BIGINT NOT NULL,
+    PRIMARY KEY (name, bundle_id)
+);
 CREATE TABLE fired_categories (
     category TEXT NOT NULL,
     at DATETIME NOT NULL,
@@ -134,6 +152,9 @@ CREATE TABLE feedback (
     decision TEXT NOT NULL,
     categories JSON NOT NULL,
     note TEXT NOT NULL,
+    "key" TEXT,
+    reviewer TEXT,
+    list TEXT,
     PRIMARY KEY (id),
     CONSTRAINT feedback_on_a_decision FOREIGN KEY(decision_id) REFERENCES decisions (id) ON DELETE CASCADE
 );

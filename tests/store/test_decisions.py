@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import event
 
 from gateway.store.audit import Actor
 from gateway.store.decisions import DecisionFilter, DecisionRecord, Feedback
+from gateway.store.lists import HashList
+from gateway.store.reviewed_lists import ListUnfit
 from tests.support.stores import NOON, Store, decision, fired, opened
 
 pytest_plugins = ["tests.support.store_fixtures"]
@@ -131,6 +134,10 @@ async def test_every_filter_reads_one_index_in_order(tmp_path: Path) -> None:
         await store.decisions.append([decision(1), decision(2)])
         cursor = (await store.decisions.page(ANY, cursor=None, limit=1)).next_cursor
         for wanted, index in (
+            (DecisionFilter(outcome="block"), "decisions_by_outcome"),
+            (DecisionFilter(image_sha256="a"), "decisions_by_image"),
+            (DecisionFilter(reviewed=True), "decisions_reviewed"),
+            (DecisionFilter(shadow_differs=True), "decisions_with_a_shadow"),
             (ANY, "decisions_by_time"),
             (DecisionFilter(since=NOON), "decisions_by_time"),
             (DecisionFilter(policy="default"), "decisions_by_policy"),
@@ -169,8 +176,85 @@ async def test_feedback_is_kept_in_order(store: Store) -> None:
     for verdict in (late, early, late):
         assert await store.decisions.add_feedback(verdict, actor=ME)
     assert not await store.decisions.add_feedback(dataclasses.replace(late, decision_id="nothing"), actor=ME)
-    assert await store.decisions.read(key) == (decision(1), (early, late, late))
+    judged = decision(1, outcome="allow", reviewed_at=late.at)
+    assert await store.decisions.read(key) == (judged, (early, late, late))
     assert await store.decisions.read(decision(2).id) == (decision(2), ())
+
+
+async def test_the_latest_verdict_is_the_outcome(store: Store) -> None:
+    await store.decisions.append([decision(number, decision="block") for number in range(3)])
+    first = Feedback(decision(1).id, NOON, "allow", [], "", "console", "ann")
+    second = Feedback(decision(2).id, NOON, "allow", [], "")
+    for verdict in (first, second, dataclasses.replace(second, decision="block", key="other")):
+        await store.decisions.add_feedback(verdict, actor=ME)
+    assert await numbers(store, outcome="allow") == [1]
+    assert await numbers(store, outcome="block") == [2, 0]
+    assert await numbers(store, decision="block") == [2, 1, 0]
+    assert await numbers(store, reviewed=True) == [2, 1]
+    assert await numbers(store, reviewed=False) == [0]
+    found = await store.decisions.read(decision(1).id)
+    assert found
+    assert (found[0].outcome, found[0].reviewed_by, found[0].reviewer) == ("allow", "console", "ann")
+
+
+async def put_on_list(store: Store, number: int, said: Literal["allow", "block"], name: str | None = None) -> Any:
+    verdict = Feedback(decision(number).id, NOON, said, [], "", list=name)
+    kept = await store.decisions.add_feedback(verdict, actor=ME, add_to_list=True)
+    assert kept is not None
+    return kept.lists
+
+
+async def entries(store: Store) -> dict[str, tuple[str, ...]]:
+    """Return the entries of every list."""
+    return {made.name: await store.lists.read(made.name, after=None, limit=9) for made in await store.lists.every()}
+
+
+async def test_a_verdict_puts_the_image_on_a_list_and_a_later_one_takes_it_off_again(store: Store) -> None:
+    sha256, pdq = decision(1).image_sha256, "a" * 64
+    good = {"near_matching": True, "categories": []}
+    await store.decisions.append([decision(1, image_pdq=pdq, detail=good), decision(2, image_pdq=pdq)])
+    assert await put_on_list(store, 1, "block") == ("reviewed-block", "reviewed-block-pdq")
+    assert await entries(store) == {"reviewed-block": (sha256,), "reviewed-block-pdq": (pdq,)}
+    assert await put_on_list(store, 1, "block") == ("reviewed-block", "reviewed-block-pdq")
+    assert await put_on_list(store, 2, "block") == ("reviewed-block",), "its PDQ hash may not be matched"
+    assert await put_on_list(store, 1, "block", "mine") == ("mine",)
+    assert await put_on_list(store, 1, "allow") == ("reviewed-allow",)
+    left = {"mine": (), "reviewed-allow": (sha256,), "reviewed-block-pdq": ()}
+    assert await entries(store) == {**left, "reviewed-block": (decision(2).image_sha256,)}
+    made = {kept.name: (kept.action, kept.kind, kept.entries) for kept in await store.lists.every()}
+    assert made["reviewed-allow"] == ("allow", "sha256", 1)
+    assert made["reviewed-block-pdq"] == ("block", "pdq", 0)
+    assert made["mine"] == ("block", "sha256", 0)
+    rows = await store.audit.latest(50)
+    assert {(row.action, row.name) for row in rows if row.kind == "list"} >= {
+        ("put", "reviewed-allow"),
+        ("add_entries", "reviewed-allow"),
+        ("remove_entries", "reviewed-block"),
+        ("remove_entries", "mine"),
+    }
+    assert rows[0].detail["lists"] == ["reviewed-allow"]
+
+
+async def test_a_verdict_whose_list_says_something_else_is_not_kept(store: Store) -> None:
+    await store.decisions.append([decision(1)])
+    for made in (HashList("reviewed-allow", "block", "sha256", 31), HashList("near", "block", "pdq", 31)):
+        await store.lists.put(made, actor=ME)
+    wrong: list[tuple[Literal["allow", "block"], str | None]] = [("allow", None), ("block", "near")]
+    for said, name in [*wrong, ("allow", "reviewed-allow")]:
+        with pytest.raises(ListUnfit):
+            await put_on_list(store, 1, said, name)
+    assert await store.decisions.read(decision(1).id) == (decision(1), ())
+    assert [made.entries for made in await store.lists.every()] == [0, 0]
+
+
+async def test_contrary_verdicts_at_once_leave_the_image_on_one_list(store: Store) -> None:
+    await store.decisions.append([decision(1)])
+    verdicts: list[Literal["allow", "block"]] = ["allow", "block"] * 5
+    await asyncio.gather(*(put_on_list(store, 1, said) for said in verdicts))
+    found = await store.decisions.read(decision(1).id)
+    assert found
+    holding = [name for name, held in (await entries(store)).items() if held]
+    assert holding == [f"reviewed-{found[0].outcome}"]
 
 
 async def test_an_external_id_is_forgotten_with_all_about_it(store: Store) -> None:

@@ -21,15 +21,26 @@ def kept(claim: Claim, answer: bytes = b"{}", after: timedelta = HOUR) -> KeptAn
 
 
 async def claimed(keys: IdempotencyKeys, key: str = "one", owner: str = "me", seconds: float = 60) -> Claim:
-    claim = await keys.claim(owner, key, "asked", "mine", seconds)
+    claim = await keys.claim(owner, key, "asked", ("mine", "ours"), seconds)
     assert isinstance(claim, Claim)
     return claim
+
+
+async def test_a_key_that_comes_and_goes_is_claimed_or_taken(store: Store) -> None:
+    keys = IdempotencyKeys(store.database)
+
+    async def claim_and_release() -> None:
+        for _ in range(20):
+            if isinstance(claim := await keys.claim("me", "one", "asked", (), 60), Claim):
+                await keys.release(claim)
+
+    await asyncio.gather(*(claim_and_release() for _ in range(4)))
 
 
 async def test_one_of_many_gets_the_key(store: Store, database_url: str) -> None:
     async with opened(database_url) as other:
         replicas = [IdempotencyKeys(part.database) for part in (store, other)] * 4
-        taken = await asyncio.gather(*(keys.claim("me", "one", "asked", None, 60) for keys in replicas))
+        taken = await asyncio.gather(*(keys.claim("me", "one", "asked", (), 60) for keys in replicas))
     assert sum(isinstance(one, Claim) for one in taken) == 1
     assert all(one.answer is None for one in taken if isinstance(one, Taken))
     await claimed(replicas[0], owner="another key's")
@@ -45,7 +56,7 @@ async def test_an_answer_is_kept_with_its_decisions_or_neither(store: Store) -> 
     await keys.release(claim)  # too late to free it
     with pytest.raises(ClaimLost):
         await store.decisions.append([], kept(claim, b"second"))
-    taken = await keys.claim("me", "one", "other", None, 60)
+    taken = await keys.claim("me", "one", "other", (), 60)
     assert isinstance(taken, Taken)
     assert (taken.answer, taken.fingerprint) == (b"first", "asked")
 
@@ -63,7 +74,8 @@ async def test_a_key_is_free_after_its_time_and_then_deleted(store: Store) -> No
 async def test_forgetting_an_external_id_forgets_answers(store: Store) -> None:
     keys = IdempotencyKeys(store.database)
     await store.decisions.append([], kept(await claimed(keys)))
-    assert await store.decisions.forget("another", actor=Actor("me")) == 0
-    assert isinstance(await keys.claim("me", "one", "asked", None, 60), Taken)
+    for another in ("another", "min", "%", "theirs\nmine"):
+        assert await store.decisions.forget(another, actor=Actor("me")) == 0
+    assert isinstance(await keys.claim("me", "one", "asked", (), 60), Taken)
     await store.decisions.forget("mine", actor=Actor("me"))
     await claimed(keys)

@@ -32,6 +32,7 @@ from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.moderator import LogRules, Moderated, Moderator, RequestOrigin
+from gateway.moderation.rollout import Judges
 from gateway.observability.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.store.audit import Actor
@@ -111,8 +112,8 @@ class Parts:
             held = Reservation(Admission(AdmissionLimits(1, MIB, MIB, 0.0), lambda _: None))
             held.hold(len(data))
             requests.append(ImageRequest(Upload(data, held), f"image-{number}"))
-        policy = policy or bound(views="center")
-        return await self.moderator(rules).moderate(requests, policy, shadow, ORIGIN, Deadline.after(UNTIL_S))
+        judges = Judges(policy or bound(views="center"), shadow)
+        return await self.moderator(rules).moderate(requests, judges, ORIGIN, Deadline.after(UNTIL_S))
 
     async def put_list(self, made: HashList, *hashes: str) -> None:
         await self.store.lists.put(made, actor=Actor("me"))

@@ -85,6 +85,7 @@ def decision(number: int, **changed: Any) -> DecisionRecord:
         "policy_version": 1,
         "bundle_id": "bundle",
         "decision": "allow",
+        "outcome": changed.get("decision", "allow"),
         "categories": {"gore": 0.25, "nudity": 0.5},
         "detail": {"categories": [], "warnings": []},
     }

@@ -14,7 +14,7 @@ from gateway.api.body.multipart import Part
 from gateway.api.body.reader import LARGE_BYTES, BodyRules, chars_beside_images, read_body
 from gateway.api.body.strict_json import parse_object
 from gateway.api.body.validation import validated
-from gateway.api.schemas.requests import ImageIn, ImagesBody, ImagesForm, SourceIn
+from gateway.api.schemas.requests import ImageIn, ImagesBody, ImagesForm, LoggedImageIn, SourceIn
 from gateway.errors import InvalidRequest, PayloadTooLarge
 from gateway.fetching.image_source import KEPT_JSON_WEIGHT, Base64, ImageRequest, Upload, source_of_url
 from gateway.limits.admission import Reservation
@@ -25,7 +25,13 @@ FILE = "file"
 
 
 async def read_fields(
-    request: Request, rules: BodyRules, reservation: Reservation, json_model: type[J], form_model: type[F]
+    request: Request,
+    rules: BodyRules,
+    reservation: Reservation,
+    json_model: type[J],
+    form_model: type[F],
+    *,
+    needs_image: bool = True,
 ) -> tuple[J | F, list[ImageRequest]]:
     """Return the checked fields and the images: ``images`` of JSON, ``file`` and ``url`` of a form.
 
@@ -37,6 +43,7 @@ async def read_fields(
         reservation: counts its bytes, until its images are done with.
         json_model: of a body that is JSON.
         form_model: of a form.
+        needs_image: refuse a request without any.
 
     Raises:
         RequestError: as ``read_body``, or a field or the number of images is wrong.
@@ -58,7 +65,8 @@ async def read_fields(
         in_urls = sum(len(image.source.text) for image in images if isinstance(image.source, Base64))
         reservation.hold(reservation.held_bytes + in_urls * (KEPT_JSON_WEIGHT - 1))
         sent.url.clear()
-    if not images:
+        images = sent.named(images)
+    if needs_image and not images:
         raise InvalidRequest("No image given: send file parts, url fields, or “images” in JSON.")
     check_count(images, rules.max_images)
     return fields, images
@@ -82,9 +90,10 @@ def check_count(images: Sized, most: int) -> None:
 def image_request(image: SourceIn, reservation: Reservation | None = None) -> ImageRequest:
     """Return the image that a JSON entry names; its text is counted in ``reservation``, unless the caller keeps it."""
     client_id = image.id if isinstance(image, ImageIn) else None
+    external_id = image.external_id if isinstance(image, LoggedImageIn) else None
     if image.base64 is not None:
-        return ImageRequest(Base64(image.base64, reservation), client_id)
-    return ImageRequest(source_of_url(image.url or "", reservation), client_id)
+        return ImageRequest(Base64(image.base64, reservation), client_id, external_id)
+    return ImageRequest(source_of_url(image.url or "", reservation), client_id, external_id)
 
 
 def list_fields(model: type[BaseModel]) -> frozenset[str]:

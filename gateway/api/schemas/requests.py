@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.decoding.views import ViewRule
+from gateway.errors import InvalidRequest
 from gateway.fetching.data_url import is_data_url
+from gateway.fetching.image_source import ImageRequest
 from gateway.inference.prompts import Mode
 from gateway.moderation.classifiers import Reference
 from gateway.moderation.request_model import RequestModel, StrictModel
@@ -42,6 +46,11 @@ def no_boolean(value: object) -> object:
     return value
 
 
+def as_list(value: object) -> object:
+    """Return text as a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
 WholeNumber = Annotated[int, BeforeValidator(no_boolean)]
 
 
@@ -64,6 +73,12 @@ class ImageIn(SourceIn):
     id: ClientId | None = Field(None, description="Yours; echoed back.")
 
 
+class LoggedImageIn(ImageIn):
+    """One image, with an id for the decision log."""
+
+    external_id: ClientId | None = Field(None, description="Yours, of this image; kept in the decision log.")
+
+
 class ImagesBody(StrictModel):
     """A JSON request about images."""
 
@@ -77,7 +92,22 @@ class ImagesForm(StrictModel):
         default_factory=list, description="The images."
     )
     url: list[UrlText] = Field(default_factory=list, description="URLs of images.")
+    id: list[ClientId] = Field(
+        default_factory=list, description="Yours, one an image, those of files first; echoed back."
+    )
     options: str | None = Field(None, description="The other fields as one JSON object.")
+
+    def named(self, images: Sequence[ImageRequest]) -> list[ImageRequest]:
+        """Return the form's images with their ids.
+
+        Raises:
+            InvalidRequest: there are not as many ids as images.
+        """
+        if not self.id:
+            return list(images)
+        if len(self.id) != len(images):
+            raise InvalidRequest(f"Field “id” is given {len(self.id)} times for {len(images)} images; give one each.")
+        return [replace(image, id=own) for image, own in zip(images, self.id, strict=True)]
 
 
 class ClassifyFields(StrictModel):
@@ -166,12 +196,35 @@ class ModerateFields(StrictModel):
 
     policy: Reference = Field("default", description="name or name@version.")
     shadow: Reference | None = Field(None, description="A second policy: evaluated and reported, never decisive.")
-    external_id: ClientId | None = Field(None, description="Yours; kept in the decision log.")
 
 
 class ModerateBody(ImagesBody, ModerateFields):
     """A JSON request to moderate images."""
 
+    images: list[LoggedImageIn] = Field(min_length=1, description="The images.")  # type: ignore[assignment]
+    external_id: ClientId | None = Field(
+        None, description="Yours, of each image that has none of its own; kept in the decision log."
+    )
+
 
 class ModerateForm(ImagesForm, ModerateFields):
     """A multipart request to moderate images; lists by repeating a field."""
+
+    external_id: Annotated[list[ClientId], BeforeValidator(as_list)] = Field(
+        default_factory=list,
+        description="Yours; kept in the decision log. Once for all images, or once an image, those of files first.",
+    )
+
+    def named(self, images: Sequence[ImageRequest]) -> list[ImageRequest]:
+        """Return the form's images with their ids.
+
+        Raises:
+            InvalidRequest: there are not as many ids as images, nor one for all.
+        """
+        own = self.external_id * len(images) if len(self.external_id) == 1 else self.external_id
+        if own and len(own) != len(images):
+            raise InvalidRequest(
+                f"Field “external_id” is given {len(own)} times for {len(images)} images; give one for all or one each."
+            )
+        named = super().named(images)
+        return [replace(image, external_id=one) for image, one in zip(named, own, strict=True)] if own else named

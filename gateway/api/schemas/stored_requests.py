@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gateway.api.schemas.requests import ClientId, ImageIn, WholeNumber
+from gateway.api.body.validation import NAME_PATTERN
+from gateway.api.schemas.requests import ClientId, ImageIn, ImagesBody, ImagesForm, WholeNumber
+from gateway.moderation.classifiers import Reference
 from gateway.moderation.policy import Policy
 from gateway.moderation.request_model import StrictModel
 
@@ -44,28 +46,78 @@ class Activation(StrictModel):
     version: WholeNumber = Field(ge=1, le=10**9)
 
 
-class DryRunBody(StrictModel):
-    """A candidate policy and what to try it on: images, or decisions whose vectors were stored."""
+class RolloutCandidate(StrictModel):
+    """A version that decides about a share of the images."""
 
-    policy: Policy | None = None
-    version: WholeNumber | None = Field(None, ge=1)
-    images: list[ImageIn] = Field(default_factory=list)
+    version: WholeNumber = Field(ge=1, le=10**9)
+    share: float = Field(ge=0, le=1, strict=True, description="Of the images, by their SHA-256: 0.1 is a tenth.")
+
+
+class RolloutIn(StrictModel):
+    """What is to run beside a policy's active version."""
+
+    shadow: Reference | None = Field(
+        None, description="A policy, name or name@version: evaluated and reported with each image, never decisive."
+    )
+    candidate: RolloutCandidate | None = Field(None, description="Decides in the active version's place.")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.shadow is None and self.candidate is None:
+            raise ValueError("give shadow, candidate or both")
+        return self
+
+
+SERVERS_FIELDS = frozenset({"name", "version", "active", "created_at", "bundle_id", "classifiers"})
+"""What the service itself adds to a body that it shows."""
+
+
+class CandidatePolicy(Policy):
+    """A policy's body as PUT takes it, so also as GET shows it."""
+
+    name: str | None = Field(None, description="As GET shows it: the path's, or left out.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_read(cls, value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+        if not isinstance(value, dict):
+            return value
+        return {field: given for field, given in value.items() if field == "name" or field not in SERVERS_FIELDS}
+
+
+class DryRunFields(StrictModel):
+    """A candidate policy, and which decisions whose vectors were stored to try it on, unless images are given."""
+
+    policy: CandidatePolicy | None = Field(None, description="A body; in a form, within options.")
+    version: WholeNumber | None = Field(None, ge=1, le=10**9, description="A saved version, instead of a body.")
     since: Moment | None = None
     until: Moment | None = None
     decision: Literal["allow", "review", "block"] | None = None
     category: str | None = Field(None, max_length=64)
     external_id: ClientId | None = None
-    limit: WholeNumber = Field(1000, ge=1, le=10_000)
-    examples: WholeNumber = Field(10, ge=0, le=100)
+    limit: WholeNumber = Field(1000, ge=1, le=10_000, description="The most stored decisions that are compared.")
+    examples: WholeNumber = Field(10, ge=0, le=100, description="The most images that would change and are shown.")
 
     @model_validator(mode="after")
-    def _one_candidate(self) -> DryRunBody:
+    def _one_candidate(self) -> Self:
         if (self.policy is None) == (self.version is None):
             raise ValueError("give exactly one of policy and version")
-        filters = {"since", "until", "decision", "category", "external_id"} & self.model_fields_set
-        if self.images and filters:
-            raise ValueError(f"give images, or {', '.join(sorted(filters))} for stored decisions, not both")
         return self
+
+    @property
+    def filters(self) -> list[str]:
+        """The filters of stored decisions that are given."""
+        return sorted({"since", "until", "decision", "category", "external_id"} & self.model_fields_set)
+
+
+class DryRunBody(ImagesBody, DryRunFields):
+    """A JSON request for a dry run: over ``images``, or without any over stored decisions."""
+
+    images: list[ImageIn] = Field(default_factory=list, description="The images.")
+
+
+class DryRunForm(ImagesForm, DryRunFields):
+    """A multipart request for a dry run, over images."""
 
 
 class FeedbackIn(StrictModel):
@@ -74,11 +126,22 @@ class FeedbackIn(StrictModel):
     decision: Literal["allow", "block"]
     categories: list[Annotated[str, Field(max_length=64)]] = Field(default_factory=list, max_length=50)
     note: str = Field("", max_length=4000)
+    reviewer: ClientId | None = Field(None, description="Who decided, where several people share an API key.")
+    add_to_list: Annotated[str, Field(pattern=NAME_PATTERN)] | bool | None = Field(
+        None,
+        description="Put the image's SHA-256 on this list, made if it is not there; the verdict is its action. "
+        "true: on `reviewed-allow` or `reviewed-block`, and the PDQ hash of what is blocked on `reviewed-block-pdq`. "
+        "The image leaves the lists of earlier verdicts to the contrary. Needs the role `manage`.",
+    )
 
 
 class ListIn(StrictModel):
     """A list of known images."""
 
-    action: Literal["block", "allow"]
-    kind: Literal["sha256", "pdq"]
+    action: Literal["block", "allow"] = Field(
+        description="What is decided about an image on the list, for every policy and without the model; block wins."
+    )
+    kind: Literal["sha256", "pdq"] = Field(
+        description="Of its hashes. sha256: the same file. pdq: the same picture, scaled or compressed anew, to block."
+    )
     max_distance: WholeNumber = Field(31, ge=0, le=127, description="Bits of 256 that may differ; PDQ only.")

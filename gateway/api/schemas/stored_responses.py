@@ -29,6 +29,21 @@ class ResourcesOut(BaseModel):
     data: list[ResourceOut]
 
 
+class CandidateOut(BaseModel):
+    """A version that decides about a share of the images."""
+
+    version: int
+    share: float
+
+
+class RolloutOut(BaseModel):
+    """What runs beside a policy's active version."""
+
+    policy: str
+    shadow: str | None
+    candidate: CandidateOut | None
+
+
 class FeedbackOut(BaseModel):
     """A reviewer's verdict as it was kept."""
 
@@ -36,6 +51,24 @@ class FeedbackOut(BaseModel):
     decision: Literal["allow", "block"]
     categories: list[str]
     note: str
+    key: str | None
+    reviewer: str | None
+    list: str | None
+
+
+class ReviewedOut(FeedbackOut):
+    """A verdict that was just given, the lists that the image is on for it, and lists that block it all the same."""
+
+    lists: list[str]
+    still_blocked_by: list[str]
+
+
+class ReviewOut(BaseModel):
+    """Who gave the verdict that is a decision's outcome: the API key, and the reviewer that its holder named."""
+
+    at: str
+    key: str | None
+    reviewer: str | None
 
 
 class DecisionOut(BaseModel):
@@ -50,6 +83,9 @@ class DecisionOut(BaseModel):
     policy: PolicyRef
     bundle_id: str
     decision: Literal["allow", "review", "block"]
+    outcome: Literal["allow", "review", "block"]
+    reviewed: ReviewOut | None
+    shadow_differs: bool | None
     scores: dict[str, float]
     categories: list[CategoryOut]
     attributes: dict[str, Any]
@@ -150,4 +186,6 @@ class DryRunOut(BaseModel):
     changed: int
     counts: list[ChangeOut]
     examples: list[DryRunExample]
+    skipped_because: dict[str, int]
     warnings: list[str]
+    hint: str | None
