@@ -11,11 +11,11 @@ from starlette.requests import Request
 
 from gateway.api.authorization import key_name
 from gateway.api.body.images import read_fields
+from gateway.api.body.repeats import IdempotencyKeyDep, answered_before, attempt_of
 from gateway.api.dependencies import ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.image_results import image_json, images_response, raise_or_count_errors
 from gateway.api.openapi import EXAMPLE_IMAGE, request_body
-from gateway.api.repeats import IdempotencyKeyDep, answered_before, attempt_of
 from gateway.api.schemas.requests import ModerateBody, ModerateForm
 from gateway.api.schemas.responses import ModerateResponse
 from gateway.limits.deadline import Deadline

@@ -14,12 +14,12 @@ from starlette.requests import Request
 from gateway.api.authorization import key_name
 from gateway.api.body.images import check_count
 from gateway.api.body.reader import read_json
+from gateway.api.body.repeats import IdempotencyKeyDep, answered_before, attempt_of
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import EXAMPLE_PNG, request_body
 from gateway.api.problems import OPENAI_PATH
-from gateway.api.repeats import IdempotencyKeyDep, answered_before, attempt_of
 from gateway.errors import InvalidRequest, NotFound, TextNotSupported
 from gateway.fetching.image_source import ImageRequest, source_of_url
 from gateway.limits.admission import Reservation

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from gateway.api.authorization import ACCESS, is_open
 from gateway.api.body.images import FILE, list_fields
 from gateway.api.body.reader import FORM_TYPE, JSON_TYPE
+from gateway.api.body.repeats import HEADER
 from gateway.api.problems import MEDIA_TYPE, OPENAI_PATH, OPENAI_TOO
-from gateway.api.repeats import HEADER
 from gateway.api.request_rules import SAFE_METHODS
 from gateway.api.schemas.responses import OpenAIError, OpenAIProblem, Problem
 from gateway.errors import (

@@ -30,7 +30,7 @@ router = APIRouter(prefix="/v1/policies/{name}/rollout", tags=["policies"], depe
     "",
     summary="Run versions beside the active one",
     response_model=RolloutOut,
-    openapi_extra=request_body(RolloutIn, {"shadow": "default@2"}),
+    openapi_extra=request_body(RolloutIn, {"shadow": "default"}),
 )
 async def put_rollout(request: Request, response: Response, services: ServicesDep, change: ChangeDep) -> dict[str, Any]:
     """Evaluate a shadow beside the active version, let a candidate decide about a share of the images, or both.

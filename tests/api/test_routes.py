@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gc
 import hashlib
+import io
 import json
 import re
 import threading
@@ -364,9 +365,12 @@ def test_multipart_fields_and_options(web: Web) -> None:
 
 def test_too_many_images_and_too_many_views(web: Web) -> None:
     is_problem(ask(web, *[png()] * 33), 422, "invalid_request")
-    response = ask(web, *[png()] * 11, views="tiles")
-    is_problem(response, 422, "invalid_request")
-    assert "at most 10 images" in response.json()["detail"]
+    wide = io.BytesIO()
+    Image.new("RGB", (320, 64)).save(wide, "PNG")
+    results = ask(web, *[wide.getvalue()] * 32, views="tiles").json()["results"]
+    assert {result["error"]["code"] for result in results} == {"invalid_request"}
+    assert "send fewer at a time" in results[0]["error"]["detail"]
+    assert not any(result["error"] for result in ask(web, *[wide.getvalue()] * 16, views="tiles").json()["results"])
 
 
 def test_unknown_paths_and_methods_are_problems(web: Web) -> None:

@@ -26,10 +26,17 @@ CORPUS = Path(__file__).parents[1] / "corpus"
 PICTURES = sorted((CORPUS / "pictures").iterdir())
 EXPECTED = {
     "endless-frame.avif": "ok",
+    "icc-curve.png": "ok",
     "no-timescale.avif": "image_undecodable",
     "overhanging-grid.avif": "ok",
+    "pq.avif": "ok",
+    "pq.png": "ok",
     "reserved-marker.jpg": "ok",
+    "sdr-of-pq.png": "ok",
     "short-vp8x.webp": "image_corrupt",
+    "white-scrawl.gif": "ok",
+    "white-scrawl.png": "ok",
+    "white-scrawl.webp": "ok",
 }
 FOUND = sorted((CORPUS / "found").iterdir())
 SEEDS = [path.read_bytes() for path in PICTURES]

@@ -391,7 +391,7 @@ def _metadata() -> Iterator[Hostile]:
     yield Hostile(35, "corrupt ICC in a PNG", lambda: drawn_png(compressed_junk), (OK,), drawing)
     yield Hostile(35, "corrupt ICC in a WebP", lambda: drawn(icc_profile=b"junk"), (OK,), drawing)
     real = make.segment(0xE2, profiles.split_into_segments(profiles.swapped_primaries()))
-    yield Hostile(35, "an ICC profile that exchanges red and blue, JPEG", jpeg_with(real), (OK,), seen)
+    yield Hostile(35, "an ICC profile that exchanges red and blue, JPEG", jpeg_with(real), (OK,))
     others = make.other_formats()
     for number, names in {
         37: ("svg", "svgz", "entity bomb"),

@@ -66,7 +66,7 @@ def read_gif(data: bytes, *, max_frames: int) -> ImageHeader:
             if at + 1 >= len(data) or (not data[at + 1] and data[at] != _COMMENT):
                 raise ImageCorrupt(_CUT)
             if data[at] == _CONTROL:  # GIF89a 23: flags, then the delay in hundredths of a second
-                flags = data[at + 2]
+                flags = int.from_bytes(data[at + 2 : at + 3], "little")
                 delay_ms = 10 * int.from_bytes(data[at + 3 : at + 5], "little")
             at = _skip_sub_blocks(data, at + 1)
     if not frames:
