@@ -64,6 +64,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
     pytest.fail(f"ended without {words!r}:\n" + "".join(lines))
 
 
+@pytest.mark.heavy
 def test_serve_stops_clean_and_clears_what_a_killed_run_left(repository: Path, tmp_path: Path) -> None:
     ports, prefix = free_ports(3), leftovers.stack_prefix(tmp_path)
     first = serve(tmp_path, repository, ports)

@@ -51,6 +51,7 @@ def wait_for(stack: Stack, status: int) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.heavy
 def test_92_102_a_killed_triton_comes_back_and_a_stack_told_to_stop_loses_nothing(
     stack: Stack, tmp_path: Path, faults: FaultLog
 ) -> None:
