@@ -45,6 +45,9 @@ PAUSE_SHARE = 0.25
 """Of a step's time, behind it: other processes' writers ask SQLite again and again, and must come across a pause."""
 
 ABANDONED_AFTER = timedelta(minutes=10)
+FOREVER = datetime.max.replace(tzinfo=UTC)
+TAKEN_AWAY = 0
+"""In place of a list's id: the part is being deleted, and its import must not go on."""
 
 DELETE_DUPLICATES = text(
     "DELETE FROM list_entries WHERE list_id = :part AND EXISTS "
@@ -76,10 +79,10 @@ async def add(
             lambda tx: _publish(tx, name, part, seen, entries, actor=actor, precondition=precondition)
         )
     except StaleWrite:
-        await _discard(database, part)
+        await _discard(database, part, FOREVER)
         raise
     if added is None:
-        await _discard(database, part)
+        await _discard(database, part, FOREVER)
     return added
 
 
@@ -134,25 +137,29 @@ async def _publish(
 
 
 async def _touch(tx: Transaction, part: int) -> None:
-    mine = update(list_parts).where(list_parts.c.id == part, list_parts.c.revision.is_(None))
+    mine = update(list_parts).where(
+        list_parts.c.id == part, list_parts.c.revision.is_(None), list_parts.c.list_id != TAKEN_AWAY
+    )
     if (await tx.execute(mine.values(touched=datetime.now(UTC)))).rowcount != 1:
         raise StoreUnavailable("the import paused for so long that its first part was deleted")
 
 
 async def _discard_abandoned(database: Database) -> None:
     """Delete the parts of imports that were never finished."""
-    for part in await database.read(_abandoned_parts):
-        await _discard(database, part)
+    before = datetime.now(UTC) - ABANDONED_AFTER
+    old = (list_parts.c.revision.is_(None), list_parts.c.touched < before)
+    for part in (await database.read(lambda tx: tx.execute(select(list_parts.c.id).where(*old)))).scalars():
+        await _discard(database, part, before)
 
 
-async def _abandoned_parts(tx: Transaction) -> Sequence[int]:
-    old = (list_parts.c.revision.is_(None), list_parts.c.touched < datetime.now(UTC) - ABANDONED_AFTER)
-    return (await tx.execute(select(list_parts.c.id).where(*old))).scalars().all()
+async def _discard(database: Database, part: int, before: datetime) -> None:
+    """Delete a part that belongs to no list, unless its import has gone on since; from now on it cannot."""
 
+    async def take_away(tx: Transaction) -> int:
+        unpublished = (list_parts.c.id == part, list_parts.c.revision.is_(None), list_parts.c.touched < before)
+        return (await tx.execute(update(list_parts).where(*unpublished).values(list_id=TAKEN_AWAY))).rowcount
 
-async def _discard(database: Database, part: int) -> None:
-    """Delete a part that belongs to no list."""
-    first: bytes | None = b""
+    first: bytes | None = b"" if await database.write(take_away) else None
     while first is not None:
         first = await database.write(partial(_discard_chunk, part=part, first=first))
 

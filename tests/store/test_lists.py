@@ -15,6 +15,7 @@ from gateway.store import list_entries, list_import
 from gateway.store.audit import Actor
 from gateway.store.database import Transaction
 from gateway.store.lists import HashList
+from gateway.store.outages import StoreUnavailable
 from gateway.store.preconditions import ANY, Precondition, StaleWrite, list_etag
 from tests.support.stores import Store, decision, save
 
@@ -240,6 +241,25 @@ async def test_what_an_import_left_that_was_cut_off_is_cleared(store: Store, mon
     assert await rows(store, "list_parts") == 2
     assert await rows(store, "list_entries") == 40
     assert await everything(store, "bad", 100) == sorted([*numbers(500, 520), *numbers(600, 620)])
+
+
+@pytest.mark.usefixtures("in_parts")
+async def test_an_import_that_is_taken_for_abandoned_adds_all_or_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.lists.put(BAD, actor=Actor("me"))
+    importing = asyncio.create_task(store.lists.add("bad", numbers(0, 400), actor=Actor("me")))
+    begun = 0
+    while not begun:
+        begun = await rows(store, "list_entries")
+    monkeypatch.setattr(list_import, "ABANDONED_AFTER", -timedelta(minutes=1))
+    await store.lists.add("bad", numbers(500, 520), actor=Actor("me"))
+    (ended,) = await asyncio.gather(importing, return_exceptions=True)
+    kept = await everything(store, "bad", 1000)
+    assert (ended, kept) == (400, sorted([*numbers(0, 400), *numbers(500, 520)])) or (
+        isinstance(ended, StoreUnavailable) and kept == sorted(numbers(500, 520))
+    )
+    assert await rows(store, "list_entries") == len(kept)
 
 
 @pytest.mark.usefixtures("in_parts")
