@@ -45,7 +45,7 @@ PAUSE_SHARE = 0.25
 """Of a step's time, behind it: other processes' writers ask SQLite again and again, and must come across a pause."""
 
 ABANDONED_AFTER = timedelta(minutes=10)
-FOREVER = datetime.max.replace(tzinfo=UTC)
+FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 TAKEN_AWAY = 0
 """In place of a list's id: the part is being deleted, and its import must not go on."""
 
