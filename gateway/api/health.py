@@ -45,7 +45,7 @@ async def readyz(services: ServicesDep) -> JSONResponse:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(services: ServicesDep) -> Response:
-    """Return all metrics, of all processes of this gateway, in Prometheus' text format."""
+    """Return this gateway's metrics in Prometheus' text format; of several replicas each has its own."""
     return Response(await asyncio.to_thread(services.metrics.exposition), media_type=PROMETHEUS_TYPE)
 
 

@@ -26,7 +26,7 @@ HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+,;=-]{1,255})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 OWN_PAGES = frozenset({"same-origin", "none"})  # of Sec-Fetch-Site; none: the person's own doing, no page's
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-READABLE = b"ETag, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
+READABLE = b"ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
 # What an answer to a preflight says beside the origin. Keys travel in a header of the page's own, never as credentials.
 PREFLIGHT: Mapping[str, str] = MappingProxyType(
     {
