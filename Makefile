@@ -26,13 +26,13 @@ $(VENV)/.venv-made:
 $(VENV)/.serve-installed: pyproject.toml constraints.txt requirements/gateway.txt requirements/build.txt | $(VENV)/.venv-made
 	@echo "Installing the gateway, the exporter and Triton into $(VENV) (once) ..."
 	$(BIN)/pip $(LOCKED) --requirement requirements/gateway.txt --requirement requirements/build.txt
-	$(PIP) --no-build-isolation --editable '.[export]'
+	$(PIP) --no-build-isolation --editable '.[export,evaluate]'
 	$(PIP) --no-deps --upgrade --target $(VENV)/triton nvidia-pytriton
 	@touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.serve-installed
 	@echo "Installing what tests and lint need (once) ..."
-	$(PIP) --no-build-isolation --editable '.[export,loadtest,dev]'
+	$(PIP) --no-build-isolation --editable '.[export,evaluate,loadtest,dev]'
 	@touch $@
 
 # An environment of their own: what audits is not among what is audited.

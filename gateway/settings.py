@@ -7,51 +7,20 @@ Only ``app.py`` and ``__main__.py`` read settings; every stage gets its own limi
 from __future__ import annotations
 
 import os
-import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.fetching.dns_resolver import NameServer
 from gateway.fetching.fetcher import USER_AGENT
-from gateway.fetching.host_patterns import HostPatterns
-from gateway.fetching.transport import Proxy
+from gateway.setting_types import Hosts, NameServers, Origins, OutboundProxy, Words, is_host
 
 MIB = 1 << 20
 LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})
 HEADER_VALUE = r"^[!-~]([ -~]{0,510}[!-~])?$"  # ASCII of RFC 9110 section 5.5
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")  # RFC 6454, 6.2
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _name_servers(text: str) -> tuple[NameServer, ...]:
-    return tuple(NameServer.parse(part) for part in _split(text))
-
-
-def _check_hosts(value: frozenset[str]) -> frozenset[str]:
-    HostPatterns.parse(value)
-    return value
-
-
-def _check_origins(value: frozenset[str]) -> frozenset[str]:
-    for origin in value:
-        if not ORIGIN.fullmatch(origin):
-            raise ValueError(f"“{origin}” is no origin as browsers write it: scheme://host or scheme://host:port")
-    return value
-
-
-Words = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
-Hosts = Annotated[Words, AfterValidator(_check_hosts)]
-Origins = Annotated[Words, AfterValidator(_check_origins)]
-NameServers = Annotated[tuple[NameServer, ...], NoDecode, BeforeValidator(_name_servers)]
-OutboundProxy = Annotated[Proxy | None, NoDecode, BeforeValidator(lambda text: Proxy.parse(text) if text else None)]
 
 
 class Settings(BaseSettings):
@@ -333,16 +302,9 @@ class Settings(BaseSettings):
         found = {self.gateway_host, self.triton_host, *databases.split(",")}  # PostgreSQL: a,b
         if self.fetch_proxy is not None:
             found.add(self.fetch_proxy.host)
-        return frozenset(filter(_is_host, found))
+        return frozenset(filter(is_host, found))
 
     @property
     def effective_decode_workers(self) -> int:
         """Number of decoding processes or threads, at least 1."""
         return self.decode_workers or len(os.sched_getaffinity(0))
-
-
-def _is_host(text: str) -> bool:
-    try:
-        return bool(HostPatterns.parse([text]))
-    except ValueError:
-        return False  # such as the path of a database's socket

@@ -21,11 +21,13 @@ LAYERS = (
     ("__main__",),
     ("app",),
     ("settings",),
+    ("setting_types",),
     ("serving",),
     ("api",),
+    ("evaluation",),
     ("readiness",),
     ("moderation",),
-    ("pipeline",),
+    ("pipeline", "training"),
     ("hash_matching", "fetching", "inference"),
     ("decoding", "limits"),
     ("store", "auth", "observability", "errors"),
@@ -50,6 +52,12 @@ OWNERS = {
     "click": ("cli",),
     "httpx2": ("cli",),
     "prometheus_client": ("observability",),
+    "sklearn": ("training", "evaluation"),
+    "scipy": ("training", "evaluation"),
+    "mapie": ("evaluation",),
+    "matplotlib": ("evaluation",),
+    "jinja2": ("evaluation",),
+    "pyarrow": ("evaluation",),
 }
 """Which packages alone import a library; ``app`` and ``__main__`` name some types where they wire the parts."""
 
