@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from gateway.api.image_results import image_json, images_response, raise_or_coun
 from gateway.api.openapi import EXAMPLE_IMAGE, request_body
 from gateway.api.schemas.requests import ClassifyBody, ClassifyFields, ClassifyForm
 from gateway.api.schemas.responses import ClassifyResponse
+from gateway.errors import InvalidRequest
 from gateway.fetching.image_source import ImageRequest
+from gateway.inference.heads import Head
 from gateway.inference.prompts import LabelRequest
 from gateway.inference.scoring import Floats, Scores, TextMatrix
 from gateway.limits.deadline import Deadline
@@ -71,9 +74,9 @@ async def classify(request: Request, services: ServicesDep) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class LabelsToScore:
-    """The labels as vectors, each one's calibration, and the key of the classifier that they come from."""
+    """The labels as vectors or a head, each one's calibration, and the key of the classifier that they come from."""
 
-    text: TextMatrix
+    text: TextMatrix | Head
     calibrations: tuple[Calibration | None, ...]
     classifier: str | None
 
@@ -97,6 +100,8 @@ async def labels_to_score(fields: ClassifyFields, services: Services, deadline: 
     """Return the labels of a saved classifier, or those of the request."""
     if fields.classifier is not None:
         bound = await services.catalog.classifier(fields.classifier, deadline)
+        if "similarity" in fields.include and isinstance(bound.matrix, Head):
+            raise InvalidRequest(f"“{bound.key}” is a head, which compares with no words: there is no similarity.")
         return LabelsToScore(bound.matrix, bound.calibrations, bound.key)
     text = await services.text.matrix(label_request(fields, services), deadline)
     return LabelsToScore(text, (None,) * len(text.labels), None)
@@ -119,31 +124,29 @@ def result(
     scores = services.pipeline.score(outcome, labels.text)
     if outcome.prepared is None or outcome.vectors is None or scores is None:
         return answer
-    scores = Scores(calibrated(scores.probabilities, labels.calibrations), scores.similarities)
-    names, with_similarity = labels.text.labels, "similarity" in fields.include
-    answer["scores"] = ranked(names, *scores.mean(), fields.top_k, with_similarity=with_similarity)
+    near = scores.similarities if "similarity" in fields.include else None
+    scores = Scores(calibrated(scores.probabilities, labels.calibrations), near)
+    names = labels.text.labels
+    answer["scores"] = ranked(names, *scores.mean(), fields.top_k)
     if "embedding" in fields.include:
         answer["embedding"] = np.ascontiguousarray(outcome.vectors[0])
     if "views" in fields.include:
-        rows = zip(outcome.prepared.places, scores.probabilities, scores.similarities, strict=True)
+        rows = zip(outcome.prepared.places, scores.probabilities, repeat(None) if near is None else near, strict=False)
         answer["views"] = [
-            {
-                **place_json(place),
-                "scores": ranked(names, probabilities, near, fields.top_k, with_similarity=with_similarity),
-            }
-            for place, probabilities, near in rows
+            {**place_json(place), "scores": ranked(names, probabilities, similarities, fields.top_k)}
+            for place, probabilities, similarities in rows
         ]
     return answer
 
 
 def ranked(
-    labels: tuple[str, ...], scores: Floats, similarities: Floats, top_k: int | None, *, with_similarity: bool
+    labels: tuple[str, ...], scores: Floats, similarities: Floats | None, top_k: int | None
 ) -> list[dict[str, Any]]:
-    """Return labels with scores [L] and similarities [L], best first; ties keep the order in which they were given."""
+    """Return labels with scores [L] and, if given, similarities [L], best first; ties keep the order given."""
     rows = []
     for position in np.argsort(-scores, kind="stable")[:top_k]:
         row = {"label": labels[position], "score": scores[position]}
-        if with_similarity:
+        if similarities is not None:
             row["similarity"] = similarities[position]
         rows.append(row)
     return rows

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from gateway.decoding.views import Place, ViewRule
+from gateway.inference.activations import sigmoid
 from gateway.inference.scoring import Floats
 from gateway.moderation.classifiers import Calibration, Reference
 from gateway.moderation.request_model import StrictModel
@@ -98,10 +99,12 @@ class ClassifierScores:
     Attributes:
         labels: L names.
         probabilities: [V, L], one row a view and frame, already calibrated.
+        kind: what the labels are of, for the evidence.
     """
 
     labels: tuple[str, ...]
     probabilities: Floats
+    kind: Literal["label", "head"] = "label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ def calibrated(probabilities: Floats, calibrations: Sequence[Calibration | None]
     logits = np.log(clipped) - np.log1p(-clipped)
     scales = np.array([1.0 if entry is None else entry.scale for entry in calibrations])
     offsets = np.array([0.0 if entry is None else entry.offset for entry in calibrations])
-    scaled = 0.5 * (1 + np.tanh(0.5 * (logits * scales + offsets)))
+    scaled = sigmoid(logits * scales + offsets)
     untouched = np.array([entry is None or (entry.scale == 1 and entry.offset == 0) for entry in calibrations])
     return np.where(untouched, probabilities, scaled).astype(np.float32)
 
@@ -183,7 +186,7 @@ def _verdict(bound: BoundRule, scores: ClassifierScores, places: Sequence[Place]
     score = min(1.0, float(by_view[row]))
     best = np.argsort(-chosen[row], kind="stable")[:SHOWN_LABELS]
     evidence = tuple(
-        Evidence("label", rule.labels[position], float(chosen[row, position]), places[row]) for position in best
+        Evidence(scores.kind, rule.labels[position], float(chosen[row, position]), places[row]) for position in best
     )
     return CategoryVerdict(rule.category, score, _decide(rule, score), rule.review_at, rule.block_at, evidence)
 
