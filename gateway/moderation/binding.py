@@ -116,8 +116,15 @@ def stored_policy(row: Version) -> Policy:
 
 
 def classifier_form(fields: Mapping[str, object]) -> type[Classifier | HeadClassifier]:
-    """Return the model of a classifier's body, by its field ``kind``."""
-    return HeadClassifier if fields.get("kind") == "head" else Classifier
+    """Return the model of a classifier's body, by its field ``kind``.
+
+    Raises:
+        InvalidRequest: there is no such kind.
+    """
+    kind = fields.get("kind")
+    if kind not in (None, "labels", "head"):
+        raise InvalidRequest("Field “kind” must be labels or head.")
+    return HeadClassifier if kind == "head" else Classifier
 
 
 def _unreadable(row: Version) -> InvalidRequest:

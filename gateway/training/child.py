@@ -1,6 +1,6 @@
 """The process that trains: examples on standard input, what came of them on standard output.
 
-    python -m gateway.training.child PARENT_PID MEMORY_BYTES CPU_S CONFIDENCE
+Started as ``python -m gateway.training.child PARENT_PID MEMORY_BYTES CPU_S CONFIDENCE``.
 """
 
 from __future__ import annotations

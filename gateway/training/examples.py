@@ -1,11 +1,12 @@
 """What a head is trained on: vectors, which labels are true of each, and what words alone say of them.
 
-It goes to the process that trains as one line of JSON and the numbers behind it. N examples, D dimensions, L labels.
+N examples, D dimensions, L labels.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.inference.heads import Output
+from gateway.inference.scoring import TextMatrix
+
+LEAST_EXAMPLES, LEAST_GROUPS = 10, 5
+"""That each label is true of, and likewise not true of: of a softmax the latter follows. Each fold holds a group."""
 
 Array = npt.NDArray[np.float32]
 
@@ -29,6 +34,25 @@ class ZeroShot:
 
     logits: Array
     weight: Array | None
+
+    @classmethod
+    def of(cls, vectors: Array, text: TextMatrix, logit_scale: float) -> ZeroShot:
+        """Return what the text vectors say of examples [N, D].
+
+        Independent labels are weighed against their negatives by a logsumexp, which is no linear function; ``weight``
+        is its gradient, averaged over the examples.
+        """
+        scale = np.float32(logit_scale)
+        logits: Array = scale * vectors @ text.vectors.T
+        if text.mode == "softmax":
+            return cls(logits, np.asarray(scale * text.vectors, np.float32))
+        against = scale * vectors @ text.negatives.T  # [N, M]
+        starts, counts = text.group_starts, np.diff([*text.group_starts, len(text.negatives)])
+        by_group = np.logaddexp.reduceat(against, starts, axis=1)  # [N, G]
+        shares = np.exp(against - np.repeat(by_group, counts, axis=1)).mean(axis=0)[:, np.newaxis]
+        middles = np.add.reduceat(shares * text.negatives, starts, axis=0)  # [G, D]
+        weight = scale * (text.vectors - middles[text.group_of])
+        return cls((logits - by_group[:, text.group_of]).astype(np.float32), weight.astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +84,7 @@ class Examples:
         parts = (self.vectors.tobytes(), self.truth.tobytes(), json.dumps(self.labels).encode())
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
-    def of(self, rows: npt.NDArray[np.intp]) -> Examples:
+    def at(self, rows: npt.NDArray[np.intp]) -> Examples:
         """Return some of the examples."""
         words = self.zero_shot
         return Examples(
@@ -75,39 +99,21 @@ class Examples:
         )
 
     def to_bytes(self) -> bytes:
-        """Return the whole as bytes."""
+        """Return the whole as bytes of an npz file."""
         words = self.zero_shot
-        weight = words.weight if words is not None else None
-        head = {
-            "labels": self.labels,
-            "output": self.output,
-            "shape": self.vectors.shape,
-            "words": words is not None,
-            "weight": weight is not None,
-            "seed": self.seed,
-        }
-        arrays = [self.vectors, self.truth, self.groups, self.counted]
-        arrays += [] if words is None else [words.logits]
-        arrays += [] if weight is None else [weight]
-        return b"".join([json.dumps(head).encode(), b"\n", *(array.tobytes() for array in arrays)])
+        optional = {} if words is None else {"logits": words.logits}
+        optional |= {} if words is None or words.weight is None else {"weight": words.weight}
+        out = io.BytesIO()
+        facts = np.array(json.dumps([self.labels, self.output, self.seed]))
+        arrays = {"vectors": self.vectors, "truth": self.truth, "groups": self.groups, "counted": self.counted}
+        np.savez(out, allow_pickle=False, facts=facts, **arrays, **optional)
+        return out.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Examples:
         """Return what ``to_bytes`` made bytes of."""
-        line, _, rest = data.partition(b"\n")
-        head = json.loads(line)
-        (count, dim), width, at = head["shape"], len(head["labels"]), 0
-
-        def next_array(kind: type[np.float32 | np.int32], *shape: int) -> npt.NDArray[np.float32 | np.int32]:
-            nonlocal at
-            size = int(np.prod(shape))
-            at += 4 * size
-            return np.frombuffer(rest, kind, size, at - 4 * size).reshape(shape)
-
-        vectors, truth = next_array(np.float32, count, dim), next_array(np.float32, count, width)
-        groups, counted = next_array(np.int32, count), next_array(np.float32, count)
-        words = None
-        if head["words"]:
-            logits = next_array(np.float32, count, width)
-            words = ZeroShot(logits, next_array(np.float32, width, dim) if head["weight"] else None)
-        return cls(tuple(head["labels"]), head["output"], vectors, truth, groups, words, counted, head["seed"])
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            labels, output, seed = json.loads(file["facts"].item())
+            words = ZeroShot(file["logits"], file.get("weight")) if "logits" in file else None
+            vectors, truth, groups = file["vectors"], file["truth"], file["groups"]
+            return cls(tuple(labels), output, vectors, truth, groups, words, file["counted"], seed)

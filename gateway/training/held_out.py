@@ -19,7 +19,7 @@ from sklearn.metrics import auc, roc_curve
 from sklearn.model_selection import StratifiedGroupKFold
 
 from gateway.inference.heads import Head, Layer
-from gateway.training.examples import Examples
+from gateway.training.examples import LEAST_GROUPS, Examples
 from gateway.training.linear_heads import (
     LOGISTIC_C,
     Doubles,
@@ -31,7 +31,7 @@ from gateway.training.linear_heads import (
     words_alone,
 )
 
-FOLDS = 5
+FOLDS = LEAST_GROUPS
 RESAMPLES, DRAWS = 200, 4000
 LEAST = 1e-7
 LOW_RATE = 0.01
@@ -124,7 +124,7 @@ def held_out(
     out = np.zeros(examples.truth.shape)
     for held in folds:
         rest = np.setdiff1d(np.arange(len(out)), held)
-        out[held] = fit(examples.of(rest), examples.of(held))
+        out[held] = fit(examples.at(rest), examples.at(held))
     return out
 
 
@@ -172,7 +172,7 @@ def ranking(logits: Doubles, examples: Examples, number: int, confidence: float)
     with config_context(assume_finite=True, skip_parameter_validation=True):  # half of the time otherwise
         made = _ranked(scores, truth, np.ones(len(scores)))
         for _ in range(RESAMPLES):
-            weights = np.bincount(chances.integers(count, size=count), minlength=count)[group]
+            weights = np.bincount(chances.integers(count, size=count), minlength=count)[group].astype(float)
             kept = weights > 0
             if 0 < weights[truth].sum() < weights.sum():
                 drawn.append(_ranked(scores[kept], truth[kept], weights[kept]))

@@ -110,9 +110,7 @@ def logistic(examples: Examples, strength: float) -> Linear:
     vectors = examples.vectors - middle
     scale = float(np.sqrt((vectors**2).sum(axis=1).mean())) + 1e-9
     targets = [examples.truth.argmax(axis=1)] if examples.output == "softmax" else list(examples.truth.T > 0)
-    models = [
-        LogisticRegression(C=strength, max_iter=MOST_ROUNDS).fit(vectors / scale, target) for target in targets
-    ]
+    models = [LogisticRegression(C=strength, max_iter=MOST_ROUNDS).fit(vectors / scale, target) for target in targets]
     weight = np.concatenate([model.coef_ for model in models]) / scale
     bias = np.concatenate([model.intercept_ for model in models])
     if len(weight) < examples.truth.shape[1]:  # of two labels of a softmax scikit-learn gives the second one's logit
