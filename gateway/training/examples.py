@@ -42,8 +42,8 @@ class ZeroShot:
         Independent labels are weighed against their negatives by a logsumexp, which is no linear function; ``weight``
         is its gradient, averaged over the examples.
         """
-        scale = np.float32(logit_scale)
-        logits: Array = scale * vectors @ text.vectors.T
+        scale = np.array(logit_scale, np.float32)
+        logits = np.asarray(scale * vectors @ text.vectors.T, np.float32)
         if text.mode == "softmax":
             return cls(logits, np.asarray(scale * text.vectors, np.float32))
         against = scale * vectors @ text.negatives.T  # [N, M]
