@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "moderate": "gateway.cli.moderate:moderate",
     "classify": "gateway.cli.classify:classify",
     "policies": "gateway.cli.policies:policies",
+    "library": "gateway.cli.library:library",
     "keys": "gateway.cli.keys:keys",
     "completion": "gateway.cli.main:completion",
 }
