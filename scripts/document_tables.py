@@ -38,9 +38,8 @@ def error_rows() -> str:
 
 def scenarios() -> dict[str, tuple[Classifier, frozenset[str]]]:
     """Return each scenario for CLIPs of photographs with the labels that its suggested rule counts, by name."""
-    found = {}
-    for scenario_set, policy in (("clip", "default"), ("library", "library")):
-        made = shipped(scenario_set)
+    found: dict[str, tuple[Classifier, frozenset[str]]] = {}
+    for made, policy in ((shipped("clip"), "default"), (shipped("library"), "library")):
         counted = {rule.classifier: frozenset(rule.labels) for rule in made.policies[policy].rules}
         found |= {name: (body, counted.get(name, frozenset())) for name, body in made.classifiers.items()}
     return found
