@@ -29,11 +29,12 @@ def described(scenarios: BuiltinScenario) -> Mapping[str, str]:
     return {name: body.description.split(". ")[0] + "." for name, body in scenarios.classifiers.items()}
 
 
-def suggestion(scenarios: BuiltinScenario, name: str) -> dict[str, Any]:
-    """Return what a policy needs for a scenario: its rules, or its name among the attributes where it only informs."""
+def suggestion(scenarios: BuiltinScenario, names: Sequence[str]) -> dict[str, Any]:
+    """Return what a policy needs for scenarios: their rules, and as attributes the names of those that inform."""
     policy = scenarios.policies["library"]
-    rules = [rule.model_dump(mode="json") for rule in policy.rules if rule.classifier == name]
-    return {"rules": rules} if rules else {"attributes": [name]}
+    rules = [rule.model_dump(mode="json") for rule in policy.rules if rule.classifier in names]
+    attributes = [name for name in policy.attributes if name in names]
+    return {key: found for key, found in (("rules", rules), ("attributes", attributes)) if found}
 
 
 def add(client: httpx2.Client, scenarios: BuiltinScenario, names: Sequence[str]) -> int:
@@ -58,8 +59,7 @@ def add(client: httpx2.Client, scenarios: BuiltinScenario, names: Sequence[str])
         else:
             click.echo(f"saved classifiers/{entry.name} as version {put(client, entry, None)}", err=True)
     click.echo("Nothing decides by it yet. Put this into a policy, and save the policy:", err=True)
-    for name in names:
-        click.echo(written(suggestion(scenarios, name)), nl=False)
+    click.echo(written(suggestion(scenarios, names)), nl=False)
     return DONE
 
 

@@ -71,6 +71,15 @@ def test_crowds_inform_and_come_without_a_rule(web: Web, capsys: pytest.CaptureF
     assert printed(capsys.readouterr().out, "attributes") == {"attributes": ["crowds_and_protest"]}
 
 
+def test_several_make_one_policy(web: Web, capsys: pytest.CaptureFixture[str]) -> None:
+    assert added(web, "scams", "text_screenshots", "crowds_and_protest") == DONE
+    body = printed(capsys.readouterr().out, "rules")
+    assert web.client.put("/v1/policies/mixed", json=body).status_code == 201
+    saved = web.client.get("/v1/policies/mixed").json()
+    assert [rule["category"] for rule in saved["rules"]] == ["scams", "text_screenshots"]
+    assert saved["attributes"] == ["crowds_and_protest"]
+
+
 def test_adding_again_changes_nothing_and_an_edit_is_not_overwritten(
     web: Web, capsys: pytest.CaptureFixture[str]
 ) -> None:
