@@ -32,7 +32,7 @@ def section(judged: JudgedSet) -> Section | None:
     answers = np.array(labels, dtype=object)[scores.argmax(axis=1)]
     rows = [*labels, OTHER] if OTHER in truth and OTHER not in labels else labels
     counts = confusion_matrix(truth, answers, labels=rows)
-    precision, recall, f1, support = precision_recall_fscore_support(truth, answers, labels=labels, zero_division=0)
+    precision, _, f1, support = precision_recall_fscore_support(truth, answers, labels=labels, zero_division=0)
     groups = group_numbers(judged)[single]
     recalls = [share(answers[truth == label] == label, groups[truth == label]) for label in labels]
     table = Table(

@@ -10,7 +10,8 @@ from gateway.evaluation.intervals import Interval, share
 from gateway.evaluation.judged import JudgedSet
 from gateway.evaluation.metrics import group_numbers, offending
 from gateway.evaluation.section import Section, Table
-from gateway.evaluation.wording import number, percent
+from gateway.evaluation.wording import TO, number, percent
+from gateway.evaluation.wording import rate as stated
 
 PREVALENCES = (0.0, 0.001, 0.01, 0.05)
 """Shares of offending images that the load is told for, where nobody stated one."""
@@ -38,7 +39,7 @@ def section(
         paragraphs.append(
             "How many images reach people depends on how common offending ones are in your traffic. This set cannot "
             "tell that: whoever collected it chose the mix."
-            + ("" if prevalence is None else f" You stated {percent(prevalence)}.")
+            + ("" if prevalence is None else f" You stated {stated(prevalence)}.")
         )
         tables.append(
             Table(
@@ -46,7 +47,7 @@ def section(
                 ["offending in the traffic", "sent to review", "a day", "95 % interval"],
                 [
                     [
-                        percent(rate),
+                        stated(rate),
                         percent(found.value),
                         number(round((found.value or 0) * traffic)),
                         _day(found, traffic),
@@ -62,11 +63,12 @@ def section(
     if len(times):
         speed = 1000 / float(times.mean())
         median, slow = np.quantile(times, [0.5, 0.95])
+        shown = [number(round(float(value), 1)) for value in (times.mean(), median, slow)]
         words = (
-            f"The gateway worked on an image for {number(round(float(times.mean()), 1))} ms on average (median "
-            f"{number(round(float(median), 1))}, 95th percentile {number(round(float(slow), 1))}), which is "
-            f"{number(round(speed, 1))} images a second one after another. That counts decoding, waiting and inference, "
-            f"and no network. Batches and several requests at a time give more images a second; a loaded machine less."
+            f"The gateway worked on an image for {shown[0]} ms on average (median {shown[1]}, 95th percentile "
+            f"{shown[2]}), which is {number(round(speed, 1))} images a second one after another. That counts "
+            f"decoding, waiting and inference, and no network. Batches and several requests at a time give more images a second; a loaded "
+            f"machine less."
         )
         values |= {"images_per_second": speed, "mean_ms": float(times.mean()), "p95_ms": float(slow)}
         if price_per_hour is not None:
@@ -107,4 +109,4 @@ def scaled(interval: Interval, factor: float) -> Interval:
 
 def _day(interval: Interval, traffic: int) -> str:
     many = scaled(interval, traffic)
-    return f"{number(round(many.low or 0))}-{number(round(many.high or 0))}"
+    return f"{number(round(many.low or 0))}{TO}{number(round(many.high or 0))}"

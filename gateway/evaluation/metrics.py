@@ -133,12 +133,14 @@ class Measure:
         name: as a column is headed.
         among: [n] images that it is a share of.
         found: [n] images that count.
+        wanted: whether more of it is better.
     """
 
     key: str
     name: str
     among: Bools
     found: Bools
+    wanted: bool = True
 
 
 def scored(judged: JudgedSet) -> tuple[str, ...]:
@@ -159,23 +161,24 @@ def offending(judged: JudgedSet) -> Bools:
 
 def rules_of(judged: JudgedSet) -> Sequence[Mapping[str, Any]]:
     """Return the rules of the policy that was asked; none where a classifier was."""
-    return (judged.run.policy_body or {}).get("rules", ())
+    rules: Sequence[Mapping[str, Any]] = (judged.run.policy_body or {}).get("rules", ())
+    return rules
 
 
 def measures(judged: JudgedSet) -> tuple[Measure, ...]:
     """Return what is right and wrong of whole decisions, or of a classifier's best labels."""
     if judged.run.policy is None:
         names = scored(judged)
-        best = [max(names, key=lambda name, entry=entry: entry.scores.get(name, 0.0)) for entry in judged.images]
-        true = np.array([label in entry.image.labels for label, entry in zip(best, judged.images, strict=True)], bool)
+        best = np.stack([judged.scores(name) for name in names]).argmax(axis=0)
+        true = np.stack([judged.truth(name) for name in names])[best, np.arange(len(judged.images))]
         return (Measure("right", "rightly labelled", offending(judged), true),)
     bad = offending(judged)
     decisions = np.array([entry.decision for entry in judged.images], dtype=str)
     return (
         Measure("caught", "offending images blocked or reviewed", bad, decisions != "allow"),
         Measure("blocked", "offending images blocked", bad, decisions == "block"),
-        Measure("harmless_flagged", "harmless images blocked or reviewed", ~bad, decisions != "allow"),
-        Measure("harmless_blocked", "harmless images blocked", ~bad, decisions == "block"),
+        Measure("harmless_flagged", "harmless images blocked or reviewed", ~bad, decisions != "allow", wanted=False),
+        Measure("harmless_blocked", "harmless images blocked", ~bad, decisions == "block", wanted=False),
     )
 
 

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -43,7 +44,7 @@ SIZE = (4.4, 3.3)  # inches
 PNG_DPI = 160
 HISTOGRAM_BINS = 40
 
-STYLE = MappingProxyType(
+STYLE: Mapping[Any, Any] = MappingProxyType(
     {
         "svg.fonttype": "none",
         "text.parse_math": False,  # a category may be named with a $
@@ -146,7 +147,7 @@ def _axes(**values: object) -> tuple[Drawing, Axes]:
 def _roc(figures: CategoryFigures, name: str, named: str) -> Figure:
     drawing, axes = _axes(xlabel="false-positive rate (log scale)", ylabel="recall", xscale="log", ylim=(0, 1.02))
     alarms, recall, _ = roc_curve(figures.truth, figures.scores)
-    left = 10 ** np.floor(np.log10(min(RATES[0], 1 / (len(figures.truth) - figures.positives))))
+    left = RATES[0] / 2
     axes.set_xlim(left, 1)
     axes.plot(np.maximum(alarms, left), recall, color=FIRST, drawstyle="steps-post", linewidth=1.8)
     chance = np.geomspace(left, 1, 60)
@@ -236,4 +237,4 @@ def _whiskers(intervals: Sequence[Interval]) -> np.typing.NDArray[np.float64]:
     ends = [
         [(entry.value or 0.0) - (entry.low or 0.0), (entry.high or 0.0) - (entry.value or 0.0)] for entry in intervals
     ]
-    return np.clip(np.array(ends, float).reshape(-1, 2).T, 0, None)
+    return np.maximum(np.array(ends, np.float64).reshape(-1, 2).T, 0)

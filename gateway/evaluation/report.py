@@ -31,7 +31,7 @@ from gateway.evaluation.metrics import (
 )
 from gateway.evaluation.mistakes import worst
 from gateway.evaluation.section import Figure, Section, Table
-from gateway.evaluation.wording import NOTHING, decimal_range, percent, percent_range
+from gateway.evaluation.wording import NOTHING, decimal_range, percent_range, rate
 
 MOST_DRAWN = 24  # categories that get a card with drawings; all are in the table and in report.json
 EXAMPLES = 3  # of images that failed by a code
@@ -135,8 +135,8 @@ def write_page(
 
 
 def numeric_columns(table: Table) -> list[bool]:
-    """Return which columns hold numbers, to be set to the right."""
-    return [all(NUMERIC.match(row[column]) for row in table.rows) for column in range(len(table.head))]
+    """Return which columns hold numbers, to be set to the right; the first names the row."""
+    return [column > 0 and all(NUMERIC.match(row[column]) for row in table.rows) for column in range(len(table.head))]
 
 
 def _values(judged: JudgedSet, chosen: JudgedSet, part: str, figures: Sequence[CategoryFigures]) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _card(entry: CategoryFigures, number: int) -> Section:
         tables.append(
             Table(
                 "At the policy's thresholds, with 95 % intervals",
-                ["from there on", "threshold", "recall", "precision here", "F1", "false positives", "of harmless"],
+                ["decision", "threshold", "recall", "precision here", "F1", "false positives", "harmless images"],
                 [
                     [
                         name,
@@ -204,7 +204,7 @@ def _card(entry: CategoryFigures, number: int) -> Section:
                 ["false-positive rate", "recall", "negatives needed", "here", "missing"],
                 [
                     [
-                        percent(need.rate),
+                        rate(need.rate),
                         percent_range(entry.recall_at[need.rate]),
                         f"{need.needed:,}",
                         f"{need.here:,}",
@@ -222,7 +222,7 @@ def _card(entry: CategoryFigures, number: int) -> Section:
 def _overview(figures: Sequence[CategoryFigures]) -> Table:
     return Table(
         "Categories at the policy's thresholds, with 95 % intervals",
-        ["category", "images", "ROC AUC", "blocked", "blocked or reviewed", "of harmless blocked or reviewed"],
+        ["category", "images", "ROC AUC", "blocked", "blocked or reviewed", "harmless blocked or reviewed"],
         [
             [
                 entry.category,
@@ -299,8 +299,8 @@ def _part(part: str, chosen: JudgedSet, judged: JudgedSet) -> str:
     if part == "all":
         return "all images"
     return (
-        f"the {part} part, {len(chosen.images):,} of {len(judged.images):,} images, chosen by hash of their group: what "
-        f"was tuned on the others is told on images that it has not seen"
+        f"the {part} part, {len(chosen.images):,} of {len(judged.images):,} images, by hash of their group: images "
+        f"that thresholds, calibration and heads were not tuned on"
     )
 
 

@@ -14,10 +14,16 @@ from gateway.evaluation.intervals import SEED, Bools, Interval, share
 from gateway.evaluation.judged import JudgedSet
 from gateway.evaluation.metrics import Measure, group_numbers, measures
 from gateway.evaluation.section import Section, Table
-from gateway.evaluation.wording import NOTHING, listed, percent, percent_range, plural
+from gateway.evaluation.wording import NOTHING, listed, percent, percent_range, plural, rate
 
 ALPHA = 0.05
 """Of slices that are said to differ at most this share does not (Benjamini and Hochberg 1995)."""
+
+HOW = (
+    "Each slice is tested against the rest of its column, by Fisher's exact test, or by a permutation test where "
+    "images belong together. The p values are corrected for {looks} after Benjamini and Hochberg: at most {share} of such "
+    "findings are chance."
+)
 
 MOST_VALUES = 20  # of a column that get a row; the rarer ones are counted
 SLICED = ("right", "caught", "harmless_flagged")  # each further measure is a look more to correct for
@@ -31,6 +37,7 @@ class Slice:
     Attributes:
         column, value: of the slice.
         measure: what is told.
+        wanted: whether more of it is better.
         count: images that it is a share of.
         inside, outside: the share in the slice and in the rest of the column.
         p: of a test that both are alike; 1 where one side is empty.
@@ -40,6 +47,7 @@ class Slice:
     column: str
     value: str
     measure: str
+    wanted: bool
     count: int
     inside: Interval
     outside: Interval
@@ -52,11 +60,16 @@ class Slice:
         return self.corrected <= ALPHA
 
     @property
-    def sentence(self) -> str:
-        """What differs, in one sentence."""
+    def worse(self) -> bool:
+        """Whether the slice is on the worse side of the difference."""
+        return ((self.inside.value or 0.0) < (self.outside.value or 0.0)) == self.wanted
+
+    @property
+    def words(self) -> str:
+        """What differs."""
         return (
-            f"{self.column} = {self.value}: {percent(self.inside.value)} of {self.measure}, "
-            f"against {percent(self.outside.value)} elsewhere."
+            f"{self.column} = {self.value} ({percent(self.inside.value)} of {self.measure}, against "
+            f"{percent(self.outside.value)} elsewhere)"
         )
 
     @property
@@ -100,22 +113,21 @@ def section(judged: JudgedSet) -> Section | None:
     return Section(
         "slices",
         "By slice",
-        paragraphs=(said(found), *(entry.sentence for entry in found if entry.differs)),
+        paragraphs=(said(found), HOW.format(looks=plural(len(found), "look"), share=rate(ALPHA))),
         tables=[_table(column, [entry for entry in found if entry.column == column]) for column in columns],
         values={"slices": [entry.json for entry in found], "alpha": ALPHA},
     )
 
 
 def said(found: list[Slice]) -> str:
-    """Return which slices differ, in one sentence, with how it was tested."""
-    real = [entry for entry in found if entry.differs]
-    names = listed(list(dict.fromkeys(f"{entry.column} = {entry.value}" for entry in real)))
-    verdict = f"Different for real: {names}" if real else "No slice differs from the rest for real"
-    return (
-        f"{verdict} (each slice against the rest of its column by Fisher's exact test, or a permutation test where "
-        f"images belong together; corrected for {plural(len(found), 'look')} after Benjamini and Hochberg, so that at "
-        f"most {percent(ALPHA)} of such findings are chance)."
-    )
+    """Return which slices are worse than the rest, in one sentence."""
+    real = sorted((entry for entry in found if entry.differs), key=lambda entry: entry.p)
+    worse = [entry.words for entry in real if entry.worse]
+    if worse:
+        return f"Worse than the rest for real: {listed(worse)}."
+    if real:
+        return f"Better than the rest for real: {listed([entry.words for entry in real])}."
+    return "No slice differs from the rest for real: what differs may be chance on this number of images."
 
 
 def p_value(found: Bools, inside: Bools, groups: npt.NDArray[np.intp]) -> float:
@@ -167,6 +179,7 @@ def _column(
                 column,
                 value,
                 measure.name,
+                measure.wanted,
                 int(inside.sum()),
                 share(found[inside], numbers[inside]),
                 share(found[~inside], numbers[~inside]),

@@ -8,7 +8,7 @@ from typing import Any
 from gateway.evaluation.intervals import CONFIDENCE
 from gateway.evaluation.judged import JudgedSet
 from gateway.evaluation.metrics import CategoryFigures, group_numbers, measures, offending, right, told
-from gateway.evaluation.wording import listed, percent, percent_range, plural
+from gateway.evaluation.wording import listed, percent, percent_range, plural, rate
 
 
 def sentences(judged: JudgedSet, figures: Sequence[CategoryFigures], slices: str) -> list[str]:
@@ -49,7 +49,7 @@ def _whole(judged: JudgedSet, figures: Sequence[CategoryFigures]) -> str:
     if judged.run.policy is None:
         return f"{counted} the best label of {asked(judged)} is right for {correct} of those that have one."
     shares = {measure.key: told(measure, groups) for measure in measures(judged)}
-    parts = [f"{counted} {asked(judged)} decides rightly about {correct}."]
+    parts = [f"{counted} {asked(judged)} is right about {correct} of them."]
     if shares["caught"].value is not None:
         parts.append(
             f"It blocks {percent_range(shares['blocked'])} of offending images, and blocks or sends to review "
@@ -87,10 +87,12 @@ def _missing(figures: Sequence[CategoryFigures]) -> list[str]:
     lacking = [entry for entry in short.enough if entry.missing]
     if not lacking:
         return []
-    needs = listed([f"{percent(entry.rate)} ({entry.needed:,} needed)" for entry in lacking])
+    needs = listed([f"{rate(entry.rate)} ({entry.needed:,} needed, {entry.missing:,} missing)" for entry in lacking])
     here = lacking[0].here
     possible = 1 - (1 - CONFIDENCE) ** (1 / here) if here else 1.0
     return [
-        f"Too few images to promise a false-positive rate of {needs} for {short.category}: {here:,} that are not of it "
-        f"are here. With no false alarm among them {percent(possible)} could be promised, at 95 % confidence."
+        (
+            f"Too few images to promise a false-positive rate of {needs} for {short.category}: {here:,} here are not "
+            f"of it. With no false alarm among them {percent(possible)} could be promised, at 95 % confidence."
+        )
     ]
