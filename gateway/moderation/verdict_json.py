@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from gateway.decoding.views import Place
+from gateway.inference.triton import Vectors
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.policy import CategoryVerdict
-from gateway.moderation.verdicts import Verdict
+from gateway.moderation.verdicts import Verdict, raw_scores
 
 
 def verdict_json(verdict: Verdict | None, shadow: Verdict | None, policy: BoundPolicy) -> dict[str, Any]:
@@ -51,6 +52,35 @@ def categories_json(categories: Sequence[CategoryVerdict]) -> list[dict[str, Any
         }
         for category in categories
     ]
+
+
+def views_json(
+    policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], logit_scale: float, include: Collection[str]
+) -> list[dict[str, Any]]:
+    """Return the views that a policy uses, from the vectors that its verdict was made of.
+
+    Args:
+        policy: of the verdict.
+        vectors: [V, D], unit length.
+        places: V.
+        logit_scale: of the bundle.
+        include: ``views``: each classifier's scores before calibration, in the order of its labels; ``embedding``: the
+            view's vector.
+    """
+    used, raw = raw_scores(policy, vectors, places, logit_scale)
+    views = [place_json(places[row]) for row in used]
+    for position, (row, view) in enumerate(zip(used, views, strict=True)):
+        if "views" in include:
+            view["classifiers"] = {
+                key: [
+                    {"label": label, "score": float(probability)}
+                    for label, probability in zip(said.labels, said.probabilities[position], strict=True)
+                ]
+                for key, said in raw.items()
+            }
+        if "embedding" in include:
+            view["embedding"] = vectors[row].tolist()
+    return views
 
 
 def policy_json(policy: BoundPolicy) -> dict[str, Any]:
