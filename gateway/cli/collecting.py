@@ -109,7 +109,7 @@ def collect(
                 bar.update()
                 bar.set_postfix(failed=len(held.failed), refresh=False)
 
-            asyncio.run(ask_all(question, run, wanted, take))
+            asyncio.run(ask_all(question, held.run, wanted, take))
     finally:
         held.close()
     return held.finish(images)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,16 +16,19 @@ import yaml
 from gateway.cli.collecting import Question, collect, known_labels, pinned
 from gateway.cli.connection import Connection, connection_options
 from gateway.cli.policies import Refused, written
-from gateway.evaluation.collect import OtherRun, collection_sections, contradictions
-from gateway.evaluation.judged import JudgedSet
+from gateway.evaluation.collect import OtherRun, contradictions, contradictions_section, truths
+from gateway.evaluation.judged import JudgedSet, Part
 from gateway.evaluation.section import Section
 from gateway.evaluation.sources import read_source
 from gateway.evaluation.tables import SourceUnusable
 from gateway.moderation.classifiers import split_reference
+from gateway.moderation.policy import Policy
 
 DONE, SOME_FAILED, NOT_PROMISED, INTERRUPTED = 0, 3, 5, 130
 DRAFT = "draft"
-MISSING = "This needs the extra: pip install 'clip-moderation-gateway[evaluate]'"
+MISSING = "This needs the extra “evaluate”: pip install 'clip-moderation-gateway[evaluate]'"
+FITTED: tuple[Part, ...] = ("train", "calibration")
+CALIBRATION: tuple[Part, ...] = ("calibration",)
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +53,14 @@ class Evaluation:
     missing: list[str] = field(default_factory=list)
 
 
+def prevalence_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
+    """Return the shares of traffic by category."""
+    try:
+        return {name: float(share) for name, _, share in (entry.rpartition("=") for entry in given) if name}
+    except ValueError:
+        raise click.BadParameter("give CATEGORY=SHARE: gore=0.001") from None
+
+
 def goal_options(command: F) -> F:
     """Add the goals that thresholds may be chosen for."""
     decorators = [
@@ -56,7 +68,13 @@ def goal_options(command: F) -> F:
         click.option("--review-share", type=SHARE, help="Of all images, sent to review at most; needs --prevalence."),
         click.option("--catch", type=SHARE, help="Of each category's images, reviewed or blocked at least: 0.99."),
         click.option("--confidence", type=SHARE, default=0.95, show_default=True, help="Of these promises."),
-        click.option("--prevalence", type=SHARE, help="Share of offending images in your traffic, as you know it."),
+        click.option(
+            "--prevalence",
+            multiple=True,
+            callback=prevalence_of,
+            metavar="CATEGORY=SHARE",
+            help="Share of a category in your traffic, as you know it: gore=0.001. Several times.",
+        ),
     ]
     for decorator in reversed(decorators):
         command = decorator(command)
@@ -81,7 +99,6 @@ def goal_options(command: F) -> F:
 @click.option("--calibrate", is_flag=True, help="Fit calibrations.")
 @goal_options
 @click.option("--thumbnails", is_flag=True, help="Show the worst mistakes as small images, blurred.")
-@click.option("--no-blur", is_flag=True, help="Do not blur them.")
 @click.option(
     "--compare", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of another report."
 )
@@ -111,14 +128,20 @@ def evaluate(
         given["timeout_s"],
     )
     try:
+        check_extra()
         done = Evaluation(collected(question, source, out, fresh=fresh))
-        fit(done, given)
-        report = reported(done, out, source, given)
+        try:
+            fit(done, given)
+        except ValueError as fault:  # a step that cannot work with these images; it says why
+            raise Refused(str(fault)) from None
+        report = reported(done, out, given)
         write_draft(done, out)
     except (Refused, SourceUnusable, OtherRun) as fault:
         raise click.UsageError(f"{fault}.") from None
     except OSError as fault:
         raise click.UsageError(f"Cannot read or write {fault.filename or fault}: {fault.strerror}.") from None
+    except (ValueError, KeyError, TypeError):
+        raise click.UsageError(f"{address} does not answer as a gateway does.") from None
     except httpx2.TransportError as fault:
         click.echo(f"{address} cannot be reached ({type(fault).__name__}); the same command goes on.", err=True)
         ctx.exit(SOME_FAILED)
@@ -128,6 +151,16 @@ def evaluate(
     for line in summary(done, report, out, address):
         click.echo(line)
     ctx.exit(NOT_PROMISED if done.missing else SOME_FAILED if done.judged.failed else DONE)
+
+
+def check_extra() -> None:
+    """Check that what draws reports and chooses thresholds is installed, before anything is asked.
+
+    Raises:
+        Refused: it is not.
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("jinja2", "mapie", "matplotlib")):
+        raise Refused(MISSING)
 
 
 def body_of(path: Path | None) -> dict[str, Any] | None:
@@ -164,13 +197,13 @@ def collected(question: Question, path: Path, out: Path, *, fresh: bool) -> Judg
         click.echo(f"Skipped {len(source.skipped)} files that are no images: {source.skipped[0]} …", err=True)
     judged = collect(question, run, source.kind, source.images, out, fresh=fresh)
     for same in contradictions(judged):
-        told = "; ".join(f"{one.image.source}: {', '.join(sorted(one.image.labels)) or 'harmless'}" for one in same)
-        click.echo(f"The same file with labels that contradict each other: {told}", err=True)
+        click.echo(f"One file with labels that contradict each other: {truths(same)}", err=True)
     return judged
 
 
 def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
     """Train heads, calibrate, and choose thresholds, as far as each is asked for."""
+    parts = CALIBRATION if given["head"] else FITTED
     if given["head"]:
         from gateway.evaluation.heads import fit_heads  # noqa: PLC0415 - loads scikit-learn
 
@@ -181,42 +214,42 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
     if given["calibrate"]:
         from gateway.evaluation.calibration import calibrate  # noqa: PLC0415 - loads scikit-learn
 
-        calibrated = calibrate(done.judged)
-        done.judged = calibrated.judged
+        calibrated = calibrate(done.judged, given["prevalence"] or None, parts)
+        done.judged, done.policy = calibrated.judged, calibrated.policy
         done.classifiers |= calibrated.classifiers
-        done.policy = done.policy or dict(done.judged.run.policy_body or {})
         done.sections.append(calibrated.section())
     goals = {name: given[name] for name in ("block_fpr", "review_share", "catch")}
     if any(goal is not None for goal in goals.values()):
         if done.judged.run.policy_body is None:
             raise Refused("Thresholds are a policy's: give --policy rather than --classifier")
-        try:
-            from gateway.evaluation.risk_control import Goals, choose  # noqa: PLC0415 - of an extra
-        except ImportError:
-            raise Refused(MISSING) from None
-        choice = choose(done.judged, Goals(**goals, confidence=given["confidence"], prevalence=given["prevalence"]))
-        done.policy, done.promises, done.missing = choice.policy, list(choice.promises), list(choice.missing)
+        from gateway.evaluation.rescoring import bodies_of, rescored  # noqa: PLC0415 - loads what judges
+        from gateway.evaluation.risk_control import Goals, choose  # noqa: PLC0415 - of an extra
+
+        wanted = Goals(**goals, confidence=given["confidence"], prevalence=given["prevalence"] or None)
+        choice = choose(done.judged, wanted, parts)
         done.sections.append(choice.section())
+        done.promises = [promise.text for promise in choice.promises]
+        done.missing = [*(missing.text for missing in choice.missing), *choice.contradictions]
+        if choice.policy is not None:
+            done.policy = dict(choice.policy)
+            before = bodies_of(done.judged.run)
+            after = replace(before, policy=Policy.model_validate(choice.policy))
+            done.judged = rescored(done.judged, before, after)
 
 
-def reported(done: Evaluation, out: Path, source: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the report and return its JSON values.
+def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the report and return its JSON values."""
+    from gateway.evaluation.report import ReportOptions, compare_reports, write_report  # noqa: PLC0415 - of an extra
 
-    Raises:
-        Refused: the extra is not installed.
-    """
-    try:
-        from gateway.evaluation.report import ReportOptions, compare_reports, write_report  # noqa: PLC0415 - of an extra
-    except ImportError:
-        raise Refused(MISSING) from None
     options = ReportOptions(
-        title=f"{source.name}",
-        thumbnails=given["thumbnails"],
-        blur=not given["no_blur"],
         traffic_per_day=given["traffic"],
         price_per_hour=given["price_per_hour"],
+        prevalence=sum(given["prevalence"].values()) or None,
+        thumbnails=given["thumbnails"],
+        part="test" if done.policy is not None or done.classifiers else "auto",
     )
-    report = write_report(done.judged, out, options, [*collection_sections(done.judged), *done.sections])
+    contradicting = contradictions_section(done.judged)
+    report = write_report(done.judged, out, options, [*([contradicting] if contradicting else []), *done.sections])
     if given["compare"] is not None:
         compare_reports(given["compare"], out, out)
     return report

@@ -223,37 +223,21 @@ def contradictions(judged: JudgedSet) -> list[list[JudgedImage]]:
     return [same for same in by_file.values() if len({image.image.labels for image in same}) > 1]
 
 
-def collection_sections(judged: JudgedSet) -> list[Section]:
-    """Return what the report says of the images themselves: failures by code, and labels that contradict each other."""
-    sections = []
-    if judged.failed:
-        by_code: dict[str, list[str]] = defaultdict(list)
-        for image in judged.failed:
-            by_code[image.error or ""].append(image.image.source)
-        rows = [(code, str(len(found)), found[0]) for code, found in sorted(by_code.items())]
-        told = (
-            f"{len(judged.failed)} images could not be judged. No figure counts them; a next run asks about them again."
-        )
-        table = Table("Failures by their code.", ("code", "images", "the first one"), rows)
-        values = {"by_code": {code: len(found) for code, found in by_code.items()}}
-        sections.append(Section("failures", "Images that failed", [told], [table], values=values))
+def contradictions_section(judged: JudgedSet) -> Section | None:
+    """Return what the report says of labels that contradict each other; None where none do."""
     found = contradictions(judged)
-    if found:
-        rows = [
-            (
-                (same[0].sha256 or "")[:SHORT_HASH],
-                "; ".join(
-                    f"{image.image.source}: {', '.join(sorted(image.image.labels)) or 'harmless'}" for image in same
-                ),
-                str(len(same)),
-            )
-            for same in found[:SHOWN]
-        ]
-        told = (
-            f"{len(found)} files are in the set more than once, with labels that contradict each other. Whatever is "
-            "answered, one of them counts as a mistake: settle which is true, and run again."
-        )
-        table = Table("Files with several truths.", ("SHA-256", "labels", "copies"), rows)
-        files = {"files": [[image.image.source for image in same] for same in found]}
-        sections.append(Section("contradictions", "Contradicting labels", [told], [table], values=files))
-    return sections
+    if not found:
+        return None
+    rows = [((same[0].sha256 or "")[:SHORT_HASH], truths(same), str(len(same))) for same in found[:SHOWN]]
+    told = (
+        f"{len(found)} files are in the set more than once, with labels that contradict each other. Whatever is "
+        "answered, one of them counts as a mistake: settle which is true, and run again."
+    )
+    table = Table("Files with several truths.", ("SHA-256", "labels", "copies"), rows)
+    values = {"files": [[image.image.source for image in same] for same in found]}
+    return Section("contradictions", "Contradicting labels", [told], [table], values=values)
+
+
+def truths(same: Sequence[JudgedImage]) -> str:
+    """Return what is said to be true of each copy of a file, for people."""
+    return "; ".join(f"{one.image.source}: {', '.join(sorted(one.image.labels)) or 'harmless'}" for one in same)

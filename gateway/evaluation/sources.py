@@ -81,9 +81,10 @@ def _folder(path: Path, known: Collection[str]) -> Source:
     skipped: list[str] = []
     for file in sorted(path.rglob("*")):
         parts = file.relative_to(path).parts
-        if any(part.startswith(".") or part in NOT_LOOKED_INTO for part in parts) or not file.is_file():
+        if any(part.startswith(".") or part in NOT_LOOKED_INTO for part in parts) or file.is_dir():
             continue
-        if not is_image_file(file):
+        broken_link = file.is_symlink() and not file.exists()  # asked about, so that it counts as a failure
+        if not broken_link and not (file.is_file() and is_image_file(file)):
             skipped.append(str(file))
             continue
         if len(parts) == 1:
