@@ -97,7 +97,7 @@ class ClassifierScores:
 
     Attributes:
         labels: L names.
-        probabilities: [V, L], one row a view and frame; calibrated where rules are applied to them.
+        probabilities: [V, L], one row a view and frame, already calibrated.
     """
 
     labels: tuple[str, ...]

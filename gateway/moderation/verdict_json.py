@@ -6,10 +6,11 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from gateway.decoding.views import Place
+from gateway.inference.scoring import score
 from gateway.inference.triton import Vectors
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.policy import CategoryVerdict
-from gateway.moderation.verdicts import Verdict, raw_scores
+from gateway.moderation.verdicts import Verdict, uses
 
 
 def verdict_json(verdict: Verdict | None, shadow: Verdict | None, policy: BoundPolicy) -> dict[str, Any]:
@@ -67,16 +68,17 @@ def views_json(
         include: ``views``: each classifier's scores before calibration, in the order of its labels; ``embedding``: the
             view's vector.
     """
-    used, raw = raw_scores(policy, vectors, places, logit_scale)
+    used = [row for row, place in enumerate(places) if uses(policy, place.view)]
+    raw = {key: score(vectors[used], bound.matrix, logit_scale) for key, bound in policy.classifiers.items()}
     views = [place_json(places[row]) for row in used]
     for position, (row, view) in enumerate(zip(used, views, strict=True)):
         if "views" in include:
             view["classifiers"] = {
                 key: [
                     {"label": label, "score": float(probability)}
-                    for label, probability in zip(said.labels, said.probabilities[position], strict=True)
+                    for label, probability in zip(bound.matrix.labels, raw[key].probabilities[position], strict=True)
                 ]
-                for key, said in raw.items()
+                for key, bound in policy.classifiers.items()
             }
         if "embedding" in include:
             view["embedding"] = vectors[row].tolist()

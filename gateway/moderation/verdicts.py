@@ -89,11 +89,14 @@ def verdict_of(
         logit_scale: of the bundle.
         image_warnings: codes of what was not looked at; the policy may send the image to review for them.
     """
-    used, raw = raw_scores(policy, vectors, places, logit_scale)
+    used = [row for row, place in enumerate(places) if uses(policy, place.view)]
     used_places = [places[row] for row in used]
     scores = {
-        key: ClassifierScores(said.labels, calibrated(said.probabilities, policy.classifiers[key].calibrations))
-        for key, said in raw.items()
+        key: ClassifierScores(
+            bound.matrix.labels,
+            calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities, bound.calibrations),
+        )
+        for key, bound in policy.classifiers.items()
     }
     categories = judge(policy.rules, scores, used_places)
     white = [row for row, place in enumerate(used_places) if place.background is None]
@@ -107,17 +110,6 @@ def verdict_of(
     if decision == "allow" and not policy.review_on.isdisjoint(image_warnings):
         decision = "review"
     return Verdict(policy, decision, categories, attributes, (*warnings, *image_warnings))
-
-
-def raw_scores(
-    policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], logit_scale: float
-) -> tuple[list[int], dict[str, ClassifierScores]]:
-    """Return the rows of the vectors [V, D] that a policy uses, and what each classifier says of these uncalibrated."""
-    used = [row for row, place in enumerate(places) if uses(policy, place.view)]
-    return used, {
-        key: ClassifierScores(bound.matrix.labels, score(vectors[used], bound.matrix, logit_scale).probabilities)
-        for key, bound in policy.classifiers.items()
-    }
 
 
 def uses(policy: BoundPolicy, view: str) -> bool:
