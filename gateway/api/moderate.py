@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import APIRouter
@@ -21,7 +22,7 @@ from gateway.api.schemas.responses import ModerateResponse
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.moderator import Answering, Moderated, RequestOrigin
-from gateway.moderation.verdict_json import verdict_json
+from gateway.moderation.verdict_json import verdict_json, views_json
 from gateway.observability.stage_timer import StageTimer
 
 router = APIRouter()
@@ -54,7 +55,13 @@ async def moderate(request: Request, services: ServicesDep, key: IdempotencyKeyD
 
             def answer_of(moderated: list[Moderated]) -> bytes:
                 outcomes = [item.outcome for item in moderated]
-                results = [result(item, judges.policy, request.state.request_id) for item in moderated]
+                results = [
+                    {
+                        **result(item, judges.policy, request.state.request_id),
+                        **included(item, services.manifest.logit_scale, fields.include),
+                    }
+                    for item in moderated
+                ]
                 text_s = timer.elapsed_s["text"]
                 return bytes(images_response(request, outcomes, results, text_s=text_s, started_s=started_s).body)
 
@@ -73,3 +80,13 @@ def result(item: Moderated, policy: BoundPolicy, request_id: str) -> dict[str, A
         "decision_id": item.decision_id,
         **verdict_json(item.verdict, item.shadow, policy),
     }
+
+
+def included(item: Moderated, logit_scale: float, include: Collection[str]) -> dict[str, Any]:
+    """Return the extra parts of one image's answer that are asked for; a list's verdict has no views."""
+    if not include or item.verdict is None or item.outcome.prepared is None:
+        return {}
+    if item.outcome.matches or item.outcome.vectors is None:
+        return {"views": []}
+    places = item.outcome.prepared.places
+    return {"views": views_json(item.verdict.policy, item.outcome.vectors, places, logit_scale, include)}

@@ -17,7 +17,12 @@ from gateway.moderation.classifiers import Reference
 from gateway.moderation.request_model import RequestModel, StrictModel
 
 Include = Literal["similarity", "embedding", "views"]
+ModerateInclude = Literal["views", "embedding"]
 ClientId = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+VIEWS_SAID = (
+    "views: for each view that the policy uses, every classifier's scores before calibration. "
+    "embedding: the vector of each of these views. Neither takes a further inference, neither is logged."
+)
 MAX_URL_CHARS = 8192
 
 
@@ -196,6 +201,7 @@ class ModerateFields(StrictModel):
 
     policy: Reference = Field("default", description="name or name@version.")
     shadow: Reference | None = Field(None, description="A second policy: evaluated and reported, never decisive.")
+    include: list[ModerateInclude] = Field(default_factory=list, description=f"Extra parts of the answer: {VIEWS_SAID}")
 
 
 class ModerateBody(ImagesBody, ModerateFields):

@@ -157,6 +157,17 @@ class ShadowOut(BaseModel):
     warnings: list[str]
 
 
+class ModeratedViewOut(BaseModel):
+    """A view that the policy used; each classifier (name@version) has its labels in their own order, uncalibrated."""
+
+    view: str
+    box: list[int]
+    frame_ms: int | None
+    background: Literal["black"] | None = None
+    classifiers: dict[str, list[ScoreOut]] | None = None
+    embedding: list[float] | None = None
+
+
 class ModerateResult(BaseModel):
     """One image's decision, or its error."""
 
@@ -171,6 +182,7 @@ class ModerateResult(BaseModel):
     shadow: ShadowOut | None
     warnings: list[str]
     error: Problem | None
+    views: list[ModeratedViewOut] | None = None
 
 
 class ModerateResponse(BaseModel):
