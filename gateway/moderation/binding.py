@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from gateway.decoding.views import ViewRule
 from gateway.errors import InvalidRequest, PolicyModelMismatch
 from gateway.inference.bundle import Manifest
-from gateway.inference.scoring import TextMatrix
-from gateway.moderation.classifiers import Calibration, Classifier, split_reference
+from gateway.inference.scoring import Floats, TextMatrix
+from gateway.moderation.calibration import Calibration, GroupCalibration, calibrated
+from gateway.moderation.classifiers import Classifier, split_reference
 from gateway.moderation.policy import BoundRule, Policy
 from gateway.store.versions import Version
 
@@ -29,6 +30,13 @@ class BoundClassifier:
     description: str
     matrix: TextMatrix
     calibrations: tuple[Calibration | None, ...]
+    temperature: float | None = None
+    groups: tuple[GroupCalibration, ...] = ()
+    none_below: float | None = None
+
+    def calibrated(self, probabilities: Floats) -> Floats:
+        """Return probabilities [V, L] after the temperature and each label's calibration."""
+        return calibrated(probabilities, self.calibrations, self.matrix.mode, self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +83,12 @@ def bind(
                     f"Field “rules.{index}.labels.{position}” names the label “{label}”, which “{classifier.key}” does "
                     "not have."
                 )
-            uncalibrated |= classifier.calibrations[classifier.matrix.labels.index(label)] is None
         aggregate = rule.aggregate or ("sum" if classifier.matrix.mode == "softmax" else "max")
-        rules.append(BoundRule(rule, classifier.key, aggregate))
+        group = next((entry for entry in classifier.groups if entry.fits(rule.labels, aggregate)), None)
+        by_label = dict(zip(classifier.matrix.labels, classifier.calibrations, strict=True))
+        if group is None and classifier.temperature is None:
+            uncalibrated |= any(by_label[label] is None for label in rule.labels)
+        rules.append(BoundRule(rule, classifier.key, aggregate, group))
     return BoundPolicy(
         name=name,
         version=number,
