@@ -29,7 +29,8 @@ LEAST, MOST = 2.0**-150, 1 - 2.0**-25
 class Calibration(StrictModel):
     """A strictly increasing map from a score to a probability.
 
-    ``platt``: sigmoid(scale x logit(score) + offset) (Platt, 1999). ``isotonic``: straight lines between knots.
+    ``platt``: sigmoid(scale x logit(score) + offset) (Platt, 1999). ``isotonic``: straight lines between knots,
+    on log odds of both, so that no two float32 scores become equal.
 
     Attributes:
         scale: 1 leaves the slope as it is.
@@ -66,7 +67,7 @@ class Calibration(StrictModel):
         """Return the probabilities of scores, both 0..1 and of one shape."""
         given = np.asarray(scores, np.float64)
         if self.kind == "isotonic":
-            return np.interp(given, *np.array(self.knots).T)
+            return sigmoid(np.interp(log_odds(given), *log_odds(self.knots).T))
         if self.scale == 1 and self.offset == 0:
             return given
         return sigmoid(self.scale * log_odds(given) + self.offset)
@@ -75,7 +76,7 @@ class Calibration(StrictModel):
         """Return the scores of probabilities; of one that no score has, the nearest end."""
         given = np.asarray(probabilities, np.float64)
         if self.kind == "isotonic":
-            return np.interp(given, *np.array(self.knots).T[::-1])
+            return sigmoid(np.interp(log_odds(given), *log_odds(self.knots).T[::-1]))
         if self.scale == 1 and self.offset == 0:
             return given
         return sigmoid((log_odds(given) - self.offset) / self.scale)
@@ -117,9 +118,9 @@ def calibrated(
     return made.astype(np.float32)
 
 
-def log_odds(scores: Doubles) -> Doubles:
+def log_odds(scores: npt.ArrayLike) -> Doubles:
     """Return ln(s / (1 - s)), finite also at 0 and 1."""
-    clipped = np.clip(scores, LEAST, MOST)
+    clipped = np.clip(np.asarray(scores, np.float64), LEAST, MOST)
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
