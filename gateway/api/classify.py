@@ -20,10 +20,9 @@ from gateway.api.schemas.requests import ClassifyBody, ClassifyFields, ClassifyF
 from gateway.api.schemas.responses import ClassifyResponse
 from gateway.fetching.image_source import ImageRequest
 from gateway.inference.prompts import LabelRequest
-from gateway.inference.scoring import Floats, Scores, TextMatrix
+from gateway.inference.scoring import Floats, Scores, TextMatrix, best_similarity
 from gateway.limits.deadline import Deadline
-from gateway.moderation.classifiers import Calibration
-from gateway.moderation.policy import calibrated
+from gateway.moderation.binding import BoundClassifier
 from gateway.moderation.verdict_json import place_json
 from gateway.observability.stage_timer import StageTimer
 from gateway.pipeline import ImageOutcome
@@ -64,18 +63,17 @@ async def classify(request: Request, services: ServicesDep) -> Response:
             results,
             text_s=timer.elapsed_s["text"],
             started_s=started_s,
-            classifier=labels.classifier,
+            classifier=labels.classifier and labels.classifier.key,
             mode=labels.text.mode,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class LabelsToScore:
-    """The labels as vectors, each one's calibration, and the key of the classifier that they come from."""
+    """The labels as vectors, and the classifier that they come from."""
 
     text: TextMatrix
-    calibrations: tuple[Calibration | None, ...]
-    classifier: str | None
+    classifier: BoundClassifier | None
 
 
 async def classified(
@@ -97,9 +95,8 @@ async def labels_to_score(fields: ClassifyFields, services: Services, deadline: 
     """Return the labels of a saved classifier, or those of the request."""
     if fields.classifier is not None:
         bound = await services.catalog.classifier(fields.classifier, deadline)
-        return LabelsToScore(bound.matrix, bound.calibrations, bound.key)
-    text = await services.text.matrix(label_request(fields, services), deadline)
-    return LabelsToScore(text, (None,) * len(text.labels), None)
+        return LabelsToScore(bound.matrix, bound)
+    return LabelsToScore(await services.text.matrix(label_request(fields, services), deadline), None)
 
 
 def label_request(fields: ClassifyFields, services: Services) -> LabelRequest:
@@ -119,9 +116,13 @@ def result(
     scores = services.pipeline.score(outcome, labels.text)
     if outcome.prepared is None or outcome.vectors is None or scores is None:
         return answer
-    scores = Scores(calibrated(scores.probabilities, labels.calibrations), scores.similarities)
+    classifier = labels.classifier
+    if classifier is not None:
+        scores = Scores(classifier.calibrated(scores.probabilities), scores.similarities)
     names, with_similarity = labels.text.labels, "similarity" in fields.include
     answer["scores"] = ranked(names, *scores.mean(), fields.top_k, with_similarity=with_similarity)
+    if classifier is not None and classifier.none_below is not None:
+        answer["none_of_these"] = best_similarity(scores.similarities) < classifier.none_below
     if "embedding" in fields.include:
         answer["embedding"] = np.ascontiguousarray(outcome.vectors[0])
     if "views" in fields.include:

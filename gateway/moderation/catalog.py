@@ -225,6 +225,9 @@ class Catalog:
             description=body.description,
             matrix=matrix,
             calibrations=tuple(entry.calibration for entry in body.labels),
+            temperature=body.temperature,
+            groups=tuple(body.calibrations),
+            none_below=body.none_below,
         )
         self._bound[row.etag] = made
         return made

@@ -12,11 +12,11 @@ from pydantic import Field, model_validator
 
 from gateway.decoding.views import Place, ViewRule
 from gateway.inference.scoring import Floats
-from gateway.moderation.classifiers import Calibration, Reference
+from gateway.moderation.calibration import Aggregate, Calibration
+from gateway.moderation.classifiers import Reference
 from gateway.moderation.request_model import StrictModel
 
 Decision = Literal["allow", "review", "block"]
-Aggregate = Literal["sum", "max"]
 STRICTNESS: Mapping[Decision, int] = {"allow": 0, "review": 1, "block": 2}
 
 OPENAI_CATEGORIES = (
@@ -154,11 +154,12 @@ class CategoryVerdict:
 
 @dataclass(frozen=True, slots=True)
 class BoundRule:
-    """A rule with the key of the classifier version it resolved to, and its aggregate filled in."""
+    """A rule with the key of the classifier version it resolved to, its aggregate filled in, and its calibration."""
 
     rule: Rule
     classifier: str
     aggregate: Aggregate
+    calibration: Calibration | None = None
 
 
 def judge(
@@ -167,7 +168,8 @@ def judge(
     """Return a verdict a category, strictest first and then by score.
 
     A category's score is the maximum over views and frames: what shows in one corner or one frame counts as fully as
-    what fills the image. A rule fires at score >= threshold.
+    what fills the image. That maximum is calibrated, and a rule fires at score >= threshold; the evidence keeps the
+    labels' own scores.
 
     Args:
         rules: of the policy.
@@ -187,19 +189,6 @@ def overall(categories: Sequence[CategoryVerdict]) -> Decision:
     return max((verdict.decision for verdict in categories), key=STRICTNESS.__getitem__, default="allow")
 
 
-def calibrated(probabilities: Floats, calibrations: Sequence[Calibration | None]) -> Floats:
-    """Return probabilities [V, L] after each label's Platt scaling; a label without one stays as it is."""
-    if all(calibration is None for calibration in calibrations):
-        return probabilities
-    clipped = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
-    logits = np.log(clipped) - np.log1p(-clipped)
-    scales = np.array([1.0 if entry is None else entry.scale for entry in calibrations])
-    offsets = np.array([0.0 if entry is None else entry.offset for entry in calibrations])
-    scaled = 0.5 * (1 + np.tanh(0.5 * (logits * scales + offsets)))
-    untouched = np.array([entry is None or (entry.scale == 1 and entry.offset == 0) for entry in calibrations])
-    return np.where(untouched, probabilities, scaled).astype(np.float32)
-
-
 def _verdict(bound: BoundRule, scores: ClassifierScores, places: Sequence[Place]) -> CategoryVerdict:
     rule = bound.rule
     columns = [scores.labels.index(label) for label in rule.labels]
@@ -207,6 +196,8 @@ def _verdict(bound: BoundRule, scores: ClassifierScores, places: Sequence[Place]
     by_view: npt.NDArray[np.float32] = chosen.sum(axis=1) if bound.aggregate == "sum" else chosen.max(axis=1)
     row = int(by_view.argmax())
     score = min(1.0, float(by_view[row]))
+    if bound.calibration is not None:
+        score = float(bound.calibration.of(score))
     best = np.argsort(-chosen[row], kind="stable")[:SHOWN_LABELS]
     evidence = tuple(
         Evidence("label", rule.labels[position], float(chosen[row, position]), places[row]) for position in best

@@ -21,7 +21,6 @@ from gateway.moderation.policy import (
     ClassifierScores,
     Decision,
     Evidence,
-    calibrated,
     judge,
     overall,
 )
@@ -94,7 +93,7 @@ def verdict_of(
     scores = {
         key: ClassifierScores(
             bound.matrix.labels,
-            calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities, bound.calibrations),
+            bound.calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities),
         )
         for key, bound in policy.classifiers.items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from gateway.inference.prompts import Mode
 
@@ -87,6 +87,9 @@ class ClassifyResult(BaseModel):
     error: Problem | None
     embedding: list[float] | None = None
     views: list[ViewOut] | None = None
+    none_of_these: bool | None = Field(
+        None, description="Of a classifier with none_below: whether no label fits. The scores stay as they are."
+    )
 
 
 class ClassifyResponse(BaseModel):
