@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from gateway.api.image_results import image_json, images_response, raise_or_coun
 from gateway.api.openapi import EXAMPLE_IMAGE, request_body
 from gateway.api.schemas.requests import ClassifyBody, ClassifyFields, ClassifyForm
 from gateway.api.schemas.responses import ClassifyResponse
+from gateway.errors import InvalidRequest
 from gateway.fetching.image_source import ImageRequest
+from gateway.inference.heads import Head
 from gateway.inference.prompts import LabelRequest
 from gateway.inference.scoring import Floats, Scores, TextMatrix, best_similarity
 from gateway.limits.deadline import Deadline
@@ -70,9 +73,9 @@ async def classify(request: Request, services: ServicesDep) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class LabelsToScore:
-    """The labels as vectors, and the classifier that they come from."""
+    """The labels as vectors or a head, and the classifier that they come from."""
 
-    text: TextMatrix
+    text: TextMatrix | Head
     classifier: BoundClassifier | None
 
 
@@ -95,6 +98,8 @@ async def labels_to_score(fields: ClassifyFields, services: Services, deadline: 
     """Return the labels of a saved classifier, or those of the request."""
     if fields.classifier is not None:
         bound = await services.catalog.classifier(fields.classifier, deadline)
+        if "similarity" in fields.include and isinstance(bound.matrix, Head):
+            raise InvalidRequest(f"“{bound.key}” is a head, which compares with no words: there is no similarity.")
         return LabelsToScore(bound.matrix, bound)
     return LabelsToScore(await services.text.matrix(label_request(fields, services), deadline), None)
 
@@ -119,32 +124,32 @@ def result(
     classifier = labels.classifier
     if classifier is not None:
         scores = Scores(classifier.calibrated(scores.probabilities), scores.similarities)
-    names, with_similarity = labels.text.labels, "similarity" in fields.include
-    answer["scores"] = ranked(names, *scores.mean(), fields.top_k, with_similarity=with_similarity)
-    if classifier is not None and classifier.none_below is not None:
-        answer["none_of_these"] = best_similarity(scores.similarities) < classifier.none_below
+        if classifier.none_below is not None and scores.similarities is not None:
+            answer["none_of_these"] = best_similarity(scores.similarities) < classifier.none_below
+    if "similarity" not in fields.include:
+        scores = Scores(scores.probabilities, None)
+    names = labels.text.labels
+    answer["scores"] = ranked(names, *scores.mean(), fields.top_k)
     if "embedding" in fields.include:
         answer["embedding"] = np.ascontiguousarray(outcome.vectors[0])
     if "views" in fields.include:
-        rows = zip(outcome.prepared.places, scores.probabilities, scores.similarities, strict=True)
+        near = repeat(None) if scores.similarities is None else scores.similarities
+        rows = zip(outcome.prepared.places, scores.probabilities, near, strict=False)
         answer["views"] = [
-            {
-                **place_json(place),
-                "scores": ranked(names, probabilities, near, fields.top_k, with_similarity=with_similarity),
-            }
-            for place, probabilities, near in rows
+            {**place_json(place), "scores": ranked(names, probabilities, similarities, fields.top_k)}
+            for place, probabilities, similarities in rows
         ]
     return answer
 
 
 def ranked(
-    labels: tuple[str, ...], scores: Floats, similarities: Floats, top_k: int | None, *, with_similarity: bool
+    labels: tuple[str, ...], scores: Floats, similarities: Floats | None, top_k: int | None
 ) -> list[dict[str, Any]]:
-    """Return labels with scores [L] and similarities [L], best first; ties keep the order in which they were given."""
+    """Return labels with scores [L] and, if given, similarities [L], best first; ties keep the order given."""
     rows = []
     for position in np.argsort(-scores, kind="stable")[:top_k]:
         row = {"label": labels[position], "score": scores[position]}
-        if with_similarity:
+        if similarities is not None:
             row["similarity"] = similarities[position]
         rows.append(row)
     return rows

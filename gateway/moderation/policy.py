@@ -124,10 +124,12 @@ class ClassifierScores:
     Attributes:
         labels: L names.
         probabilities: [V, L], one row a view and frame, already calibrated.
+        kind: what the labels are of, for the evidence.
     """
 
     labels: tuple[str, ...]
     probabilities: Floats
+    kind: Literal["label", "head"] = "label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,7 @@ def _verdict(bound: BoundRule, scores: ClassifierScores, places: Sequence[Place]
         score = float(bound.calibration.of(score))
     best = np.argsort(-chosen[row], kind="stable")[:SHOWN_LABELS]
     evidence = tuple(
-        Evidence("label", rule.labels[position], float(chosen[row, position]), places[row]) for position in best
+        Evidence(scores.kind, rule.labels[position], float(chosen[row, position]), places[row]) for position in best
     )
     return CategoryVerdict(rule.category, score, _decide(rule, score), rule.review_at, rule.block_at, evidence)
 
