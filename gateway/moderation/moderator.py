@@ -22,6 +22,7 @@ from gateway.errors import GatewayError, IdempotencyKeyInUse, StorageUnavailable
 from gateway.fetching.image_source import ImageRequest
 from gateway.hash_matching.matcher import HashMatcher, Match
 from gateway.hash_matching.refresher import ListRefresher
+from gateway.inference.explanation import Explain
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
@@ -134,13 +135,15 @@ class Moderator:
         origin: RequestOrigin,
         deadline: Deadline,
         answering: Answering | None = None,
+        explain: Explain | None = None,
     ) -> list[Moderated]:
         """Decide about every image by itself; a failed one has no verdict and leaves the others alone.
 
-        The answer of a request that may be repeated is kept with its decisions, unless there is none.
+        The answer of a request that may be repeated is kept with its decisions, unless there is none. With ``explain``
+        each image that a list does not decide has a heat map, or a warning that it has none.
 
         Raises:
-            RequestError: too many views, or a request that was repeated has taken this one's place.
+            RequestError: too many views or heat maps, or a request that was repeated has taken this one's place.
             StorageUnavailable: the lists were never loaded, or a verdict must be logged and cannot be.
         """
         matcher = self._list_refresher.current
@@ -150,7 +153,13 @@ class Moderator:
             )
         hash_lookup = partial(matches, matcher) if matcher.lists else None
         outcomes = await self._pipeline.run(
-            images, judges.views, deadline, hash_lookup, beside=judges.views_beside, deciding=True
+            images,
+            judges.views,
+            deadline,
+            hash_lookup,
+            explain=explain,
+            beside=judges.views_beside,
+            deciding=True,
         )
         judged = [self._judge(outcome, matcher, judges) for outcome in outcomes]
         judged = await self._logged(judged, images, origin, deadline, answering)

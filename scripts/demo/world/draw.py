@@ -13,7 +13,6 @@ from scripts.demo.world.palette import COLOURS, Rgb, contrast, tint
 from scripts.demo.world.pen import Hand, Pen
 from scripts.demo.world.scene import Item, Scene, check
 
-
 Box = tuple[int, int, int, int]
 
 
