@@ -107,7 +107,7 @@ class Pipeline:
         max_inferences: cap on views times frames of one request, and on the inferences of its heat maps.
         threads: for slow headers, the SHA-256 of large files, and hash lookups.
         preprocessor: bytes → views, in processes or threads.
-        seed_of: gives the seed of the choice of frames for a file's SHA-256.
+        seed_of: gives the seed of what is drawn about a file, under the installation's secret.
         budgets: memory that images may take.
         metrics: where times and counts go.
     """
