@@ -15,15 +15,18 @@ from starlette.requests import Request
 from gateway.api.body.images import read_fields
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
-from gateway.api.image_results import image_json, images_response, raise_or_count_errors
+from gateway.api.image_results import heatmap_json, image_json, images_response, raise_or_count_errors
 from gateway.api.openapi import EXAMPLE_IMAGE, request_body
 from gateway.api.schemas.requests import ClassifyBody, ClassifyFields, ClassifyForm
 from gateway.api.schemas.responses import ClassifyResponse
+from gateway.decoding.preprocess import PreprocessedImage
 from gateway.errors import InvalidRequest
 from gateway.fetching.image_source import ImageRequest
+from gateway.inference.explanation import Explain, Explained
 from gateway.inference.heads import Head
 from gateway.inference.prompts import LabelRequest
-from gateway.inference.scoring import Floats, Scores, TextMatrix, best_similarity
+from gateway.inference.scoring import Floats, Scores, TextMatrix, best_similarity, score
+from gateway.inference.triton import Vectors
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundClassifier
 from gateway.moderation.verdict_json import place_json
@@ -78,6 +81,10 @@ class LabelsToScore:
     text: TextMatrix | Head
     classifier: BoundClassifier | None
 
+    def calibrated(self, probabilities: Floats) -> Floats:
+        """Return probabilities [V, L] as the classifier calibrates them; words of a request have no calibration."""
+        return probabilities if self.classifier is None else self.classifier.calibrated(probabilities)
+
 
 async def classified(
     fields: ClassifyFields, images: list[ImageRequest], services: Services, timer: StageTimer, deadline: Deadline
@@ -91,7 +98,31 @@ async def classified(
     with timer.stage("text"):
         labels = await labels_to_score(fields, services, deadline)
     services.metrics.observe_stages(timer.elapsed_s)
-    return labels, await services.pipeline.run(images, frozenset({fields.views}), deadline)
+    explain = explain_label(labels, fields, services) if "heatmap" in fields.include else None
+    return labels, await services.pipeline.run(images, frozenset({fields.views}), deadline, explain=explain)
+
+
+def explain_label(labels: LabelsToScore, fields: ClassifyFields, services: Services) -> Explain:
+    """Return what heat maps are to explain: a label in the view where it scores best; by default the best label.
+
+    Raises:
+        InvalidRequest: there is no such label.
+    """
+    if fields.heatmap_of is not None and fields.heatmap_of not in labels.text.labels:
+        raise InvalidRequest("Field “heatmap_of” names none of the labels.")
+
+    def probabilities(vectors: Vectors) -> Floats:
+        scores = score(vectors, labels.text, services.manifest.logit_scale)
+        return labels.calibrated(scores.probabilities)
+
+    def explain(_: PreprocessedImage, vectors: Vectors) -> Explained:
+        by_view = probabilities(vectors)
+        name = fields.heatmap_of
+        column = int(by_view.mean(axis=0).argmax()) if name is None else labels.text.labels.index(name)
+        row = int(by_view[:, column].argmax())
+        return Explained(labels.text.labels[column], row, lambda rows: probabilities(rows)[:, column])
+
+    return explain
 
 
 async def labels_to_score(fields: ClassifyFields, services: Services, deadline: Deadline) -> LabelsToScore:
@@ -118,14 +149,15 @@ def result(
 ) -> dict[str, Any]:
     """Return one image's part of the answer."""
     answer = {**image_json(outcome, request_id), "scores": None}
+    if "heatmap" in fields.include:
+        answer["heatmap"] = outcome.heat and heatmap_json(outcome.heat, "label")
     scores = services.pipeline.score(outcome, labels.text)
     if outcome.prepared is None or outcome.vectors is None or scores is None:
         return answer
-    classifier = labels.classifier
-    if classifier is not None:
-        scores = Scores(classifier.calibrated(scores.probabilities), scores.similarities)
-        if classifier.none_below is not None and scores.similarities is not None:
-            answer["none_of_these"] = best_similarity(scores.similarities) < classifier.none_below
+    least = None if labels.classifier is None else labels.classifier.none_below
+    if least is not None and scores.similarities is not None:
+        answer["none_of_these"] = best_similarity(scores.similarities) < least
+    scores = Scores(labels.calibrated(scores.probabilities), scores.similarities)
     if "similarity" not in fields.include:
         scores = Scores(scores.probabilities, None)
     names = labels.text.labels

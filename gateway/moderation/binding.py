@@ -53,6 +53,7 @@ class BoundPolicy:
     openai_categories: Mapping[str, tuple[str, ...]]
     uncalibrated: bool
     review_on: frozenset[str] = frozenset()
+    audit_share: float = 0.0
 
     @property
     def key(self) -> str:
@@ -99,6 +100,7 @@ def bind(
         openai_categories={category: tuple(names) for category, names in body.openai_categories.items()},
         uncalibrated=uncalibrated,
         review_on=frozenset(body.review_on),
+        audit_share=body.audit_share,
     )
 
 

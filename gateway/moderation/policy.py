@@ -100,6 +100,13 @@ class Policy(StrictModel):
     review_on: list[Warned] = Field(
         default_factory=list, description="Warnings about an image that turn allow into review."
     )
+    audit_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        strict=True,
+        description="Share of allowed files, chosen by a keyed hash, that is sent to review so that misses are seen.",
+    )
     description: str = Field("", max_length=4000)
     tuned_on: TunedOn | None = Field(None, description="What the thresholds were chosen on; clip-gateway writes it.")
 
