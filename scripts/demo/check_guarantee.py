@@ -88,8 +88,8 @@ def report(outcome: Outcome, truth: Truth, goals: Goals) -> str:
             f"promise: at most {limit:.2%} of harmless drawings are blocked, at {goals.confidence:.0%}",
             f"draws: {made + outcome.refused}, of which {outcome.refused} were too small for the promise",
             f"broken: {broken} of {made}, {broken / made:.1%} (exact 95 % interval {ends.low:.1%} to {ends.high:.1%})",
-            f"allowed: {chance:.0%}, so {chance * made:.0f} in the mean; up to {binom.ppf(0.95, made, chance):.0f} by chance",
-            f"truth: {len(truth.harmless):,} other harmless drawings, ± {unsure:.3%}; {doubtful} draws are within twice that",
+            f"allowed: {chance:.0%}, so {chance * made:.0f} in the mean, {binom.ppf(0.95, made, chance):.0f} by chance",
+            f"truth: {len(truth.harmless):,} others, +- {unsure:.3%}; within twice that: {doubtful} draws",
             f"truly blocked of harmless: median {middle:.2%}, 95th percentile {high:.2%}, most {alarms.max():.2%}",
             f"blocked of offending: median {np.median(outcome.caught):.1%}, least {outcome.caught.min():.1%}",
         ]
