@@ -123,11 +123,14 @@ def rejudged(judged: JudgedSet, policy: BoundPolicy, logit_scale: float, bodies:
         },
         at="1970-01-01T00:00:00Z",  # not kept: the same drawings give the same table
     )
+    place = Place(
+        "full" if policy.views == "tiles" else policy.views, _WHOLE, None
+    )  # where it was seen decides nothing
     images = []
     for image in judged.images:
         if image.vectors is None:
             raise ValueError(f"{image.image.source} has no vectors")
-        verdict = verdict_of(policy, image.vectors, [Place("full", _WHOLE, None)] * len(image.vectors), logit_scale)
+        verdict = verdict_of(policy, image.vectors, [place] * len(image.vectors), logit_scale)
         views = {
             key: ClassifierViews(bound.matrix.labels, score(image.vectors, bound.matrix, logit_scale).probabilities)
             for key, bound in policy.classifiers.items()

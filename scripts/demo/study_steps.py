@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
@@ -42,13 +42,17 @@ class Step:
     promise: Choice | None = None
 
 
-def steps(demo: Demo, by_hand: Mapping[str, JudgedSet], hand: str) -> Iterator[Step]:
+def steps(
+    demo: Demo, by_hand: Mapping[str, JudgedSet], hand: str, goals: Goals = GOALS, shots: Sequence[int] = SHOTS
+) -> Iterator[Step]:
     """Yield every step on the drawings of one hand.
 
     Args:
         demo: the model.
         by_hand: drawings of every hand, judged by the shipped policy, all parts.
         hand: whose.
+        goals: what thresholds are chosen to keep, from the fourth step on.
+        shots: examples a label that heads learn from.
     """
     mine = by_hand[hand]
     kept = mine.of("calibration", "test")
@@ -57,15 +61,14 @@ def steps(demo: Demo, by_hand: Mapping[str, JudgedSet], hand: str) -> Iterator[S
     yield _step("shipped prompts", (0, 0), kept)
     calibrated = calibrate(kept, parts=("calibration",)).judged
     yield _step("calibrated", (0, tuned), calibrated)
-    yield _promised("thresholds with a guarantee", (0, tuned), calibrated)
+    yield _promised("thresholds with a guarantee", (0, tuned), calibrated, goals)
     others = [found for name, found in by_hand.items() if name != hand]
-    for shots in SHOTS:
+    for number in shots:
         for whose, sources in (("other hands", others), ("the same hand", [mine])):
-            examples = few(sources, shots)
+            examples = few(sources, number)
             learned = fit_heads(replace(kept, images=(*examples, *kept.images)))
-            yield _promised(
-                f"head, {shots} of {whose}", (len(examples), tuned), learned.judged.of("calibration", "test")
-            )
+            judged = learned.judged.of("calibration", "test")
+            yield _promised(f"head, {number} of {whose}", (len(examples), tuned), judged, goals)
 
 
 def one_prompt(demo: Demo, judged: JudgedSet) -> JudgedSet:
@@ -102,9 +105,9 @@ def _step(name: str, labelled: tuple[int, int], judged: JudgedSet) -> Step:
     return Step(name, labelled, judged, {rule["category"]: rule["block_at"] for rule in rules})
 
 
-def _promised(name: str, labelled: tuple[int, int], judged: JudgedSet) -> Step:
+def _promised(name: str, labelled: tuple[int, int], judged: JudgedSet, goals: Goals) -> Step:
     """Return a step with thresholds chosen on part calibration; where none keep the promise, nothing is blocked."""
-    choice = choose(judged, GOALS, parts=("calibration",))
+    choice = choose(judged, goals, parts=("calibration",))
     rules = choice.policy["rules"] if choice.policy is not None else []
     block_at = dict.fromkeys(judged.categories) | {rule["category"]: rule["block_at"] for rule in rules}
     return Step(name, labelled, judged, block_at, choice)
