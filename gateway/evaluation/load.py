@@ -66,9 +66,9 @@ def section(
         shown = [number(round(float(value), 1)) for value in (times.mean(), median, slow)]
         words = (
             f"The gateway worked on an image for {shown[0]} ms on average (median {shown[1]}, 95th percentile "
-            f"{shown[2]}), which is {number(round(speed, 1))} images a second one after another. That counts "
-            f"decoding, waiting and inference, and no network. Batches and several requests at a time give more images a second; a loaded "
-            f"machine less."
+            f"{shown[2]}), which is {number(round(speed, 1))} images a second one after another. "
+            "That counts decoding, waiting and inference, and no network. "
+            "Batches and several requests at a time give more images a second; a loaded machine less."
         )
         values |= {"images_per_second": speed, "mean_ms": float(times.mean()), "p95_ms": float(slow)}
         if price_per_hour is not None:

@@ -41,7 +41,7 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
 """Color of a drawing → the page's variable; black and white are those of drawings that other steps add."""
 
 SIZE = (4.4, 3.3)  # inches
-PNG_DPI = 160
+PNG_DPI = 130
 HISTOGRAM_BINS = 40
 
 STYLE: Mapping[Any, Any] = MappingProxyType(
@@ -61,7 +61,11 @@ STYLE: Mapping[Any, Any] = MappingProxyType(
         "xtick.color": MUTED,
         "ytick.color": MUTED,
         "legend.frameon": False,
-        "figure.constrained_layout.use": True,
+        "figure.subplot.left": 0.13,
+        "figure.subplot.right": 0.96,
+        "figure.subplot.bottom": 0.14,
+        "figure.subplot.top": 0.95,
+        "figure.subplot.hspace": 0.35,
     }
 )
 
@@ -117,7 +121,7 @@ def confusion(name: str, labels: Sequence[str], columns: Sequence[str], counts: 
     """
     side = 1.6 + 0.5 * max(len(labels), len(columns))
     with mpl.rc_context({**STYLE, "axes.grid": False}):
-        drawing = Drawing(figsize=(max(SIZE[0], side), max(SIZE[1], 0.8 * side)))
+        drawing = Drawing(figsize=(max(SIZE[0], side), max(SIZE[1], 0.8 * side)), layout="constrained")
         axes = drawing.add_subplot()
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         for row, column in np.argwhere(counts > 0):
@@ -201,7 +205,7 @@ def _histogram(figures: CategoryFigures, name: str, named: str) -> Figure:
     both = drawing.subplots(2, 1, sharex=True)
     sides = ((figures.truth, f"{figures.category[:24]}", FIRST), (~figures.truth, "all others", MUTED))
     for axes, (side, title, color) in zip(both, sides, strict=True):
-        axes.hist(figures.scores[side], bins=HISTOGRAM_BINS, range=(0, 1), color=color, log=True)
+        axes.hist(figures.scores[side], bins=HISTOGRAM_BINS, range=(0, 1), color=color, log=bool(side.any()))
         axes.set_ylim(bottom=0.7)
         axes.set_xlim(0, 1)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -20,8 +20,8 @@ ALPHA = 0.05
 """Of slices that are said to differ at most this share does not (Benjamini and Hochberg 1995)."""
 
 HOW = (
-    "Each slice is tested against the rest of its column, by Fisher's exact test, or by a permutation test where "
-    "images belong together. The p values are corrected for {looks} after Benjamini and Hochberg: at most {share} of such "
+    "Each slice is tested against the rest of its column: by Fisher's exact test, or where images belong together by a "
+    "permutation test. The p values are corrected for {looks} after Benjamini and Hochberg: at most {share} of such "
     "findings are chance."
 )
 

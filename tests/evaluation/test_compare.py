@@ -37,7 +37,7 @@ def test_a_better_run_is_called_better(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "compare.json").read_text()) == values
     page = (tmp_path / "out" / "compare.html").read_text()
     assert "Real: right decisions" in page
-    assert "http" not in page
+    assert "http:" not in page
 
 
 def test_a_run_against_itself_differs_in_nothing() -> None:
