@@ -71,16 +71,14 @@ def read_head(path: Path, stated: Stated) -> HeadClassifier:
 
 
 def _classifier(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> HeadClassifier:
-    layers = []
+    layers: list[Layer] = []
     while f"linear_{len(layers) + 1}.weight" in arrays:
         name = f"linear_{len(layers) + 1}"
         if f"{name}.bias" not in arrays:
             raise HeadUnusable(f"{path} holds no {name}.bias")
         layers.append(Layer(arrays.pop(f"{name}.weight"), arrays.pop(f"{name}.bias")))
     if not 0 < len(layers) <= MAX_LAYERS:
-        raise HeadUnusable(
-            f"{path} holds {len(layers)} layers, linear_1.weight and so on; 1 to {MAX_LAYERS} can be used"
-        )
+        raise HeadUnusable(f"{path} holds {len(layers)} layers, linear_1 and so on; 1 to {MAX_LAYERS} can be used")
     norm = None
     if "norm.mean" in arrays:
         std = arrays.pop("norm.std", None)

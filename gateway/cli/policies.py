@@ -102,10 +102,12 @@ def from_gateway(client: httpx2.Client) -> Entries:
         for row in answered(client.get(f"/v1/{plural}")).json()["data"]:
             if not row["active"]:
                 continue  # drafts only
-            if row.get("kind") == "head":  # a list leaves its numbers out
-                row = answered(client.get(f"/v1/{plural}/{row['name']}", params={"version": row["version"]})).json()
             model = form_of(plural, row)
-            fields = {name: value for name, value in row.items() if name in model.model_fields}
+            whole = row
+            if row.get("kind") == "head":  # a list leaves its numbers out
+                one = client.get(f"/v1/{plural}/{row['name']}", params={"version": row["version"]})
+                whole = answered(one).json()
+            fields = {name: value for name, value in whole.items() if name in model.model_fields}
             try:
                 body = model.model_validate(fields).model_dump(mode="json")
             except ValidationError as error:

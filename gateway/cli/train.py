@@ -57,10 +57,7 @@ def train(
     try:
         check_name(name)
         with httpx2.Client(base_url=address, headers=connection.headers, timeout=TIMEOUT_S) as client:
-            if source is None:
-                code = imported(client, name, given)
-            else:
-                code = learned(client, connection, name, source, given)
+            code = learned(client, connection, name, source, given) if source else imported(client, name, given)
     except InvalidRequest as fault:
         raise click.UsageError(fault.detail) from None
     except (Refused, HeadUnusable) as fault:

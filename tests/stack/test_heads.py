@@ -81,11 +81,8 @@ def test_20_examples_a_label_beat_the_words_and_can_be_rolled_back(keeping: http
     made = train(keeping, "scrawls", {"from_classifier": "scrawls", "examples": examples(20, 20)})
     assert made["offered"], made["reason"]
     assert made["figures"]["gain"]["low"] > 0
-    assert (made["classifier"]["version"], made["classifier"]["active"], made["classifier"]["kind"]) == (
-        2,
-        False,
-        "head",
-    )
+    saved = made["classifier"]
+    assert (saved["version"], saved["active"], saved["kind"]) == (2, False, "head")
     assert made["examples"] == {"used": 40, "groups": 40, "by_label": {"scrawl": 20}}
     assert area(keeping, "scrawls@2") > before
     assert area(keeping, "scrawls") == before, "a draft changes nothing"
@@ -160,9 +157,11 @@ def test_a_restarted_gateway_serves_the_head(stack: Stack, tmp_path: Path) -> No
     picture = pictures("scrawl", 3, SEED + 6)
     seen = []
     for run in range(2):
-        with running_stack(tmp_path, stack.model_repository, MODEL="demo") as made:
-            with httpx2.Client(base_url=made.gateway_url, timeout=60) as client:
-                if run == 0:
-                    assert train(client, "kept", body, activate=True)["offered"]
-                seen.append(scores(client, "kept", picture))
+        with (
+            running_stack(tmp_path, stack.model_repository, MODEL="demo") as made,
+            httpx2.Client(base_url=made.gateway_url, timeout=60) as client,
+        ):
+            if run == 0:
+                assert train(client, "kept", body, activate=True)["offered"]
+            seen.append(scores(client, "kept", picture))
     assert seen[0] == pytest.approx(seen[1], abs=1e-5)
