@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "serve": "gateway.cli.main:serve",
     "moderate": "gateway.cli.moderate:moderate",
     "classify": "gateway.cli.classify:classify",
+    "thresholds": "gateway.cli.thresholds:thresholds",
     "policies": "gateway.cli.policies:policies",
     "keys": "gateway.cli.keys:keys",
     "completion": "gateway.cli.main:completion",
