@@ -56,7 +56,7 @@ class Evaluation:
 def prevalence_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
     """Return the shares of traffic by category."""
     try:
-        return {name: float(share) for name, _, share in (entry.rpartition("=") for entry in given) if name}
+        return {name: float(share) for name, share in (entry.rsplit("=", 1) for entry in given)}
     except ValueError:
         raise click.BadParameter("give CATEGORY=SHARE: gore=0.001") from None
 

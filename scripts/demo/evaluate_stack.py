@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.demo.evaluate_stack", description=__doc__)
     parser.add_argument("--count", type=int, default=600, help="drawings (default 600)")
     parser.add_argument("--seed", type=int, default=0, help="another draws others")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="the report is in a folder in it (default reports/evaluation)")
+    parser.add_argument(
+        "--out", type=Path, default=FOLDER, help="the report is in a folder in it (default reports/evaluation)"
+    )
     given, handed_on = parser.parse_known_args(arguments)
     out = given.out / f"{given.count}-{given.seed}"
     drawings = out / "drawings"
