@@ -14,7 +14,9 @@ SUBCOMMANDS = {
     "moderate": "gateway.cli.moderate:moderate",
     "classify": "gateway.cli.classify:classify",
     "evaluate": "gateway.cli.evaluate:evaluate",
+    "train": "gateway.cli.train:train",
     "policies": "gateway.cli.policies:policies",
+    "library": "gateway.cli.library:library",
     "keys": "gateway.cli.keys:keys",
     "completion": "gateway.cli.main:completion",
 }

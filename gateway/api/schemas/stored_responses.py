@@ -86,6 +86,7 @@ class DecisionOut(BaseModel):
     outcome: Literal["allow", "review", "block"]
     reviewed: ReviewOut | None
     shadow_differs: bool | None
+    audit_share: float | None
     scores: dict[str, float]
     categories: list[CategoryOut]
     attributes: dict[str, Any]
