@@ -26,6 +26,7 @@ from gateway.fetching.image_source import ImageRequest, ImageSource, Source
 from gateway.hash_matching.matcher import Match
 from gateway.inference.bundle import Manifest
 from gateway.inference.explanation import MAP_ROWS, Explain, Explainer
+from gateway.inference.heads import Head
 from gateway.inference.scoring import Scores, TextMatrix, score
 from gateway.inference.triton import Encoder, Vectors
 from gateway.limits.deadline import Deadline
@@ -293,8 +294,8 @@ class Pipeline:
         with timer.stage("encode"):
             return await self.encoder.encode_images(prepared.pixels, deadline)
 
-    def score(self, outcome: ImageOutcome, text: TextMatrix) -> Scores | None:
-        """Return what an image's vectors say about the text's labels; None where there are none."""
+    def score(self, outcome: ImageOutcome, text: TextMatrix | Head) -> Scores | None:
+        """Return what an image's vectors say about the labels of a text or a head; None where there are none."""
         if outcome.vectors is None:
             return None
         timer = StageTimer()

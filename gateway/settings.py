@@ -244,6 +244,14 @@ class Settings(BaseSettings):
         le=720,
         description="Hours in which a request repeated under its Idempotency-Key gets the same answer.",
     )
+    max_training_examples: int = Field(10_000, ge=20, le=1_000_000, description="Examples that a head is trained on.")
+    training_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="How long training a head may take beyond the vectors of its examples."
+    )
+    training_memory_mib: int = Field(2048, ge=256, description="Memory of a process that trains, MiB.")
+    training_processes: int = Field(
+        1, ge=1, le=16, description="Heads trained at a time; a further training waits for its turn."
+    )
     perceptual_hash: bool = Field(
         default=True, description="Compute PDQ hashes where the extra pdq is installed; lists of kind pdq need them."
     )

@@ -26,7 +26,7 @@ from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.explanation import explain_category
 from gateway.moderation.moderator import Answering, Moderated, RequestOrigin
 from gateway.moderation.rollout import Judges
-from gateway.moderation.verdict_json import verdict_json
+from gateway.moderation.verdict_json import verdict_json, views_json
 from gateway.observability.stage_timer import StageTimer
 
 router = APIRouter()
@@ -62,6 +62,7 @@ async def moderate(request: Request, services: ServicesDep, key: IdempotencyKeyD
                 results = [
                     {
                         **result(item, judges.policy, request.state.request_id),
+                        **included(item, services.manifest.logit_scale, fields.include),
                         **heatmap(item, fields.include),
                     }
                     for item in moderated
@@ -85,6 +86,16 @@ def result(item: Moderated, policy: BoundPolicy, request_id: str) -> dict[str, A
         "decision_id": item.decision_id,
         **verdict_json(item.verdict, item.shadow, policy),
     }
+
+
+def included(item: Moderated, logit_scale: float, include: Collection[str]) -> dict[str, Any]:
+    """Return the views of one image as a part of its answer, where they are asked for; a list's verdict has none."""
+    if {"views", "embedding"}.isdisjoint(include) or item.verdict is None or item.outcome.prepared is None:
+        return {}
+    if item.outcome.matches or item.outcome.vectors is None:
+        return {"views": []}
+    places = item.outcome.prepared.places
+    return {"views": views_json(item.verdict.policy, item.outcome.vectors, places, logit_scale, include)}
 
 
 def heatmap(item: Moderated, include: Collection[str]) -> dict[str, Any]:

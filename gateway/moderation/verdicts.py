@@ -11,6 +11,7 @@ import numpy as np
 from gateway.decoding.preprocess import PreprocessedImage
 from gateway.decoding.views import Place
 from gateway.hash_matching.matcher import Match
+from gateway.inference.heads import Head
 from gateway.inference.scoring import TextMatrix, score
 from gateway.inference.triton import Vectors
 from gateway.moderation.binding import BoundPolicy
@@ -21,7 +22,6 @@ from gateway.moderation.policy import (
     ClassifierScores,
     Decision,
     Evidence,
-    calibrated,
     judge,
     overall,
 )
@@ -105,7 +105,8 @@ def verdict_of(
     scores = {
         key: ClassifierScores(
             bound.matrix.labels,
-            calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities, bound.calibrations),
+            bound.calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities),
+            "head" if isinstance(bound.matrix, Head) else "label",
         )
         for key, bound in policy.classifiers.items()
     }
@@ -130,7 +131,7 @@ def uses(policy: BoundPolicy, view: str) -> bool:
     return view == policy.views or (policy.views == "full" and view == "content")
 
 
-def informed(matrix: TextMatrix, scores: ClassifierScores) -> list[dict[str, Any]]:
+def informed(matrix: TextMatrix | Head, scores: ClassifierScores) -> list[dict[str, Any]]:
     """Return labels with scores, best first: the mean over views in softmax mode, else the maximum."""
     rows = scores.probabilities
     values = rows.mean(axis=0) if matrix.mode == "softmax" else rows.max(axis=0)

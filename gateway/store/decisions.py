@@ -209,6 +209,14 @@ class Decisions(Repository):
         """Return the feedback of a page of decisions, oldest first."""
         return await _feedback(tx, decision_ids)
 
+    @reads
+    async def named(self, tx: Transaction, ids: Sequence[str]) -> tuple[DecisionRecord, ...]:
+        """Return the decisions of these ids that there are, with their vectors, in any order."""
+        rows = (
+            await tx.execute(select(*(decisions.c[name] for name in COLUMNS)).where(decisions.c.id.in_(ids)))
+        ).mappings()
+        return tuple(DecisionRecord(**row) for row in rows)
+
     @writes
     async def add_feedback(
         self, tx: Transaction, verdict: Feedback, *, actor: Actor, add_to_list: bool = False

@@ -17,9 +17,13 @@ from gateway.moderation.classifiers import Reference
 from gateway.moderation.request_model import RequestModel, StrictModel
 
 Include = Literal["similarity", "embedding", "views", "heatmap"]
-ModerateInclude = Literal["heatmap"]
+ModerateInclude = Literal["views", "embedding", "heatmap"]
 HEATMAP_SAID = "heatmap: which part of the image drove the score, by HEATMAP_GRID squared more inferences an image."
 ClientId = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+VIEWS_SAID = (
+    "views: for each view that the policy uses, every classifier's scores before calibration. "
+    "embedding: the vector of each of these views. Neither takes a further inference, neither is logged."
+)
 MAX_URL_CHARS = 8192
 
 
@@ -200,7 +204,7 @@ class ModerateFields(StrictModel):
     policy: Reference = Field("default", description="name or name@version.")
     shadow: Reference | None = Field(None, description="A second policy: evaluated and reported, never decisive.")
     include: list[ModerateInclude] = Field(
-        default_factory=list, description=f"Extra parts of the answer. {HEATMAP_SAID}"
+        default_factory=list, description=f"Extra parts of the answer. {VIEWS_SAID} {HEATMAP_SAID}"
     )
     heatmap_of: str | None = Field(
         None, description="The category that the heat map explains; the strictest one by default."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from gateway.inference.prompts import Mode
 
@@ -106,6 +106,9 @@ class ClassifyResult(BaseModel):
     error: Problem | None
     embedding: list[float] | None = None
     views: list[ViewOut] | None = None
+    none_of_these: bool | None = Field(
+        None, description="Of a classifier with none_below: whether no label fits. The scores stay as they are."
+    )
     heatmap: HeatmapOut | None = None
 
 
@@ -177,6 +180,17 @@ class ShadowOut(BaseModel):
     warnings: list[str]
 
 
+class ModeratedViewOut(BaseModel):
+    """A view that the policy used; each classifier (name@version) has its labels in their own order, uncalibrated."""
+
+    view: str
+    box: list[int]
+    frame_ms: int | None
+    background: Literal["black"] | None = None
+    classifiers: dict[str, list[ScoreOut]] | None = None
+    embedding: list[float] | None = None
+
+
 class ModerateResult(BaseModel):
     """One image's decision, or its error."""
 
@@ -191,6 +205,7 @@ class ModerateResult(BaseModel):
     shadow: ShadowOut | None
     warnings: list[str]
     error: Problem | None
+    views: list[ModeratedViewOut] | None = None
     heatmap: HeatmapOut | None = None
 
 
