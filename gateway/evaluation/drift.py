@@ -7,7 +7,6 @@ tells when the rest is worse by more than a tolerance. The chance that it ever a
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from mapie.exchangeability_testing import RiskMonitoring
 from matplotlib.figure import Figure as Drawing
 
+from gateway.evaluation.plots import FIRST, MUTED, SECOND, drawn
 from gateway.evaluation.reviewed import ReviewedDecision, Reviews
 from gateway.evaluation.section import Figure, Section, Table
 
@@ -157,16 +157,14 @@ def _drawn(weeks: Sequence[Week], found: Drift | None) -> Figure:
     axes = drawing.subplots()
     shown = [(week.monday, week.share) for week in weeks if week.share is not None]
     mondays = np.array([monday for monday, _ in shown], "datetime64[s]")
-    axes.plot(mondays, [share for _, share in shown], marker="o")
+    axes.plot(mondays, [share for _, share in shown], color=FIRST, marker="o")
     axes.set_ylim(0, 1)
     axes.set_ylabel("false alarms")
     if found is not None:
-        axes.axhline(found.threshold, linestyle="--", linewidth=1)
+        axes.axhline(found.threshold, color=MUTED, linestyle="--", linewidth=1)
         if found.alarmed_at is not None:
             moment = np.array([found.alarmed_at.replace(tzinfo=None)] * 2, "datetime64[s]")
-            axes.plot(moment, [0, 1], linestyle=":", linewidth=1)
+            axes.plot(moment, [0, 1], color=SECOND, linestyle=":", linewidth=1.5)
     drawing.autofmt_xdate()
-    out = io.StringIO()
-    drawing.savefig(out, format="svg")
     caption = "Share of flagged files that reviewers allowed, by week; dashed: the threshold; dotted: the alarm."
-    return Figure("drift", caption, out.getvalue())
+    return drawn("drift", caption, drawing)

@@ -1,6 +1,6 @@
 """Reviewers' verdicts as labelled images: lines of ``/v1/decisions?format=jsonl&reviewed=true`` as a judged set.
 
-What a reviewer blocked has the categories that the reviewer named, or else those that had fired; what a reviewer
+What a reviewer blocked has those of the policy's categories that the reviewer named, or else those that had fired; what a reviewer
 allowed is harmless. Where several verdicts were given the latest counts. Scores are those of the log. Only what was
 reviewed is labelled: which files those are follows from the policy's own scores, but for the audited ones.
 """
@@ -158,13 +158,14 @@ def reviewed_set(lines: Iterable[str | bytes | Mapping[str, Any]], run: Run) -> 
     Raises:
         ReviewsUnreadable: a line is none of those.
     """
+    known = frozenset(rule["category"] for rule in (run.policy_body or {}).get("rules", ()))
     skipped: Counter[str] = Counter()
     latest: dict[str, ReviewedDecision] = {}
     for line in lines:
         try:
             row = line if isinstance(line, Mapping) else json.loads(line)
             why = _unfit(row, run)
-            found = decision_of(row)
+            found = decision_of(row, known)
         except (ValueError, KeyError, TypeError, AttributeError) as fault:
             raise ReviewsUnreadable("a line is no reviewed decision of /v1/decisions") from fault
         if why is None and found.offending and not found.labels:
@@ -176,8 +177,8 @@ def reviewed_set(lines: Iterable[str | bytes | Mapping[str, Any]], run: Run) -> 
     return Reviews(run, tuple(sorted(latest.values(), key=lambda one: (one.at, one.id))), dict(skipped))
 
 
-def decision_of(row: Mapping[str, Any]) -> ReviewedDecision:
-    """Return a line of the log as a reviewed decision.
+def decision_of(row: Mapping[str, Any], known: frozenset[str]) -> ReviewedDecision:
+    """Return a line of the log as a reviewed decision; reviewers' categories count as far as the policy knows them.
 
     Raises:
         ValueError, KeyError, TypeError: it is none.
@@ -187,7 +188,7 @@ def decision_of(row: Mapping[str, Any]) -> ReviewedDecision:
         Review(
             datetime.fromisoformat(given["at"]),
             given["decision"] == "block",
-            frozenset(given["categories"]),
+            known & set(given["categories"]),
             given["reviewer"] or given["key"] or UNNAMED,
         )
         for given in row["feedback"]

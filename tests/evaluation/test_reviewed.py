@@ -27,7 +27,8 @@ pytest_plugins = ["tests.support.saved_policies_fixtures"]
 
 BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
 POLICY = {"name": "strict", "version": 2, "classifiers": {"scene": 1}}
-RUN = Run({}, POLICY, None, {"rules": []}, {}, BEGIN.isoformat())
+RULES = [{"category": "gore"}, {"category": "nudity"}]
+RUN = Run({}, POLICY, None, {"rules": RULES}, {}, BEGIN.isoformat())
 
 
 def line(number: int, decision: str, said: str, **changes: Any) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def test_verdicts_are_labels_and_what_was_audited_was_allowed() -> None:
     rows = [
         line(1, "block", "block"),
         line(2, "review", "allow"),
-        line(3, "review", "block", audited=True, feedback=[feedback("block", categories=["nudity"])]),
+        line(3, "review", "block", audited=True, feedback=[feedback("block", categories=["nudity", "spam"])]),
         line(4, "review", "allow", feedback=[feedback("block"), feedback("allow")]),
     ]
     judged = reviewed_set(reversed(rows), RUN).judged
