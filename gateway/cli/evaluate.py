@@ -16,7 +16,7 @@ import yaml
 from gateway.cli.collecting import Question, collect, known_labels, pinned
 from gateway.cli.connection import Connection, connection_options
 from gateway.cli.policies import Refused, written
-from gateway.cli.reviews import TABLE, Moment, retuned, reviews_of, sections_of, write_table
+from gateway.cli.reviews import Moment, check_source, retuned, reviews_of, sections_of, write_table
 from gateway.evaluation.collect import OtherRun, contradictions, contradictions_section, truths
 from gateway.evaluation.judged import JudgedSet, Part
 from gateway.evaluation.reviewed import Reviews
@@ -165,23 +165,6 @@ def evaluate(
     ctx.exit(NOT_PROMISED if done.missing else SOME_FAILED if done.judged.failed else DONE)
 
 
-def check_source(source: Path | None, given: Mapping[str, Any]) -> None:
-    """Check that there is one source, and nothing that does not go with it.
-
-    Raises:
-        click.UsageError: the text is for people.
-    """
-    if (source is None) != given["reviewed"]:
-        raise click.UsageError("Give SOURCE or --reviewed.")
-    if source is not None and (given["since"] or given["until"]):
-        raise click.UsageError("--since and --until go with --reviewed.")
-    if source is None and (given["head"] or given["calibrate"]):
-        raise click.UsageError(
-            f"--head and --calibrate need what the log keeps of each image (DECISION_VECTORS): give the {TABLE} that "
-            "--reviewed writes as SOURCE."
-        )
-
-
 def reviewed(question: Question, out: Path, given: Mapping[str, Any]) -> Evaluation:
     """Return the reviewed decisions of the policy, with what the report says of them.
 
@@ -280,7 +263,7 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
 
 def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """Write the report and return its JSON values."""
-    from gateway.evaluation.report import ReportOptions, compare_reports, write_report  # noqa: PLC0415 - of an extra
+    from gateway.evaluation.report import ReportOptions, write_report  # noqa: PLC0415 - of an extra
 
     options = ReportOptions(
         traffic_per_day=given["traffic"],
@@ -292,6 +275,8 @@ def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str,
     contradicting = contradictions_section(done.judged)
     report = write_report(done.judged, out, options, [*([contradicting] if contradicting else []), *done.sections])
     if given["compare"] is not None:
+        from gateway.evaluation.compare import compare_reports  # noqa: PLC0415 - of an extra
+
         compare_reports(given["compare"], out, out)
     return report
 
@@ -331,9 +316,13 @@ def summary(done: Evaluation, report: Mapping[str, Any], out: Path, address: str
     draft = done.policy is not None
     command = f"clip-gateway policies import --folder {out / DRAFT} --dry-run" if draft else "clip-gateway thresholds"
     more = f" --address {address}" if draft else f" --report {out} --block-fpr 0.01 --out policy.yaml"
+    told = f"Recall at 1 % false positives: {', '.join(recalls) or 'cannot be told from these images'}."
+    if done.reviews is not None:
+        told = next(section for section in done.sections if section.key == "missed").paragraphs[0]
+        command, more = (command, more) if draft else ("clip-gateway evaluate --reviewed", " --block-fpr 0.01 …")
     return [
         f"{len(judged.images)} images judged by {asked}, {len(judged.failed)} failed{f': {failed}' if failed else ''}.",
-        f"Recall at 1 % false positives: {', '.join(recalls) or 'cannot be told from these images'}.",
+        told,
         "; ".join([*done.promises, *(f"not promised: {why}" for why in done.missing)])
         or "No thresholds were asked for.",
         f"Report: {out / 'report.html'}{f'; draft: {out / DRAFT}' if draft else ''}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,23 @@ class Moment(click.ParamType[Any]):
         except ValueError:
             self.fail(f"{value} is no date or time: 2026-05-01, 2026-05-01T12:00:00Z", param, ctx)
         return moment.isoformat() if moment.tzinfo else f"{moment.isoformat()}+00:00"
+
+
+def check_source(source: Path | None, given: Mapping[str, Any]) -> None:
+    """Check that there is one source, and nothing that does not go with it.
+
+    Raises:
+        click.UsageError: the text is for people.
+    """
+    if (source is None) != given["reviewed"]:
+        raise click.UsageError("Give SOURCE or --reviewed.")
+    if source is not None and (given["since"] or given["until"]):
+        raise click.UsageError("--since and --until go with --reviewed.")
+    if source is None and (given["head"] or given["calibrate"]):
+        raise click.UsageError(
+            f"--head and --calibrate need what the log keeps of each image (DECISION_VECTORS): give the {TABLE} that "
+            "--reviewed writes as SOURCE."
+        )
 
 
 def reviews_of(question: Question, since: str | None, until: str | None) -> Reviews:

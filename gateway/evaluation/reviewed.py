@@ -1,8 +1,8 @@
 """Reviewers' verdicts as labelled images: lines of ``/v1/decisions?format=jsonl&reviewed=true`` as a judged set.
 
-What a reviewer blocked has those of the policy's categories that the reviewer named, or else those that had fired; what a reviewer
-allowed is harmless. Where several verdicts were given the latest counts. Scores are those of the log. Only what was
-reviewed is labelled: which files those are follows from the policy's own scores, but for the audited ones.
+What a reviewer blocked has those of the policy's categories that the reviewer named, or else those that had fired; what
+a reviewer allowed is harmless. Where several verdicts were given the latest counts. Scores are those of the log. Only
+what was reviewed is labelled: which files those are follows from the policy's own scores, but for the audited ones.
 """
 
 from __future__ import annotations

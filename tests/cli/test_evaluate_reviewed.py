@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.cli.main import main
+from gateway.cli.evaluate import evaluate
 from scripts.demo.world import SCENARIOS, draw, scenario_scene
 from tests.conftest import Stack
 from tests.support.drawings import encoded
@@ -46,7 +46,7 @@ def reviewed(stack: Stack) -> str:
 
 
 def run(*words: Any) -> Result:
-    return CliRunner().invoke(main, ["evaluate", "--reviewed", *map(str, words)])
+    return CliRunner().invoke(evaluate, ["--reviewed", *map(str, words)])
 
 
 def test_verdicts_become_a_report_that_says_what_they_cannot_tell(reviewed: str, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_verdicts_become_a_report_that_says_what_they_cannot_tell(reviewed: str,
     assert not report["drift"]["known"]
     page = (tmp_path / "report.html").read_text()
     assert "Only what was reviewed is labelled" in page
-    rows = list(csv.DictReader((tmp_path / "reviewed.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "reviewed.csv").read_text().splitlines()))
     assert {row["reviewed because"] for row in rows} == {"flagged", "audited"}
 
 
