@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from pydantic import ValidationError
 
 from gateway.decoding.views import ViewRule
 from gateway.errors import InvalidRequest, PolicyModelMismatch
 from gateway.inference.bundle import Manifest
-from gateway.inference.scoring import TextMatrix
-from gateway.moderation.classifiers import Calibration, Classifier, split_reference
-from gateway.moderation.policy import BoundRule, Policy
+from gateway.inference.heads import Head
+from gateway.inference.prompts import Mode
+from gateway.inference.scoring import Floats, TextMatrix
+from gateway.moderation.calibration import Calibration, GroupCalibration, calibrated
+from gateway.moderation.classifiers import Classifier, split_reference
+from gateway.moderation.heads import HeadClassifier
+from gateway.moderation.policy import BoundRule, Policy, Rule
 from gateway.store.versions import Version
-
-Body = TypeVar("Body", Classifier, Policy)
 
 
 @dataclass(frozen=True, slots=True)
 class BoundClassifier:
-    """A classifier version with its text side computed; ``key`` is ``name@version``."""
+    """A classifier version with its text side computed, or its head; ``key`` is ``name@version``."""
 
     key: str
     name: str
     version: int
     description: str
-    matrix: TextMatrix
+    matrix: TextMatrix | Head
     calibrations: tuple[Calibration | None, ...]
+    temperature: float | None = None
+    groups: tuple[GroupCalibration, ...] = ()
+    none_below: float | None = None
+
+    def calibrated(self, probabilities: Floats) -> Floats:
+        """Return probabilities [V, L] after the temperature and each label's calibration."""
+        return calibrated(probabilities, self.calibrations, self.matrix.mode, self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,7 @@ class BoundPolicy:
     openai_categories: Mapping[str, tuple[str, ...]]
     uncalibrated: bool
     review_on: frozenset[str] = frozenset()
+    audit_share: float = 0.0
 
     @property
     def key(self) -> str:
@@ -75,9 +84,11 @@ def bind(
                     f"Field “rules.{index}.labels.{position}” names the label “{label}”, which “{classifier.key}” does "
                     "not have."
                 )
-            uncalibrated |= classifier.calibrations[classifier.matrix.labels.index(label)] is None
-        aggregate = rule.aggregate or ("sum" if classifier.matrix.mode == "softmax" else "max")
-        rules.append(BoundRule(rule, classifier.key, aggregate))
+        made = bound_rule(rule, classifier.key, classifier.matrix.mode, classifier.groups)
+        by_label = dict(zip(classifier.matrix.labels, classifier.calibrations, strict=True))
+        if made.calibration is None and classifier.temperature is None:
+            uncalibrated |= any(by_label[label] is None for label in rule.labels)
+        rules.append(made)
     return BoundPolicy(
         name=name,
         version=number,
@@ -89,19 +100,56 @@ def bind(
         openai_categories={category: tuple(names) for category, names in body.openai_categories.items()},
         uncalibrated=uncalibrated,
         review_on=frozenset(body.review_on),
+        audit_share=body.audit_share,
     )
 
 
-def stored_body(model: type[Body], row: Version) -> Body:
-    """Return the body of a stored version as a ``Classifier`` or ``Policy``.
+def bound_rule(rule: Rule, key: str, mode: Mode, groups: Sequence[GroupCalibration]) -> BoundRule:
+    """Return a rule with the classifier that it resolved to: its key, its mode, and its calibrations of groups."""
+    aggregate = rule.aggregate or ("sum" if mode == "softmax" else "max")
+    return BoundRule(
+        rule, key, aggregate, next((group for group in groups if group.fits(rule.labels, aggregate)), None)
+    )
+
+
+def stored_classifier(row: Version) -> Classifier | HeadClassifier:
+    """Return the body of a stored classifier.
 
     Raises:
         InvalidRequest: it was stored by a version of this program that knew other fields.
     """
     try:
-        return model.model_validate(row.body)
+        return classifier_form(row.body).model_validate(row.body)
     except ValidationError:
-        raise InvalidRequest(f"The stored {row.kind} is not of a form this version reads; save it again.") from None
+        raise _unreadable(row) from None
+
+
+def stored_policy(row: Version) -> Policy:
+    """Return the body of a stored policy.
+
+    Raises:
+        InvalidRequest: as ``stored_classifier``.
+    """
+    try:
+        return Policy.model_validate(row.body)
+    except ValidationError:
+        raise _unreadable(row) from None
+
+
+def classifier_form(fields: Mapping[str, object]) -> type[Classifier | HeadClassifier]:
+    """Return the model of a classifier's body, by its field ``kind``.
+
+    Raises:
+        InvalidRequest: there is no such kind.
+    """
+    kind = fields.get("kind")
+    if kind not in (None, "labels", "head"):
+        raise InvalidRequest("Field “kind” must be labels or head.")
+    return HeadClassifier if kind == "head" else Classifier
+
+
+def _unreadable(row: Version) -> InvalidRequest:
+    return InvalidRequest(f"The stored {row.kind} is not of a form this version reads; save it again.")
 
 
 def mismatch(row: Version, manifest: Manifest) -> PolicyModelMismatch:
