@@ -106,10 +106,12 @@ def resampled(scores: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_]) -> 
     rng = np.random.default_rng(SEED)
     strata = np.unique(truth, axis=0, return_inverse=True)[1].reshape(-1)
     rows = [np.flatnonzero(strata == number) for number in range(strata.max() + 1)]
-    found = []
-    for _ in range(RESAMPLES):
-        found.append(ranking(scores, truth, np.concatenate([rng.choice(members, len(members)) for members in rows])))
-    return np.array(found)
+    return np.array(
+        [
+            ranking(scores, truth, np.concatenate([rng.choice(members, len(members)) for members in rows]))
+            for _ in range(RESAMPLES)
+        ]
+    )
 
 
 def ranking(
