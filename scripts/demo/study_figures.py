@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gateway.evaluation.intervals import Interval, curve_areas, recall_at, share
-from gateway.evaluation.metrics import group_numbers, offending, reliability
 from sklearn.metrics import log_loss
 
+from gateway.evaluation.intervals import Interval, curve_areas, recall_at, share
+from gateway.evaluation.metrics import group_numbers, offending, reliability
 from scripts.demo.study_steps import Step
 
 RATE = 0.01
