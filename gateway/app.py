@@ -52,6 +52,7 @@ from gateway.fetching.image_source import ImageSource
 from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.bundle import TOKENIZER_NAME, Manifest, read_manifest
 from gateway.inference.circuit_breaker import CircuitBreaker
+from gateway.inference.explanation import Explainer
 from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
 from gateway.inference.tokenizer import Tokenizer
@@ -283,6 +284,7 @@ async def lifespan(
         pipeline = Pipeline(
             ImageSource(fetcher.fetch, fetcher.room, settings.max_image_bytes),
             encoder,
+            Explainer(encoder, threads, settings.heatmap_grid),
             manifest,
             decode_limits(settings, manifest),
             settings.max_inferences,

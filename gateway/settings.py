@@ -129,6 +129,13 @@ class Settings(BaseSettings):
 
     max_images: int = Field(32, ge=1, le=1024, description="Images in a request.")
     max_inferences: int = Field(128, ge=1, le=4096, description="Views of a request's images and frames, encoded.")
+    heatmap_grid: int = Field(
+        6,
+        ge=2,
+        le=24,
+        description="Patches along each side of a heat map, each an inference; those of a request's images together "
+        "are MAX_INFERENCES at most.",
+    )
     max_labels: int = Field(1000, ge=2, description="Labels in a request.")
     max_templates: int = Field(100, ge=1, description="Prompt templates in a request.")
     max_new_prompts: int = Field(2000, ge=1, description="Prompts of a request whose vectors are not cached yet.")

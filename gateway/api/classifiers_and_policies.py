@@ -135,7 +135,8 @@ def out(version: Version, *, whole: bool = True) -> dict[str, Any]:
         **(version.body if whole else without_parameters(version.body)),
     }
     if version.kind == "policy":
-        shown |= {"bundle_id": version.bundle_id, "classifiers": version.pins}
+        tuned_on = version.body.get("tuned_on")  # bodies of earlier releases lack it
+        shown |= {"bundle_id": version.bundle_id, "classifiers": version.pins, "tuned_on": tuned_on}
     return shown
 
 

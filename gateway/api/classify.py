@@ -15,18 +15,20 @@ from starlette.requests import Request
 from gateway.api.body.images import read_fields
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
-from gateway.api.image_results import image_json, images_response, raise_or_count_errors
+from gateway.api.image_results import heatmap_json, image_json, images_response, raise_or_count_errors
 from gateway.api.openapi import EXAMPLE_IMAGE, request_body
 from gateway.api.schemas.requests import ClassifyBody, ClassifyFields, ClassifyForm
 from gateway.api.schemas.responses import ClassifyResponse
+from gateway.decoding.preprocess import PreprocessedImage
 from gateway.errors import InvalidRequest
 from gateway.fetching.image_source import ImageRequest
+from gateway.inference.explanation import Explain, Explained
 from gateway.inference.heads import Head
 from gateway.inference.prompts import LabelRequest
-from gateway.inference.scoring import Floats, Scores, TextMatrix
+from gateway.inference.scoring import Floats, Scores, TextMatrix, best_similarity, score
+from gateway.inference.triton import Vectors
 from gateway.limits.deadline import Deadline
-from gateway.moderation.classifiers import Calibration
-from gateway.moderation.policy import calibrated
+from gateway.moderation.binding import BoundClassifier
 from gateway.moderation.verdict_json import place_json
 from gateway.observability.stage_timer import StageTimer
 from gateway.pipeline import ImageOutcome
@@ -67,18 +69,21 @@ async def classify(request: Request, services: ServicesDep) -> Response:
             results,
             text_s=timer.elapsed_s["text"],
             started_s=started_s,
-            classifier=labels.classifier,
+            classifier=labels.classifier and labels.classifier.key,
             mode=labels.text.mode,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class LabelsToScore:
-    """The labels as vectors or a head, each one's calibration, and the key of the classifier that they come from."""
+    """The labels as vectors or a head, and the classifier that they come from."""
 
     text: TextMatrix | Head
-    calibrations: tuple[Calibration | None, ...]
-    classifier: str | None
+    classifier: BoundClassifier | None
+
+    def calibrated(self, probabilities: Floats) -> Floats:
+        """Return probabilities [V, L] as the classifier calibrates them; words of a request have no calibration."""
+        return probabilities if self.classifier is None else self.classifier.calibrated(probabilities)
 
 
 async def classified(
@@ -93,7 +98,31 @@ async def classified(
     with timer.stage("text"):
         labels = await labels_to_score(fields, services, deadline)
     services.metrics.observe_stages(timer.elapsed_s)
-    return labels, await services.pipeline.run(images, frozenset({fields.views}), deadline)
+    explain = explain_label(labels, fields, services) if "heatmap" in fields.include else None
+    return labels, await services.pipeline.run(images, frozenset({fields.views}), deadline, explain=explain)
+
+
+def explain_label(labels: LabelsToScore, fields: ClassifyFields, services: Services) -> Explain:
+    """Return what heat maps are to explain: a label in the view where it scores best; by default the best label.
+
+    Raises:
+        InvalidRequest: there is no such label.
+    """
+    if fields.heatmap_of is not None and fields.heatmap_of not in labels.text.labels:
+        raise InvalidRequest("Field “heatmap_of” names none of the labels.")
+
+    def probabilities(vectors: Vectors) -> Floats:
+        scores = score(vectors, labels.text, services.manifest.logit_scale)
+        return labels.calibrated(scores.probabilities)
+
+    def explain(_: PreprocessedImage, vectors: Vectors) -> Explained:
+        by_view = probabilities(vectors)
+        name = fields.heatmap_of
+        column = int(by_view.mean(axis=0).argmax()) if name is None else labels.text.labels.index(name)
+        row = int(by_view[:, column].argmax())
+        return Explained(labels.text.labels[column], row, lambda rows: probabilities(rows)[:, column])
+
+    return explain
 
 
 async def labels_to_score(fields: ClassifyFields, services: Services, deadline: Deadline) -> LabelsToScore:
@@ -102,9 +131,8 @@ async def labels_to_score(fields: ClassifyFields, services: Services, deadline: 
         bound = await services.catalog.classifier(fields.classifier, deadline)
         if "similarity" in fields.include and isinstance(bound.matrix, Head):
             raise InvalidRequest(f"“{bound.key}” is a head, which compares with no words: there is no similarity.")
-        return LabelsToScore(bound.matrix, bound.calibrations, bound.key)
-    text = await services.text.matrix(label_request(fields, services), deadline)
-    return LabelsToScore(text, (None,) * len(text.labels), None)
+        return LabelsToScore(bound.matrix, bound)
+    return LabelsToScore(await services.text.matrix(label_request(fields, services), deadline), None)
 
 
 def label_request(fields: ClassifyFields, services: Services) -> LabelRequest:
@@ -121,17 +149,24 @@ def result(
 ) -> dict[str, Any]:
     """Return one image's part of the answer."""
     answer = {**image_json(outcome, request_id), "scores": None}
+    if "heatmap" in fields.include:
+        answer["heatmap"] = outcome.heat and heatmap_json(outcome.heat, "label")
     scores = services.pipeline.score(outcome, labels.text)
     if outcome.prepared is None or outcome.vectors is None or scores is None:
         return answer
-    near = scores.similarities if "similarity" in fields.include else None
-    scores = Scores(calibrated(scores.probabilities, labels.calibrations), near)
+    least = None if labels.classifier is None else labels.classifier.none_below
+    if least is not None and scores.similarities is not None:
+        answer["none_of_these"] = best_similarity(scores.similarities) < least
+    scores = Scores(labels.calibrated(scores.probabilities), scores.similarities)
+    if "similarity" not in fields.include:
+        scores = Scores(scores.probabilities, None)
     names = labels.text.labels
     answer["scores"] = ranked(names, *scores.mean(), fields.top_k)
     if "embedding" in fields.include:
         answer["embedding"] = np.ascontiguousarray(outcome.vectors[0])
     if "views" in fields.include:
-        rows = zip(outcome.prepared.places, scores.probabilities, repeat(None) if near is None else near, strict=False)
+        near = repeat(None) if scores.similarities is None else scores.similarities
+        rows = zip(outcome.prepared.places, scores.probabilities, near, strict=False)
         answer["views"] = [
             {**place_json(place), "scores": ranked(names, probabilities, similarities, fields.top_k)}
             for place, probabilities, similarities in rows

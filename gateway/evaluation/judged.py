@@ -45,10 +45,12 @@ class ClassifierViews:
     Attributes:
         labels: L names.
         probabilities: [V, L], 0 to 1.
+        similarities: [V, L], cosines, -1 to 1; None where they were not asked for.
     """
 
     labels: tuple[str, ...]
     probabilities: npt.NDArray[np.float32]
+    similarities: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,11 @@ def line_of(judged: JudgedImage) -> str:
         "decision": judged.decision,
         "scores": dict(judged.scores),
         "views": {
-            key: {"labels": list(said.labels), "probabilities": said.probabilities.tolist()}
+            key: {
+                "labels": list(said.labels),
+                "probabilities": said.probabilities.tolist(),
+                "similarities": None if said.similarities is None else said.similarities.tolist(),
+            }
             for key, said in judged.views.items()
         },
         "vectors": vectors,
@@ -172,7 +178,11 @@ def judged_of(line: str) -> JudgedImage:
     values = json.loads(line)
     image = LabelledImage(values["source"], frozenset(values["labels"]), values["slices"], values["group"])
     views = {
-        key: ClassifierViews(tuple(said["labels"]), np.array(said["probabilities"], np.float32))
+        key: ClassifierViews(
+            tuple(said["labels"]),
+            np.array(said["probabilities"], np.float32),
+            None if said.get("similarities") is None else np.array(said["similarities"], np.float32),
+        )
         for key, said in values["views"].items()
     }
     vectors = None if values["vectors"] is None else _unpacked(values["vectors"])
@@ -187,7 +197,7 @@ def read_judged(path: Path) -> JudgedSet:
         OSError: it cannot be read.
         ValueError: it is no such table.
     """
-    first, *lines = path.read_text(encoding="utf-8").split("\n")
+    first, *lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     try:
         run = Run(**json.loads(first)["run"])
         rows = [judged_of(line) for line in lines[:-1]]  # what follows the last line's end was cut off

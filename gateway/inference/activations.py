@@ -13,5 +13,5 @@ def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def sigmoid(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return 1 / (1 + exp(-logit) ) of each, by the tangent, which does not overflow."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)))
+    """Return 1 / (1 + exp(-logit)) of each; nothing overflows, and what is very small is exact."""
+    return np.asarray(np.exp(-np.logaddexp(0.0, -logits)))

@@ -54,6 +54,14 @@ class Scores:
         return self.probabilities.mean(axis=0), None if near is None else near.mean(axis=0)
 
 
+def best_similarity(similarities: Floats) -> float:
+    """Return the highest similarity of any label, of [V, L] the mean over views: whether any label fits.
+
+    Probabilities do not say that: they are shares among the labels, whatever the image shows.
+    """
+    return float(similarities.mean(axis=0).max())
+
+
 def score(images: Floats, text: TextMatrix | Head, logit_scale: float) -> Scores:
     """Return the scores of V views [V, D] against a text matrix, or by a head.
 

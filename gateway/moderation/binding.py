@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -11,10 +11,12 @@ from gateway.decoding.views import ViewRule
 from gateway.errors import InvalidRequest, PolicyModelMismatch
 from gateway.inference.bundle import Manifest
 from gateway.inference.heads import Head
-from gateway.inference.scoring import TextMatrix
-from gateway.moderation.classifiers import Calibration, Classifier, split_reference
+from gateway.inference.prompts import Mode
+from gateway.inference.scoring import Floats, TextMatrix
+from gateway.moderation.calibration import Calibration, GroupCalibration, calibrated
+from gateway.moderation.classifiers import Classifier, split_reference
 from gateway.moderation.heads import HeadClassifier
-from gateway.moderation.policy import BoundRule, Policy
+from gateway.moderation.policy import BoundRule, Policy, Rule
 from gateway.store.versions import Version
 
 
@@ -28,6 +30,13 @@ class BoundClassifier:
     description: str
     matrix: TextMatrix | Head
     calibrations: tuple[Calibration | None, ...]
+    temperature: float | None = None
+    groups: tuple[GroupCalibration, ...] = ()
+    none_below: float | None = None
+
+    def calibrated(self, probabilities: Floats) -> Floats:
+        """Return probabilities [V, L] after the temperature and each label's calibration."""
+        return calibrated(probabilities, self.calibrations, self.matrix.mode, self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,7 @@ class BoundPolicy:
     openai_categories: Mapping[str, tuple[str, ...]]
     uncalibrated: bool
     review_on: frozenset[str] = frozenset()
+    audit_share: float = 0.0
 
     @property
     def key(self) -> str:
@@ -74,9 +84,11 @@ def bind(
                     f"Field “rules.{index}.labels.{position}” names the label “{label}”, which “{classifier.key}” does "
                     "not have."
                 )
-            uncalibrated |= classifier.calibrations[classifier.matrix.labels.index(label)] is None
-        aggregate = rule.aggregate or ("sum" if classifier.matrix.mode == "softmax" else "max")
-        rules.append(BoundRule(rule, classifier.key, aggregate))
+        made = bound_rule(rule, classifier.key, classifier.matrix.mode, classifier.groups)
+        by_label = dict(zip(classifier.matrix.labels, classifier.calibrations, strict=True))
+        if made.calibration is None and classifier.temperature is None:
+            uncalibrated |= any(by_label[label] is None for label in rule.labels)
+        rules.append(made)
     return BoundPolicy(
         name=name,
         version=number,
@@ -88,6 +100,15 @@ def bind(
         openai_categories={category: tuple(names) for category, names in body.openai_categories.items()},
         uncalibrated=uncalibrated,
         review_on=frozenset(body.review_on),
+        audit_share=body.audit_share,
+    )
+
+
+def bound_rule(rule: Rule, key: str, mode: Mode, groups: Sequence[GroupCalibration]) -> BoundRule:
+    """Return a rule with the classifier that it resolved to: its key, its mode, and its calibrations of groups."""
+    aggregate = rule.aggregate or ("sum" if mode == "softmax" else "max")
+    return BoundRule(
+        rule, key, aggregate, next((group for group in groups if group.fits(rule.labels, aggregate)), None)
     )
 
 

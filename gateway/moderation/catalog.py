@@ -31,7 +31,7 @@ from gateway.inference.scoring import TextMatrix
 from gateway.inference.text_embeddings import TextEmbeddings
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundClassifier, BoundPolicy, bind, mismatch, stored_classifier, stored_policy
-from gateway.moderation.classifiers import split_reference
+from gateway.moderation.classifiers import Classifier, split_reference
 from gateway.moderation.heads import HeadClassifier
 from gateway.moderation.policy import Policy
 from gateway.moderation.rollout import Judges, Rollout
@@ -233,6 +233,9 @@ class Catalog:
             description=body.description,
             matrix=matrix,
             calibrations=tuple(entry.calibration for entry in body.labels),
+            temperature=body.temperature,
+            groups=tuple(body.calibrations),
+            none_below=body.none_below if isinstance(body, Classifier) else None,
         )
         self._bound[row.etag] = made
         return made

@@ -13,25 +13,12 @@ from pydantic import Field, model_validator
 
 from gateway.errors import InvalidRequest
 from gateway.inference.prompts import LabelPrompts, LabelRequest, LabelRules, LabelSet, Mode, check_words, label_set
+from gateway.moderation.calibration import Calibration, GroupCalibrations, Temperature, check_groups
 from gateway.moderation.request_model import StrictModel
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}(@[1-9][0-9]{0,8})?$"
 Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
-
-
-class Calibration(StrictModel):
-    """Platt scaling of a score: sigmoid(scale x logit(score) + offset) (Platt, 1999).
-
-    Attributes:
-        scale: 1 leaves the slope as it is.
-        offset: 0 leaves the middle where it is.
-        source: what it was fitted on, for people.
-    """
-
-    scale: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False, strict=True)
-    offset: float = Field(0.0, ge=-1000, le=1000, allow_inf_nan=False, strict=True)
-    source: str = Field("", max_length=500)
 
 
 class ClassifierLabel(StrictModel):
@@ -51,6 +38,11 @@ class Classifier(StrictModel):
     labels: list[ClassifierLabel] = Field(min_length=1)
     templates: list[str] = Field(default_factory=list, description="The bundle's own by default.")
     description: str = Field("", max_length=4000)
+    temperature: Temperature = None
+    calibrations: GroupCalibrations = Field(default_factory=list)
+    none_below: float | None = Field(
+        None, ge=-1, le=1, strict=True, description="An image is none of the labels if its best similarity is lower."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -60,6 +52,11 @@ class Classifier(StrictModel):
             labels = [{"label": entry} if isinstance(entry, str) else entry for entry in value["labels"]]
             return {**value, "labels": labels}
         return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Classifier:
+        check_groups([entry.label for entry in self.labels], self.calibrations)
+        return self
 
     def normal(self, templates: tuple[str, ...], negatives: tuple[str, ...]) -> Classifier:
         """Return the same with every default filled in from the bundle's templates and negatives."""

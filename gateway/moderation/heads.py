@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from gateway.errors import HeadModelMismatch, InvalidRequest
 from gateway.inference.bundle import Manifest
 from gateway.inference.heads import MAX_LAYERS, MAX_PARAMETERS, MAX_WIDTH, Head, Layer, Norm, Output, fault_of
 from gateway.inference.prompts import LabelRules, check_words
-from gateway.moderation.classifiers import Calibration
+from gateway.moderation.calibration import Calibration, GroupCalibrations, Temperature, check_groups
 from gateway.moderation.request_model import StrictModel
 
 ARRAY_CHARS = -(-4 * MAX_PARAMETERS // 3) * 4  # of base64
@@ -102,6 +102,13 @@ class HeadClassifier(StrictModel):
         None, description="What it was trained on, and how good it was on examples held out; for people."
     )
     description: str = Field("", max_length=4000)
+    temperature: Temperature = None
+    calibrations: GroupCalibrations = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_groups(self.names, self.calibrations)
+        return self
 
     @model_validator(mode="before")
     @classmethod

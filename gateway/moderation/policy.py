@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from gateway.decoding.views import Place, ViewRule
-from gateway.inference.activations import sigmoid
 from gateway.inference.scoring import Floats
-from gateway.moderation.classifiers import Calibration, Reference
+from gateway.moderation.calibration import Aggregate, Calibration
+from gateway.moderation.classifiers import Reference
 from gateway.moderation.request_model import StrictModel
 
 Decision = Literal["allow", "review", "block"]
-Aggregate = Literal["sum", "max"]
 STRICTNESS: Mapping[Decision, int] = {"allow": 0, "review": 1, "block": 2}
 
 OPENAI_CATEGORIES = (
@@ -66,6 +65,31 @@ class Rule(StrictModel):
         return self
 
 
+Named = Annotated[str, Field(max_length=64)]
+Count = Annotated[int, Field(ge=0, le=10**9, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class TunedOn(StrictModel):
+    """What a policy's thresholds were chosen on, and what was promised then. It is a record: no decision reads it."""
+
+    at: str = Field(max_length=40, description="When, UTC, ISO 8601.")
+    images: Count = Field(description="Independent ones: one a group.")
+    harmless: Count
+    by_category: dict[Named, Count] = Field(default_factory=dict, max_length=200)
+    parts: list[Literal["train", "calibration", "test"]] = Field(
+        max_length=3, description="Of the split by hash, in which test is kept for checking."
+    )
+    digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the images' hashes and labels.")
+    model: str = Field(max_length=300)
+    bundle_id: str = Field(max_length=100)
+    policy: str = Field(max_length=100, description="Which version's scores they were, name@version.")
+    goals: dict[Named, Share] = Field(default_factory=dict, max_length=10)
+    prevalence: dict[Named, Share] = Field(default_factory=dict, max_length=200)
+    confidence: Share
+    promises: list[Annotated[str, Field(max_length=500)]] = Field(default_factory=list, max_length=210)
+
+
 class Policy(StrictModel):
     """A policy's body as clients write it."""
 
@@ -76,7 +100,15 @@ class Policy(StrictModel):
     review_on: list[Warned] = Field(
         default_factory=list, description="Warnings about an image that turn allow into review."
     )
+    audit_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        strict=True,
+        description="Share of allowed files, chosen by a keyed hash, that is sent to review so that misses are seen.",
+    )
     description: str = Field("", max_length=4000)
+    tuned_on: TunedOn | None = Field(None, description="What the thresholds were chosen on; clip-gateway writes it.")
 
     @model_validator(mode="after")
     def _mapping(self) -> Policy:
@@ -131,11 +163,12 @@ class CategoryVerdict:
 
 @dataclass(frozen=True, slots=True)
 class BoundRule:
-    """A rule with the key of the classifier version it resolved to, and its aggregate filled in."""
+    """A rule with the key of the classifier version it resolved to, its aggregate filled in, and its calibration."""
 
     rule: Rule
     classifier: str
     aggregate: Aggregate
+    calibration: Calibration | None = None
 
 
 def judge(
@@ -144,7 +177,8 @@ def judge(
     """Return a verdict a category, strictest first and then by score.
 
     A category's score is the maximum over views and frames: what shows in one corner or one frame counts as fully as
-    what fills the image. A rule fires at score >= threshold.
+    what fills the image. That maximum is calibrated, and a rule fires at score >= threshold; the evidence keeps the
+    labels' own scores.
 
     Args:
         rules: of the policy.
@@ -164,19 +198,6 @@ def overall(categories: Sequence[CategoryVerdict]) -> Decision:
     return max((verdict.decision for verdict in categories), key=STRICTNESS.__getitem__, default="allow")
 
 
-def calibrated(probabilities: Floats, calibrations: Sequence[Calibration | None]) -> Floats:
-    """Return probabilities [V, L] after each label's Platt scaling; a label without one stays as it is."""
-    if all(calibration is None for calibration in calibrations):
-        return probabilities
-    clipped = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
-    logits = np.log(clipped) - np.log1p(-clipped)
-    scales = np.array([1.0 if entry is None else entry.scale for entry in calibrations])
-    offsets = np.array([0.0 if entry is None else entry.offset for entry in calibrations])
-    scaled = sigmoid(logits * scales + offsets)
-    untouched = np.array([entry is None or (entry.scale == 1 and entry.offset == 0) for entry in calibrations])
-    return np.where(untouched, probabilities, scaled).astype(np.float32)
-
-
 def _verdict(bound: BoundRule, scores: ClassifierScores, places: Sequence[Place]) -> CategoryVerdict:
     rule = bound.rule
     columns = [scores.labels.index(label) for label in rule.labels]
@@ -184,6 +205,8 @@ def _verdict(bound: BoundRule, scores: ClassifierScores, places: Sequence[Place]
     by_view: npt.NDArray[np.float32] = chosen.sum(axis=1) if bound.aggregate == "sum" else chosen.max(axis=1)
     row = int(by_view.argmax())
     score = min(1.0, float(by_view[row]))
+    if bound.calibration is not None:
+        score = float(bound.calibration.of(score))
     best = np.argsort(-chosen[row], kind="stable")[:SHOWN_LABELS]
     evidence = tuple(
         Evidence(scores.kind, rule.labels[position], float(chosen[row, position]), places[row]) for position in best

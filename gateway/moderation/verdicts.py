@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,12 @@ from gateway.moderation.policy import (
     ClassifierScores,
     Decision,
     Evidence,
-    calibrated,
     judge,
     overall,
 )
 from gateway.store.reviewed_lists import REVIEWED_NEAR
 
-UNCALIBRATED = "uncalibrated"
+UNCALIBRATED, AUDIT = "uncalibrated", "audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,7 @@ class Verdict:
         categories: strictest first.
         attributes: classifier name → its version and mean scores by label; never part of the decision.
         warnings: codes.
+        audited: the policy allows it, and it is sent to review for the audit alone.
     """
 
     policy: BoundPolicy
@@ -48,6 +48,16 @@ class Verdict:
     categories: tuple[CategoryVerdict, ...]
     attributes: Mapping[str, Mapping[str, Any]]
     warnings: tuple[str, ...]
+    audited: bool = False
+
+    @property
+    def judged(self) -> Decision:
+        """What the policy's rules say, whatever the audit does."""
+        return "allow" if self.audited else self.decision
+
+    def sent_to_audit(self) -> Verdict:
+        """Return the verdict of an image that is allowed and looked at all the same."""
+        return replace(self, decision="review", warnings=(*self.warnings, AUDIT), audited=True)
 
 
 def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: PreprocessedImage) -> Verdict:
@@ -95,7 +105,7 @@ def verdict_of(
     scores = {
         key: ClassifierScores(
             bound.matrix.labels,
-            calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities, bound.calibrations),
+            bound.calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities),
             "head" if isinstance(bound.matrix, Head) else "label",
         )
         for key, bound in policy.classifiers.items()

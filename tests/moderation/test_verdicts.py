@@ -14,7 +14,7 @@ from gateway.hash_matching.matcher import Match
 from gateway.inference.prompts import Mode
 from gateway.inference.scoring import TextMatrix
 from gateway.moderation.binding import BoundClassifier, BoundPolicy
-from gateway.moderation.classifiers import Calibration
+from gateway.moderation.calibration import Calibration
 from gateway.moderation.policy import BoundRule, ClassifierScores, Rule
 from gateway.moderation.verdict_json import verdict_json
 from gateway.moderation.verdicts import from_lists, informed, uses, verdict_of
