@@ -18,7 +18,7 @@ from gateway.evaluation.judged import JudgedSet, Part
 from gateway.evaluation.rescoring import Bodies, bodies_of, rescored
 from gateway.evaluation.section import Section
 from gateway.moderation.calibration import Doubles
-from gateway.moderation.classifiers import Classifier
+from gateway.moderation.heads import AnyClassifier
 from gateway.moderation.policy import BoundRule, Rule
 
 
@@ -93,7 +93,7 @@ def calibrate(
     )
 
 
-def _moved(before: Bodies, classifiers: Mapping[str, Classifier], fits: Sequence[ClassifierFit]) -> tuple[Rule, ...]:
+def _moved(before: Bodies, classifiers: Mapping[str, AnyClassifier], fits: Sequence[ClassifierFit]) -> tuple[Rule, ...]:
     """Return the policy's rules with thresholds that move with the scores."""
     by_key = {fit.key: fit for fit in fits}
     rules = []

@@ -13,10 +13,12 @@ from gateway.decoding.views import Place
 from gateway.evaluation.judged import JudgedImage, JudgedSet, Run
 from gateway.moderation.binding import bound_rule
 from gateway.moderation.calibration import Aggregate, Doubles, calibrated
-from gateway.moderation.classifiers import Classifier, split_reference
+from gateway.moderation.classifiers import split_reference
+from gateway.moderation.heads import AnyClassifier, classifier_form
 from gateway.moderation.policy import BoundRule, ClassifierScores, Decision, Policy, judge, overall
+from gateway.moderation.request_model import StrictModel
 
-Body = TypeVar("Body", Classifier, Policy)
+Body = TypeVar("Body", bound=StrictModel)
 NOWHERE = Place("full", (0, 0, 0, 0), None)  # where a score was found changes nothing
 SAME = 1e-4  # two scores that are one
 
@@ -26,7 +28,7 @@ class Bodies:
     """What judges: a policy (None where a classifier was asked), and classifiers by ``name@version``."""
 
     policy: Policy | None
-    classifiers: Mapping[str, Classifier]
+    classifiers: Mapping[str, AnyClassifier]
 
     def key(self, reference: str) -> str:
         """Return the key of the classifier that a rule names.
@@ -62,7 +64,7 @@ class Views:
         rows: [n] which images of the set they are.
     """
 
-    body: Classifier
+    body: AnyClassifier
     probabilities: npt.NDArray[np.float32]
     starts: npt.NDArray[np.intp]
     rows: npt.NDArray[np.intp]
@@ -85,10 +87,10 @@ def bodies_of(run: Run) -> Bodies:
         ValueError: a body is of no form that this version reads.
     """
     policy = None if run.policy_body is None else _read(Policy, run.policy_body)
-    return Bodies(policy, {key: _read(Classifier, body) for key, body in run.classifiers.items()})
+    return Bodies(policy, {key: _read(classifier_form(body), body) for key, body in run.classifiers.items()})
 
 
-def views_of(judged: JudgedSet, key: str, body: Classifier) -> Views:
+def views_of(judged: JudgedSet, key: str, body: AnyClassifier) -> Views:
     """Return the kept views of a classifier; images without any, which a hash list decided, are left out."""
     rows = [row for row, image in enumerate(judged.images) if key in image.views]
     kept = [judged.images[row].views[key].probabilities for row in rows]
@@ -98,7 +100,7 @@ def views_of(judged: JudgedSet, key: str, body: Classifier) -> Views:
 
 
 def label_scores(
-    body: Classifier, probabilities: npt.NDArray[np.float32], temperature: float | None
+    body: AnyClassifier, probabilities: npt.NDArray[np.float32], temperature: float | None
 ) -> npt.NDArray[np.float32]:
     """Return a classifier's probabilities [V, L] with a temperature and its labels' calibrations."""
     return calibrated(probabilities, [entry.calibration for entry in body.labels], body.mode, temperature)

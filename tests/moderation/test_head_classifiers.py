@@ -156,7 +156,7 @@ def test_an_imported_head_serves_every_bundle_of_its_model(gateway: Start) -> No
 def test_files_of_a_team_hold_it_whole(web: Web, tmp_path: Path) -> None:
     put(web, "/v1/classifiers/learned", HEAD)
     before = web.client.get("/v1/classifiers/learned").json()
-    client: httpx2.Client = web.client  # type: ignore[assignment]
+    client: httpx2.Client = web.client
     assert export(client, tmp_path, dry_run=False) == 0
     assert export(client, tmp_path, dry_run=True) == 0, "nothing differs"
     assert import_(client, tmp_path, dry_run=True) == 0
