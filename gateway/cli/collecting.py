@@ -63,6 +63,13 @@ def pinned(question: Question) -> Run:
         Refused: there is no such policy or classifier, or the gateway says no.
         httpx2.HTTPError: it cannot be reached.
     """
+    try:
+        return _pinned(question)
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise Refused(f"{question.connection.address} does not answer as a gateway does") from None
+
+
+def _pinned(question: Question) -> Run:
     connection = question.connection
     with httpx2.Client(base_url=connection.address, headers=connection.headers, timeout=question.timeout_s) as client:
         model = good(client.get("/v1/models")).json()["data"][0]
@@ -176,9 +183,12 @@ def _judged(run: Run, image: LabelledImage, line: Line) -> JudgedImage:
     bundle = (line.get("model") or run.model).get("bundle_id")
     if bundle != run.model["bundle_id"]:
         raise OtherRun(f"The gateway changed its model meanwhile, from {run.model['bundle_id']} to {bundle}")
-    if run.classifier is None:
-        return judged_of_moderation(image, line)
-    return judged_of_classification(image, run, line)
+    try:
+        return (
+            judged_of_moderation(image, line) if run.classifier is None else judged_of_classification(image, run, line)
+        )
+    except (ValueError, KeyError, TypeError):
+        raise Refused("The gateway's answer is of another form than this version reads") from None
 
 
 def _batches(images: Sequence[LabelledImage]) -> Iterator[Sequence[LabelledImage]]:

@@ -16,8 +16,10 @@ import yaml
 from gateway.cli.collecting import Question, collect, known_labels, pinned
 from gateway.cli.connection import Connection, connection_options
 from gateway.cli.policies import Refused, written
+from gateway.cli.reviews import Moment, check_source, retuned, reviews_of, sections_of, write_table
 from gateway.evaluation.collect import OtherRun, contradictions, contradictions_section, truths
 from gateway.evaluation.judged import JudgedSet, Part
+from gateway.evaluation.reviewed import Reviews
 from gateway.evaluation.section import Section
 from gateway.evaluation.sources import read_source
 from gateway.evaluation.tables import SourceUnusable
@@ -43,6 +45,7 @@ class Evaluation:
         policy: draft of the policy; None where nothing was fitted.
         classifiers: drafts by name.
         promises: what the thresholds keep, for people; those that cannot be promised in ``missing``.
+        reviews: that the labels come from; None where somebody labelled the images.
     """
 
     judged: JudgedSet
@@ -51,6 +54,7 @@ class Evaluation:
     classifiers: dict[str, Any] = field(default_factory=dict)
     promises: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    reviews: Reviews | None = None
 
 
 def prevalence_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
@@ -82,7 +86,7 @@ def goal_options(command: F) -> F:
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("source", type=click.Path(path_type=Path, exists=True), required=False)
 @connection_options
 @click.option("--policy", help="name or name@version; default: default.")
 @click.option(
@@ -90,6 +94,9 @@ def goal_options(command: F) -> F:
 )
 @click.option("--classifier", help="Ask a classifier instead: name or name@version.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the report.")
+@click.option("--reviewed", is_flag=True, help="No SOURCE: the policy's decisions that reviewers gave a verdict on.")
+@click.option("--since", type=Moment(), help="Of these, made at this time or later: 2026-05-01.")
+@click.option("--until", type=Moment(), help="Of these, made before this time.")
 @click.option("--fresh", is_flag=True, help="Begin anew rather than go on with what --out holds.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at once.")
 @click.option(
@@ -107,7 +114,7 @@ def goal_options(command: F) -> F:
 @click.option("--price-per-hour", type=click.FloatRange(0), help="Of the machine, for the price of a million images.")
 @click.pass_context
 def evaluate(
-    ctx: click.Context, /, *, source: Path, address: str, key: str | None, out: Path, fresh: bool, **given: Any
+    ctx: click.Context, /, *, source: Path | None, address: str, key: str | None, out: Path, fresh: bool, **given: Any
 ) -> None:
     """Tell how good a policy or classifier is on labelled images, and what to change.
 
@@ -120,6 +127,7 @@ def evaluate(
     """
     if given["classifier"] and (given["policy"] or given["policy_file"]):
         raise click.UsageError("Give --policy or --classifier.")
+    check_source(source, given)
     question = Question(
         Connection(address, key),
         given["policy"] or "default",
@@ -130,7 +138,11 @@ def evaluate(
     )
     try:
         check_extra()
-        done = Evaluation(collected(question, source, out, fresh=fresh))
+        done = (
+            reviewed(question, out, given)
+            if source is None
+            else Evaluation(collected(question, source, out, fresh=fresh))
+        )
         try:
             fit(done, given)
         except ValueError as fault:  # a step that cannot work with these images; it says why
@@ -141,8 +153,6 @@ def evaluate(
         raise click.UsageError(f"{fault}.") from None
     except OSError as fault:
         raise click.UsageError(f"Cannot read or write {fault.filename or fault}: {fault.strerror}.") from None
-    except (ValueError, KeyError, TypeError):
-        raise click.UsageError(f"{address} does not answer as a gateway does.") from None
     except httpx2.TransportError as fault:
         click.echo(f"{address} cannot be reached ({type(fault).__name__}); the same command goes on.", err=True)
         ctx.exit(SOME_FAILED)
@@ -152,6 +162,17 @@ def evaluate(
     for line in summary(done, report, out, address, given):
         click.echo(line)
     ctx.exit(NOT_PROMISED if done.missing else SOME_FAILED if done.judged.failed else DONE)
+
+
+def reviewed(question: Question, out: Path, given: Mapping[str, Any]) -> Evaluation:
+    """Return the reviewed decisions of the policy, with what the report says of them.
+
+    Raises:
+        Refused, httpx2.HTTPError: as ``reviews_of``.
+    """
+    reviews = reviews_of(question, given["since"], given["until"])
+    write_table(reviews, out)
+    return Evaluation(reviews.judged, sections_of(reviews), reviews=reviews)
 
 
 def check_extra() -> None:
@@ -233,12 +254,13 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
         from gateway.evaluation.risk_control import Goals, choose  # noqa: PLC0415 - of an extra
 
         wanted = Goals(**goals, confidence=given["confidence"], prevalence=given["prevalence"] or None)
-        choice = choose(done.judged, wanted, parts)
+        choice = choose(done.judged, wanted, parts) if done.reviews is None else retuned(done.reviews, wanted)
         done.sections.append(choice.section())
         done.promises = [promise.text for promise in choice.promises]
         done.missing = [*(missing.text for missing in choice.missing), *choice.contradictions]
         if choice.policy is not None:
             done.policy = dict(choice.policy)
+        if choice.policy is not None and done.reviews is None:
             before = bodies_of(done.judged.run)
             after = replace(before, policy=Policy.model_validate(choice.policy))
             done.judged = rescored(done.judged, before, after)
@@ -253,7 +275,7 @@ def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str,
         price_per_hour=given["price_per_hour"],
         prevalence=sum(given["prevalence"].values()) or None,
         thumbnails=given["thumbnails"],
-        part="test" if done.policy is not None or done.classifiers else "auto",
+        part="all" if done.reviews else "test" if done.policy is not None or done.classifiers else "auto",
     )
     contradicting = contradictions_section(done.judged)
     report = write_report(done.judged, out, options, [*([contradicting] if contradicting else []), *done.sections])
@@ -310,13 +332,18 @@ def summary(
         following = "label more images, as said above, or ask for less, and run the same command"
     elif draft:
         following = f"clip-gateway policies import --folder {out / DRAFT} --address {address} --dry-run"
+    elif done.reviews is not None:
+        following = "clip-gateway evaluate --reviewed --block-fpr 0.01 …"
     elif run.policy:
         following = f"clip-gateway thresholds --report {out} --block-fpr 0.01 --out policy.yaml"
     else:
         following = "open the report"
+    told = f"Recall at 1 % false positives: {', '.join(recalls) or 'cannot be told from these images'}."
+    if done.reviews is not None:
+        told = next(section for section in done.sections if section.key == "missed").paragraphs[0]
     return [
         f"{len(judged.images)} images judged by {asked}, {len(judged.failed)} failed{f': {failed}' if failed else ''}.",
-        f"Recall at 1 % false positives: {', '.join(recalls) or 'cannot be told from these images'}.",
+        told,
         " ".join([*promised, *refused]) or "No thresholds were asked for.",
         f"Report: {out / 'report.html'}{f'; draft: {out / DRAFT}' if draft else ''}",
         f"Next: {following}",
