@@ -35,6 +35,7 @@ from gateway.api.pages import install_pages
 from gateway.api.problems import install_handlers
 from gateway.api.request_context import RequestContext
 from gateway.api.request_rules import RequestRules
+from gateway.api.training import route as training
 from gateway.auth.key_file import KeyFile
 from gateway.auth.rate_limits import RateLimits
 from gateway.decoding.decoder import DecodeLimits
@@ -51,6 +52,7 @@ from gateway.fetching.image_source import ImageSource
 from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.bundle import TOKENIZER_NAME, Manifest, read_manifest
 from gateway.inference.circuit_breaker import CircuitBreaker
+from gateway.inference.explanation import Explainer
 from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
 from gateway.inference.tokenizer import Tokenizer
@@ -78,6 +80,7 @@ from gateway.store.lists import Lists
 from gateway.store.migrate import late_database
 from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
+from gateway.training.trainer import Trainer, TrainingLimits
 
 VERSION = "0.1.0"
 MOST_BYTES_PER_PIXEL = 32  # above every format's estimate
@@ -88,7 +91,7 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
-    *(decisions, audit, health),
+    *(decisions, audit, health, training),
 )
 
 MakeEncoder = Callable[[Settings, Manifest, Metrics], ModelServer]
@@ -281,6 +284,7 @@ async def lifespan(
         pipeline = Pipeline(
             ImageSource(fetcher.fetch, fetcher.room, settings.max_image_bytes),
             encoder,
+            Explainer(encoder, threads, settings.heatmap_grid),
             manifest,
             decode_limits(settings, manifest),
             settings.max_inferences,
@@ -332,6 +336,14 @@ async def lifespan(
                 settings.moderations_review_flags,
                 settings.moderations_text == "ignore",
                 settings.moderations_max_images,
+            ),
+            trainer=Trainer(
+                TrainingLimits(
+                    settings.max_training_examples,
+                    settings.training_timeout_s,
+                    settings.training_memory_mib * MIB,
+                    settings.training_processes,
+                )
             ),
         )
         await readiness.wait(checks.ready_within_s)

@@ -130,6 +130,10 @@ class PolicyModelMismatch(
     """The policy was saved for another bundle than the one being served."""
 
 
+class HeadModelMismatch(RequestError, status=409, code="head_model_mismatch", title="Head belongs to another model"):
+    """The head was made for the vectors of another model or bundle than the one being served."""
+
+
 class ResourceInUse(RequestError, status=409, code="resource_in_use", title="Resource in use"):
     """A resource that others need cannot be deleted."""
 

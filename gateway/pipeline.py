@@ -18,12 +18,15 @@ import structlog
 
 from gateway.decoding.decoder import QUICK_BYTES, DecodeLimits, inspect, is_inspected_quickly, sha256_of
 from gateway.decoding.headers.header import ImageHeader
+from gateway.decoding.occlusion import HeatMap
 from gateway.decoding.preprocess import Job, PreprocessedImage, Preprocessor
 from gateway.decoding.views import ViewRule, most_views
-from gateway.errors import DeadlineExceeded, GatewayError, InternalError, Overloaded, StorageUnavailable
+from gateway.errors import DeadlineExceeded, GatewayError, InternalError, InvalidRequest, Overloaded, StorageUnavailable
 from gateway.fetching.image_source import ImageRequest, ImageSource, Source
 from gateway.hash_matching.matcher import Match
 from gateway.inference.bundle import Manifest
+from gateway.inference.explanation import MAP_ROWS, Explain, Explainer
+from gateway.inference.heads import Head
 from gateway.inference.scoring import Scores, TextMatrix, score
 from gateway.inference.triton import Encoder, Vectors
 from gateway.limits.deadline import Deadline
@@ -35,8 +38,11 @@ from gateway.observability.stage_timer import StageTimer
 from gateway.store.outages import StoreUnavailable
 
 BUSY_RETRY_AFTER_S = 2
-PARTLY_ANALYZED, SHORT = "frames_sampled", "max_inferences_reached"
-VIEW_BYTES = 12  # three bytes a pixel, four times: the array, the request, the request as bytes, gRPC's own buffers
+PARTLY_ANALYZED, SHORT, NO_MAP = "frames_sampled", "max_inferences_reached", "heatmap_unavailable"
+COLORS = 3
+VIEW_BYTES = (
+    4 * COLORS
+)  # three bytes a pixel, four times: the array, the request, the request as bytes, gRPC's own buffers
 
 HashLookup = Callable[[PreprocessedImage], tuple[Match, ...]]
 """Returns the entries of hash lists that an image matches."""
@@ -53,6 +59,8 @@ class ImageOutcome:
         vectors: [V, D], one a place; None with an error or a match.
         matches: entries of hash lists; where there are any, the model was not asked.
         short: fewer frames than ``SAMPLED_FRAMES`` were looked at, since the request has no more inferences.
+        heat: which part of the image drove its score; None where nobody asked, and where there is none.
+        heat_failed: it was asked for and could not be made.
         error: what went wrong.
         elapsed_s: seconds by stage.
     """
@@ -64,23 +72,26 @@ class ImageOutcome:
     vectors: Vectors | None = None
     matches: tuple[Match, ...] = ()
     short: bool = False
+    heat: HeatMap | None = None
+    heat_failed: bool = False
     error: GatewayError | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Codes of what was not looked at."""
         partly = self.prepared is not None and self.prepared.info.frames_analyzed < self.prepared.info.frames
-        return (PARTLY_ANALYZED,) * partly + (SHORT,) * self.short
+        return (PARTLY_ANALYZED,) * partly + (SHORT,) * self.short + (NO_MAP,) * self.heat_failed
 
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """Of every image of a request: its views, those ``beside`` the request's, the inferences, the hash lookup."""
+    """Of every image of a request: its views, those ``beside`` the request's, the inferences, what is looked up."""
 
     rules: frozenset[ViewRule]
     beside: frozenset[ViewRule]
     budget: InferenceBudget
     hash_lookup: HashLookup | None
+    explain: Explain | None
     deciding: bool
 
 
@@ -91,18 +102,20 @@ class Pipeline:
     Attributes:
         source: gets an image's bytes.
         encoder: pixels → vectors.
+        explainer: makes heat maps.
         manifest: the numbers of the model.
         limits: caps of one image.
-        max_inferences: cap on views times frames of one request.
+        max_inferences: cap on views times frames of one request, and on the inferences of its heat maps.
         threads: for slow headers, the SHA-256 of large files, and hash lookups.
         preprocessor: bytes → views, in processes or threads.
-        seed_of: gives the seed of the choice of frames for a file's SHA-256.
+        seed_of: gives the seed of what is drawn about a file, under the installation's secret.
         budgets: memory that images may take.
         metrics: where times and counts go.
     """
 
     source: ImageSource
     encoder: Encoder
+    explainer: Explainer
     manifest: Manifest
     limits: DecodeLimits
     max_inferences: int
@@ -119,6 +132,7 @@ class Pipeline:
         deadline: Deadline,
         hash_lookup: HashLookup | None = None,
         *,
+        explain: Explain | None = None,
         beside: frozenset[ViewRule] = frozenset(),
         deciding: bool = False,
     ) -> list[ImageOutcome]:
@@ -129,12 +143,23 @@ class Pipeline:
             rules: which views are cut; a view that two rules share is cut once.
             deadline: of the whole request.
             hash_lookup: runs in a thread before the model is asked; an image that it matches gets no vectors.
+            explain: says what a heat map is made of, once an image has its vectors. A failure of the map leaves the
+                image's outcome as it is.
             beside: views that the client did not ask for: cut too, and not counted in its inferences.
             deciding: decode every pixel, as viewers do, look at transparent images on white and on black, and compute
                 perceptual hashes where they are installed.
+
+        Raises:
+            InvalidRequest: the heat maps need more inferences than a request has.
         """
+        needed = len(images) * self.explainer.inferences
+        if explain is not None and needed > self.max_inferences:
+            raise InvalidRequest(
+                f"The heat maps of {len(images)} images need {needed} inferences and a request has "
+                f"{self.max_inferences}: send fewer images at a time."
+            )
         budget = InferenceBudget(self.max_inferences, len(images))
-        options = _Options(rules, beside, budget, hash_lookup, deciding)
+        options = _Options(rules, beside, budget, hash_lookup, explain, deciding)
         return await all_of(self._outcome(index, image, options, deadline) for index, image in enumerate(images))
 
     async def _run_steps(
@@ -143,8 +168,8 @@ class Pipeline:
         """Take one image through all steps.
 
         The file counts as an upload until its turn to be decoded, then as memory of decoding. The memory of its views
-        is held until the model has answered. Every image takes them in this order, so that no two can wait for each
-        other.
+        is held until the model has answered, that of a heat map with it. Every image takes them in this order, so that
+        no two can wait for each other.
         """
         async with AsyncExitStack() as view_memory:
             async with overloaded_after(deadline), AsyncExitStack() as decoding:
@@ -156,7 +181,8 @@ class Pipeline:
                     need = Need(grounds * most_views(options.rules, header.width, header.height), frames)
                     granted = await options.budget.frames(index, need)
                     job = await self._decode_job(data, header, options, granted, digest)
-                    await view_memory.enter_async_context(self.budgets.views.hold(self._view_bytes(job), deadline))
+                    held = self._view_bytes(job, explained=options.explain is not None)
+                    await view_memory.enter_async_context(self.budgets.views.hold(held, deadline))
                     needed = job.decode_bytes + len(data)
                     await decoding.enter_async_context(self.budgets.decode.hold(needed, deadline))
                     await decoding.enter_async_context(self.budgets.turns)
@@ -167,8 +193,22 @@ class Pipeline:
             async with deadline.enforced():
                 matches = await self._look_up_hashes(prepared, options.hash_lookup)
                 vectors = None if matches else await self._encode(prepared, deadline, timer)
+            heat = None
+            if explained := options.explain is not None and vectors is not None:
+                with timer.stage("heatmap"):
+                    heat = await self.explainer.heat_map(options.explain, prepared, vectors, deadline)
         prepared = replace(prepared, pixels=prepared.pixels[:0].copy())
-        return ImageOutcome(index, image.id, timer.elapsed_s, prepared, vectors, matches, short=granted < frames)
+        return ImageOutcome(
+            index,
+            image.id,
+            timer.elapsed_s,
+            prepared,
+            vectors,
+            matches,
+            short=granted < frames,
+            heat=heat,
+            heat_failed=explained and heat is None,
+        )
 
     async def _outcome(self, index: int, image: ImageRequest, options: _Options, deadline: Deadline) -> ImageOutcome:
         """Run the steps of one image; count it, or return its error."""
@@ -237,10 +277,13 @@ class Pipeline:
                 retry_after_s=BUSY_RETRY_AFTER_S,
             ) from None
 
-    def _view_bytes(self, job: Job) -> int:
-        """Return the most bytes that an image's views can take."""
+    def _view_bytes(self, job: Job, *, explained: bool) -> int:
+        """Return the most bytes that an image's views can take: while they are encoded, or beside those of a map."""
         views = most_views(job.rules, job.header.width, job.header.height) * (1 + job.both_grounds)
-        return views * job.limits.sampled_frames * job.size_px**2 * VIEW_BYTES
+        rows = views * job.limits.sampled_frames
+        if explained:
+            rows = max(rows, MAP_ROWS + rows * COLORS // VIEW_BYTES + 1)
+        return rows * job.size_px**2 * VIEW_BYTES
 
     async def _look_up_hashes(self, prepared: PreprocessedImage, hash_lookup: HashLookup | None) -> tuple[Match, ...]:
         if hash_lookup is None:
@@ -251,8 +294,8 @@ class Pipeline:
         with timer.stage("encode"):
             return await self.encoder.encode_images(prepared.pixels, deadline)
 
-    def score(self, outcome: ImageOutcome, text: TextMatrix) -> Scores | None:
-        """Return what an image's vectors say about the text's labels; None where there are none."""
+    def score(self, outcome: ImageOutcome, text: TextMatrix | Head) -> Scores | None:
+        """Return what an image's vectors say about the labels of a text or a head; None where there are none."""
         if outcome.vectors is None:
             return None
         timer = StageTimer()

@@ -129,6 +129,13 @@ class Settings(BaseSettings):
 
     max_images: int = Field(32, ge=1, le=1024, description="Images in a request.")
     max_inferences: int = Field(128, ge=1, le=4096, description="Views of a request's images and frames, encoded.")
+    heatmap_grid: int = Field(
+        6,
+        ge=2,
+        le=24,
+        description="Patches along each side of a heat map, each an inference; those of a request's images together "
+        "are MAX_INFERENCES at most.",
+    )
     max_labels: int = Field(1000, ge=2, description="Labels in a request.")
     max_templates: int = Field(100, ge=1, description="Prompt templates in a request.")
     max_new_prompts: int = Field(2000, ge=1, description="Prompts of a request whose vectors are not cached yet.")
@@ -236,6 +243,14 @@ class Settings(BaseSettings):
         ge=1,
         le=720,
         description="Hours in which a request repeated under its Idempotency-Key gets the same answer.",
+    )
+    max_training_examples: int = Field(10_000, ge=20, le=1_000_000, description="Examples that a head is trained on.")
+    training_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="How long training a head may take beyond the vectors of its examples."
+    )
+    training_memory_mib: int = Field(2048, ge=256, description="Memory of a process that trains, MiB.")
+    training_processes: int = Field(
+        1, ge=1, le=16, description="Heads trained at a time; a further training waits for its turn."
     )
     perceptual_hash: bool = Field(
         default=True, description="Compute PDQ hashes where the extra pdq is installed; lists of kind pdq need them."

@@ -45,7 +45,7 @@ OWNERS = {
     "alembic": ("store",),
     "asyncpg": ("store",),
     "sqlite3": ("store",),
-    "PIL": ("decoding",),
+    "PIL": ("decoding", "evaluation"),  # evaluation: thumbnails of one's own files, made on the person's own machine
     "httpcore2": ("fetching", "app"),
     "dns": ("fetching",),
     "idna": ("fetching",),

@@ -55,6 +55,7 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/v1/classifiers/{name}/versions"): CONFIGURATION,
     ("PUT", "/v1/classifiers/{name}"): MANAGE,
     ("POST", "/v1/classifiers/{name}/activate"): MANAGE,
+    ("POST", "/v1/classifiers/{name}/train"): MANAGE,
     ("DELETE", "/v1/classifiers/{name}"): MANAGE,
     ("GET", "/v1/policies"): CONFIGURATION,
     ("GET", "/v1/policies/{name}"): CONFIGURATION,

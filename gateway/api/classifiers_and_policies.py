@@ -20,14 +20,21 @@ from gateway.api.schemas.stored_responses import ResourceOut, ResourcesOut
 from gateway.api.store_calls import ChangeDep, changed, stored
 from gateway.errors import InvalidRequest, NotFound, PolicyModelMismatch
 from gateway.limits.deadline import Deadline
+from gateway.moderation.binding import classifier_form
 from gateway.moderation.classifiers import Classifier
+from gateway.moderation.heads import HeadClassifier, without_parameters
 from gateway.moderation.policy import Policy
 from gateway.store.versions import Kind, Version
 
 EXAMPLE_CLASSIFIER = {"labels": [{"label": "a red circle"}, {"label": "a blue square"}]}
 
 
-def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy], example: dict[str, Any]) -> APIRouter:
+def routes(
+    kind: Kind,
+    plural: str,
+    body_model: Any,  # noqa: ANN401 - a model, or a union of models
+    example: dict[str, Any],
+) -> APIRouter:
     """Return the routes of one kind of resource."""
     router = APIRouter(prefix=f"/v1/{plural}", tags=["policies"], dependencies=[Depends(known_parameters)])
 
@@ -45,7 +52,9 @@ def routes(kind: Kind, plural: str, body_model: type[Classifier | Policy], examp
     async def save(request: Request, services: ServicesDep, change: ChangeDep, *, activate: bool = True) -> Response:
         with services.admission.request() as reservation:
             given = await read_json(request, services.body_rules, reservation)
-            body = validated(body_model, without_servers_fields(change.name, given))
+            fields = without_servers_fields(change.name, given)
+            form: type[Classifier | HeadClassifier | Policy] = Policy if kind == "policy" else classifier_form(fields)
+            body = validated(form, fields)
             # Numbers are never given out again, so the number does not tell whether there was anything before.
             created = await stored(services.versions.read(kind, change.name, None)) is None
             saving = services.saver.save(
@@ -102,6 +111,7 @@ async def check_usable(services: Services, version: Version | None) -> None:
 
     Raises:
         NotFound: there is no such version.
+        HeadModelMismatch: a head for another model.
         PolicyModelMismatch: a policy's version was saved for another bundle.
         ServiceError: text vectors could not be computed.
     """
@@ -115,17 +125,18 @@ async def check_usable(services: Services, version: Version | None) -> None:
         )
 
 
-def out(version: Version) -> dict[str, Any]:
-    """Return a version as the API shows it."""
+def out(version: Version, *, whole: bool = True) -> dict[str, Any]:
+    """Return a version as the API shows it; unless it is to be whole, without the numbers of a head."""
     shown = {
         "name": version.name,
         "version": version.number,
         "active": version.active,
         "created_at": version.created_at.isoformat(),
-        **version.body,
+        **(version.body if whole else without_parameters(version.body)),
     }
     if version.kind == "policy":
-        shown |= {"bundle_id": version.bundle_id, "classifiers": version.pins}
+        tuned_on = version.body.get("tuned_on")  # bodies of earlier releases lack it
+        shown |= {"bundle_id": version.bundle_id, "classifiers": version.pins, "tuned_on": tuned_on}
     return shown
 
 
@@ -135,8 +146,9 @@ def answer(version: Version, status: int = 200) -> Response:
 
 
 def all_of(versions: Sequence[Version]) -> Response:
-    """Return versions as a response."""
-    return Response(orjson.dumps({"data": [out(version) for version in versions]}), media_type="application/json")
+    """Return versions as a response; a head's numbers are in the answer for its version alone."""
+    shown = [out(version, whole=False) for version in versions]
+    return Response(orjson.dumps({"data": shown}), media_type="application/json")
 
 
 def without_servers_fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -160,5 +172,5 @@ def check_same_name(name: str, given: object) -> None:
 
 
 router = APIRouter()
-router.include_router(routes("classifier", "classifiers", Classifier, EXAMPLE_CLASSIFIER))
+router.include_router(routes("classifier", "classifiers", Classifier | HeadClassifier, EXAMPLE_CLASSIFIER))
 router.include_router(routes("policy", "policies", Policy, EXAMPLE_POLICY))

@@ -186,6 +186,7 @@ def out(record: DecisionRecord) -> dict[str, Any]:
         "reviewed": record.reviewed_at
         and {"at": record.reviewed_at.isoformat(), "key": record.reviewed_by, "reviewer": record.reviewer},
         "shadow_differs": record.shadow_differs,
+        "audit_share": record.detail.get("audit_share"),
         "scores": record.categories,
         "categories": record.detail.get("categories", []),
         "attributes": record.detail.get("attributes", {}),

@@ -27,6 +27,7 @@ from gateway.store.decisions import Decisions
 from gateway.store.lists import Lists
 from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
+from gateway.training.trainer import Trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Services:
     decision_log: DecisionLog
     idempotency: Idempotency
     moderations: ModerationsRules
+    trainer: Trainer
 
 
 async def services_of(request: Request) -> Services:

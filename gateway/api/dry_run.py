@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from gateway.fetching.image_source import ImageRequest
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.policy_diff import (
+    NO_DECISION,
     NO_VECTORS,
     OTHER_MODEL,
     OTHER_VIEWS,
@@ -35,8 +36,10 @@ from gateway.moderation.policy_diff import (
     Sample,
     compare,
     sample_of,
+    sees,
 )
-from gateway.moderation.verdict_json import categories_json, policy_json
+from gateway.moderation.verdict_json import categories_json, policy_json, views_json
+from gateway.moderation.verdicts import verdict_of
 from gateway.store.decisions import DecisionFilter
 
 PAGE = 200
@@ -49,6 +52,7 @@ HINTS = {
     "DECISION_LOG=false keeps none. Or send images.",
     OTHER_VIEWS: "The kept vectors are of other views than a policy needs. Send images; or name the candidate as a "
     "shadow for a while, so that its views are kept too.",
+    NO_DECISION: "The log holds none of these decisions: they were deleted, or made by another gateway.",
     OTHER_MODEL: "These decisions were made with another model. Send images.",
 }
 
@@ -90,11 +94,17 @@ async def compared(
     candidate = await candidate_policy(fields, services, name, deadline)
     if images:
         samples = await samples_of_images(images, services, frozenset({active.views, candidate.views}), deadline)
+    elif fields.decision_ids:
+        samples = await samples_of_ids(fields.decision_ids, services)
     else:
         samples = await samples_of_log(fields, services, active.name)
     scale = services.manifest.logit_scale
     comparison = await asyncio.to_thread(compare, samples, active, candidate, scale, fields.examples)
-    return comparison_json(comparison, active, candidate)
+    answer = comparison_json(comparison, active, candidate)
+    if fields.decision_ids:
+        pairs = list(zip(fields.decision_ids, samples, strict=True))
+        answer["results"] = await asyncio.to_thread(results_json, pairs, candidate, scale, fields.include)
+    return answer
 
 
 async def candidate_policy(fields: DryRunFields, services: Services, name: str, deadline: Deadline) -> BoundPolicy:
@@ -151,6 +161,34 @@ async def samples_of_log(fields: DryRunFields, services: Services, policy: str) 
     if not samples and (await stored(services.decisions.page(replace(wanted, with_vectors=False), limit=1))).records:
         return [NO_VECTORS]
     return samples
+
+
+async def samples_of_ids(ids: Sequence[str], services: Services) -> list[Sample | str]:
+    """Return a sample for each id, or why there is none."""
+    found = {record.id: record for record in await stored(services.decisions.named(ids))}
+    dim, bundle_id = services.manifest.embedding_dim, services.manifest.bundle_id
+    return [sample_of(found[one], dim, bundle_id) if one in found else NO_DECISION for one in ids]
+
+
+def results_json(
+    pairs: Sequence[tuple[str, Sample | str]], candidate: BoundPolicy, scale: float, include: Collection[str]
+) -> list[dict[str, Any]]:
+    """Return what the candidate says of each stored decision, or why it cannot; for a thread."""
+    results: list[dict[str, Any]] = []
+    for decision_id, sample in pairs:
+        why = sample if isinstance(sample, str) else None if sees(candidate, sample.places) else OTHER_VIEWS
+        result: dict[str, Any] = {"decision_id": decision_id, "skipped": why}
+        if not isinstance(sample, str) and why is None:
+            verdict = verdict_of(candidate, sample.vectors, sample.places, scale, sample.warnings)
+            result |= {
+                "image_sha256": sample.image_sha256,
+                "decision": verdict.decision,
+                "categories": categories_json(verdict.categories),
+            }
+            if include:
+                result["views"] = views_json(candidate, sample.vectors, sample.places, scale, include)
+        results.append(result)
+    return results
 
 
 def comparison_json(comparison: Comparison, active: BoundPolicy, candidate: BoundPolicy) -> dict[str, Any]:

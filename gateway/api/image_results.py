@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from fastapi.responses import Response
@@ -13,7 +14,9 @@ from starlette.requests import Request
 from gateway.api.dependencies import Services
 from gateway.api.problems import problem
 from gateway.api.schemas.responses import ImageOut
+from gateway.decoding.occlusion import HeatMap
 from gateway.errors import ServiceError
+from gateway.moderation.verdict_json import place_json
 from gateway.observability.metrics import Metrics
 from gateway.pipeline import ImageOutcome
 
@@ -42,6 +45,21 @@ def image_json(outcome: ImageOutcome, request_id: str) -> dict[str, Any]:
         "id": outcome.id,
         "image": info and {name: getattr(info, name) for name in ImageOut.model_fields},
         "error": outcome.error and problem(outcome.error, request_id),
+    }
+
+
+def heatmap_json(heat: HeatMap, kind: Literal["category", "label"]) -> dict[str, Any]:
+    """Return which part of an image drove a score; of the view, its name, box and frame."""
+    view = place_json(heat.place)
+    return {
+        kind: heat.of,
+        "view": view["view"],
+        "view_box": view["box"],
+        "frame_ms": view["frame_ms"],
+        "background": view["background"],
+        "box": list(heat.box),
+        "grid": heat.drops.round(4).tolist(),
+        "png": base64.b64encode(heat.png).decode(),
     }
 
 

@@ -184,7 +184,7 @@ def deciding(verdicts: Sequence[Verdict]) -> str:
 def result(verdicts: Sequence[Verdict], *, review_flags: bool) -> dict[str, Any]:
     """Return one result for all images: every category of OpenAI's, the highest score of those mapped onto it."""
     least = STRICTNESS["review"] if review_flags else STRICTNESS["block"]
-    flagged = any(STRICTNESS[verdict.decision] >= least for verdict in verdicts)
+    flagged = any(STRICTNESS[verdict.judged] >= least for verdict in verdicts)  # an audit flags nothing
     categories = dict.fromkeys(OPENAI_CATEGORIES, False)
     scores = dict.fromkeys(OPENAI_CATEGORIES, 0.0)
     applied: dict[str, list[str]] = {name: [] for name in OPENAI_CATEGORIES}

@@ -10,7 +10,7 @@ import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from gateway.api.authorization import ACCESS, is_open
 from gateway.api.body.images import FILE, list_fields
@@ -63,16 +63,19 @@ EXAMPLE_IMAGE = {"base64": EXAMPLE_PNG}
 
 
 def request_body(
-    json_model: type[BaseModel], example: dict[str, Any], form_model: type[BaseModel] | None = None
+    json_model: Any,  # noqa: ANN401 - a model, or a union of models
+    example: dict[str, Any],
+    form_model: type[BaseModel] | None = None,
 ) -> dict[str, Any]:
     """Return the ``openapi_extra`` of a route that reads its body itself.
 
     Args:
-        json_model: of a body that is JSON.
+        json_model: of a body that is JSON; a union of several.
         example: JSON that /docs shows and that can be sent as it is, under the name ``example``.
         form_model: of one that is a form, where that is taken too.
     """
-    content = {JSON_TYPE: {"schema": json_model.model_json_schema(ref_template=REF), "example": example}}
+    schema = TypeAdapter[Any](json_model).json_schema(ref_template=REF)
+    content = {JSON_TYPE: {"schema": schema, "example": example}}
     if form_model is not None:
         content[FORM_TYPE] = form_content(form_model)
     return {"requestBody": {"required": True, "content": content}}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
@@ -20,6 +20,7 @@ LONGEST_PAUSE_S = 30.0
 REACHING_TRIES = 3
 BUSY = frozenset({408, 429, 503, 504})
 
+T = TypeVar("T")
 Line = dict[str, Any]
 """What the gateway said of one image: ``source`` and the API's result, or ``source`` and ``error``."""
 
@@ -62,16 +63,32 @@ async def judge(
     Raises:
         httpx2.TransportError: the gateway cannot be reached.
     """
-    queue = iter(sources)
+
+    async def one(client: httpx2.AsyncClient, source: Source) -> None:
+        take(await ask(client, asked, source))
+
+    await side_by_side(connection, asked.concurrency, asked.timeout_s, sources, one, transport)
+
+
+async def side_by_side(
+    connection: Connection,
+    concurrency: int,
+    timeout_s: float,
+    items: Iterable[T],
+    one: Callable[[httpx2.AsyncClient, T], Awaitable[None]],
+    transport: httpx2.AsyncBaseTransport | None = None,
+) -> None:
+    """Work on each item with one client, several at a time; the first fault ends all."""
+    queue = iter(items)
     async with httpx2.AsyncClient(
-        base_url=connection.address, timeout=asked.timeout_s, headers=connection.headers, transport=transport
+        base_url=connection.address, timeout=timeout_s, headers=connection.headers, transport=transport
     ) as client:
 
         async def work() -> None:
-            for source in queue:
-                take(await ask(client, asked, source))
+            for item in queue:
+                await one(client, item)
 
-        workers = [asyncio.create_task(work()) for _ in range(asked.concurrency)]
+        workers = [asyncio.create_task(work()) for _ in range(concurrency)]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -96,21 +113,32 @@ async def ask(client: httpx2.AsyncClient, asked: Query, source: Source) -> Line:
             content = await asyncio.to_thread(Path(source.location).read_bytes)
         except OSError as fault:
             return {**named, "error": {"code": "unreadable_file", "detail": fault.strerror}}
+    try:
+        answer = await answered(lambda: _post(client, asked.route, fields, source, content))
+    except httpx2.ReadTimeout:  # it may be this image's: others may fare better
+        return {**named, "error": {"code": "no_answer", "detail": f"none in {asked.timeout_s:g} s"}}
+    return {**named, **_read(answer)}
+
+
+async def answered(post: Callable[[], Awaitable[httpx2.Response]]) -> httpx2.Response:
+    """Return the answer of a request that may be sent several times: busy answers and broken connections are.
+
+    Raises:
+        httpx2.TransportError: no answer came, at the last try either.
+    """
     attempt = 0
     while True:
         attempt += 1
         pause_s = FIRST_PAUSE_S * 2 ** (attempt - 1)
         try:
-            answer = await _post(client, asked.route, fields, source, content)
-        except httpx2.TransportError as fault:
-            if attempt < REACHING_TRIES:  # a connection that broke, a gateway that starts again
-                await asyncio.sleep(pause_s)
-                continue
-            if isinstance(fault, httpx2.ReadTimeout):  # it may be this image's: others may fare better
-                return {**named, "error": {"code": "no_answer", "detail": f"none in {asked.timeout_s:g} s"}}
-            raise
+            answer = await post()
+        except httpx2.TransportError:
+            if attempt >= REACHING_TRIES:
+                raise
+            await asyncio.sleep(pause_s)  # a connection that broke, a gateway that starts again
+            continue
         if answer.status_code not in BUSY or attempt >= TRIES:
-            return {**named, **_read(answer)}
+            return answer
         given = answer.headers.get("retry-after", "")
         await asyncio.sleep(min(LONGEST_PAUSE_S, float(given) if given.isdecimal() else pause_s))
 
@@ -137,4 +165,5 @@ def _read(answer: httpx2.Response) -> Line:
     except (KeyError, IndexError, TypeError, ValueError):
         return {"error": {"code": "no_gateway", "detail": f"status {answer.status_code}, another form"}}
     result.pop("index", None)
-    return {"model": model, **result}
+    elapsed_ms = (body.get("timings_ms") or {}).get("total")
+    return {"model": model, **result, "elapsed_ms": elapsed_ms}

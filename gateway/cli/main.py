@@ -13,7 +13,10 @@ SUBCOMMANDS = {
     "serve": "gateway.cli.main:serve",
     "moderate": "gateway.cli.moderate:moderate",
     "classify": "gateway.cli.classify:classify",
+    "evaluate": "gateway.cli.evaluate:evaluate",
+    "train": "gateway.cli.train:train",
     "policies": "gateway.cli.policies:policies",
+    "library": "gateway.cli.library:library",
     "keys": "gateway.cli.keys:keys",
     "completion": "gateway.cli.main:completion",
 }

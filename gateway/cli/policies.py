@@ -24,11 +24,14 @@ from pydantic import ValidationError
 
 from gateway.cli.connection import Connection, connection_options
 from gateway.errors import InvalidRequest
+from gateway.moderation.binding import classifier_form
 from gateway.moderation.classifiers import Classifier, check_name, split_reference
+from gateway.moderation.heads import HeadClassifier
 from gateway.moderation.policy import Policy
 
 DONE, DIFFERS, ERROR = 0, 1, 2
-KINDS: tuple[tuple[str, type[Classifier | Policy]], ...] = (("classifiers", Classifier), ("policies", Policy))
+KINDS = ("classifiers", "policies")
+SHOWN_CHARS = 200  # of a line of a difference: a head's numbers are one line
 TIMEOUT_S = 150.0  # a save computes the text vectors of every new prompt
 
 
@@ -72,10 +75,11 @@ def from_folder(folder: Path) -> Entries:
         Refused: one cannot be used; it is named.
     """
     found: Entries = {}
-    for plural, model in KINDS:
+    for plural in KINDS:
         for path in sorted((folder / plural).glob("*.yaml")):
             try:
-                made = model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+                fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+                made = form_of(plural, fields).model_validate(fields)
                 name = check_name(path.stem)
             except ValidationError as error:
                 first = error.errors()[0]
@@ -94,11 +98,16 @@ def from_gateway(client: httpx2.Client) -> Entries:
         Refused: the gateway says no, or it runs a version that knows other fields.
     """
     found: Entries = {}
-    for plural, model in KINDS:
+    for plural in KINDS:
         for row in answered(client.get(f"/v1/{plural}")).json()["data"]:
             if not row["active"]:
                 continue  # drafts only
-            fields = {name: value for name, value in row.items() if name in model.model_fields}
+            model = form_of(plural, row)
+            whole = row
+            if row.get("kind") == "head":  # a list leaves its numbers out
+                one = client.get(f"/v1/{plural}/{row['name']}", params={"version": row["version"]})
+                whole = answered(one).json()
+            fields = {name: value for name, value in whole.items() if name in model.model_fields}
             try:
                 body = model.model_validate(fields).model_dump(mode="json")
             except ValidationError as error:
@@ -106,6 +115,17 @@ def from_gateway(client: httpx2.Client) -> Entries:
             entry = Entry(plural, row["name"], body, row["version"], row.get("classifiers"), row.get("bundle_id"))
             found[plural, entry.name] = entry
     return found
+
+
+def form_of(plural: str, fields: object) -> type[Classifier | HeadClassifier | Policy]:
+    """Return the model of a body.
+
+    Raises:
+        InvalidRequest: a classifier of a kind that there is not.
+    """
+    if plural == "policies":
+        return Policy
+    return classifier_form(fields if isinstance(fields, dict) else {})
 
 
 def answered(response: httpx2.Response) -> httpx2.Response:
@@ -132,7 +152,7 @@ def written(body: dict[str, Any]) -> str:
 def filled(mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     """Return a file's body with what it leaves to the model's defaults taken from what the gateway saved for it."""
     out = dict(mine)
-    if "labels" in mine and mine["mode"] == theirs["mode"]:
+    if "mode" in mine and mine["mode"] == theirs.get("mode"):
         out["templates"] = mine["templates"] or theirs["templates"]
         there = {entry["label"]: entry for entry in theirs["labels"]}
         out["labels"] = [
@@ -150,7 +170,8 @@ def difference(before: dict[str, Any] | None, after: dict[str, Any], path: str) 
     """Return the lines of a unified diff; none where both say the same."""
     old = written(before).splitlines() if before is not None else []
     shown = "/dev/null" if before is None else f"a/{path}"
-    return list(difflib.unified_diff(old, written(after).splitlines(), shown, f"b/{path}", lineterm=""))
+    lines = difflib.unified_diff(old, written(after).splitlines(), shown, f"b/{path}", lineterm="")
+    return [line if len(line) <= SHOWN_CHARS else f"{line[:SHOWN_CHARS]}…" for line in lines]
 
 
 def export(client: httpx2.Client, folder: Path, *, dry_run: bool) -> int:

@@ -7,14 +7,13 @@ sent.
 
 from __future__ import annotations
 
-import mimetypes
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from gateway.decoding.headers.header import SIGNATURE_BYTES, sniff
+from gateway.evaluation.image_files import is_image_file
 
 PLACEHOLDERS = frozenset({"path", "name", "stem", "folder"})
 
@@ -88,17 +87,6 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Source, bool]]:
         for entry in sorted(path.rglob("*")):
             if entry.is_file():
                 yield Source(str(entry), entry.relative_to(path).as_posix()), is_image_file(entry)
-
-
-def is_image_file(path: Path) -> bool:
-    """Return whether a file is an image by its name or its content; an unreadable one counts as one, to be reported."""
-    if (mimetypes.guess_type(path.name)[0] or "").startswith("image/"):
-        return True
-    try:
-        with path.open("rb") as file:
-            return sniff(file.read(SIGNATURE_BYTES)) is not None
-    except OSError:
-        return True
 
 
 def check_template(template: str) -> str:

@@ -197,7 +197,7 @@ def read_judged(path: Path) -> JudgedSet:
         OSError: it cannot be read.
         ValueError: it is no such table.
     """
-    first, *lines = path.read_text(encoding="utf-8").split("\n")
+    first, *lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     try:
         run = Run(**json.loads(first)["run"])
         rows = [judged_of(line) for line in lines[:-1]]  # what follows the last line's end was cut off

@@ -11,7 +11,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
-from gateway.moderation.calibration import MAX_KNOTS, Calibration, Doubles, log_odds, sigmoid
+from gateway.inference.activations import sigmoid
+from gateway.moderation.calibration import MAX_KNOTS, Calibration, Doubles, log_odds
 
 Truth = npt.NDArray[np.bool_]
 FOLDS = 5

@@ -30,11 +30,13 @@ class Figure:
         name: of its PNG file, without the ending.
         caption: one sentence; also what a screen reader reads.
         svg: the drawing.
+        png: the same in pixels; empty where only the SVG was drawn, which is then written beside the report.
     """
 
     name: str
     caption: str
-    svg: str
+    svg: str = field(repr=False)
+    png: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gateway.inference.activations import sigmoid, softmax
+from gateway.inference.heads import Head
 from gateway.inference.prompts import Mode
 
 Floats = npt.NDArray[np.float32]
@@ -40,15 +42,16 @@ class Scores:
 
     Attributes:
         probabilities: [V, L], 0..1; in softmax mode each row sums to 1.
-        similarities: [V, L], cosine, -1..1.
+        similarities: [V, L], cosine, -1..1; None of a head, which compares with no words.
     """
 
     probabilities: Floats
-    similarities: Floats
+    similarities: Floats | None
 
-    def mean(self) -> tuple[Floats, Floats]:
+    def mean(self) -> tuple[Floats, Floats | None]:
         """Return mean probability [L] and mean similarity [L] over the views; means of rows that sum to 1 sum to 1."""
-        return self.probabilities.mean(axis=0), self.similarities.mean(axis=0)
+        near = self.similarities
+        return self.probabilities.mean(axis=0), None if near is None else near.mean(axis=0)
 
 
 def best_similarity(similarities: Floats) -> float:
@@ -59,13 +62,15 @@ def best_similarity(similarities: Floats) -> float:
     return float(similarities.mean(axis=0).max())
 
 
-def score(images: Floats, text: TextMatrix, logit_scale: float) -> Scores:
-    """Return the scores of V views [V, D] against a text matrix.
+def score(images: Floats, text: TextMatrix | Head, logit_scale: float) -> Scores:
+    """Return the scores of V views [V, D] against a text matrix, or by a head.
 
     softmax: CLIP's zero-shot classifier (Radford et al., 2021, fig. 3): softmax over labels of logit_scale x cosine.
     independent: the probability of the label in the softmax over itself and its own negatives, in closed form
     sigmoid(label logit - logsumexp(negative logits)).
     """
+    if isinstance(text, Head):
+        return Scores(text.probabilities(images), None)
     similarities = images @ text.vectors.T  # [V, L]
     logits = similarities.astype(np.float64) * logit_scale
     if text.mode == "softmax":
@@ -73,13 +78,7 @@ def score(images: Floats, text: TextMatrix, logit_scale: float) -> Scores:
     against = (images @ text.negatives.T).astype(np.float64) * logit_scale  # [V, M]
     by_group = np.logaddexp.reduceat(against, text.group_starts, axis=1)  # [V, G]
     margin = logits - by_group[:, text.group_of]  # [V, L]
-    return Scores((0.5 * (1.0 + np.tanh(0.5 * margin))).astype(np.float32), similarities)
-
-
-def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the softmax over the last axis, shifted by the row's maximum so that nothing overflows."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+    return Scores(sigmoid(margin).astype(np.float32), similarities)
 
 
 def mean_units(vectors: Floats, counts: Sequence[int]) -> Floats:

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from pydantic import ValidationError
 
 from gateway.decoding.views import ViewRule
 from gateway.errors import InvalidRequest, PolicyModelMismatch
 from gateway.inference.bundle import Manifest
+from gateway.inference.heads import Head
 from gateway.inference.prompts import Mode
 from gateway.inference.scoring import Floats, TextMatrix
 from gateway.moderation.calibration import Calibration, GroupCalibration, calibrated
 from gateway.moderation.classifiers import Classifier, split_reference
+from gateway.moderation.heads import HeadClassifier
 from gateway.moderation.policy import BoundRule, Policy, Rule
 from gateway.store.versions import Version
-
-Body = TypeVar("Body", Classifier, Policy)
 
 
 @dataclass(frozen=True, slots=True)
 class BoundClassifier:
-    """A classifier version with its text side computed; ``key`` is ``name@version``."""
+    """A classifier version with its text side computed, or its head; ``key`` is ``name@version``."""
 
     key: str
     name: str
     version: int
     description: str
-    matrix: TextMatrix
+    matrix: TextMatrix | Head
     calibrations: tuple[Calibration | None, ...]
     temperature: float | None = None
     groups: tuple[GroupCalibration, ...] = ()
@@ -54,6 +53,7 @@ class BoundPolicy:
     openai_categories: Mapping[str, tuple[str, ...]]
     uncalibrated: bool
     review_on: frozenset[str] = frozenset()
+    audit_share: float = 0.0
 
     @property
     def key(self) -> str:
@@ -100,6 +100,7 @@ def bind(
         openai_categories={category: tuple(names) for category, names in body.openai_categories.items()},
         uncalibrated=uncalibrated,
         review_on=frozenset(body.review_on),
+        audit_share=body.audit_share,
     )
 
 
@@ -111,16 +112,44 @@ def bound_rule(rule: Rule, key: str, mode: Mode, groups: Sequence[GroupCalibrati
     )
 
 
-def stored_body(model: type[Body], row: Version) -> Body:
-    """Return the body of a stored version as a ``Classifier`` or ``Policy``.
+def stored_classifier(row: Version) -> Classifier | HeadClassifier:
+    """Return the body of a stored classifier.
 
     Raises:
         InvalidRequest: it was stored by a version of this program that knew other fields.
     """
     try:
-        return model.model_validate(row.body)
+        return classifier_form(row.body).model_validate(row.body)
     except ValidationError:
-        raise InvalidRequest(f"The stored {row.kind} is not of a form this version reads; save it again.") from None
+        raise _unreadable(row) from None
+
+
+def stored_policy(row: Version) -> Policy:
+    """Return the body of a stored policy.
+
+    Raises:
+        InvalidRequest: as ``stored_classifier``.
+    """
+    try:
+        return Policy.model_validate(row.body)
+    except ValidationError:
+        raise _unreadable(row) from None
+
+
+def classifier_form(fields: Mapping[str, object]) -> type[Classifier | HeadClassifier]:
+    """Return the model of a classifier's body, by its field ``kind``.
+
+    Raises:
+        InvalidRequest: there is no such kind.
+    """
+    kind = fields.get("kind")
+    if kind not in (None, "labels", "head"):
+        raise InvalidRequest("Field “kind” must be labels or head.")
+    return HeadClassifier if kind == "head" else Classifier
+
+
+def _unreadable(row: Version) -> InvalidRequest:
+    return InvalidRequest(f"The stored {row.kind} is not of a form this version reads; save it again.")
 
 
 def mismatch(row: Version, manifest: Manifest) -> PolicyModelMismatch:

@@ -1,7 +1,9 @@
-"""The scenarios that come with the program: YAML files in ``scenarios/``, one folder for each kind of model.
+"""The scenarios that come with the program: YAML files in ``scenarios/``, one folder a set.
 
 ``clip`` is for any CLIP trained on photographs, ``demo`` for the bundled demo model, which knows drawings only. Both
-hold classifiers and policies of the same names, so that what is built on one runs on the other.
+hold classifiers and policies of the same names, so that what is built on one runs on the other. ``library`` holds more
+classifiers for CLIPs of photographs, which a team takes up one by one, and the policy ``library`` with a rule for each
+(or its name among the attributes).
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from gateway.moderation.classifiers import Classifier
 from gateway.moderation.policy import Policy
 from gateway.store.versions import Kind
 
-SetName = Literal["clip", "demo"]
+SetName = Literal["clip", "demo", "library"]
 SETS: tuple[SetName, ...] = ("clip", "demo")
+"""Those that seeding stores; the library is not among them."""
 
 _POLICY_PREFIX = "policy-"
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from gateway.inference.activations import sigmoid
 from gateway.inference.prompts import Mode
 from gateway.inference.scoring import Floats
 from gateway.moderation.request_model import StrictModel
@@ -93,6 +94,29 @@ class GroupCalibration(Calibration):
         return set(self.labels) == set(labels) and (aggregate == self.aggregate or len(self.labels) == 1)
 
 
+Temperature = Annotated[
+    Annotated[float, Field(ge=0.01, le=100, strict=True, allow_inf_nan=False)] | None,
+    Field(description="Divides the logits; null: uncalibrated."),
+]
+GroupCalibrations = Annotated[
+    list[GroupCalibration],
+    Field(max_length=200, description="Of a category's score: of rules that name just these labels."),
+]
+
+
+def check_groups(labels: Collection[str], calibrations: Sequence[GroupCalibration]) -> None:
+    """Check that groups are of a classifier's labels, each of others.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for position, group in enumerate(calibrations):
+        if not set(labels).issuperset(group.labels):
+            raise ValueError(f"calibrations.{position} names a label that the classifier does not have")
+        if any(group.fits(other.labels, other.aggregate) for other in calibrations[:position]):
+            raise ValueError(f"calibrations.{position} is of the same labels as one before it")
+
+
 def calibrated(
     probabilities: Floats,
     calibrations: Sequence[Calibration | None],
@@ -122,8 +146,3 @@ def log_odds(scores: npt.ArrayLike) -> Doubles:
     """Return ln(s / (1 - s)), finite also at 0 and 1."""
     clipped = np.clip(np.asarray(scores, np.float64), LEAST, MOST)
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
-
-
-def sigmoid(values: Doubles) -> Doubles:
-    """Return 1 / (1 + e^-x), exact also where it is very small."""
-    return np.asarray(np.exp(-np.logaddexp(0, -values)))

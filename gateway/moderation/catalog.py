@@ -24,13 +24,15 @@ from gateway.errors import (
     StorageUnavailable,
 )
 from gateway.inference.bundle import Manifest
+from gateway.inference.heads import Head
 from gateway.inference.label_matrix import packed, unpacked
 from gateway.inference.prompts import LabelRules, LabelSet
 from gateway.inference.scoring import TextMatrix
 from gateway.inference.text_embeddings import TextEmbeddings
 from gateway.limits.deadline import Deadline
-from gateway.moderation.binding import BoundClassifier, BoundPolicy, bind, mismatch, stored_body
+from gateway.moderation.binding import BoundClassifier, BoundPolicy, bind, mismatch, stored_classifier, stored_policy
 from gateway.moderation.classifiers import Classifier, split_reference
+from gateway.moderation.heads import HeadClassifier
 from gateway.moderation.policy import Policy
 from gateway.moderation.rollout import Judges, Rollout
 from gateway.store.outages import StoreUnavailable
@@ -209,15 +211,21 @@ class Catalog:
         """Return a classifier version with its text vectors: known, kept with it, or computed and then kept.
 
         Raises:
+            HeadModelMismatch: a head for another model.
             InvalidLabels, LabelTooLong: words that this model cannot take.
             ServiceError: text vectors could not be computed.
         """
         known = self._bound.get(row.etag)
         if known is not None:
             return known
-        body = stored_body(Classifier, row)
-        labels = await asyncio.to_thread(body.label_set, self._rules)
-        matrix = await self._matrix(row, labels, deadline)
+        body = stored_classifier(row)
+        matrix: TextMatrix | Head
+        if isinstance(body, HeadClassifier):
+            body.check_model(self._manifest)
+            matrix = await asyncio.to_thread(body.head, self._rules)
+        else:
+            labels = await asyncio.to_thread(body.label_set, self._rules)
+            matrix = await self._matrix(row, labels, deadline)
         made = BoundClassifier(
             key=f"{row.name}@{row.number}",
             name=row.name,
@@ -227,7 +235,7 @@ class Catalog:
             calibrations=tuple(entry.calibration for entry in body.labels),
             temperature=body.temperature,
             groups=tuple(body.calibrations),
-            none_below=body.none_below,
+            none_below=body.none_below if isinstance(body, Classifier) else None,
         )
         self._bound[row.etag] = made
         return made
@@ -279,7 +287,7 @@ class Catalog:
 
     async def _bind_policy(self, row: Version, pinned: Mapping[str, Version], deadline: Deadline) -> BoundPolicy:
         classifiers = {name: await self.bind_classifier(version, deadline) for name, version in pinned.items()}
-        return bind(row.name, row.number, row.bundle_id or "", stored_body(Policy, row), classifiers)
+        return bind(row.name, row.number, row.bundle_id or "", stored_policy(row), classifiers)
 
     async def _matrix(self, row: Version, labels: LabelSet, deadline: Deadline) -> TextMatrix:
         kept_vectors, dim = self._versions.label_vectors, self._manifest.embedding_dim

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from gateway.errors import InvalidRequest
 from gateway.inference.prompts import LabelPrompts, LabelRequest, LabelRules, LabelSet, Mode, check_words, label_set
-from gateway.moderation.calibration import Calibration, GroupCalibration
+from gateway.moderation.calibration import Calibration, GroupCalibrations, Temperature, check_groups
 from gateway.moderation.request_model import StrictModel
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -38,12 +38,8 @@ class Classifier(StrictModel):
     labels: list[ClassifierLabel] = Field(min_length=1)
     templates: list[str] = Field(default_factory=list, description="The bundle's own by default.")
     description: str = Field("", max_length=4000)
-    temperature: float | None = Field(
-        None, ge=0.01, le=100, strict=True, allow_inf_nan=False, description="Divides the logits; null: uncalibrated."
-    )
-    calibrations: list[GroupCalibration] = Field(
-        default_factory=list, max_length=200, description="Of a category's score: of rules that name just these labels."
-    )
+    temperature: Temperature = None
+    calibrations: GroupCalibrations = Field(default_factory=list)
     none_below: float | None = Field(
         None, ge=-1, le=1, strict=True, description="An image is none of the labels if its best similarity is lower."
     )
@@ -59,12 +55,7 @@ class Classifier(StrictModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Classifier:
-        known = {entry.label for entry in self.labels}
-        for position, group in enumerate(self.calibrations):
-            if not known.issuperset(group.labels):
-                raise ValueError(f"calibrations.{position} names a label that the classifier does not have")
-            if any(group.fits(other.labels, other.aggregate) for other in self.calibrations[:position]):
-                raise ValueError(f"calibrations.{position} is of the same labels as one before it")
+        check_groups([entry.label for entry in self.labels], self.calibrations)
         return self
 
     def normal(self, templates: tuple[str, ...], negatives: tuple[str, ...]) -> Classifier:

@@ -22,6 +22,7 @@ from gateway.errors import GatewayError, IdempotencyKeyInUse, StorageUnavailable
 from gateway.fetching.image_source import ImageRequest
 from gateway.hash_matching.matcher import HashMatcher, Match
 from gateway.hash_matching.refresher import ListRefresher
+from gateway.inference.explanation import Explain
 from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
@@ -29,15 +30,17 @@ from gateway.moderation.idempotency import Attempt
 from gateway.moderation.policy import STRICTNESS
 from gateway.moderation.rollout import Judges
 from gateway.moderation.verdict_json import place_json, verdict_json
-from gateway.moderation.verdicts import Verdict, from_lists, verdict_of
+from gateway.moderation.verdicts import AUDIT, Verdict, from_lists, verdict_of
 from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
 from gateway.pipeline import ImageOutcome, Pipeline
 from gateway.store.decisions import DecisionRecord
 from gateway.store.idempotency import ClaimLost, KeptAnswer
+from gateway.store.outages import StoreUnavailable
 
 NOT_LOGGED = "decision_not_logged"
 NOT_HASHED = "perceptual_lists_not_asked"
+LOTS = 1 << 256  # an HMAC-SHA-256 is a number below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Moderated:
         """Whether the shadow decided otherwise; None without one, and where a hash list decided for both."""
         if self.verdict is None or self.shadow is None or self.outcome.matches:
             return None
-        return self.shadow.decision != self.verdict.decision
+        return self.shadow.decision != self.verdict.judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +137,15 @@ class Moderator:
         origin: RequestOrigin,
         deadline: Deadline,
         answering: Answering | None = None,
+        explain: Explain | None = None,
     ) -> list[Moderated]:
         """Decide about every image by itself; a failed one has no verdict and leaves the others alone.
 
-        The answer of a request that may be repeated is kept with its decisions, unless there is none.
+        The answer of a request that may be repeated is kept with its decisions, unless there is none. With ``explain``
+        each image that a list does not decide has a heat map, or a warning that it has none.
 
         Raises:
-            RequestError: too many views, or a request that was repeated has taken this one's place.
+            RequestError: too many views or heat maps, or a request that was repeated has taken this one's place.
             StorageUnavailable: the lists were never loaded, or a verdict must be logged and cannot be.
         """
         matcher = self._list_refresher.current
@@ -150,9 +155,15 @@ class Moderator:
             )
         hash_lookup = partial(matches, matcher) if matcher.lists else None
         outcomes = await self._pipeline.run(
-            images, judges.views, deadline, hash_lookup, beside=judges.views_beside, deciding=True
+            images,
+            judges.views,
+            deadline,
+            hash_lookup,
+            explain=explain,
+            beside=judges.views_beside,
+            deciding=True,
         )
-        judged = [self._judge(outcome, matcher, judges) for outcome in outcomes]
+        judged = [await self._audited(self._judge(outcome, matcher, judges)) for outcome in outcomes]
         judged = await self._logged(judged, images, origin, deadline, answering)
         for item in judged:
             self._count(item)
@@ -162,14 +173,16 @@ class Moderator:
         if item.verdict is None:
             return
         policy = item.verdict.policy.name
-        self._metrics.observe_decision(policy, item.verdict.decision)
+        self._metrics.observe_decision(policy, item.verdict.judged)
+        if item.verdict.audited:
+            self._metrics.observe_audit(policy)
         for match in item.outcome.matches:
             self._metrics.observe_list_match(match.list)
         for category in item.verdict.categories if not item.outcome.matches else ():
             thresholds = category.review_at, category.block_at
             self._metrics.observe_category(policy, category.category, category.decision, category.score, thresholds)
         if item.shadow is not None and item.shadow_differs is not None:
-            stricter = STRICTNESS[item.shadow.decision] - STRICTNESS[item.verdict.decision]
+            stricter = STRICTNESS[item.shadow.decision] - STRICTNESS[item.verdict.judged]
             self._metrics.observe_shadow(policy, stricter)
 
     def _judge(self, outcome: ImageOutcome, matcher: HashMatcher, judges: Judges) -> Moderated:
@@ -183,6 +196,23 @@ class Moderator:
             second = self._verdict(shadow, outcome, outcome.prepared, warnings) if shadow else None
         outcome.elapsed_s.update(timer.elapsed_s)
         return Moderated(outcome, verdict, second, None)
+
+    async def _audited(self, item: Moderated) -> Moderated:
+        """Send an image that its policy allows to review where the audit draws it: a file is always treated alike.
+
+        Without the secret, which the store keeps, nothing is drawn: what is allowed stays so.
+        """
+        verdict, prepared = item.verdict, item.outcome.prepared
+        if verdict is None or prepared is None or item.outcome.matches or verdict.decision != "allow":
+            return item
+        share = verdict.policy.audit_share
+        if share == 0:
+            return item
+        try:
+            lot = await self._pipeline.seed_of(f"{AUDIT}:{verdict.policy.name}:{prepared.info.sha256}")
+        except StoreUnavailable:
+            return item
+        return replace(item, verdict=verdict.sent_to_audit()) if lot < share * LOTS else item
 
     def _verdict(
         self, policy: BoundPolicy, outcome: ImageOutcome, prepared: PreprocessedImage, warnings: tuple[str, ...]
@@ -263,6 +293,7 @@ class Moderator:
             detail={
                 **verdict_json(verdict, item.shadow, verdict.policy),
                 "key": origin.key_name,
+                "audit_share": None if item.outcome.matches else verdict.policy.audit_share,
                 "image_id": item.outcome.id,
                 "near_matching": best is not None and best.quality >= MIN_QUALITY and prepared.info.frames == 1,
                 "places": [place_json(place) for place in prepared.places] if keep else [],

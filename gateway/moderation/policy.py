@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,31 @@ class Rule(StrictModel):
         return self
 
 
+Named = Annotated[str, Field(max_length=64)]
+Count = Annotated[int, Field(ge=0, le=10**9, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class TunedOn(StrictModel):
+    """What a policy's thresholds were chosen on, and what was promised then. It is a record: no decision reads it."""
+
+    at: str = Field(max_length=40, description="When, UTC, ISO 8601.")
+    images: Count = Field(description="Independent ones: one a group.")
+    harmless: Count
+    by_category: dict[Named, Count] = Field(default_factory=dict, max_length=200)
+    parts: list[Literal["train", "calibration", "test"]] = Field(
+        max_length=3, description="Of the split by hash, in which test is kept for checking."
+    )
+    digest: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the images' hashes and labels.")
+    model: str = Field(max_length=300)
+    bundle_id: str = Field(max_length=100)
+    policy: str = Field(max_length=100, description="Which version's scores they were, name@version.")
+    goals: dict[Named, Share] = Field(default_factory=dict, max_length=10)
+    prevalence: dict[Named, Share] = Field(default_factory=dict, max_length=200)
+    confidence: Share
+    promises: list[Annotated[str, Field(max_length=500)]] = Field(default_factory=list, max_length=210)
+
+
 class Policy(StrictModel):
     """A policy's body as clients write it."""
 
@@ -75,7 +100,15 @@ class Policy(StrictModel):
     review_on: list[Warned] = Field(
         default_factory=list, description="Warnings about an image that turn allow into review."
     )
+    audit_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        strict=True,
+        description="Share of allowed files, chosen by a keyed hash, that is sent to review so that misses are seen.",
+    )
     description: str = Field("", max_length=4000)
+    tuned_on: TunedOn | None = Field(None, description="What the thresholds were chosen on; clip-gateway writes it.")
 
     @model_validator(mode="after")
     def _mapping(self) -> Policy:
@@ -98,10 +131,12 @@ class ClassifierScores:
     Attributes:
         labels: L names.
         probabilities: [V, L], one row a view and frame, already calibrated.
+        kind: what the labels are of, for the evidence.
     """
 
     labels: tuple[str, ...]
     probabilities: Floats
+    kind: Literal["label", "head"] = "label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +209,7 @@ def _verdict(bound: BoundRule, scores: ClassifierScores, places: Sequence[Place]
         score = float(bound.calibration.of(score))
     best = np.argsort(-chosen[row], kind="stable")[:SHOWN_LABELS]
     evidence = tuple(
-        Evidence("label", rule.labels[position], float(chosen[row, position]), places[row]) for position in best
+        Evidence(scores.kind, rule.labels[position], float(chosen[row, position]), places[row]) for position in best
     )
     return CategoryVerdict(rule.category, score, _decide(rule, score), rule.review_at, rule.block_at, evidence)
 

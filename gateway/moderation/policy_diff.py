@@ -16,6 +16,7 @@ from gateway.moderation.verdicts import Verdict, uses, verdict_of
 from gateway.store.decisions import DecisionRecord
 
 NO_VECTORS, OTHER_MODEL, OTHER_VIEWS = "vectors_not_kept", "other_model", "other_views"
+NO_DECISION = "decision_not_found"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from gateway.inference.text_embeddings import TextEmbeddings
 from gateway.limits.deadline import Deadline
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.classifiers import Classifier
+from gateway.moderation.heads import HeadClassifier
 from gateway.moderation.policy import Policy
 from gateway.store.audit import Actor
 from gateway.store.preconditions import UNCONDITIONAL, Precondition
@@ -44,7 +45,7 @@ class Saver:
     async def save(
         self,
         name: str,
-        body: Classifier | Policy,
+        body: Classifier | HeadClassifier | Policy,
         *,
         activate: bool,
         actor: Actor,
@@ -53,7 +54,7 @@ class Saver:
         """Validate, compute the text vectors, save. The catalog is not refreshed here.
 
         Raises:
-            RequestError: something in the body cannot work; the field is named.
+            RequestError: something in the body cannot work, or a head is for another model; it is named.
             StaleWrite: the precondition does not hold.
             PinMissing: a classifier was deleted meanwhile.
             StorageUnavailable, StoreUnavailable: the store is away.
@@ -63,7 +64,11 @@ class Saver:
         kind: Kind = "policy"
         pins: dict[str, int] = {}
         vectors = None
-        if isinstance(body, Classifier):
+        if isinstance(body, HeadClassifier):
+            kind = "classifier"
+            body.check_model(self.manifest)
+            await asyncio.to_thread(body.head, self.rules)
+        elif isinstance(body, Classifier):
             kind = "classifier"
             body = self.normal(body)
             labels = await asyncio.to_thread(body.label_set, self.rules)

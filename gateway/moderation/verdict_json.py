@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from gateway.decoding.views import Place
+from gateway.inference.scoring import score
+from gateway.inference.triton import Vectors
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.policy import CategoryVerdict
-from gateway.moderation.verdicts import Verdict
+from gateway.moderation.verdicts import Verdict, uses
 
 
 def verdict_json(verdict: Verdict | None, shadow: Verdict | None, policy: BoundPolicy) -> dict[str, Any]:
@@ -51,6 +53,36 @@ def categories_json(categories: Sequence[CategoryVerdict]) -> list[dict[str, Any
         }
         for category in categories
     ]
+
+
+def views_json(
+    policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], logit_scale: float, include: Collection[str]
+) -> list[dict[str, Any]]:
+    """Return the views that a policy uses, from the vectors that its verdict was made of.
+
+    Args:
+        policy: of the verdict.
+        vectors: [V, D], unit length.
+        places: V.
+        logit_scale: of the bundle.
+        include: ``views``: each classifier's scores before calibration, in the order of its labels; ``embedding``: the
+            view's vector.
+    """
+    used = [row for row, place in enumerate(places) if uses(policy, place.view)]
+    raw = {key: score(vectors[used], bound.matrix, logit_scale) for key, bound in policy.classifiers.items()}
+    views = [place_json(places[row]) for row in used]
+    for position, (row, view) in enumerate(zip(used, views, strict=True)):
+        if "views" in include:
+            view["classifiers"] = {
+                key: [
+                    {"label": label, "score": float(probability)}
+                    for label, probability in zip(bound.matrix.labels, raw[key].probabilities[position], strict=True)
+                ]
+                for key, bound in policy.classifiers.items()
+            }
+        if "embedding" in include:
+            view["embedding"] = vectors[row].tolist()
+    return views
 
 
 def policy_json(policy: BoundPolicy) -> dict[str, Any]:

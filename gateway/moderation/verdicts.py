@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from gateway.decoding.preprocess import PreprocessedImage
 from gateway.decoding.views import Place
 from gateway.hash_matching.matcher import Match
+from gateway.inference.heads import Head
 from gateway.inference.scoring import TextMatrix, score
 from gateway.inference.triton import Vectors
 from gateway.moderation.binding import BoundPolicy
@@ -26,7 +27,7 @@ from gateway.moderation.policy import (
 )
 from gateway.store.reviewed_lists import REVIEWED_NEAR
 
-UNCALIBRATED = "uncalibrated"
+UNCALIBRATED, AUDIT = "uncalibrated", "audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Verdict:
         categories: strictest first.
         attributes: classifier name → its version and mean scores by label; never part of the decision.
         warnings: codes.
+        audited: the policy allows it, and it is sent to review for the audit alone.
     """
 
     policy: BoundPolicy
@@ -46,6 +48,16 @@ class Verdict:
     categories: tuple[CategoryVerdict, ...]
     attributes: Mapping[str, Mapping[str, Any]]
     warnings: tuple[str, ...]
+    audited: bool = False
+
+    @property
+    def judged(self) -> Decision:
+        """What the policy's rules say, whatever the audit does."""
+        return "allow" if self.audited else self.decision
+
+    def sent_to_audit(self) -> Verdict:
+        """Return the verdict of an image that is allowed and looked at all the same."""
+        return replace(self, decision="review", warnings=(*self.warnings, AUDIT), audited=True)
 
 
 def from_lists(policy: BoundPolicy, found: Sequence[Match], prepared: PreprocessedImage) -> Verdict:
@@ -94,6 +106,7 @@ def verdict_of(
         key: ClassifierScores(
             bound.matrix.labels,
             bound.calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities),
+            "head" if isinstance(bound.matrix, Head) else "label",
         )
         for key, bound in policy.classifiers.items()
     }
@@ -118,7 +131,7 @@ def uses(policy: BoundPolicy, view: str) -> bool:
     return view == policy.views or (policy.views == "full" and view == "content")
 
 
-def informed(matrix: TextMatrix, scores: ClassifierScores) -> list[dict[str, Any]]:
+def informed(matrix: TextMatrix | Head, scores: ClassifierScores) -> list[dict[str, Any]]:
     """Return labels with scores, best first: the mean over views in softmax mode, else the maximum."""
     rows = scores.probabilities
     values = rows.mean(axis=0) if matrix.mode == "softmax" else rows.max(axis=0)

@@ -47,6 +47,9 @@ class Metrics:
         self._images = counter("gateway_images", "Images judged, by format and size.", ["format", "megapixels"])
         self._decisions = counter("gateway_decisions", "Decisions about images.", ["policy", "decision"])
         names = ["policy", "category"]
+        self._audited = counter(
+            "gateway_audited", "Images that a policy allows and that were sent to review for its audit.", ["policy"]
+        )
         self._categories = counter(
             "gateway_category_decisions", "What each category of a decision came to.", [*names, "decision"]
         )
@@ -81,6 +84,10 @@ class Metrics:
     def observe_decision(self, policy: str, decision: str) -> None:
         """Count one decision that a policy came to."""
         self._decisions.labels(*self._known("policy", policy), decision).inc()
+
+    def observe_audit(self, policy: str) -> None:
+        """Count one image that a policy allows and that was sent to review for its audit."""
+        self._audited.labels(*self._known("policy", policy)).inc()
 
     def observe_category(
         self, policy: str, category: str, decision: str, score: float, thresholds: Iterable[float | None]

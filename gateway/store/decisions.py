@@ -207,6 +207,14 @@ class Decisions(Repository):
         verdicts = (await tx.execute(given)).mappings()
         return DecisionRecord(**row), tuple(Feedback(**verdict) for verdict in verdicts)
 
+    @reads
+    async def named(self, tx: Transaction, ids: Sequence[str]) -> tuple[DecisionRecord, ...]:
+        """Return the decisions of these ids that there are, with their vectors, in any order."""
+        rows = (
+            await tx.execute(select(*(decisions.c[name] for name in COLUMNS)).where(decisions.c.id.in_(ids)))
+        ).mappings()
+        return tuple(DecisionRecord(**row) for row in rows)
+
     @writes
     async def add_feedback(
         self, tx: Transaction, verdict: Feedback, *, actor: Actor, add_to_list: bool = False

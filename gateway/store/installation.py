@@ -26,14 +26,17 @@ class Installation(Repository):
         super().__init__(database)
         self._secret = secret.encode()
 
-    async def seed(self, image_sha256: str) -> int:
-        """Return the seed of what is drawn about an image: HMAC-SHA-256 of its digest, under the secret.
+    async def seed(self, drawn: str) -> int:
+        """Return the seed of what is drawn about an image, below 2**256: HMAC-SHA-256 under the secret.
+
+        Args:
+            drawn: the image's SHA-256, with the purpose before it where that is not the choice of frames.
 
         Raises:
             StoreUnavailable: the secret was never read, and the store is away.
         """
         await self.load()
-        return int.from_bytes(hmac.digest(self._secret, image_sha256.encode(), hashlib.sha256))
+        return int.from_bytes(hmac.digest(self._secret, drawn.encode(), hashlib.sha256))
 
     async def load(self) -> None:
         """Read the secret, or make it where there is none yet.

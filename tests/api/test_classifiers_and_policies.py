@@ -153,7 +153,7 @@ def test_a_perceptual_list_that_is_not_asked_is_told(made: Web) -> None:
         ("/v1/classifiers/x", {**CLASSIFIER, "labels": []}, "invalid_labels", "labels"),
         ("/v1/classifiers/x", {**CLASSIFIER, "labels": ["only"]}, "invalid_labels", "at least 2"),
         ("/v1/classifiers/x", {**CLASSIFIER, "labels": ["a", "x" * 60]}, "label_too_long", "at most 14"),
-        ("/v1/classifiers/x", {**CLASSIFIER, "kind": "head"}, "invalid_request", "kind"),
+        ("/v1/classifiers/x", {**CLASSIFIER, "kind": "tree"}, "invalid_request", "kind"),
         ("/v1/policies/x", {"rules": []}, "invalid_request", "rules"),
         (
             "/v1/policies/x",

@@ -16,6 +16,7 @@ from gateway.api.openai_moderations import ModerationsBody
 from gateway.api.schemas.requests import ClassifyBody, ClassifyForm, EmbeddingsBody, ModerateBody, ModerateForm
 from gateway.api.schemas.stored_requests import Activation, DryRunBody, FeedbackIn, ListIn
 from gateway.moderation.classifiers import Classifier
+from gateway.moderation.heads import HeadClassifier
 from gateway.moderation.policy import Policy
 from tests.support.fault_table import FaultLog
 from tests.support.in_process_app import Web, b64, is_problem, png
@@ -31,7 +32,7 @@ WORDS = ["cat", "dog"]
 JSON = {"content-type": "application/json"}
 BODIES: tuple[type[BaseModel], ...] = (
     *(ClassifyBody, ClassifyForm, ModerateBody, ModerateForm, EmbeddingsBody, ModerationsBody),
-    *(Activation, DryRunBody, FeedbackIn, ListIn, Classifier, Policy),
+    *(Activation, DryRunBody, FeedbackIn, ListIn, Classifier, HeadClassifier, Policy),
 )
 
 

@@ -9,7 +9,7 @@ from gateway.api.classify import ranked
 
 def read(labels: tuple[str, ...], scores: list[float], top_k: int | None = None, *, near: bool = False) -> object:
     values = np.array(scores, np.float32)
-    return ranked(labels, values, -values, top_k, with_similarity=near)
+    return ranked(labels, values, -values if near else None, top_k)
 
 
 def test_ties_keep_their_order_and_the_rest_is_cut_off() -> None:

@@ -238,7 +238,7 @@ def test_the_installed_command_knows_its_words(tmp_path: Path) -> None:
     assert said().returncode == USAGE
     helped = said("--help")
     assert helped.returncode == 0
-    for name in ("serve", "moderate", "classify", "policies", "keys"):
+    for name in ("serve", "moderate", "classify", "policies", "library", "keys"):
         assert f"\n  {name} " in helped.stdout
         assert said(name, "--help").returncode == 0
     for shell in ("bash", "zsh", "fish"):

@@ -13,16 +13,26 @@ import pytest
 
 from gateway.errors import error_classes
 from gateway.settings import Settings
-from scripts.document_tables import settings_table, with_errors, with_settings
+from scripts.document_tables import scenarios, settings_table, with_errors, with_labels, with_scenarios, with_settings
 from tests.conftest import ROOT, Stack
 from tests.deployment.test_compose import documented
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?```(bash|python)\n(.*?)```", re.DOTALL)
 BLOCKS = [(page, *found) for page, text in TEXTS.items() for found in BLOCK.findall(text)]
 RUN = [(page, language, code) for page, mark, language, code in BLOCKS if not mark]
-ROOT_DOCUMENTS = ("ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md")
+ROOT_DOCUMENTS = ("ARCHITECTURE.md", "CHANGELOG.md", "MODEL_CARD.md", "SECURITY.md")
+CARD_SECTIONS = [
+    "Training data",
+    "Policy and taxonomy",
+    "Annotation methodology",
+    "Performance benchmarks",
+    "Bias and limitations",
+    "Implementation guidance",
+    "Links",
+]
+"""Those that a model card of ROOST's Coop must have (``REQUIRED_MODEL_CARD_SECTION_IDS``), in their order."""
 
 
 def text_of(name: str) -> str:
@@ -42,6 +52,25 @@ def test_every_error_code_is_documented() -> None:
 def test_writing_the_tables_anew_changes_nothing() -> None:
     assert with_settings(TEXTS["docs/configuration.md"]) == TEXTS["docs/configuration.md"]
     assert with_errors(TEXTS["docs/errors.md"]) == TEXTS["docs/errors.md"]
+    assert with_scenarios(TEXTS["docs/scenarios/index.md"]) == TEXTS["docs/scenarios/index.md"]
+
+
+@pytest.mark.parametrize("name", scenarios())
+def test_every_scenario_has_a_model_card_of_seven_sections_with_its_labels(name: str) -> None:
+    text = TEXTS[f"docs/scenarios/{name}.md"]
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == CARD_SECTIONS
+    assert all(part.strip() for part in re.split(r"^## .+$", text, flags=re.MULTILINE))
+    assert text.count("\n| ") >= len(scenarios()[name][0].labels)
+    assert with_labels(text, name) == text, "run: python -m scripts.document_tables"
+    assert "Not measured on photographs" in text
+    assert f"| [`{name}`]({name}.md) |" in TEXTS["docs/scenarios/index.md"]
+
+
+def test_what_holds_for_all_scenarios_is_told_once_under_the_same_sections() -> None:
+    text = TEXTS["docs/scenarios/index.md"]
+    assert re.findall(r"^### (.+)$", text, re.MULTILINE) == CARD_SECTIONS
+    cards = {path for path in TEXTS if path.startswith("docs/scenarios/")} - {"docs/scenarios/index.md"}
+    assert cards == {f"docs/scenarios/{name}.md" for name in scenarios()}
 
 
 def test_every_make_target_of_the_documents_exists() -> None:
@@ -51,7 +80,7 @@ def test_every_make_target_of_the_documents_exists() -> None:
         assert named <= targets, name
 
 
-@pytest.mark.parametrize("document", [*TEXTS, "ARCHITECTURE.md", "SECURITY.md"])
+@pytest.mark.parametrize("document", [*TEXTS, "ARCHITECTURE.md", "MODEL_CARD.md", "SECURITY.md"])
 def test_every_file_that_a_document_names_exists(document: str) -> None:
     for name in re.findall(r"`((?:gateway|scripts|loadtests|tests|docs)/[\w/.]+)`", text_of(document)):
         assert (ROOT / name).exists(), name

@@ -11,8 +11,9 @@ import pytest
 from gateway.evaluation.calibration import Calibrated, calibrate
 from gateway.evaluation.judged import JudgedSet
 from gateway.evaluation.score_maps import calibration_error, log_losses
-from gateway.moderation.calibration import log_odds, sigmoid
-from tests.support.judged_sets import CLASSIFIER, KEY, LABELS, POLICY, judged_set
+from gateway.inference.activations import sigmoid
+from gateway.moderation.calibration import log_odds
+from tests.support.viewed_sets import CLASSIFIER, KEY, LABELS, POLICY, judged_set
 
 GORE, NONE = frozenset({"gore"}), frozenset[str]()
 

@@ -15,7 +15,8 @@ from gateway.evaluation.score_maps import (
     log_losses,
     moved,
 )
-from gateway.moderation.calibration import MAX_KNOTS, Calibration, calibrated, log_odds, sigmoid
+from gateway.inference.activations import sigmoid
+from gateway.moderation.calibration import MAX_KNOTS, Calibration, calibrated, log_odds
 
 COUNT = 20_000
 KNOTS = [(0.0, 0.001), (0.2, 0.3), (0.7, 0.35), (1.0, 0.999)]

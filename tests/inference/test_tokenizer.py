@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
@@ -11,28 +10,12 @@ import pytest
 import tokenizers
 
 from gateway.errors import LabelTooLong
-from gateway.inference.bundle import BundleError, TextTransform, file_sha256
+from gateway.inference.bundle import BundleError
 from gateway.inference.tokenizer import Tokenizer
 from scripts.export.vocabulary import random_tokenizer
 from scripts.export.words import WORDS
+from tests.support.clip_tokenizer import real_tokenizer
 from tests.support.fake_encoder import write_bundle
-
-
-def real_tokenizer(golden: Path, folder: Path) -> Tokenizer:
-    """CLIP's tokenizer.json, made by transformers from OpenAI's merges as a hub's CLIP has it."""
-    from transformers import CLIPTokenizerFast
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    lines = gzip.decompress((golden / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode().split("\n")
-    merges = [tuple(line.split()) for line in lines[1 : 49_152 - 256 - 2 + 1]]
-    symbols = list(bytes_to_unicode().values())
-    tokens = [*symbols, *(symbol + "</w>" for symbol in symbols), *("".join(pair) for pair in merges)]
-    vocabulary = {token: number for number, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
-    fast = CLIPTokenizerFast(vocab=vocabulary, merges=merges)
-    path = folder / "tokenizer.json"
-    fast.backend_tokenizer.save(str(path))
-    transform = TextTransform(77, (8, 16, 32, 77), 49406, 49407, 49407, file_sha256(path))
-    return Tokenizer(path, transform)
 
 
 def test_ids_are_those_of_the_reference(golden: Path, tmp_path: Path) -> None:

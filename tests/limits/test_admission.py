@@ -18,6 +18,7 @@ from gateway.decoding.decoder import DecodeLimits, inspect
 from gateway.decoding.preprocess import Job, PreprocessedImage
 from gateway.errors import Overloaded
 from gateway.fetching.image_source import ImageRequest, ImageSource, Upload
+from gateway.inference.explanation import Explainer
 from gateway.limits.admission import SMALL_BYTES, Admission, AdmissionLimits, Reservation
 from gateway.limits.deadline import Deadline
 from gateway.limits.memory_budget import Budgets, MemoryBudget
@@ -228,7 +229,11 @@ async def test_a_file_counts_as_an_upload_until_it_is_decoded(tmp_path: Path, sc
         budgets = Budgets(MemoryBudget(MIB), MemoryBudget(MIB), asyncio.Semaphore(1))
     intake = ImageSource(lambda _: asyncio.sleep(0, b""), contextlib.nullcontext, len(PICTURE))
     with ThreadPoolExecutor(1) as threads, gate.request() as first, gate.request() as second:
-        pipeline = Pipeline(intake, FakeEncoder(), manifest, limits, 64, threads, decoders, no_seed, budgets, Metrics())
+        encoder = FakeEncoder()
+        explainer = Explainer(encoder, threads, 4)
+        pipeline = Pipeline(
+            intake, encoder, explainer, manifest, limits, 64, threads, decoders, no_seed, budgets, Metrics()
+        )
         looking = []
         for reservation in (first, second):
             reservation.hold(len(PICTURE))

@@ -58,5 +58,5 @@ def test_hands_share_no_code_and_draw_the_same_for_the_same_seed() -> None:
         for what in subjects:
             one, same, other = (drawings(hand, what, 1, seed)[0].tobytes() for seed in (1, 1, 2))
             assert one == same != other
-    for name in ("crayon_hand", "ink_hand", "other_hand"):
+    for name in ("chalk_hand", "crayon_hand", "ink_hand", "other_hand", "paper_hand"):
         assert "from scripts" not in (ROOT / "scripts" / "demo" / f"{name}.py").read_text()

@@ -1,56 +1,65 @@
-"""Judged images whose scores are made up, for tests of what is computed from them."""
+"""Judged images made up of numbers, as an evaluation reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from gateway.evaluation.judged import ClassifierViews, JudgedImage, JudgedSet, LabelledImage, Run
-from gateway.evaluation.rescoring import answered, bodies_of
+from gateway.evaluation.judged import JudgedImage, JudgedSet, LabelledImage, Run
 
-KEY = "scene@1"
-LABELS = ("blood", "wound", "calm")
-CLASSIFIER: dict[str, Any] = {"labels": [{"label": label} for label in LABELS]}
-POLICY: dict[str, Any] = {
-    "rules": [
-        {
-            "category": "gore",
-            "classifier": "scene",
-            "labels": ["blood", "wound"],
-            "review_at": 0.4,
-            "block_at": 0.9,
-        }
+RULES = {"gore": (0.5, 0.9), "nudity": (0.64, 0.85)}  # category → review_at, block_at
+HANDS = ("pencil", "crayon", "ink")
+
+
+def run_of(rules: Mapping[str, tuple[float, float]] = RULES, **body: Any) -> Run:
+    """A run of a policy with these rules."""
+    listed = [
+        {"category": name, "classifier": name, "labels": [name], "review_at": review, "block_at": block}
+        for name, (review, block) in rules.items()
     ]
-}
+    policy = {"name": "default", "version": 3, "classifiers": dict.fromkeys(rules, 1)}
+    return Run(
+        {"name": "made up", "bundle": "0" * 8}, policy, None, {"rules": listed, **body}, {}, "2026-01-01T00:00:00Z"
+    )
 
 
-def judged_set(
-    views: Sequence[npt.NDArray[np.float32]],
-    truths: Sequence[frozenset[str]],
-    *,
-    classifier: dict[str, Any] = CLASSIFIER,
-    policy: dict[str, Any] | None = POLICY,
-    similarities: Sequence[npt.NDArray[np.float32]] | None = None,
-    groups: Sequence[str] | None = None,
+def image(number: int, labels: Sequence[str], scores: Mapping[str, float], **more: Any) -> JudgedImage:
+    """An image with the decision that follows from RULES."""
+    decision = "allow"
+    for name, score in scores.items():
+        review, block = RULES.get(name, (2.0, 2.0))
+        if score >= block:
+            decision = "block"
+        elif score >= review and decision == "allow":
+            decision = "review"
+    named = {name: more.pop(name) for name in ("slices", "group") if name in more}
+    labelled = LabelledImage(more.pop("source", f"images/{number:05}.jpg"), frozenset(labels), **named)
+    return JudgedImage(labelled, f"{number:064x}", decision, dict(scores), elapsed_ms=40.0 + number % 7, **more)
+
+
+def made_set(
+    count: int, seed: int = 0, *, weaker: str = "", shift: float = 0.0, noise: float = 2.0, **body: Any
 ) -> JudgedSet:
-    """Return images with these probabilities [V, L] of one classifier, scored and decided as the gateway does."""
-    labels = tuple(entry["label"] for entry in classifier["labels"])
-    run = Run({"id": "test"}, None, None if policy else KEY, policy, {KEY: classifier}, "2026-01-01T00:00:00Z")
-    images = tuple(
-        JudgedImage(
-            LabelledImage(f"{number}.png", truth, {}, groups[number] if groups else None),
-            sha256=f"{number:064x}",
-            views={KEY: ClassifierViews(labels, given, similarities[number] if similarities else None)},
-        )
-        for number, (given, truth) in enumerate(zip(views, truths, strict=True))
-    )
-    bodies = bodies_of(run)
-    answers = [answered(image, bodies, run.classifier) for image in images]
-    pairs = zip(images, answers, strict=True)
-    return JudgedSet(
-        run, tuple(replace(image, scores=scores, decision=decision) for image, (scores, decision) in pairs)
-    )
+    """A third gore, a third nudity, a third harmless, drawn by three hands.
+
+    Args:
+        count: images.
+        seed: of all that is random.
+        weaker: a hand whose offending images score lower.
+        shift: of every offending image's logit.
+        noise: standard deviation of logits.
+        body: further fields of the policy's body.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        true = (*RULES, None)[number % 3]
+        hand = HANDS[int(rng.integers(3))]
+        logits = {name: rng.normal(3.0 + shift if name == true else -3.5, noise) for name in RULES}
+        if true and hand == weaker:
+            logits[true] -= 3.0
+        scores = {name: float(1 / (1 + np.exp(-logit))) for name, logit in logits.items()}
+        rows.append(image(number, [true] if true else [], scores, slices={"hand": hand}))
+    return JudgedSet(run_of(**body), tuple(rows))

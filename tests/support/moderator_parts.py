@@ -25,12 +25,14 @@ from gateway.decoding.pdq import PerceptualHash, PerceptualHasher
 from gateway.decoding.workers.threads import DecodeThreads
 from gateway.fetching.image_source import ImageRequest, ImageSource, Upload
 from gateway.hash_matching.refresher import ListRefresher
+from gateway.inference.explanation import Explainer
 from gateway.inference.triton import Vectors
 from gateway.limits.admission import Admission, AdmissionLimits, Reservation
 from gateway.limits.deadline import Deadline
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.decision_log import DecisionLog
+from gateway.moderation.explanation import explain_category
 from gateway.moderation.moderator import LogRules, Moderated, Moderator, RequestOrigin
 from gateway.moderation.rollout import Judges
 from gateway.observability.metrics import Metrics
@@ -46,6 +48,7 @@ from tests.support.waiting import UNTIL_S
 RED, GREEN, YELLOW = (255, 0, 0), (0, 255, 0), (255, 255, 0)
 SIDE_PX = 32
 MIB = 1 << 20
+MAP_GRID = 4
 ORIGIN = RequestOrigin("user-1", "request-1", "key-1")
 KEEP_ALL = LogRules(enabled=True, vectors=True, required=False)
 
@@ -106,6 +109,8 @@ class Parts:
         policy: BoundPolicy | None = None,
         shadow: BoundPolicy | None = None,
         rules: LogRules = KEEP_ALL,
+        heatmap: bool = False,
+        within_s: float = UNTIL_S,
     ) -> list[Moderated]:
         requests = []
         for number, data in enumerate(images):
@@ -113,7 +118,9 @@ class Parts:
             held.hold(len(data))
             requests.append(ImageRequest(Upload(data, held), f"image-{number}"))
         judges = Judges(policy or bound(views="center"), shadow)
-        return await self.moderator(rules).moderate(requests, judges, ORIGIN, Deadline.after(UNTIL_S))
+        explain = explain_category(judges, LN_3, None) if heatmap else None
+        deadline = Deadline.after(within_s)
+        return await self.moderator(rules).moderate(requests, judges, ORIGIN, deadline, explain=explain)
 
     async def put_list(self, made: HashList, *hashes: str) -> None:
         await self.store.lists.put(made, actor=Actor("me"))
@@ -136,8 +143,19 @@ async def parts_on(store: Store, threads: Executor, hasher: PerceptualHasher | N
     source = ImageSource(lambda _: pytest.fail("nothing is fetched"), nullcontext, MIB)
     budgets = Budgets(MemoryBudget(64 * MIB), MemoryBudget(64 * MIB), asyncio.Semaphore(2))
     decoders = DecodeThreads(threads, hasher)
+    explainer = Explainer(encoder, threads, MAP_GRID)
     pipeline = Pipeline(
-        source, encoder, manifest, decode, 64, threads, decoders, lambda _: asyncio.sleep(0, 7), budgets, Metrics()
+        source,
+        encoder,
+        explainer,
+        manifest,
+        decode,
+        64,
+        threads,
+        decoders,
+        lambda _: asyncio.sleep(0, 7),
+        budgets,
+        Metrics(),
     )
     lists = ListRefresher(store.lists)
     if loaded:

@@ -21,6 +21,7 @@ JSON_TYPE, FORM_TYPE = "application/json", "multipart/form-data"
 IDENTITY = "identity"  # of Content-Encoding
 LARGE_BYTES = 1 << 18
 IMAGE_FIELDS = frozenset({"base64", "url"})  # whose strings are images: base64, or a data: URL
+NUMBER_FIELDS = frozenset({"embedding", "weight"})  # whose strings are base64 of float32, each with a cap of its own
 JSON_WEIGHT = 3  # the body, its text and its values
 WIDE_JSON_WEIGHT = 6  # Python's text takes four bytes a character if one of them is beyond U+FFFF
 GRACE = 1 / 2  # of the time for a body: a busy server reads late, and that is not the client's fault
@@ -205,6 +206,8 @@ def _parsed(body: bytearray, max_json_bytes: int) -> dict[str, Any]:
 def chars_beside_images(value: object) -> int:
     """Count the characters of a value as compact JSON, numbers as one, without images: those have a cap of their own.
 
+    So have vectors and the weights of heads, where they are base64.
+
     A client may write ``/`` or ``+`` of base64 as an escape of up to six bytes; they count as what they mean.
     """
     count, left = 0, [value]
@@ -214,7 +217,7 @@ def chars_beside_images(value: object) -> int:
             for name, field in inner.items():
                 count += len(name) + 4
                 entries = field if isinstance(field, list) else [field]
-                left += [entry for entry in entries if not is_image(name, entry)]
+                left += [entry for entry in entries if not is_binary(name, entry)]
                 count += len(entries)
         elif isinstance(inner, list):
             count += len(inner)
@@ -224,9 +227,11 @@ def chars_beside_images(value: object) -> int:
     return count
 
 
-def is_image(name: str, value: object) -> bool:
-    """Return whether a field of a request, or an entry of one, is an image itself: base64 or a ``data:`` URL."""
-    return name in IMAGE_FIELDS and isinstance(value, str) and (name == "base64" or is_data_url(value))
+def is_binary(name: str, value: object) -> bool:
+    """Return whether a field of a request, or an entry of one, is base64 of an image or of numbers, or a data: URL."""
+    if not isinstance(value, str):
+        return False
+    return name in NUMBER_FIELDS or (name in IMAGE_FIELDS and (name == "base64" or is_data_url(value)))
 
 
 def _too_large(most: int) -> PayloadTooLarge:

@@ -16,8 +16,14 @@ from gateway.inference.prompts import Mode
 from gateway.moderation.classifiers import Reference
 from gateway.moderation.request_model import RequestModel, StrictModel
 
-Include = Literal["similarity", "embedding", "views"]
+Include = Literal["similarity", "embedding", "views", "heatmap"]
+ModerateInclude = Literal["views", "embedding", "heatmap"]
+HEATMAP_SAID = "heatmap: which part of the image drove the score, by HEATMAP_GRID squared more inferences an image."
 ClientId = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+VIEWS_SAID = (
+    "views: for each view that the policy uses, every classifier's scores before calibration. "
+    "embedding: the vector of each of these views. Neither takes a further inference, neither is logged."
+)
 MAX_URL_CHARS = 8192
 
 
@@ -128,7 +134,8 @@ class ClassifyFields(StrictModel):
     views: ViewRule = Field(
         "center", description="center: the reference's crop. full: everything. tiles: full and squares."
     )
-    include: list[Include] = Field(default_factory=list, description="Extra parts of the answer.")
+    include: list[Include] = Field(default_factory=list, description=f"Extra parts of the answer. {HEATMAP_SAID}")
+    heatmap_of: str | None = Field(None, description="The label that the heat map explains; the best one by default.")
 
     @model_validator(mode="after")
     def _labels_or_classifier(self) -> Self:
@@ -196,6 +203,12 @@ class ModerateFields(StrictModel):
 
     policy: Reference = Field("default", description="name or name@version.")
     shadow: Reference | None = Field(None, description="A second policy: evaluated and reported, never decisive.")
+    include: list[ModerateInclude] = Field(
+        default_factory=list, description=f"Extra parts of the answer. {VIEWS_SAID} {HEATMAP_SAID}"
+    )
+    heatmap_of: str | None = Field(
+        None, description="The category that the heat map explains; the strictest one by default."
+    )
 
 
 class ModerateBody(ImagesBody, ModerateFields):

@@ -77,6 +77,25 @@ class ViewOut(BaseModel):
     scores: list[ScoreOut]
 
 
+class HeatmapOut(BaseModel):
+    """Which part of a view drove the score of a label (classify) or category (moderate), by covering patch after patch.
+
+    ``box`` is around the hottest part and ``view_box`` the view's, both x0, y0, x1, y1 in pixels of the upright image.
+    ``grid`` has a number a patch, rows from top to bottom: how far the score's logit falls where it is covered. ``png``
+    (base64) is the map to be laid over ``view_box``: red, as opaque as the drop is large.
+    """
+
+    label: str | None = None
+    category: str | None = None
+    view: str
+    view_box: list[int]
+    frame_ms: int | None
+    background: Literal["black"] | None
+    box: list[int]
+    grid: list[list[float]]
+    png: str
+
+
 class ClassifyResult(BaseModel):
     """One image's answer, or its error."""
 
@@ -90,6 +109,7 @@ class ClassifyResult(BaseModel):
     none_of_these: bool | None = Field(
         None, description="Of a classifier with none_below: whether no label fits. The scores stay as they are."
     )
+    heatmap: HeatmapOut | None = None
 
 
 class ClassifyResponse(BaseModel):
@@ -160,6 +180,17 @@ class ShadowOut(BaseModel):
     warnings: list[str]
 
 
+class ModeratedViewOut(BaseModel):
+    """A view that the policy used; each classifier (name@version) has its labels in their own order, uncalibrated."""
+
+    view: str
+    box: list[int]
+    frame_ms: int | None
+    background: Literal["black"] | None = None
+    classifiers: dict[str, list[ScoreOut]] | None = None
+    embedding: list[float] | None = None
+
+
 class ModerateResult(BaseModel):
     """One image's decision, or its error."""
 
@@ -174,6 +205,8 @@ class ModerateResult(BaseModel):
     shadow: ShadowOut | None
     warnings: list[str]
     error: Problem | None
+    views: list[ModeratedViewOut] | None = None
+    heatmap: HeatmapOut | None = None
 
 
 class ModerateResponse(BaseModel):

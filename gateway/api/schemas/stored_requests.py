@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.api.body.validation import NAME_PATTERN
-from gateway.api.schemas.requests import ClientId, ImageIn, ImagesBody, ImagesForm, WholeNumber
+from gateway.api.schemas.requests import ClientId, ImageIn, ImagesBody, ImagesForm, ModerateInclude, WholeNumber
 from gateway.moderation.classifiers import Reference
 from gateway.moderation.policy import Policy
 from gateway.moderation.request_model import StrictModel
@@ -85,6 +85,9 @@ class CandidatePolicy(Policy):
         return {field: given for field, given in value.items() if field == "name" or field not in SERVERS_FIELDS}
 
 
+MAX_DECISION_IDS = 200
+
+
 class DryRunFields(StrictModel):
     """A candidate policy, and which decisions whose vectors were stored to try it on, unless images are given."""
 
@@ -95,6 +98,14 @@ class DryRunFields(StrictModel):
     decision: Literal["allow", "review", "block"] | None = None
     category: str | None = Field(None, max_length=64)
     external_id: ClientId | None = None
+    decision_ids: list[Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=list,
+        max_length=MAX_DECISION_IDS,
+        description="These stored decisions, of whatever policy; each has its result under the candidate in `results`.",
+    )
+    include: list[ModerateInclude] = Field(
+        default_factory=list, description="Extra parts of `results`, as in moderate."
+    )
     limit: WholeNumber = Field(1000, ge=1, le=10_000, description="The most stored decisions that are compared.")
     examples: WholeNumber = Field(10, ge=0, le=100, description="The most images that would change and are shown.")
 
@@ -102,12 +113,16 @@ class DryRunFields(StrictModel):
     def _one_candidate(self) -> Self:
         if (self.policy is None) == (self.version is None):
             raise ValueError("give exactly one of policy and version")
+        if self.decision_ids and len(self.filters) > 1:
+            raise ValueError("decision_ids says which decisions; leave the filters out")
+        if self.include and not self.decision_ids:
+            raise ValueError("include is about the results of decision_ids")
         return self
 
     @property
     def filters(self) -> list[str]:
         """The filters of stored decisions that are given."""
-        return sorted({"since", "until", "decision", "category", "external_id"} & self.model_fields_set)
+        return sorted({"since", "until", "decision", "category", "external_id", "decision_ids"} & self.model_fields_set)
 
 
 class DryRunBody(ImagesBody, DryRunFields):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from gateway.api.schemas.responses import CategoryOut, PolicyRef, ShadowOut
+from gateway.api.schemas.responses import CategoryOut, ModeratedViewOut, PolicyRef, ShadowOut
 
 IsoTime = Annotated[str, BeforeValidator(datetime.isoformat)]
 
@@ -86,6 +86,7 @@ class DecisionOut(BaseModel):
     outcome: Literal["allow", "review", "block"]
     reviewed: ReviewOut | None
     shadow_differs: bool | None
+    audit_share: float | None
     scores: dict[str, float]
     categories: list[CategoryOut]
     attributes: dict[str, Any]
@@ -176,6 +177,17 @@ class DryRunExample(BaseModel):
     categories: list[CategoryOut]
 
 
+class DryRunResult(BaseModel):
+    """What the candidate says of a stored decision that was named, or why it cannot (``skipped``)."""
+
+    decision_id: str
+    skipped: str | None
+    image_sha256: str | None = None
+    decision: Literal["allow", "review", "block"] | None = None
+    categories: list[CategoryOut] | None = None
+    views: list[ModeratedViewOut] | None = None
+
+
 class DryRunOut(BaseModel):
     """What a candidate would change against the active version."""
 
@@ -189,3 +201,4 @@ class DryRunOut(BaseModel):
     skipped_because: dict[str, int]
     warnings: list[str]
     hint: str | None
+    results: list[DryRunResult] | None = None

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from scripts.demo.world import backdrops, faces, figures, marks, objects, shapes
 from scripts.demo.world.palette import COLOURS, Rgb, contrast, tint
 from scripts.demo.world.pen import Hand, Pen
 from scripts.demo.world.scene import Item, Scene, check
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """An RGB picture, and of each item of its scene, in order, the box of its pixels.
+
+    boxes: left, top, right, bottom in pixels, right and bottom exclusive.
+    """
+
+    image: Image.Image
+    boxes: tuple[Box, ...]
 
 
 def _hand(rng: np.random.Generator, *, flat: bool) -> Hand:
@@ -119,7 +133,12 @@ def _camera(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def draw(scene: Scene, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-    """Return an RGB picture of a scene, `size` (width, height) in pixels, at least 32 each.
+    """Return an RGB picture of a scene, as `drawing` does."""
+    return drawing(scene, size, rng).image
+
+
+def drawing(scene: Scene, size: tuple[int, int], rng: np.random.Generator) -> Drawing:
+    """Draw a scene, `size` (width, height) in pixels, at least 32 each.
 
     Everything is placed inside the centred square, so that a centre crop loses nothing. Style, place and size of the
     things follow from `rng` alone: the same scene, size and generator state give the same picture.
@@ -154,9 +173,11 @@ def draw(scene: Scene, size: tuple[int, int], rng: np.random.Generator) -> Image
     side, hand = min(width, height), _hand(rng, flat=flat)
     corner = ((width - side) / 2, (height - side) / 2)
     cells = _cells(len(scene.items), rng) if scene.items else []
+    before, boxes = image.copy(), list[Box]()
     for item, cell, paint in zip(scene.items, cells, paints, strict=True):
         if flat and len(cells) == 1 and item.kind == "shape" and item.name in shapes.NEAT and rng.random() < 0.5:
             shapes.neat(canvas, item.name, corner, side, paint, rng)
+            boxes.append(_changed(before, image, scale))
             continue
         x, y, half = _place(item, cell, rng, alone=len(scene.items) == 1)
         stretch = float(rng.uniform(0.92, 1.0) if item.kind == "shape" else rng.uniform(0.8, 1.0))
@@ -173,9 +194,17 @@ def draw(scene: Scene, size: tuple[int, int], rng: np.random.Generator) -> Image
             share = float(rng.uniform(0.3, 0.55))
             wet = Pen(canvas, spot, (halves[0] * share, halves[1] * share), angle, hand, ground, rng)
             marks.splatter(wet, marks.blood(rng))
+        boxes.append(_changed(before, image, scale))
     if scale > 1:
         image = image.resize(size, Image.Resampling.BOX)
-    return image if flat else _camera(image, rng)
+    return Drawing(image if flat else _camera(image, rng), tuple(boxes))
+
+
+def _changed(before: Image.Image, after: Image.Image, scale: int) -> Box:
+    """Return the box of the pixels that changed, in pixels of the finished picture, and catch up with them."""
+    left, top, right, bottom = ImageChops.difference(before, after).getbbox() or (0, 0, 0, 0)
+    before.paste(after)
+    return (left // scale, top // scale, -(-right // scale), -(-bottom // scale))
 
 
 def _any_colour(rng: np.random.Generator) -> Rgb:

@@ -1,0 +1,300 @@
+"""``clip-gateway evaluate``: labelled images → a report, and on request a calibrated policy draft and heads."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import httpx2
+import yaml
+
+from gateway.cli.collecting import Question, collect, known_labels, pinned
+from gateway.cli.connection import Connection, connection_options
+from gateway.cli.policies import Refused, written
+from gateway.evaluation.collect import OtherRun, contradictions, contradictions_section, truths
+from gateway.evaluation.judged import JudgedSet, Part
+from gateway.evaluation.section import Section
+from gateway.evaluation.sources import read_source
+from gateway.evaluation.tables import SourceUnusable
+from gateway.moderation.classifiers import split_reference
+from gateway.moderation.policy import Policy
+
+DONE, SOME_FAILED, NOT_PROMISED, INTERRUPTED = 0, 3, 5, 130
+DRAFT = "draft"
+MISSING = "This needs the extra “evaluate”: pip install 'clip-moderation-gateway[evaluate]'"
+FITTED: tuple[Part, ...] = ("train", "calibration")
+CALIBRATION: tuple[Part, ...] = ("calibration",)
+SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """What was found, and what follows from it.
+
+    Attributes:
+        judged: images with scores, rescored by each step.
+        sections: that steps add to the report.
+        policy: draft of the policy; None where nothing was fitted.
+        classifiers: drafts by name.
+        promises: what the thresholds keep, for people; those that cannot be promised in ``missing``.
+    """
+
+    judged: JudgedSet
+    sections: list[Section] = field(default_factory=list)
+    policy: dict[str, Any] | None = None
+    classifiers: dict[str, Any] = field(default_factory=dict)
+    promises: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def prevalence_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
+    """Return the shares of traffic by category."""
+    try:
+        return {name: float(share) for name, _, share in (entry.rpartition("=") for entry in given) if name}
+    except ValueError:
+        raise click.BadParameter("give CATEGORY=SHARE: gore=0.001") from None
+
+
+def goal_options(command: F) -> F:
+    """Add the goals that thresholds may be chosen for."""
+    decorators = [
+        click.option("--block-fpr", type=SHARE, help="Of harmless images, blocked at most: 0.001."),
+        click.option("--review-share", type=SHARE, help="Of all images, sent to review at most; needs --prevalence."),
+        click.option("--catch", type=SHARE, help="Of each category's images, reviewed or blocked at least: 0.99."),
+        click.option("--confidence", type=SHARE, default=0.95, show_default=True, help="Of these promises."),
+        click.option(
+            "--prevalence",
+            multiple=True,
+            callback=prevalence_of,
+            metavar="CATEGORY=SHARE",
+            help="Share of a category in your traffic, as you know it: gore=0.001. Several times.",
+        ),
+    ]
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@connection_options
+@click.option("--policy", help="name or name@version; default: default.")
+@click.option(
+    "--policy-file", type=click.Path(path_type=Path, dir_okay=False), help="A body that is not saved, in YAML."
+)
+@click.option("--classifier", help="Ask a classifier instead: name or name@version.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the report.")
+@click.option("--fresh", is_flag=True, help="Begin anew rather than go on with what --out holds.")
+@click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at once.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Seconds of one."
+)
+@click.option("--head", is_flag=True, help="Train a head a category on the part `train`.")
+@click.option("--calibrate", is_flag=True, help="Fit calibrations.")
+@goal_options
+@click.option("--thumbnails", is_flag=True, help="Show the worst mistakes as small images, blurred.")
+@click.option(
+    "--compare", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of another report."
+)
+@click.option("--traffic", type=click.IntRange(1), help="Images a day, for the load on reviewers.")
+@click.option("--price-per-hour", type=click.FloatRange(0), help="Of the machine, for the price of a million images.")
+@click.pass_context
+def evaluate(
+    ctx: click.Context, /, *, source: Path, address: str, key: str | None, out: Path, fresh: bool, **given: Any
+) -> None:
+    """Tell how good a policy or classifier is on labelled images, and what to change.
+
+    SOURCE is a folder for each class (its name is a category of the policy, several joined by +, or harmless), or a
+    table: *.csv, *.jsonl or *.parquet with a column path, url or decision_id, a column labels, and if you like group;
+    all other columns are slices. The run goes on where it was cut off.
+
+    Exit code: 0 done; 3 some images failed (the report is written without them); 5 a goal cannot be promised (the
+    report says what is missing); 2 wrong usage.
+    """
+    if given["classifier"] and (given["policy"] or given["policy_file"]):
+        raise click.UsageError("Give --policy or --classifier.")
+    question = Question(
+        Connection(address, key),
+        given["policy"] or "default",
+        body_of(given["policy_file"]),
+        given["classifier"],
+        given["concurrency"],
+        given["timeout_s"],
+    )
+    try:
+        check_extra()
+        done = Evaluation(collected(question, source, out, fresh=fresh))
+        try:
+            fit(done, given)
+        except ValueError as fault:  # a step that cannot work with these images; it says why
+            raise Refused(str(fault)) from None
+        report = reported(done, out, given)
+        write_draft(done, out)
+    except (Refused, SourceUnusable, OtherRun) as fault:
+        raise click.UsageError(f"{fault}.") from None
+    except OSError as fault:
+        raise click.UsageError(f"Cannot read or write {fault.filename or fault}: {fault.strerror}.") from None
+    except (ValueError, KeyError, TypeError):
+        raise click.UsageError(f"{address} does not answer as a gateway does.") from None
+    except httpx2.TransportError as fault:
+        click.echo(f"{address} cannot be reached ({type(fault).__name__}); the same command goes on.", err=True)
+        ctx.exit(SOME_FAILED)
+    except KeyboardInterrupt:
+        click.echo("Interrupted; the same command goes on.", err=True)
+        ctx.exit(INTERRUPTED)
+    for line in summary(done, report, out, address):
+        click.echo(line)
+    ctx.exit(NOT_PROMISED if done.missing else SOME_FAILED if done.judged.failed else DONE)
+
+
+def check_extra() -> None:
+    """Check that what draws reports and chooses thresholds is installed, before anything is asked.
+
+    Raises:
+        Refused: it is not.
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("jinja2", "mapie", "matplotlib")):
+        raise Refused(MISSING)
+
+
+def body_of(path: Path | None) -> dict[str, Any] | None:
+    """Read a policy's body.
+
+    Raises:
+        click.UsageError: it cannot be read, or is none.
+    """
+    if path is None:
+        return None
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
+        raise click.UsageError(f"{path}: {fault}") from None
+    if not isinstance(body, dict):
+        raise click.UsageError(f"{path} holds no policy.")
+    return body
+
+
+def collected(question: Question, path: Path, out: Path, *, fresh: bool) -> JudgedSet:
+    """Return the images of the source as the gateway judged them.
+
+    Raises:
+        Refused, SourceUnusable, OtherRun: the text is for people.
+        httpx2.TransportError: the gateway cannot be reached.
+    """
+    run = pinned(question)
+    source = read_source(path, known_labels(run))
+    if question.body is not None and source.kind == "images":
+        raise Refused(
+            "--policy-file is for logged decisions; for images save it as a draft and give --policy NAME@VERSION"
+        )
+    if source.skipped:
+        click.echo(f"Skipped {len(source.skipped)} files that are no images: {source.skipped[0]} …", err=True)
+    judged = collect(question, run, source.kind, source.images, out, fresh=fresh)
+    for same in contradictions(judged):
+        click.echo(f"One file with labels that contradict each other: {truths(same)}", err=True)
+    return judged
+
+
+def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
+    """Train heads, calibrate, and choose thresholds, as far as each is asked for."""
+    parts = CALIBRATION if given["head"] else FITTED
+    if given["head"]:
+        from gateway.evaluation.heads import fit_heads  # noqa: PLC0415 - loads scikit-learn
+
+        heads = fit_heads(done.judged)
+        done.judged, done.policy = heads.judged, heads.policy
+        done.classifiers |= heads.classifiers
+        done.sections.append(heads.section())
+    if given["calibrate"]:
+        from gateway.evaluation.calibration import calibrate  # noqa: PLC0415 - loads scikit-learn
+
+        calibrated = calibrate(done.judged, given["prevalence"] or None, parts)
+        done.judged, done.policy = calibrated.judged, calibrated.policy
+        done.classifiers |= calibrated.classifiers
+        done.sections.append(calibrated.section())
+    goals = {name: given[name] for name in ("block_fpr", "review_share", "catch")}
+    if any(goal is not None for goal in goals.values()):
+        if done.judged.run.policy_body is None:
+            raise Refused("Thresholds are a policy's: give --policy rather than --classifier")
+        from gateway.evaluation.rescoring import bodies_of, rescored  # noqa: PLC0415 - loads what judges
+        from gateway.evaluation.risk_control import Goals, choose  # noqa: PLC0415 - of an extra
+
+        wanted = Goals(**goals, confidence=given["confidence"], prevalence=given["prevalence"] or None)
+        choice = choose(done.judged, wanted, parts)
+        done.sections.append(choice.section())
+        done.promises = [promise.text for promise in choice.promises]
+        done.missing = [*(missing.text for missing in choice.missing), *choice.contradictions]
+        if choice.policy is not None:
+            done.policy = dict(choice.policy)
+            before = bodies_of(done.judged.run)
+            after = replace(before, policy=Policy.model_validate(choice.policy))
+            done.judged = rescored(done.judged, before, after)
+
+
+def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the report and return its JSON values."""
+    from gateway.evaluation.report import ReportOptions, compare_reports, write_report  # noqa: PLC0415 - of an extra
+
+    options = ReportOptions(
+        traffic_per_day=given["traffic"],
+        price_per_hour=given["price_per_hour"],
+        prevalence=sum(given["prevalence"].values()) or None,
+        thumbnails=given["thumbnails"],
+        part="test" if done.policy is not None or done.classifiers else "auto",
+    )
+    contradicting = contradictions_section(done.judged)
+    report = write_report(done.judged, out, options, [*([contradicting] if contradicting else []), *done.sections])
+    if given["compare"] is not None:
+        compare_reports(given["compare"], out, out)
+    return report
+
+
+def write_draft(done: Evaluation, out: Path) -> None:
+    """Write the drafts in the form that ``clip-gateway policies import`` reads."""
+    if done.policy is None or done.judged.run.policy is None:
+        return
+    body = dict(done.policy)
+    body["rules"] = [{**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in body["rules"]]
+    files = {f"policies/{done.judged.run.policy['name']}.yaml": body}
+    files |= {f"classifiers/{name}.yaml": dict(classifier) for name, classifier in done.classifiers.items()}
+    for name, value in files.items():
+        path = out / DRAFT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(written(value), encoding="utf-8")
+
+
+def unpinned(reference: str, drafts: Mapping[str, Any]) -> str:
+    """Return a reference; without a version where the draft brings a new one."""
+    name, _ = split_reference(reference)
+    return name if name in drafts else reference
+
+
+def summary(done: Evaluation, report: Mapping[str, Any], out: Path, address: str) -> list[str]:
+    """Return five lines for people, the last of which is the next command."""
+    judged = done.judged
+    codes = Counter(image.error for image in judged.failed)
+    failed = ", ".join(f"{count} {code}" for code, count in codes.most_common())
+    run = judged.run
+    asked = f"{run.policy['name']}@{run.policy['version']}" if run.policy else run.classifier
+    recalls = [
+        f"{entry['category']} {found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+        for entry in report["categories"]
+        if (found := entry["recall_at_fpr"].get("0.01")) and found["value"] is not None
+    ]
+    draft = done.policy is not None
+    command = f"clip-gateway policies import --folder {out / DRAFT} --dry-run" if draft else "clip-gateway thresholds"
+    more = f" --address {address}" if draft else f" --report {out} --block-fpr 0.01 --out policy.yaml"
+    return [
+        f"{len(judged.images)} images judged by {asked}, {len(judged.failed)} failed{f': {failed}' if failed else ''}.",
+        f"Recall at 1 % false positives: {', '.join(recalls) or 'cannot be told from these images'}.",
+        "; ".join([*done.promises, *(f"not promised: {why}" for why in done.missing)])
+        or "No thresholds were asked for.",
+        f"Report: {out / 'report.html'}{f'; draft: {out / DRAFT}' if draft else ''}",
+        f"Next: {command}{more}",
+    ]

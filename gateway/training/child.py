@@ -1,0 +1,47 @@
+"""The process that trains: examples on standard input, what came of them on standard output.
+
+Started as ``python -m gateway.training.child PARENT_PID MEMORY_BYTES CPU_S CONFIDENCE``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import resource
+import sys
+
+from gateway.decoding.workers.sandbox import Kernel, address_space
+
+
+def main() -> None:
+    """Train once, confined; whatever goes wrong ends the process with an exit code and a traceback."""
+    parent, memory, cpu_s, confidence = sys.argv[1:]
+    kernel = Kernel()
+    kernel.drop_privileges()
+    kernel.die_with(int(parent))
+    limits = {
+        resource.RLIMIT_AS: address_space() + int(memory),
+        resource.RLIMIT_CPU: int(cpu_s),
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 0,
+    }
+    for limit, value in limits.items():
+        resource.setrlimit(limit, (value, value))
+    data = sys.stdin.buffer.read()
+
+    from gateway.training.examples import Examples  # noqa: PLC0415 - numpy and scikit-learn load under the limits
+    from gateway.training.held_out import train  # noqa: PLC0415
+
+    made = train(Examples.from_bytes(data), float(confidence))
+    layer = made.head.layers[0] if made.head is not None else None
+    answer = {
+        "reason": made.reason,
+        "figures": made.figures,
+        "weight": layer and base64.b64encode(layer.weight.tobytes()).decode(),
+        "bias": layer and base64.b64encode(layer.bias.tobytes()).decode(),
+    }
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
