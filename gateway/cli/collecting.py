@@ -124,12 +124,13 @@ async def _ask_images(
     question: Question, run: Run, images: Sequence[LabelledImage], take: Callable[[JudgedImage], None]
 ) -> None:
     if run.policy is None:
-        asked: dict[str, Any] = {"classifier": run.classifier}
+        head = run.classifiers[run.classifier or ""].get("kind") == "head"
+        asked = {"classifier": run.classifier, "include": INCLUDED if head else [*INCLUDED, "similarity"]}
         route, external_id = "/v1/classify", None
     else:
-        asked = {"policy": f"{run.policy['name']}@{run.policy['version']}"}
+        asked = {"policy": f"{run.policy['name']}@{run.policy['version']}", "include": INCLUDED}
         route, external_id = "/v1/moderate", external_id_of(run)
-    query = Query(route, {**asked, "include": INCLUDED}, external_id, question.concurrency, question.timeout_s)
+    query = Query(route, asked, external_id, question.concurrency, question.timeout_s)
 
     async def one(client: httpx2.AsyncClient, image: LabelledImage) -> None:
         line = await ask(client, query, OneSource(image.source, Path(image.source).name))
@@ -176,7 +177,7 @@ def _judged(run: Run, image: LabelledImage, line: Line) -> JudgedImage:
         return judged_of_moderation(image, line)
     body = run.classifiers[run.classifier]
     parts = [body, *(label for label in body["labels"] if isinstance(label, dict))]
-    calibrated = any(part.get("calibration") for part in parts)
+    calibrated = any(part.get("calibration") for part in parts) or body.get("temperature") is not None
     return judged_of_classification(image, "" if calibrated else run.classifier, line)
 
 

@@ -97,6 +97,9 @@ def goal_options(command: F) -> F:
 )
 @click.option("--head", is_flag=True, help="Train a head a category on the part `train`.")
 @click.option("--calibrate", is_flag=True, help="Fit calibrations.")
+@click.option(
+    "--none-of-these", type=SHARE, help="With --classifier: say that no label fits, losing this share at most: 0.05."
+)
 @goal_options
 @click.option("--thumbnails", is_flag=True, help="Show the worst mistakes as small images, blurred.")
 @click.option(
@@ -218,6 +221,12 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
         done.judged, done.policy = calibrated.judged, calibrated.policy
         done.classifiers |= calibrated.classifiers
         done.sections.append(calibrated.section())
+    if given["none_of_these"] is not None:
+        from gateway.evaluation.none_of_these import fit_none_of_these  # noqa: PLC0415 - loads scikit-learn
+
+        none = fit_none_of_these(done.judged, given["none_of_these"], parts)
+        done.classifiers[none.name] = none.classifier
+        done.sections.append(none.section())
     goals = {name: given[name] for name in ("block_fpr", "review_share", "catch")}
     if any(goal is not None for goal in goals.values()):
         if done.judged.run.policy_body is None:
@@ -257,11 +266,12 @@ def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str,
 
 def write_draft(done: Evaluation, out: Path) -> None:
     """Write the drafts in the form that ``clip-gateway policies import`` reads."""
-    if done.policy is None or done.judged.run.policy is None:
-        return
-    body = dict(done.policy)
-    body["rules"] = [{**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in body["rules"]]
-    files = {f"policies/{done.judged.run.policy['name']}.yaml": body}
+    files: dict[str, Any] = {}
+    if done.policy is not None and done.judged.run.policy is not None:
+        rules = [
+            {**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in done.policy["rules"]
+        ]
+        files[f"policies/{done.judged.run.policy['name']}.yaml"] = {**done.policy, "rules": rules}
     files |= {f"classifiers/{name}.yaml": dict(classifier) for name, classifier in done.classifiers.items()}
     for name, value in files.items():
         path = out / DRAFT / name
@@ -287,7 +297,7 @@ def summary(done: Evaluation, report: Mapping[str, Any], out: Path, address: str
         for entry in report["categories"]
         if (found := entry["recall_at_fpr"].get("0.01")) and found["value"] is not None
     ]
-    draft = done.policy is not None
+    draft = done.policy is not None or bool(done.classifiers)
     command = f"clip-gateway policies import --folder {out / DRAFT} --dry-run" if draft else "clip-gateway thresholds"
     more = f" --address {address}" if draft else f" --report {out} --block-fpr 0.01 --out policy.yaml"
     return [

@@ -201,8 +201,13 @@ def judged_of_classification(image: LabelledImage, classifier: str, result: Mapp
     """
     scores = {row["label"]: float(row["score"]) for row in result["scores"]}
     labels = tuple(sorted(scores))
-    rows = [{row["label"]: row["score"] for row in view["scores"]} for view in result["views"]]
-    said = ClassifierViews(labels, np.array([[row[label] for label in labels] for row in rows], np.float32))
+    rows = [{row["label"]: row for row in view["scores"]} for view in result["views"]]
+    arrays = [
+        np.array([[row[label][name] for label in labels] for row in rows], np.float32)
+        for name in ("score", "similarity")
+        if all(name in row[label] for row in rows for label in labels)
+    ]
+    said = ClassifierViews(labels, *arrays)
     alone = len(rows) == 1 and "embedding" in result
     return JudgedImage(
         image,
