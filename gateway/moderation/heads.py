@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from gateway.errors import HeadModelMismatch, InvalidRequest
 from gateway.inference.bundle import Manifest
 from gateway.inference.heads import MAX_LAYERS, MAX_PARAMETERS, MAX_WIDTH, Head, Layer, Norm, Output, fault_of
-from gateway.inference.prompts import LabelRules, check_words
+from gateway.inference.prompts import LabelRules, Mode, check_words
 from gateway.moderation.calibration import Calibration, GroupCalibrations, Temperature, check_groups
 from gateway.moderation.request_model import StrictModel
 
@@ -118,6 +118,11 @@ class HeadClassifier(StrictModel):
             labels = [{"label": entry} if isinstance(entry, str) else entry for entry in value["labels"]]
             return {**value, "labels": labels}
         return value
+
+    @property
+    def mode(self) -> Mode:
+        """How its scores are to be read, as those of words."""
+        return "softmax" if self.output == "softmax" else "independent"
 
     @property
     def names(self) -> tuple[str, ...]:
