@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from gateway.evaluation.risk_control import Goals, choose
 from scipy.stats import binom, binomtest
 
 from gateway.evaluation.judged import JudgedSet, Part
+from gateway.evaluation.risk_control import Goals, choose
 from scripts.demo.fresh_draws import CATEGORIES, judged_set_of, score_all, scored
 
 TRUTH_CHUNK = 1000

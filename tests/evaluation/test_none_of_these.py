@@ -9,7 +9,7 @@ import pytest
 
 from gateway.evaluation.judged import ClassifierViews, JudgedSet, judged_of, line_of
 from gateway.evaluation.none_of_these import fit_none_of_these
-from tests.support.judged_sets import KEY, judged_set
+from tests.support.viewed_sets import KEY, judged_set
 
 LABELS = [f"label {number}" for number in range(3)]
 
