@@ -99,7 +99,7 @@ def report(outcome: Outcome, truth: Truth, goals: Goals) -> str:
 def kept(outcome: Outcome, goals: Goals) -> bool:
     """Return whether the promise was broken no more often than chance explains, at 95 %."""
     broken = int((outcome.alarms > (goals.block_fpr or 0.0)).sum())
-    return broken <= binom.ppf(0.95, len(outcome.alarms), 1 - goals.confidence)
+    return bool(broken <= binom.ppf(0.95, len(outcome.alarms), 1 - goals.confidence))
 
 
 def main() -> None:

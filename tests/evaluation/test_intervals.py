@@ -102,8 +102,10 @@ def test_recall_at_a_rate_is_what_the_roc_curve_says(rate: float) -> None:
     alarms, recall, _ = roc_curve(truth, scores, drop_intermediate=False)
     found = recall_at(rate, scores, truth, names(len(scores)))
     assert found.value == pytest.approx(recall[alarms <= rate].max())
+    assert found.low is not None
     assert found.value is not None
-    assert (found.low or 0) <= found.value <= (found.high or 0)
+    assert found.high is not None
+    assert found.low <= found.value <= found.high
 
 
 def test_with_too_few_harmless_images_no_recall_is_certain() -> None:

@@ -111,8 +111,8 @@ def test_the_share_of_misses_is_found_from_audited_files() -> None:
         row["feedback"] = [feedback("block", categories=["gore"])]
     found = missed(decisions(rows))
     assert found is not None
-    assert (found.value, found.audited, found.found) == (pytest.approx(0.05), 60, 3)
-    assert (found.low, found.high) == (pytest.approx(0.01043, abs=1e-4), pytest.approx(0.13922, abs=1e-4))
+    assert (found.audited, found.found) == (60, 3)
+    assert [found.value, found.low, found.high] == pytest.approx([0.05, 0.01043, 0.13922], abs=1e-4)
     for row in rows[30:]:
         row["audit_share"] = 0.9
     weighted = missed(decisions(rows))
@@ -167,7 +167,7 @@ def test_reviewers_are_compared_with_the_policy_and_with_each_other() -> None:
     reviews = reviewed_set(rows, RUN)
     ann_and_bob = pairs(reviews.decisions)[0]
     assert (ann_and_bob.first, ann_and_bob.second, ann_and_bob.files) == ("ann", "bob", 4)
-    assert (ann_and_bob.agreement, ann_and_bob.kappa) == (0.75, pytest.approx(0.5))
+    assert [ann_and_bob.agreement, ann_and_bob.kappa] == pytest.approx([0.75, 0.5])
     section = agreement_section(reviews)
     assert section.values["decisions"]["block"] == {"reviewed": 3, "confirmed": 3}
     assert section.values["categories"] == {"gore": {"fired": 4, "confirmed": 4}}
@@ -229,7 +229,7 @@ def test_lines_of_the_gateway_are_read(made: Web) -> None:
     run = Run({}, {**POLICY, "version": 2}, None, ALWAYS, {}, "")
     found = reviewed_set(lines, run).decisions
     assert [(one.decision, one.audited, one.audit_share, one.labels) for one in found] == [
-        ("block", False, 0.0, {"bad"}),
-        ("allow", True, 1.0, {"bad"}),
+        ("block", False, 0.0, frozenset({"bad"})),
+        ("allow", True, 1.0, frozenset({"bad"})),
     ]
     assert [review.reviewer for one in found for review in one.reviews] == ["ann", "ann"]
