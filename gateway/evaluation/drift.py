@@ -16,7 +16,7 @@ import numpy as np
 from mapie.exchangeability_testing import RiskMonitoring
 from matplotlib.figure import Figure as Drawing
 
-from gateway.evaluation.plots import FIRST, MUTED, SECOND, drawn
+from gateway.evaluation.reporting.plots import FIRST, MUTED, SECOND, drawn
 from gateway.evaluation.reviewed import ReviewedDecision, Reviews
 from gateway.evaluation.section import Figure, Section, Table
 

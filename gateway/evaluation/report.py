@@ -14,7 +14,6 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from gateway.evaluation import closed_sets, load, plots, slices, summary
 from gateway.evaluation.judged import JudgedSet, Part
 from gateway.evaluation.metrics import (
     CLASSIFIER_DEFINITION,
@@ -29,9 +28,10 @@ from gateway.evaluation.metrics import (
     scored,
     told,
 )
-from gateway.evaluation.mistakes import worst
+from gateway.evaluation.reporting import closed_sets, load, plots, slices, summary
+from gateway.evaluation.reporting.mistakes import worst
+from gateway.evaluation.reporting.wording import NOTHING, decimal_range, percent_range, rate
 from gateway.evaluation.section import Figure, Section, Table
-from gateway.evaluation.wording import NOTHING, decimal_range, percent_range, rate
 
 MOST_DRAWN = 24  # categories that get a card with drawings; all are in the table and in report.json
 EXAMPLES = 3  # of images that failed by a code
@@ -116,7 +116,7 @@ def write_page(
         OSError: a file cannot be written.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gateway.evaluation"),
+        loader=jinja2.PackageLoader("gateway.evaluation.reporting"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
