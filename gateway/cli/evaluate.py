@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import httpx2
@@ -15,6 +15,7 @@ import yaml
 
 from gateway.cli.collecting import Question, collect, known_labels, pinned
 from gateway.cli.connection import Connection, connection_options
+from gateway.cli.goals import SHARE, goal_options
 from gateway.cli.policies import Refused, written
 from gateway.cli.reviews import Moment, check_source, retuned, reviews_of, sections_of, write_table
 from gateway.evaluation.collect import OtherRun, contradictions, contradictions_section, truths
@@ -31,8 +32,6 @@ DRAFT = "draft"
 MISSING = "This needs the extra “evaluate”: pip install 'clip-moderation-gateway[evaluate]'"
 FITTED: tuple[Part, ...] = ("train", "calibration")
 CALIBRATION: tuple[Part, ...] = ("calibration",)
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(slots=True)
@@ -55,34 +54,6 @@ class Evaluation:
     promises: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     reviews: Reviews | None = None
-
-
-def prevalence_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
-    """Return the shares of traffic by category."""
-    try:
-        return {name: float(share) for name, share in (entry.rsplit("=", 1) for entry in given)}
-    except ValueError:
-        raise click.BadParameter("give CATEGORY=SHARE: gore=0.001") from None
-
-
-def goal_options(command: F) -> F:
-    """Add the goals that thresholds may be chosen for."""
-    decorators = [
-        click.option("--block-fpr", type=SHARE, help="Of harmless images, blocked at most: 0.001."),
-        click.option("--review-share", type=SHARE, help="Of all images, sent to review at most; needs --prevalence."),
-        click.option("--catch", type=SHARE, help="Of each category's images, reviewed or blocked at least: 0.99."),
-        click.option("--confidence", type=SHARE, default=0.95, show_default=True, help="Of these promises."),
-        click.option(
-            "--prevalence",
-            multiple=True,
-            callback=prevalence_of,
-            metavar="CATEGORY=SHARE",
-            help="Share of a category in your traffic, as you know it: gore=0.001. Several times.",
-        ),
-    ]
-    for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
 
 
 @click.command()
@@ -341,10 +312,13 @@ def summary(
     told = f"Recall at 1 % false positives: {', '.join(recalls) or 'cannot be told from these images'}."
     if done.reviews is not None:
         told = next(section for section in done.sections if section.key == "missed").paragraphs[0]
+    files = [str(out / "report.html")]
+    files += [f"comparison: {out / 'compare.html'}"] if given["compare"] else []
+    files += [f"draft: {out / DRAFT}"] if draft else []
     return [
         f"{len(judged.images)} images judged by {asked}, {len(judged.failed)} failed{f': {failed}' if failed else ''}.",
         told,
         " ".join([*promised, *refused]) or "No thresholds were asked for.",
-        f"Report: {out / 'report.html'}{f'; draft: {out / DRAFT}' if draft else ''}",
+        f"Report: {'; '.join(files)}",
         f"Next: {following}",
     ]
