@@ -270,6 +270,7 @@ def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str,
         price_per_hour=given["price_per_hour"],
         prevalence=sum(given["prevalence"].values()) or None,
         thumbnails=given["thumbnails"],
+        caveats=() if done.reviews is None else done.reviews.caveats,
         part="all" if done.reviews else "test" if done.policy is not None or done.classifiers else "auto",
     )
     contradicting = contradictions_section(done.judged)

@@ -111,8 +111,8 @@ def write_table(reviews: Reviews, out: Path) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("decision_id", "labels", "reviewed because"))
-        for image in (judged.image for judged in reviews.judged.images):
-            rows.writerow((image.source, "+".join(sorted(image.labels)), *image.slices.values()))
+        for one in reviews.decisions:
+            rows.writerow((one.id, "|".join(sorted(one.labels)), one.why))
     return path
 
 
