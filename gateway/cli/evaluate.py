@@ -60,7 +60,7 @@ class Evaluation:
 def prevalence_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
     """Return the shares of traffic by category."""
     try:
-        return {name: float(share) for name, _, share in (entry.rpartition("=") for entry in given) if name}
+        return {name: float(share) for name, share in (entry.rsplit("=", 1) for entry in given)}
     except ValueError:
         raise click.BadParameter("give CATEGORY=SHARE: gore=0.001") from None
 
@@ -160,7 +160,7 @@ def evaluate(
     except KeyboardInterrupt:
         click.echo("Interrupted; the same command goes on.", err=True)
         ctx.exit(INTERRUPTED)
-    for line in summary(done, report, out, address):
+    for line in summary(done, report, out, address, given):
         click.echo(line)
     ctx.exit(NOT_PROMISED if done.missing else SOME_FAILED if done.judged.failed else DONE)
 
@@ -283,7 +283,9 @@ def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str,
 
 
 def write_draft(done: Evaluation, out: Path) -> None:
-    """Write the drafts in the form that ``clip-gateway policies import`` reads."""
+    """Write the drafts in the form that ``clip-gateway policies import`` reads; those of a run before are removed."""
+    for path in (out / DRAFT).glob("*/*.yaml"):
+        path.unlink()
     if done.policy is None or done.judged.run.policy is None:
         return
     body = dict(done.policy)
@@ -302,7 +304,9 @@ def unpinned(reference: str, drafts: Mapping[str, Any]) -> str:
     return name if name in drafts else reference
 
 
-def summary(done: Evaluation, report: Mapping[str, Any], out: Path, address: str) -> list[str]:
+def summary(
+    done: Evaluation, report: Mapping[str, Any], out: Path, address: str, given: Mapping[str, Any]
+) -> list[str]:
     """Return five lines for people, the last of which is the next command."""
     judged = done.judged
     codes = Counter(image.error for image in judged.failed)
@@ -315,17 +319,27 @@ def summary(done: Evaluation, report: Mapping[str, Any], out: Path, address: str
         if (found := entry["recall_at_fpr"].get("0.01")) and found["value"] is not None
     ]
     draft = done.policy is not None
-    command = f"clip-gateway policies import --folder {out / DRAFT} --dry-run" if draft else "clip-gateway thresholds"
-    more = f" --address {address}" if draft else f" --report {out} --block-fpr 0.01 --out policy.yaml"
+    promised = (
+        [f"Promised, at {given['confidence']:.0%} confidence: {'; '.join(done.promises)}."] if done.promises else []
+    )
+    refused = [f"Not promised: {' '.join(done.missing)}"] if done.missing else []
+    if done.missing:
+        following = "label more images, as said above, or ask for less, and run the same command"
+    elif draft:
+        following = f"clip-gateway policies import --folder {out / DRAFT} --address {address} --dry-run"
+    elif done.reviews is not None:
+        following = "clip-gateway evaluate --reviewed --block-fpr 0.01 …"
+    elif run.policy:
+        following = f"clip-gateway thresholds --report {out} --block-fpr 0.01 --out policy.yaml"
+    else:
+        following = "open the report"
     told = f"Recall at 1 % false positives: {', '.join(recalls) or 'cannot be told from these images'}."
     if done.reviews is not None:
         told = next(section for section in done.sections if section.key == "missed").paragraphs[0]
-        command, more = (command, more) if draft else ("clip-gateway evaluate --reviewed", " --block-fpr 0.01 …")
     return [
         f"{len(judged.images)} images judged by {asked}, {len(judged.failed)} failed{f': {failed}' if failed else ''}.",
         told,
-        "; ".join([*done.promises, *(f"not promised: {why}" for why in done.missing)])
-        or "No thresholds were asked for.",
+        " ".join([*promised, *refused]) or "No thresholds were asked for.",
         f"Report: {out / 'report.html'}{f'; draft: {out / DRAFT}' if draft else ''}",
-        f"Next: {command}{more}",
+        f"Next: {following}",
     ]

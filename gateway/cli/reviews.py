@@ -18,8 +18,8 @@ from gateway.evaluation.reviewed import Reviews, ReviewsUnreadable, reviewed_set
 from gateway.evaluation.section import Section
 
 if TYPE_CHECKING:
+    from gateway.evaluation.guarantee.choice import Choice
     from gateway.evaluation.risk_control import Goals
-    from gateway.evaluation.threshold_choice import Choice
 
 TABLE = "reviewed.csv"
 NO_AUDIT = (

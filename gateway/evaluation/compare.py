@@ -104,7 +104,11 @@ def compare_reports(first: Path, second: Path, out: Path) -> dict[str, Any]:
     ]
     if not real:
         said.append("No difference is real: what differs may be chance on this number of images.")
-    page = {"title": f"{names[0]} against {names[1]}", "summary": said, "sections": [_section(found, notes)]}
+    page = {
+        "title": "Two runs on the same images: which differences are real?",
+        "summary": said,
+        "sections": [_section(found, notes)],
+    }
     write_page(out, "compare", page, values, [])
     return values
 

@@ -75,7 +75,7 @@ def section(
             cost = price_per_hour / HOUR_S / speed * MILLION
             words += (
                 f" At {price_per_hour:g} an hour for a machine that does nothing else, a million images cost "
-                f"{number(round(cost, 2))}, one at a time: an upper bound."
+                f"{cost:,.2f}, one at a time: an upper bound."
             )
             values["cost_per_million"] = cost
         paragraphs.append(words)

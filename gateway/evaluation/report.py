@@ -35,7 +35,7 @@ from gateway.evaluation.wording import NOTHING, decimal_range, percent_range, ra
 
 MOST_DRAWN = 24  # categories that get a card with drawings; all are in the table and in report.json
 EXAMPLES = 3  # of images that failed by a code
-NUMERIC = re.compile(rf"[▲▼ ]*[\d{NOTHING}]")
+NUMERIC = re.compile(r"[▲▼<+ -]*(\d|$)")
 
 
 @dataclass(frozen=True, slots=True)

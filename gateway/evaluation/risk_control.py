@@ -5,7 +5,7 @@ people can look at (as low as that allows) or from the share of offending images
 allows). Each promise is about the whole policy. Several promises share the confidence (Bonferroni), so that all hold
 together.
 
-The rules' thresholds move on one path (``threshold_path``), whose shape must not come from the images that it is tested
+The rules' thresholds move on one path (``guarantee.path``), whose shape must not come from the images that it is tested
 on. With enough images an eighth of them gives the shape: equal numbers of standard deviations above each category's
 harmless scores for ``block_at``, and from its offending scores for ``review_at`` where they are to be caught, so that a
 category whose scores are high, or spread, does not decide for the others. With fewer, all images test, and the shape is
@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from gateway.evaluation.demands import Demand, Sample, apart_and_rest, demands, matrix, sample_of
+from gateway.evaluation.guarantee.choice import Choice
+from gateway.evaluation.guarantee.demands import Demand, Sample, apart_and_rest, demands, matrix, sample_of
+from gateway.evaluation.guarantee.path import Floats, ThresholdPath, loosest_row, strictest_row
+from gateway.evaluation.guarantee.promises import GoalName, Goals, Missing, Promise, held, needed, percent, possible
 from gateway.evaluation.judged import JudgedSet, Part
-from gateway.evaluation.promises import GoalName, Goals, Missing, Promise, held, needed, percent, possible
-from gateway.evaluation.threshold_choice import Choice
-from gateway.evaluation.threshold_path import Floats, ThresholdPath, loosest_row, strictest_row
 from gateway.moderation.policy import Policy
 
 __all__ = ("Choice", "Goals", "choose")

@@ -27,7 +27,7 @@ COUNTS: Mapping[Part, tuple[int, int]] = MappingProxyType(
 )
 """Drawings of a hand in each part: of each category, and harmless ones, an equal number of each of HARMLESS."""
 
-MODEL = MappingProxyType({"id": "demo", "bundle_id": "demo"})
+MODEL = MappingProxyType({"id": "demo", "embedding_dim": 128, "bundle_id": "demo"})
 _BATCH = 128
 _WHOLE = (0, 0, 1, 1)
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from gateway.evaluation.intervals import Interval, area_intervals
-from gateway.training.examples import Examples, ZeroShot
-from gateway.training.held_out import train
 from sklearn.metrics import log_loss
 
+from gateway.evaluation.intervals import Interval, area_intervals
 from gateway.inference.scoring import Floats, score
 from gateway.moderation.binding import BoundClassifier
 from gateway.moderation.builtin_scenarios import shipped
+from gateway.training.examples import Examples, ZeroShot
+from gateway.training.held_out import train
 from scripts.demo.hands import WORN, faces
 from scripts.demo.measure_policy import Case, bound_classifier, looked_at
 from scripts.demo.model import Demo

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gateway.evaluation.intervals import Interval, curve_areas, share
-from gateway.evaluation.metrics import category_figures, group_numbers, offending
 from sklearn.metrics import log_loss
 
+from gateway.evaluation.intervals import Interval, curve_areas, recall_at, share
+from gateway.evaluation.metrics import group_numbers, offending, reliability
 from scripts.demo.study_steps import Step
 
 RATE = 0.01
@@ -65,20 +65,23 @@ def figures_of(step: Step) -> StepFigures:
     """Return a step's figures on the test part of its drawings."""
     test = step.judged.of("test")
     categories = tuple(step.block_at)
-    found = {name: category_figures(test, name) for name in categories}
     scores = np.column_stack([test.scores(name) for name in categories])
     truth = np.column_stack([test.truth(name) for name in categories])
     at = np.array([np.inf if step.block_at[name] is None else step.block_at[name] for name in categories], float)
-    blocked, bad, groups = (scores >= at).any(axis=1), offending(test), group_numbers(test)
-    drawn = resampled(scores, truth)
+    blocked = np.asarray((scores >= at).any(axis=1))
+    bad, groups = offending(test), group_numbers(test)
+    drawn, ranked = resampled(scores, truth), ranking(scores, truth, np.arange(len(truth)))
+    errors = [reliability(scores[:, k], truth[:, k], groups).error for k in range(len(categories))]
     return StepFigures(
         name=step.name,
         labelled=step.labelled,
-        recall=_between(recalls(scores, truth).mean(), drawn[:, 0]),
-        by_category={name: found[name].recall_at[RATE] for name in categories},
-        auc=_between(float(np.mean([found[name].roc_auc.value for name in categories])), drawn[:, 1]),
-        precision=_between(float(np.mean([found[name].average_precision.value for name in categories])), drawn[:, 2]),
-        calibration_error=float(np.mean([found[name].reliability.error for name in categories])),
+        recall=_between(ranked[0], drawn[:, 0]),
+        by_category={
+            name: recall_at(RATE, scores[:, k], truth[:, k], test.groups()) for k, name in enumerate(categories)
+        },
+        auc=_between(ranked[1], drawn[:, 1]),
+        precision=_between(ranked[2], drawn[:, 2]),
+        calibration_error=float(np.mean(errors)),
         log_loss=float(np.mean([log_loss(truth[:, k], scores[:, k]) for k in range(len(categories))])),
         caught=share(blocked[bad], groups[bad]),
         alarms=share(blocked[~bad], groups[~bad]),
@@ -104,14 +107,22 @@ def resampled(scores: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_]) -> 
     rng = np.random.default_rng(SEED)
     strata = np.unique(truth, axis=0, return_inverse=True)[1].reshape(-1)
     rows = [np.flatnonzero(strata == number) for number in range(strata.max() + 1)]
-    found = []
-    for _ in range(RESAMPLES):
-        drawn = np.concatenate([rng.choice(members, len(members)) for members in rows])
-        areas = [
-            curve_areas(scores[drawn, k], truth[drawn, k], np.ones((1, len(drawn)))) for k in range(truth.shape[1])
+    return np.array(
+        [
+            ranking(scores, truth, np.concatenate([rng.choice(members, len(members)) for members in rows]))
+            for _ in range(RESAMPLES)
         ]
-        found.append([recalls(scores[drawn], truth[drawn]).mean(), *np.mean(areas, axis=0).ravel()])
-    return np.array(found)
+    )
+
+
+def ranking(
+    scores: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp]
+) -> tuple[float, float, float]:
+    """Return recall, AUC and average precision of some rows, each the mean over the categories."""
+    scores, truth = scores[rows], truth[rows]
+    one = np.ones((1, len(rows)))
+    areas = np.mean([curve_areas(*pair, one) for pair in zip(scores.T, truth.T, strict=True)], axis=0).ravel()
+    return float(recalls(scores, truth).mean()), float(areas[0]), float(areas[1])
 
 
 def _between(value: float, drawn: npt.NDArray[np.float64]) -> Interval:
