@@ -19,7 +19,7 @@ from gateway.cli.policies import Refused, written
 from gateway.cli.reviews import Moment, check_source, retuned, reviews_of, sections_of, write_table
 from gateway.evaluation.collect import OtherRun, contradictions, contradictions_section, truths
 from gateway.evaluation.judged import JudgedSet, Part
-from gateway.evaluation.reviewed import Reviews
+from gateway.evaluation.reviews.reviewed import Reviews
 from gateway.evaluation.section import Section
 from gateway.evaluation.sources import read_source
 from gateway.evaluation.tables import SourceUnusable

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.evaluation.agreement import agreement_section, missed, missed_section, pairs
-from gateway.evaluation.drift import by_week, drift, drift_section
 from gateway.evaluation.intervals import Interval
 from gateway.evaluation.judged import Run
-from gateway.evaluation.reviewed import (
+from gateway.evaluation.reviews.agreement import agreement_section, missed, missed_section, pairs
+from gateway.evaluation.reviews.drift import by_week, drift, drift_section
+from gateway.evaluation.reviews.reviewed import (
     BY_A_LIST,
     NO_CATEGORY,
     OTHER_POLICY,

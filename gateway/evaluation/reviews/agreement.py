@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
 from gateway.evaluation.intervals import Interval, proportion
-from gateway.evaluation.reviewed import ReviewedDecision, Reviews
+from gateway.evaluation.reviews.reviewed import ReviewedDecision, Reviews
 from gateway.evaluation.section import Section, Table
 from gateway.evaluation.wording import percent, percent_range
 

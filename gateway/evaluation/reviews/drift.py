@@ -17,7 +17,7 @@ from mapie.exchangeability_testing import RiskMonitoring
 from matplotlib.figure import Figure as Drawing
 
 from gateway.evaluation.plots import FIRST, MUTED, SECOND, drawn
-from gateway.evaluation.reviewed import ReviewedDecision, Reviews
+from gateway.evaluation.reviews.reviewed import ReviewedDecision, Reviews
 from gateway.evaluation.section import Figure, Section, Table
 from gateway.evaluation.wording import percent, rate
 
