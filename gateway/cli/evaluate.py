@@ -104,6 +104,7 @@ def goal_options(command: F) -> F:
 )
 @click.option("--head", is_flag=True, help="Train a head a category on the part `train`.")
 @click.option("--calibrate", is_flag=True, help="Fit calibrations.")
+@click.option("--none-of-these", type=SHARE, help="With --classifier: lose this share at most to “none of these”.")
 @goal_options
 @click.option("--thumbnails", is_flag=True, help="Show the worst mistakes as small images, blurred.")
 @click.option(
@@ -152,8 +153,6 @@ def evaluate(
         raise click.UsageError(f"{fault}.") from None
     except OSError as fault:
         raise click.UsageError(f"Cannot read or write {fault.filename or fault}: {fault.strerror}.") from None
-    except (ValueError, KeyError, TypeError):
-        raise click.UsageError(f"{address} does not answer as a gateway does.") from None
     except httpx2.TransportError as fault:
         click.echo(f"{address} cannot be reached ({type(fault).__name__}); the same command goes on.", err=True)
         ctx.exit(SOME_FAILED)
@@ -241,6 +240,12 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
         done.judged, done.policy = calibrated.judged, calibrated.policy
         done.classifiers |= calibrated.classifiers
         done.sections.append(calibrated.section())
+    if given["none_of_these"] is not None:
+        from gateway.evaluation.none_of_these import fit_none_of_these  # noqa: PLC0415 - loads SciPy
+
+        none = fit_none_of_these(done.judged, given["none_of_these"], parts)
+        done.classifiers[none.name] = none.classifier
+        done.sections.append(none.section())
     goals = {name: given[name] for name in ("block_fpr", "review_share", "catch")}
     if any(goal is not None for goal in goals.values()):
         if done.judged.run.policy_body is None:
@@ -286,11 +291,12 @@ def write_draft(done: Evaluation, out: Path) -> None:
     """Write the drafts in the form that ``clip-gateway policies import`` reads; those of a run before are removed."""
     for path in (out / DRAFT).glob("*/*.yaml"):
         path.unlink()
-    if done.policy is None or done.judged.run.policy is None:
-        return
-    body = dict(done.policy)
-    body["rules"] = [{**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in body["rules"]]
-    files = {f"policies/{done.judged.run.policy['name']}.yaml": body}
+    files = {}
+    if done.policy is not None and done.judged.run.policy is not None:
+        rules = [
+            {**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in done.policy["rules"]
+        ]
+        files = {f"policies/{done.judged.run.policy['name']}.yaml": {**done.policy, "rules": rules}}
     files |= {f"classifiers/{name}.yaml": dict(classifier) for name, classifier in done.classifiers.items()}
     for name, value in files.items():
         path = out / DRAFT / name
@@ -318,7 +324,7 @@ def summary(
         for entry in report["categories"]
         if (found := entry["recall_at_fpr"].get("0.01")) and found["value"] is not None
     ]
-    draft = done.policy is not None
+    draft = done.policy is not None or bool(done.classifiers)
     promised = (
         [f"Promised, at {given['confidence']:.0%} confidence: {'; '.join(done.promises)}."] if done.promises else []
     )
