@@ -165,11 +165,7 @@ def evaluate(
 
 
 def reviewed(question: Question, out: Path, given: Mapping[str, Any]) -> Evaluation:
-    """Return the reviewed decisions of the policy, with what the report says of them.
-
-    Raises:
-        Refused, httpx2.HTTPError: as ``reviews_of``.
-    """
+    """Return the reviewed decisions of the policy, with what the report says of them."""
     reviews = reviews_of(question, given["since"], given["until"])
     write_table(reviews, out)
     return Evaluation(reviews.judged, sections_of(reviews), reviews=reviews)
