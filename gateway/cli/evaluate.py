@@ -20,7 +20,7 @@ from gateway.cli.policies import Refused, written
 from gateway.cli.reviews import Moment, check_source, retuned, reviews_of, sections_of, write_table
 from gateway.evaluation.collect import OtherRun, contradictions, contradictions_section, truths
 from gateway.evaluation.judged import JudgedSet, Part
-from gateway.evaluation.reviewed import Reviews
+from gateway.evaluation.reviews.reviewed import Reviews
 from gateway.evaluation.section import Section
 from gateway.evaluation.sources import read_source
 from gateway.evaluation.tables import SourceUnusable
@@ -136,11 +136,7 @@ def evaluate(
 
 
 def reviewed(question: Question, out: Path, given: Mapping[str, Any]) -> Evaluation:
-    """Return the reviewed decisions of the policy, with what the report says of them.
-
-    Raises:
-        Refused, httpx2.HTTPError: as ``reviews_of``.
-    """
+    """Return the reviewed decisions of the policy, with what the report says of them."""
     reviews = reviews_of(question, given["since"], given["until"])
     write_table(reviews, out)
     return Evaluation(reviews.judged, sections_of(reviews), reviews=reviews)
@@ -246,6 +242,7 @@ def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str,
         price_per_hour=given["price_per_hour"],
         prevalence=sum(given["prevalence"].values()) or None,
         thumbnails=given["thumbnails"],
+        caveats=() if done.reviews is None else done.reviews.caveats,
         part="all" if done.reviews else "test" if done.policy is not None or done.classifiers else "auto",
     )
     contradicting = contradictions_section(done.judged)

@@ -48,6 +48,7 @@ class ReportOptions:
         prevalence: share of offending images in the traffic, 0 to 1; without it the load is told for several.
         thumbnails: whether small, blurred copies of the worst mistakes are in the page.
         part: which images the figures are of; ``auto`` is ``test`` where the policy says what it was tuned on.
+        caveats: sentences to be read before any figure.
     """
 
     traffic_per_day: int | None = None
@@ -55,6 +56,7 @@ class ReportOptions:
     prevalence: float | None = None
     thumbnails: bool = False
     part: Part | Literal["all", "auto"] = "auto"
+    caveats: Sequence[str] = ()
 
 
 def write_report(
@@ -95,7 +97,7 @@ def write_report(
     title = f"How good is {summary.asked(judged)}?"
     page = {
         "title": title,
-        "summary": summary.sentences(chosen, figures, sliced.paragraphs[0] if sliced else ""),
+        "summary": [*options.caveats, *summary.sentences(chosen, figures, sliced.paragraphs[0] if sliced else "")],
         "overview": _overview(figures),
         "cards": cards,
         "mistakes": worst(chosen, figures, thumbnails=options.thumbnails),
