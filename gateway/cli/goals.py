@@ -11,12 +11,18 @@ SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def prevalence_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
-    """Return the shares of traffic by category."""
-    try:
-        return {name: float(share) for name, share in (entry.rsplit("=", 1) for entry in given)}
-    except ValueError:
-        raise click.BadParameter("give CATEGORY=SHARE: gore=0.001") from None
+def parsed_prevalence(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
+    """Return category → share of traffic."""
+    found = {}
+    for entry in ",".join(given).split(","):
+        name, _equals, share = entry.rpartition("=")
+        if not entry.strip():
+            continue
+        try:
+            found[name.strip()] = float(share)
+        except ValueError:
+            raise click.BadParameter(f"“{entry}” is no prevalence; gore=0.002 is") from None
+    return found
 
 
 def goal_options(command: F) -> F:
@@ -29,9 +35,9 @@ def goal_options(command: F) -> F:
         click.option(
             "--prevalence",
             multiple=True,
-            callback=prevalence_of,
+            callback=parsed_prevalence,
             metavar="CATEGORY=SHARE",
-            help="Share of a category in your traffic, as you know it: gore=0.001. Several times.",
+            help="How common categories are in your traffic: gore=0.002,nudity=0.01. For --review-share.",
         ),
     ]
     for decorator in reversed(decorators):

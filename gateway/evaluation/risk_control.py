@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from gateway.evaluation.guarantee.choice import Choice
-from gateway.evaluation.guarantee.demands import Demand, Sample, apart_and_rest, demands, matrix, sample_of
+from gateway.evaluation.guarantee.demands import Demand, DrawnGroups, apart_and_rest, demands, drawn_groups, matrix
 from gateway.evaluation.guarantee.path import Floats, ThresholdPath, loosest_row, strictest_row
 from gateway.evaluation.guarantee.promises import GoalName, Goals, Missing, Promise, held, needed, percent, possible
 from gateway.evaluation.judged import JudgedSet, Part
@@ -57,7 +57,7 @@ def choose(
     before = _policy_body(judged)
     categories = tuple(rule["category"] for rule in before["rules"])
     _check(goals, categories, traffic)
-    tuning = sample_of(judged.of(*parts), categories)
+    tuning = drawn_groups(judged.of(*parts), categories)
     stored = None if traffic is None else matrix(traffic, categories)
     asked = list(demands(goals, tuning, stored))
     refused = tuple(_too_common(goals)) if stored is None else ()
@@ -67,7 +67,7 @@ def choose(
 
     shaping = None
     if len(categories) > 1:
-        apart, rest = (sample_of(some, categories) for some in apart_and_rest(judged.of(*parts)))
+        apart, rest = (drawn_groups(some, categories) for some in apart_and_rest(judged.of(*parts)))
         later = list(demands(goals, rest, stored))
         if enough_to_shape(apart) and not list(_missing(later, goals.each_confidence)):
             shaping, asked = apart, later
@@ -82,7 +82,7 @@ def choose(
         for rule, low, high in zip(before["rules"], review, block, strict=True)
     ]
     body = {**before, "rules": rules, "tuned_on": _tuned_on(judged, goals, parts, tuning, promises)}
-    test = sample_of(judged.of("test") if "test" not in parts else judged.of(), categories)
+    test = drawn_groups(judged.of("test") if "test" not in parts else judged.of(), categories)
     found = [
         held(promise, d.errors(review, block), len(d.scores))
         for promise, d in zip(promises, demands(goals, test, None), strict=True)
@@ -142,7 +142,7 @@ def _missing(asked: Sequence[Demand], confidence: float) -> Iterator[Missing]:
             yield Missing(demand.goal, demand.category, demand.limit, demand.kind, have, need, limit)
 
 
-def _paths(before: Mapping[str, Any], shaping: Sample | None) -> tuple[ThresholdPath, ThresholdPath]:
+def _paths(before: Mapping[str, Any], shaping: DrawnGroups | None) -> tuple[ThresholdPath, ThresholdPath]:
     """Return the paths of ``review_at`` and of ``block_at``."""
     if shaping is None:
         same = before.get("tuned_on") is not None  # thresholds in force may come from these images: take none of them
@@ -160,7 +160,7 @@ def _paths(before: Mapping[str, Any], shaping: Sample | None) -> tuple[Threshold
     return path, path
 
 
-def enough_to_shape(apart: Sample) -> bool:
+def enough_to_shape(apart: DrawnGroups) -> bool:
     """Return whether quantiles of these images say something."""
     least = min(len(scores) for scores in apart.offending.values())
     return len(apart.harmless) >= MIN_HARMLESS and least >= MIN_OFFENDING
@@ -225,7 +225,7 @@ def _contradiction(
     )
 
 
-def _notes(before: Mapping[str, Any], tuning: Sample, block: Floats, *, balanced: bool) -> Iterator[str]:
+def _notes(before: Mapping[str, Any], tuning: DrawnGroups, block: Floats, *, balanced: bool) -> Iterator[str]:
     yield (
         "How strict the rules are in relation to each other was fitted on an eighth of the images tuned on; the others "
         "test the promise."
@@ -244,7 +244,7 @@ def _notes(before: Mapping[str, Any], tuning: Sample, block: Floats, *, balanced
         yield "What review_on and audit_share send to review comes on top; scores do not decide it."
 
 
-def _effects(test: Sample, review: Floats, block: Floats) -> Iterator[tuple[str, int, float, float]]:
+def _effects(test: DrawnGroups, review: Floats, block: Floats) -> Iterator[tuple[str, int, float, float]]:
     for name, scores in {"harmless": test.harmless, **test.offending}.items():
         if len(scores):
             seen, blocked = ((scores >= at).any(axis=1).mean() for at in (np.minimum(review, block), block))
@@ -252,7 +252,7 @@ def _effects(test: Sample, review: Floats, block: Floats) -> Iterator[tuple[str,
 
 
 def _tuned_on(
-    judged: JudgedSet, goals: Goals, parts: Sequence[Part], tuning: Sample, promises: Sequence[Promise]
+    judged: JudgedSet, goals: Goals, parts: Sequence[Part], tuning: DrawnGroups, promises: Sequence[Promise]
 ) -> dict[str, Any]:
     rows = sorted(f"{image.sha256 or image.image.source} {sorted(image.image.labels)}" for image in tuning.images)
     run = judged.run
