@@ -16,12 +16,13 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from gateway.app import MakeFetcher, connection_protocol, create_app, public_fetcher
+from gateway.app import connection_protocol, create_app
 from gateway.auth.api_keys import KeysInvalid
 from gateway.auth.rate_limits import RateLimitStoreInvalid
 from gateway.decoding.plugins import DecoderMissing
 from gateway.inference.bundle import BundleError
 from gateway.observability.log_format import configure_logging
+from gateway.parts import MakeFetcher, public_fetcher
 from gateway.serving.server import DrainingServer, ReplicaServer
 from gateway.settings import Settings
 from gateway.store.migrate import check_database

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
-import httpcore2
-import structlog
 from fastapi import Depends, FastAPI
 
 from gateway.api import (
@@ -38,15 +35,7 @@ from gateway.api.request_rules import RequestRules
 from gateway.api.training import route as training
 from gateway.auth.key_file import KeyFile
 from gateway.auth.rate_limits import RateLimits
-from gateway.decoding.decoder import DecodeLimits
-from gateway.decoding.pdq import available, load_hasher
 from gateway.decoding.plugins import accepted_formats
-from gateway.decoding.preprocess import Preprocessor
-from gateway.decoding.workers.forkserver import ForkServer
-from gateway.decoding.workers.pool import DecodePool
-from gateway.decoding.workers.threads import DecodeThreads
-from gateway.fetching.dns_resolver import DnsResolver
-from gateway.fetching.fetcher import Fetcher, FetchLimits
 from gateway.fetching.host_patterns import HostPatterns
 from gateway.fetching.image_source import ImageSource
 from gateway.hash_matching.refresher import ListRefresher
@@ -56,17 +45,25 @@ from gateway.inference.explanation import Explainer
 from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
 from gateway.inference.tokenizer import Tokenizer
-from gateway.inference.triton import ModelServer, TritonEncoder
 from gateway.limits.admission import Admission, AdmissionLimits
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
-from gateway.moderation.idempotency import Idempotency, IdempotencyRules
+from gateway.moderation.idempotency import Idempotency
 from gateway.moderation.moderator import LogRules, Moderator
 from gateway.moderation.retention import watch_retention
 from gateway.moderation.saving import Saver
 from gateway.moderation.seeding import seed_alone
 from gateway.observability.metrics import Metrics
+from gateway.parts import (
+    MakeEncoder,
+    MakeFetcher,
+    decode_limits,
+    idempotency_rules,
+    preparer,
+    public_fetcher,
+    triton_encoder,
+)
 from gateway.pipeline import Pipeline
 from gateway.readiness import Readiness
 from gateway.serving.http_protocol import ConnectionLimits, protocol_with
@@ -83,94 +80,14 @@ from gateway.store.versions import Versions
 from gateway.training.trainer import Trainer, TrainingLimits
 
 VERSION = "0.1.0"
-MOST_BYTES_PER_PIXEL = 32  # above every format's estimate
 DESCRIPTION = """Zero-shot classification of images with CLIP in NVIDIA Triton.
 
 Every error is `application/problem+json` with a stable `code`; every answer names the model that gave it.
 """
-DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
     *(decisions, audit, health, training),
 )
-
-MakeEncoder = Callable[[Settings, Manifest, Metrics], ModelServer]
-MakeFetcher = Callable[[Settings], Fetcher]
-
-
-def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> ModelServer:
-    """Return the encoder that asks Triton."""
-    return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch, settings.gateway_replicas)
-
-
-def decode_limits(settings: Settings, manifest: Manifest) -> DecodeLimits:
-    """Return the caps of one image for this bundle."""
-    return DecodeLimits(
-        max_bytes=settings.max_image_bytes,
-        max_pixels=settings.max_image_pixels,
-        max_side_px=settings.max_image_side_px,
-        min_side_px=settings.min_image_side_px or (DEMO_MIN_SIDE_PX if manifest.model.demo else MIN_SIDE_PX),
-        max_frames=settings.max_image_frames,
-        sampled_frames=settings.sampled_frames,
-        timeout_s=settings.decode_timeout_s,
-        formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
-    )
-
-
-def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | None = None) -> Fetcher:
-    """Return the fetcher of images from the public internet; ``network`` is where tests put another one."""
-    if settings.fetch_test_allowed_hosts:
-        structlog.get_logger("app").warning(
-            "FETCH_TEST_ALLOWED_HOSTS opens addresses that are not public to every client; it is for tests alone",
-            hosts=sorted(settings.fetch_test_allowed_hosts),
-        )
-    resolver = DnsResolver(settings.fetch_dns_servers, settings.fetch_dns_timeout_s)
-    return Fetcher(fetch_limits(settings), resolver=resolver, network=network)
-
-
-def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preprocessor:
-    """Return what decodes images: processes, or threads where isolation is switched off."""
-    if not settings.decode_isolation:
-        return DecodeThreads(threads, load_hasher() if settings.perceptual_hash else None)
-    # An image that needs more than the whole budget is let in alone, and the estimate may fall short of the truth.
-    most_memory = 2 * max(settings.decode_memory_mib * MIB, settings.max_image_pixels * MOST_BYTES_PER_PIXEL)
-    forker = ForkServer(
-        most_memory=most_memory, heic=settings.heic, fingerprint=settings.perceptual_hash and available()
-    )
-    return DecodePool(
-        settings.effective_decode_workers,
-        forker,
-        settings.max_inferences,
-        lambda reason: metrics.decode_workers_ended.labels(reason).inc(),
-    )
-
-
-def fetch_limits(settings: Settings) -> FetchLimits:
-    """Return the caps of URL fetching."""
-    return FetchLimits(
-        proxy=settings.fetch_proxy,
-        proxy_resolves=settings.fetch_proxy_resolves,
-        header_timeout_s=settings.fetch_header_timeout_s,
-        allowed_hosts=HostPatterns.parse(settings.fetch_allowed_hosts),
-        forbidden_hosts=HostPatterns.parse(settings.fetch_forbidden_hosts | settings.own_hosts),
-        max_bytes=settings.max_image_bytes,
-        timeout_s=settings.fetch_timeout_s,
-        max_redirects=settings.fetch_max_redirects,
-        max_concurrent=settings.fetch_concurrency,
-        allowed_test_hosts=settings.fetch_test_allowed_hosts,
-        user_agent=settings.fetch_user_agent,
-        accept=settings.fetch_accept,
-        formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
-    )
-
-
-def idempotency_rules(settings: Settings) -> IdempotencyRules:
-    """Return how long a repeated request is known; a claim outlives the request that has it."""
-    return IdempotencyRules(
-        settings.request_timeout_s + 2 * settings.store_timeout_s,
-        timedelta(hours=settings.idempotency_retention_hours),
-        settings.decision_log_required,
-    )
 
 
 def create_app(

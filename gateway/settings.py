@@ -1,7 +1,7 @@
 """All settings of the gateway, read from environment variables named like the fields in capitals.
 
 What is no variable may be a file in /run/secrets named like the field, so that secrets stay out of the environment.
-Only ``app.py`` and ``__main__.py`` read settings; every stage gets its own limits as a value.
+Only ``app.py``, ``parts.py`` and ``__main__.py`` read settings; every stage gets its own limits as a value.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import httpx2
@@ -15,11 +15,12 @@ import yaml
 
 from gateway.cli.collecting import Question, collect, known_labels, pinned
 from gateway.cli.connection import Connection, connection_options
+from gateway.cli.goals import SHARE, goal_options
 from gateway.cli.policies import Refused, written
 from gateway.cli.reviews import Moment, check_source, retuned, reviews_of, sections_of, write_table
 from gateway.evaluation.collect import OtherRun, contradictions, contradictions_section, truths
 from gateway.evaluation.judged import JudgedSet, Part
-from gateway.evaluation.reviewed import Reviews
+from gateway.evaluation.reviews.reviewed import Reviews
 from gateway.evaluation.section import Section
 from gateway.evaluation.sources import read_source
 from gateway.evaluation.tables import SourceUnusable
@@ -31,8 +32,6 @@ DRAFT = "draft"
 MISSING = "This needs the extra “evaluate”: pip install 'clip-moderation-gateway[evaluate]'"
 FITTED: tuple[Part, ...] = ("train", "calibration")
 CALIBRATION: tuple[Part, ...] = ("calibration",)
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(slots=True)
@@ -57,34 +56,6 @@ class Evaluation:
     reviews: Reviews | None = None
 
 
-def prevalence_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
-    """Return the shares of traffic by category."""
-    try:
-        return {name: float(share) for name, share in (entry.rsplit("=", 1) for entry in given)}
-    except ValueError:
-        raise click.BadParameter("give CATEGORY=SHARE: gore=0.001") from None
-
-
-def goal_options(command: F) -> F:
-    """Add the goals that thresholds may be chosen for."""
-    decorators = [
-        click.option("--block-fpr", type=SHARE, help="Of harmless images, blocked at most: 0.001."),
-        click.option("--review-share", type=SHARE, help="Of all images, sent to review at most; needs --prevalence."),
-        click.option("--catch", type=SHARE, help="Of each category's images, reviewed or blocked at least: 0.99."),
-        click.option("--confidence", type=SHARE, default=0.95, show_default=True, help="Of these promises."),
-        click.option(
-            "--prevalence",
-            multiple=True,
-            callback=prevalence_of,
-            metavar="CATEGORY=SHARE",
-            help="Share of a category in your traffic, as you know it: gore=0.001. Several times.",
-        ),
-    ]
-    for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
-
-
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path, exists=True), required=False)
 @connection_options
@@ -104,6 +75,7 @@ def goal_options(command: F) -> F:
 )
 @click.option("--head", is_flag=True, help="Train a head a category on the part `train`.")
 @click.option("--calibrate", is_flag=True, help="Fit calibrations.")
+@click.option("--none-of-these", type=SHARE, help="With --classifier: lose this share at most to “none of these”.")
 @goal_options
 @click.option("--thumbnails", is_flag=True, help="Show the worst mistakes as small images, blurred.")
 @click.option(
@@ -152,8 +124,6 @@ def evaluate(
         raise click.UsageError(f"{fault}.") from None
     except OSError as fault:
         raise click.UsageError(f"Cannot read or write {fault.filename or fault}: {fault.strerror}.") from None
-    except (ValueError, KeyError, TypeError):
-        raise click.UsageError(f"{address} does not answer as a gateway does.") from None
     except httpx2.TransportError as fault:
         click.echo(f"{address} cannot be reached ({type(fault).__name__}); the same command goes on.", err=True)
         ctx.exit(SOME_FAILED)
@@ -166,11 +136,7 @@ def evaluate(
 
 
 def reviewed(question: Question, out: Path, given: Mapping[str, Any]) -> Evaluation:
-    """Return the reviewed decisions of the policy, with what the report says of them.
-
-    Raises:
-        Refused, httpx2.HTTPError: as ``reviews_of``.
-    """
+    """Return the reviewed decisions of the policy, with what the report says of them."""
     reviews = reviews_of(question, given["since"], given["until"])
     write_table(reviews, out)
     return Evaluation(reviews.judged, sections_of(reviews), reviews=reviews)
@@ -241,6 +207,12 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
         done.judged, done.policy = calibrated.judged, calibrated.policy
         done.classifiers |= calibrated.classifiers
         done.sections.append(calibrated.section())
+    if given["none_of_these"] is not None:
+        from gateway.evaluation.none_of_these import fit_none_of_these  # noqa: PLC0415 - loads SciPy
+
+        none = fit_none_of_these(done.judged, given["none_of_these"], parts)
+        done.classifiers[none.name] = none.classifier
+        done.sections.append(none.section())
     goals = {name: given[name] for name in ("block_fpr", "review_share", "catch")}
     if any(goal is not None for goal in goals.values()):
         if done.judged.run.policy_body is None:
@@ -270,6 +242,7 @@ def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str,
         price_per_hour=given["price_per_hour"],
         prevalence=sum(given["prevalence"].values()) or None,
         thumbnails=given["thumbnails"],
+        caveats=() if done.reviews is None else done.reviews.caveats,
         part="all" if done.reviews else "test" if done.policy is not None or done.classifiers else "auto",
     )
     contradicting = contradictions_section(done.judged)
@@ -285,11 +258,12 @@ def write_draft(done: Evaluation, out: Path) -> None:
     """Write the drafts in the form that ``clip-gateway policies import`` reads; those of a run before are removed."""
     for path in (out / DRAFT).glob("*/*.yaml"):
         path.unlink()
-    if done.policy is None or done.judged.run.policy is None:
-        return
-    body = dict(done.policy)
-    body["rules"] = [{**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in body["rules"]]
-    files = {f"policies/{done.judged.run.policy['name']}.yaml": body}
+    files = {}
+    if done.policy is not None and done.judged.run.policy is not None:
+        rules = [
+            {**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in done.policy["rules"]
+        ]
+        files = {f"policies/{done.judged.run.policy['name']}.yaml": {**done.policy, "rules": rules}}
     files |= {f"classifiers/{name}.yaml": dict(classifier) for name, classifier in done.classifiers.items()}
     for name, value in files.items():
         path = out / DRAFT / name
@@ -317,7 +291,7 @@ def summary(
         for entry in report["categories"]
         if (found := entry["recall_at_fpr"].get("0.01")) and found["value"] is not None
     ]
-    draft = done.policy is not None
+    draft = done.policy is not None or bool(done.classifiers)
     promised = (
         [f"Promised, at {given['confidence']:.0%} confidence: {'; '.join(done.promises)}."] if done.promises else []
     )
@@ -335,10 +309,13 @@ def summary(
     told = f"Recall at 1 % false positives: {', '.join(recalls) or 'cannot be told from these images'}."
     if done.reviews is not None:
         told = next(section for section in done.sections if section.key == "missed").paragraphs[0]
+    files = [str(out / "report.html")]
+    files += [f"comparison: {out / 'compare.html'}"] if given["compare"] else []
+    files += [f"draft: {out / DRAFT}"] if draft else []
     return [
         f"{len(judged.images)} images judged by {asked}, {len(judged.failed)} failed{f': {failed}' if failed else ''}.",
         told,
         " ".join([*promised, *refused]) or "No thresholds were asked for.",
-        f"Report: {out / 'report.html'}{f'; draft: {out / DRAFT}' if draft else ''}",
+        f"Report: {'; '.join(files)}",
         f"Next: {following}",
     ]

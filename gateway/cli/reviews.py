@@ -14,7 +14,7 @@ import httpx2
 from gateway.cli.collecting import Question, pinned
 from gateway.cli.policies import Refused
 from gateway.cli.policies import answered as good
-from gateway.evaluation.reviewed import Reviews, ReviewsUnreadable, reviewed_set
+from gateway.evaluation.reviews.reviewed import Reviews, ReviewsUnreadable, reviewed_set
 from gateway.evaluation.section import Section
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def reviews_of(question: Question, since: str | None, until: str | None) -> Revi
 
 def sections_of(reviews: Reviews) -> list[Section]:
     """Return what the report says of the reviews beside its figures."""
-    from gateway.evaluation.agreement import agreement_section, missed_section  # noqa: PLC0415 - loads scikit-learn
-    from gateway.evaluation.drift import drift_section  # noqa: PLC0415 - of an extra
+    from gateway.evaluation.reviews.agreement import agreement_section, missed_section  # noqa: PLC0415 - loads scikit-learn
+    from gateway.evaluation.reviews.drift import drift_section  # noqa: PLC0415 - of an extra
 
     return [reviews.section(), missed_section(reviews), agreement_section(reviews), drift_section(reviews)]
 
@@ -111,8 +111,8 @@ def write_table(reviews: Reviews, out: Path) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("decision_id", "labels", "reviewed because"))
-        for image in (judged.image for judged in reviews.judged.images):
-            rows.writerow((image.source, "+".join(sorted(image.labels)), *image.slices.values()))
+        for one in reviews.decisions:
+            rows.writerow((one.id, "|".join(sorted(one.labels)), one.why))
     return path
 
 

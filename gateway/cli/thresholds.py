@@ -13,6 +13,7 @@ import httpx2
 import yaml
 
 from gateway.cli.connection import Connection, connection_options
+from gateway.cli.goals import goal_options
 from gateway.cli.policies import DONE, TIMEOUT_S, Refused, answered, told
 
 if TYPE_CHECKING:
@@ -21,21 +22,6 @@ if TYPE_CHECKING:
 NOT_PROMISED = 5
 JUDGED = "judged.jsonl"
 MOST_DECISIONS = 20_000
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
-
-
-def parsed_prevalence(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
-    """Return category → share of traffic."""
-    found = {}
-    for entry in ",".join(given).split(","):
-        name, _equals, share = entry.rpartition("=")
-        if not entry.strip():
-            continue
-        try:
-            found[name.strip()] = float(share)
-        except ValueError:
-            raise click.BadParameter(f"“{entry}” is no prevalence; gore=0.002 is") from None
-    return found
 
 
 @click.command()
@@ -45,16 +31,7 @@ def parsed_prevalence(_: click.Context, __: click.Parameter, given: tuple[str, .
     required=True,
     help="What `evaluate` wrote: judged images.",
 )
-@click.option("--block-fpr", type=SHARE, help="The most of harmless images that may be blocked; 0.01 is 1 %.")
-@click.option("--review-share", type=SHARE, help="The most of all images that may be sent to review.")
-@click.option("--catch", type=SHARE, help="The least of each category's images that must be reviewed or blocked.")
-@click.option("--confidence", type=SHARE, default=0.95, show_default=True, help="That all of it holds.")
-@click.option(
-    "--prevalence",
-    multiple=True,
-    callback=parsed_prevalence,
-    help="How common each category is in your traffic: gore=0.002,nudity=0.01. For --review-share.",
-)
+@goal_options
 @click.option("--from-decisions", is_flag=True, help="For --review-share: the gateway's log instead of a prevalence.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The draft, YAML.")
 @click.option("--save", is_flag=True, help="Also put it into the gateway as a version that is not active.")

@@ -70,6 +70,10 @@ def calibrate(
     """
     if any(not 0 < share < 1 for share in (prevalence or {}).values()):
         raise ValueError("a prevalence lies between 0 and 1")
+    if not any(image.views for image in judged.images):
+        raise ValueError(
+            "no views from before calibration were kept: a classifier is to be uncalibrated, or a policy's"
+        )
     before = bodies_of(judged.run)
     fits = [ClassifierFit(judged, key, before, parts, dict(prevalence or {})) for key in before.classifiers]
     classifiers = {fit.key: fit.body() for fit in fits}

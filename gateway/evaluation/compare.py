@@ -15,9 +15,9 @@ from gateway.evaluation.intervals import CELLS, CONFIDENCE, SEED, Bools, Floats,
 from gateway.evaluation.judged import JudgedSet, read_judged
 from gateway.evaluation.metrics import Measure, measures, right, scored
 from gateway.evaluation.report import write_page
+from gateway.evaluation.reporting.summary import asked
+from gateway.evaluation.reporting.wording import percent, plural, rate
 from gateway.evaluation.section import Section, Table
-from gateway.evaluation.summary import asked
-from gateway.evaluation.wording import percent, plural, rate
 
 ALPHA = 0.05
 """Of differences that are called real at most this share is chance (Benjamini and Hochberg 1995)."""

@@ -35,7 +35,7 @@ _WHOLE = (0, 0, 1, 1)
 def labelled(hand: str, counts: Mapping[Part, tuple[int, int]], seed: int) -> Iterator[LabelledImage]:
     """Yield what is to be drawn, in turn of everything that a hand draws; the name is the lot, and chooses the part."""
     for part, (offending, harmless) in counts.items():
-        named = {what: _names(f"{hand} {what} {seed}", part) for what in (*OFFENDING, *HARMLESS)}
+        named = {what: names(f"{hand} {what} {seed}", part) for what in (*OFFENDING, *HARMLESS)}
         for number in range(max(offending, harmless)):
             for what in OFFENDING if number < offending else ():
                 name = next(named[what])
@@ -46,7 +46,7 @@ def labelled(hand: str, counts: Mapping[Part, tuple[int, int]], seed: int) -> It
                 yield LabelledImage(name, frozenset(), {"what": what}, group=name)
 
 
-def _names(start: str, part: Part) -> Iterator[str]:
+def names(start: str, part: Part) -> Iterator[str]:
     """Yield names that belong to a part."""
     return (name for number in count() if part_of(name := f"{start}.{number}") == part)
 

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from gateway import __main__ as server
-from gateway.app import fetch_limits
 from gateway.decoding.decoder import DecodeLimits, inspect
 from gateway.decoding.headers.header import ALWAYS_ACCEPTED, accepted_words, sniff
 from gateway.decoding.plugins import DecoderMissing, accepted_formats, plugin_of
 from gateway.decoding.to_rgb import turn_upright
 from gateway.errors import SourceNotImage, UnsupportedImage
 from gateway.fetching.fetcher import _check_signature
+from gateway.parts import fetch_limits
 from gateway.settings import Settings
 from tests.support import awkward_images as make
 from tests.support.heic_files import LIMITS, WITH_HEIC, gradient, heic, pixels

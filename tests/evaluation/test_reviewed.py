@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.evaluation.agreement import agreement_section, missed, missed_section, pairs
-from gateway.evaluation.drift import by_week, drift, drift_section
+from gateway.evaluation.intervals import Interval
 from gateway.evaluation.judged import Run
-from gateway.evaluation.reviewed import (
+from gateway.evaluation.reviews.agreement import agreement_section, missed, missed_section, pairs
+from gateway.evaluation.reviews.drift import by_week, drift, drift_section
+from gateway.evaluation.reviews.reviewed import (
     BY_A_LIST,
     NO_CATEGORY,
     OTHER_POLICY,
@@ -64,6 +65,17 @@ def feedback(said: str, reviewer: str | None = "ann", categories: Sequence[str] 
     }
 
 
+def ends(interval: Interval) -> tuple[float, float]:
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.low, interval.high
+
+
+def width(interval: Interval) -> float:
+    low, high = ends(interval)
+    return high - low
+
+
 def decisions(rows: Sequence[dict[str, Any]]) -> tuple[ReviewedDecision, ...]:
     return reviewed_set(rows, RUN).decisions
 
@@ -75,11 +87,12 @@ def test_verdicts_are_labels_and_what_was_audited_was_allowed() -> None:
         line(3, "review", "block", audited=True, feedback=[feedback("block", categories=["nudity", "spam"])]),
         line(4, "review", "allow", feedback=[feedback("block"), feedback("allow")]),
     ]
-    judged = reviewed_set(reversed(rows), RUN).judged
+    reviews = reviewed_set(reversed(rows), RUN)
+    judged = reviews.judged
     assert [sorted(image.image.labels) for image in judged.images] == [["gore"], [], ["nudity"], []]
     assert [image.decision for image in judged.images] == ["block", "review", "allow", "review"]
     assert [image.scores["gore"] for image in judged.images] == [0.9, 0.9, 0.1, 0.9]
-    assert [image.image.slices["reviewed because"] for image in judged.images][2] == "audited"
+    assert [one.why for one in reviews.decisions] == ["flagged", "flagged", "audited", "flagged"]
 
 
 def test_what_cannot_be_compared_is_left_out_and_told() -> None:
@@ -95,7 +108,7 @@ def test_what_cannot_be_compared_is_left_out_and_told() -> None:
     assert found.skipped == {BY_A_LIST: 1, OTHER_POLICY: 1, NO_CATEGORY: 1}
     (one,) = found.decisions
     assert one.offending, "the latest decision about the file counts"
-    assert "Left out: 1 decided by a list" in " ".join(found.section().paragraphs)
+    assert "Left out: 1 decided by a list" in " ".join(found.caveats)
 
 
 @pytest.mark.parametrize("wrong", ["{", "[]", "{}", '{"warnings": [], "feedback": []}'])
@@ -112,13 +125,13 @@ def test_the_share_of_misses_is_found_from_audited_files() -> None:
     found = missed(decisions(rows))
     assert found is not None
     assert (found.audited, found.found) == (60, 3)
-    assert [found.value, found.low, found.high] == pytest.approx([0.05, 0.01043, 0.13922], abs=1e-4)
+    assert [*found.share.json.values()] == pytest.approx([0.05, 0.01043, 0.13922], abs=1e-4)
     for row in rows[30:]:
         row["audit_share"] = 0.9
     weighted = missed(decisions(rows))
     assert weighted is not None
-    assert weighted.value == pytest.approx(3 * 10 / (30 * 10 + 30 / 0.9))
-    assert weighted.high - weighted.low > found.high - found.low, "unequal weights are worth less"
+    assert weighted.share.value == pytest.approx(3 * 10 / (30 * 10 + 30 / 0.9))
+    assert width(weighted.share) > width(found.share), "unequal weights are worth less"
 
 
 def test_the_interval_holds_what_it_promises() -> None:
@@ -132,7 +145,8 @@ def test_the_interval_holds_what_it_promises() -> None:
     for _ in range(200):
         found = missed([bad if drawn else fine for drawn in dice.random(120) < 0.04])
         assert found is not None
-        wrong += not found.low <= 0.04 <= found.high
+        low, high = ends(found.share)
+        wrong += not low <= 0.04 <= high
     assert wrong <= 19
 
 
@@ -228,8 +242,8 @@ def test_lines_of_the_gateway_are_read(made: Web) -> None:
     assert len(lines) == 2
     run = Run({}, {**POLICY, "version": 2}, None, ALWAYS, {}, "")
     found = reviewed_set(lines, run).decisions
-    assert [(one.decision, one.audited, one.audit_share, one.labels) for one in found] == [
-        ("block", False, 0.0, frozenset({"bad"})),
-        ("allow", True, 1.0, frozenset({"bad"})),
+    assert [(one.decision, one.audited, one.audit_share, sorted(one.labels)) for one in found] == [
+        ("block", False, 0.0, ["bad"]),
+        ("allow", True, 1.0, ["bad"]),
     ]
     assert [review.reviewer for one in found for review in one.reviews] == ["ann", "ann"]

@@ -21,8 +21,8 @@ import httpx2
 import pytest
 from pydantic import ValidationError
 
-from gateway.app import fetch_limits
 from gateway.fetching.ssrf import may_connect, parse_url
+from gateway.parts import fetch_limits
 from gateway.settings import Settings
 from tests.conftest import Stack
 from tests.support import awkward_images as make

@@ -14,12 +14,12 @@ import pytest
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
 
-from gateway.app import triton_encoder
 from gateway.errors import Overloaded
 from gateway.inference.bundle import read_manifest
 from gateway.inference.triton import ModelServer, Vectors
 from gateway.limits.deadline import Deadline
 from gateway.observability.metrics import Metrics
+from gateway.parts import triton_encoder
 from gateway.settings import Settings
 from tests.support.fake_encoder import DIM, write_bundle
 from tests.support.waiting import UNTIL_S, eventually

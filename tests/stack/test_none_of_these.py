@@ -1,4 +1,4 @@
-"""Through the real stack: a closed set says of foreign drawings that no label fits, and of its own that one does."""
+"""Through the whole real stack: a closed set says of foreign drawings that none of its labels fits."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from typing import Any
 import httpcore2
 
 from gateway.__main__ import main
-from gateway.app import public_fetcher
 from gateway.fetching.fetcher import Fetcher
+from gateway.parts import public_fetcher
 from gateway.settings import Settings
 
 

@@ -102,4 +102,4 @@ class Choice:
 
 
 def _shown(threshold: float | None) -> str:
-    return "never" if threshold is None else f"{threshold:.4g}"
+    return "never" if threshold is None else f"{threshold:.7g}"

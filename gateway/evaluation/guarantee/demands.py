@@ -18,7 +18,7 @@ from gateway.evaluation.judged import JudgedImage, JudgedSet
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class DrawnGroups:
     """Independent images, one a group.
 
     Attributes:
@@ -63,7 +63,7 @@ class Demand:
         return int((~reached if self.goal == "catch" else reached).sum())
 
 
-def sample_of(judged: JudgedSet, categories: Sequence[str]) -> Sample:
+def drawn_groups(judged: JudgedSet, categories: Sequence[str]) -> DrawnGroups:
     """Return independent images: of each group one harmless image and one of each category, by the least hash."""
     known = set(categories)
     scored = [image for image in judged.images if known & set(image.scores)]
@@ -72,7 +72,7 @@ def sample_of(judged: JudgedSet, categories: Sequence[str]) -> Sample:
     harmless = {image.group: image for image in usable if not image.image.labels}
     offending = {name: {image.group: image for image in usable if name in image.image.labels} for name in categories}
     kept = {id(image): image for kind in (harmless, *offending.values()) for image in kind.values()}
-    return Sample(
+    return DrawnGroups(
         matrix([image.scores for image in harmless.values()], categories),
         {name: matrix([image.scores for image in kind.values()], categories) for name, kind in offending.items()},
         tuple(kept.values()),
@@ -90,7 +90,7 @@ def apart_and_rest(judged: JudgedSet) -> tuple[JudgedSet, JudgedSet]:
     return replace(judged, images=first), replace(judged, images=second)
 
 
-def demands(goals: Goals, sample: Sample, traffic: Floats | None) -> Iterator[Demand]:
+def demands(goals: Goals, sample: DrawnGroups, traffic: Floats | None) -> Iterator[Demand]:
     """Yield what the goals ask of a sample."""
     if goals.block_fpr is not None:
         yield Demand("block_fpr", None, goals.block_fpr, 0.0, "harmless images", sample.harmless)

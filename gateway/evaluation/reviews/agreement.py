@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
-from gateway.evaluation.reviewed import ReviewedDecision, Reviews
+from gateway.evaluation.intervals import Interval, proportion
+from gateway.evaluation.reporting.wording import percent, percent_range
+from gateway.evaluation.reviews.reviewed import ReviewedDecision, Reviews
 from gateway.evaluation.section import Section, Table
 
-CONFIDENCE = 0.95
 CONFIRMED = ("confirmed", "share")
 MIN_SHARED = 2  # images that two reviewers both judged
 NOT_AUDITED = (
@@ -35,14 +35,12 @@ class Missed:
     """Of the files that the policy allowed, the share that reviewers would have blocked.
 
     Attributes:
-        value, low, high: 0 to 1, and its interval at 95 %.
+        share: 0 to 1, with its interval at 95 %.
         audited: files that it is estimated from.
         found: offending ones among them.
     """
 
-    value: float
-    low: float
-    high: float
+    share: Interval
     audited: int
     found: int
 
@@ -71,12 +69,9 @@ def missed(decisions: Sequence[ReviewedDecision]) -> Missed | None:
         return None
     weights = np.array([1 / one.audit_share for one in audited])
     offending = np.array([one.offending for one in audited])
-    value = float(weights[offending].sum() / weights.sum())
     effective = float(weights.sum() ** 2 / (weights**2).sum())
-    hits, tail = value * effective, (1 - CONFIDENCE) / 2
-    low = 0.0 if not offending.any() else float(stats.beta.ppf(tail, hits, effective - hits + 1))
-    high = 1.0 if offending.all() else float(stats.beta.ppf(1 - tail, hits + 1, effective - hits))
-    return Missed(value, low, high, len(audited), int(offending.sum()))
+    share = proportion(float(weights[offending].sum()), float(weights.sum()), effective)
+    return Missed(share, len(audited), int(offending.sum()))
 
 
 def pairs(decisions: Sequence[ReviewedDecision]) -> list[Pair]:
@@ -108,7 +103,7 @@ def agreement_section(reviews: Reviews) -> Section:
     fired = Counter(category for one in decisions for category in one.fired)
     confirmed = Counter(category for one in decisions for category in one.fired & one.labels)
     by_category = [
-        (name, str(count), str(confirmed[name]), f"{confirmed[name] / count:.1%}")
+        (name, str(count), str(confirmed[name]), percent(confirmed[name] / count))
         for name, count in sorted(fired.items())
     ]
     between = pairs(decisions)
@@ -128,7 +123,7 @@ def agreement_section(reviews: Reviews) -> Section:
     ]
     if between:
         rows = [
-            (pair.first, pair.second, str(pair.files), f"{pair.agreement:.1%}", _kappa(pair.kappa)) for pair in between
+            (pair.first, pair.second, str(pair.files), percent(pair.agreement), _kappa(pair.kappa)) for pair in between
         ]
         head = ("reviewer", "reviewer", "both judged", "agree on", "Cohen's kappa")
         tables.append(Table("Two reviewers on the same files: 1 is perfect, 0 as chance would have it.", head, rows))
@@ -147,23 +142,16 @@ def missed_section(reviews: Reviews) -> Section:
         return Section("missed", "What the policy misses", [NOT_AUDITED], values={"known": False})
     estimate = (
         f"{found.found} of {found.audited} audited files should not have been allowed. Weighted by their chance to be "
-        f"drawn, that is {found.value:.2%} of the allowed files, between {found.low:.2%} and {found.high:.2%} at 95 %."
+        f"drawn, that is {percent_range(found.share)} of the allowed files, with the interval at 95 %."
     )
     told = [estimate, "This holds if every audited image was reviewed. Each file counts once."]
-    values = {
-        "known": True,
-        "share": found.value,
-        "low": found.low,
-        "high": found.high,
-        "audited": found.audited,
-        "found": found.found,
-    }
+    values = {"known": True, "share": found.share.json, "audited": found.audited, "found": found.found}
     return Section("missed", "What the policy misses", told, values=values)
 
 
 def _confirmed(decisions: Sequence[ReviewedDecision], *, allowed: bool) -> tuple[str, str, str]:
     right = sum(one.offending != allowed for one in decisions)
-    return str(len(decisions)), str(right), f"{right / len(decisions):.1%}" if decisions else ""
+    return str(len(decisions)), str(right), percent(right / len(decisions) if decisions else None)
 
 
 def _kappa(value: float | None) -> str:

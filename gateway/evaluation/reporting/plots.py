@@ -22,8 +22,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from gateway.evaluation.intervals import Interval
 from gateway.evaluation.metrics import RATES, CategoryFigures
+from gateway.evaluation.reporting.wording import number, percent
 from gateway.evaluation.section import Figure
-from gateway.evaluation.wording import number, percent
 
 INK, MUTED, GRID, FIRST, SECOND, THIRD = "#1f2328", "#59636e", "#d8dee4", "#1b5fc1", "#b4500f", "#6f42c1"
 VARIABLES: Mapping[str, str] = MappingProxyType(

@@ -9,9 +9,9 @@ import numpy as np
 from gateway.evaluation.intervals import Interval, share
 from gateway.evaluation.judged import JudgedSet
 from gateway.evaluation.metrics import group_numbers, offending
+from gateway.evaluation.reporting.wording import TO, number, percent
+from gateway.evaluation.reporting.wording import rate as stated
 from gateway.evaluation.section import Section, Table
-from gateway.evaluation.wording import TO, number, percent
-from gateway.evaluation.wording import rate as stated
 
 PREVALENCES = (0.0, 0.001, 0.01, 0.05)
 """Shares of offending images that the load is told for, where nobody stated one."""

@@ -84,6 +84,11 @@ class ReviewedDecision:
         return self.reviews[-1].offending
 
     @property
+    def why(self) -> str:
+        """Why it was looked at."""
+        return "audited" if self.audited else "flagged" if self.flagged else "other"
+
+    @property
     def labels(self) -> frozenset[str]:
         """Categories that are true of it; none of what was allowed."""
         if not self.offending:
@@ -123,7 +128,7 @@ class Reviews:
         return judged_set(self.run, [judged_of_review(one) for one in kept])
 
     def section(self) -> Section:
-        """Return what can be known from these, in plain words."""
+        """Return what was reviewed, and what cannot be known from it."""
         flagged = [one for one in self.decisions if one.flagged]
         audited = [one for one in self.decisions if one.audited]
         rows = [
@@ -133,19 +138,23 @@ class Reviews:
         others = [one for one in self.decisions if not one.flagged and not one.audited]
         if others:
             rows.append(("allowed, and looked at for another reason", str(len(others)), _offending(others)))
+        values = {"flagged": len(flagged), "audited": len(audited), "other": len(others), "skipped": dict(self.skipped)}
+        head = ("why it was looked at", "files", "offending by the reviewers")
+        tables = [Table("Reviewed files.", head, rows)]
+        return Section("reviewed", "What was reviewed", self.caveats, tables, values=values)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What cannot be known from these, in plain words."""
+        audited = any(one.audited for one in self.decisions)
         known = (
             "The audited images are a random sample of what the policy allows (audit_share). They tell what it misses."
             if audited
             else "Nothing was audited: the policy has no audit_share. How much it misses cannot be known from these, "
             "nor how often harmless images in general are flagged, however many verdicts there are."
         )
-        told = [BIAS, known]
-        if self.skipped:
-            left = ", ".join(f"{count} {why}" for why, count in self.skipped.items())
-            told.append(f"Left out: {left}.")
-        values = {"flagged": len(flagged), "audited": len(audited), "other": len(others), "skipped": dict(self.skipped)}
-        head = ("why it was looked at", "files", "offending by the reviewers")
-        return Section("reviewed", "What was reviewed", told, [Table("Reviewed files.", head, rows)], values=values)
+        left = ", ".join(f"{count} {why}" for why, count in self.skipped.items())
+        return (BIAS, known, f"Left out: {left}.") if left else (BIAS, known)
 
 
 def reviewed_set(lines: Iterable[str | bytes | Mapping[str, Any]], run: Run) -> Reviews:
@@ -210,10 +219,10 @@ def decision_of(row: Mapping[str, Any], known: frozenset[str]) -> ReviewedDecisi
 
 
 def judged_of_review(one: ReviewedDecision) -> JudgedImage:
-    """Return a reviewed decision as a judged image; its slice says why it was looked at."""
-    why = "audited" if one.audited else "flagged" if one.flagged else "other"
-    image = LabelledImage(one.id, one.labels, {"reviewed because": why})
-    return JudgedImage(image, sha256=one.sha256, decision=one.decision, scores=dict(one.scores))
+    """Return a reviewed decision as a judged image."""
+    return JudgedImage(
+        LabelledImage(one.id, one.labels), sha256=one.sha256, decision=one.decision, scores=dict(one.scores)
+    )
 
 
 def _unfit(row: Mapping[str, Any], run: Run) -> str | None:

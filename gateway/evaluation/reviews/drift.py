@@ -16,8 +16,9 @@ import numpy as np
 from mapie.exchangeability_testing import RiskMonitoring
 from matplotlib.figure import Figure as Drawing
 
-from gateway.evaluation.plots import FIRST, MUTED, SECOND, drawn
-from gateway.evaluation.reviewed import ReviewedDecision, Reviews
+from gateway.evaluation.reporting.plots import FIRST, MUTED, SECOND, drawn
+from gateway.evaluation.reporting.wording import percent, rate
+from gateway.evaluation.reviews.reviewed import ReviewedDecision, Reviews
 from gateway.evaluation.section import Figure, Section, Table
 
 LEVEL, TOLERANCE = 0.05, 0.05
@@ -87,12 +88,12 @@ def drift_section(reviews: Reviews) -> Section:
         return Section("drift", "Drift", [TOO_FEW], tables, figures, {"known": False})
     shares = (
         f"Of the first {found.reference} files that the policy flagged (until {found.until:%Y-%m-%d}) reviewers "
-        f"allowed {found.before:.1%}, of the {found.after} since then {found.since:.1%}."
+        f"allowed {percent(found.before)}, of the {found.after} since then {percent(found.since)}."
     )
     rule = (
-        f"The monitor alarms once the later share is above {found.threshold:.1%} beyond doubt: the most that the "
-        f"reference may truly have been, and {TOLERANCE:.0%} on top. The chance that it ever alarms without cause is "
-        f"{LEVEL:.0%} at most."
+        f"The monitor alarms once the later share is above {percent(found.threshold)} beyond doubt: the most that the "
+        f"reference may truly have been, and {rate(TOLERANCE)} on top. The chance that it ever alarms without cause is "
+        f"{rate(LEVEL)} at most."
     )
     alarm = "It did not alarm."
     if found.alarmed_at is not None:
@@ -129,9 +130,8 @@ class Week:
     @property
     def row(self) -> tuple[str, ...]:
         """As people read it."""
-        share = "" if self.share is None else f"{self.share:.1%}"
         counts = (str(count) for count in (self.audited, self.missed))
-        return (f"{self.monday:%Y-%m-%d}", str(self.flagged), str(self.false_alarms), share, *counts)
+        return (f"{self.monday:%Y-%m-%d}", str(self.flagged), str(self.false_alarms), percent(self.share), *counts)
 
 
 def by_week(decisions: Sequence[ReviewedDecision]) -> list[Week]:

@@ -1,0 +1,107 @@
+"""The parts of the application that settings alone describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import timedelta
+
+import httpcore2
+import structlog
+
+from gateway.decoding.decoder import DecodeLimits
+from gateway.decoding.pdq import available, load_hasher
+from gateway.decoding.plugins import accepted_formats
+from gateway.decoding.preprocess import Preprocessor
+from gateway.decoding.workers.forkserver import ForkServer
+from gateway.decoding.workers.pool import DecodePool
+from gateway.decoding.workers.threads import DecodeThreads
+from gateway.fetching.dns_resolver import DnsResolver
+from gateway.fetching.fetcher import Fetcher, FetchLimits
+from gateway.fetching.host_patterns import HostPatterns
+from gateway.inference.bundle import Manifest
+from gateway.inference.triton import ModelServer, TritonEncoder
+from gateway.moderation.idempotency import IdempotencyRules
+from gateway.observability.metrics import Metrics
+from gateway.settings import MIB, Settings
+
+MOST_BYTES_PER_PIXEL = 32  # above every format's estimate
+DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
+
+MakeEncoder = Callable[[Settings, Manifest, Metrics], ModelServer]
+MakeFetcher = Callable[[Settings], Fetcher]
+
+
+def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> ModelServer:
+    """Return the encoder that asks Triton."""
+    return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch, settings.gateway_replicas)
+
+
+def decode_limits(settings: Settings, manifest: Manifest) -> DecodeLimits:
+    """Return the caps of one image for this bundle."""
+    return DecodeLimits(
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        max_side_px=settings.max_image_side_px,
+        min_side_px=settings.min_image_side_px or (DEMO_MIN_SIDE_PX if manifest.model.demo else MIN_SIDE_PX),
+        max_frames=settings.max_image_frames,
+        sampled_frames=settings.sampled_frames,
+        timeout_s=settings.decode_timeout_s,
+        formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
+    )
+
+
+def public_fetcher(settings: Settings, network: httpcore2.AsyncNetworkBackend | None = None) -> Fetcher:
+    """Return the fetcher of images from the public internet; ``network`` is where tests put another one."""
+    if settings.fetch_test_allowed_hosts:
+        structlog.get_logger("app").warning(
+            "FETCH_TEST_ALLOWED_HOSTS opens addresses that are not public to every client; it is for tests alone",
+            hosts=sorted(settings.fetch_test_allowed_hosts),
+        )
+    resolver = DnsResolver(settings.fetch_dns_servers, settings.fetch_dns_timeout_s)
+    return Fetcher(fetch_limits(settings), resolver=resolver, network=network)
+
+
+def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preprocessor:
+    """Return what decodes images: processes, or threads where isolation is switched off."""
+    if not settings.decode_isolation:
+        return DecodeThreads(threads, load_hasher() if settings.perceptual_hash else None)
+    # An image that needs more than the whole budget is let in alone, and the estimate may fall short of the truth.
+    most_memory = 2 * max(settings.decode_memory_mib * MIB, settings.max_image_pixels * MOST_BYTES_PER_PIXEL)
+    forker = ForkServer(
+        most_memory=most_memory, heic=settings.heic, fingerprint=settings.perceptual_hash and available()
+    )
+    return DecodePool(
+        settings.effective_decode_workers,
+        forker,
+        settings.max_inferences,
+        lambda reason: metrics.decode_workers_ended.labels(reason).inc(),
+    )
+
+
+def fetch_limits(settings: Settings) -> FetchLimits:
+    """Return the caps of URL fetching."""
+    return FetchLimits(
+        proxy=settings.fetch_proxy,
+        proxy_resolves=settings.fetch_proxy_resolves,
+        header_timeout_s=settings.fetch_header_timeout_s,
+        allowed_hosts=HostPatterns.parse(settings.fetch_allowed_hosts),
+        forbidden_hosts=HostPatterns.parse(settings.fetch_forbidden_hosts | settings.own_hosts),
+        max_bytes=settings.max_image_bytes,
+        timeout_s=settings.fetch_timeout_s,
+        max_redirects=settings.fetch_max_redirects,
+        max_concurrent=settings.fetch_concurrency,
+        allowed_test_hosts=settings.fetch_test_allowed_hosts,
+        user_agent=settings.fetch_user_agent,
+        accept=settings.fetch_accept,
+        formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
+    )
+
+
+def idempotency_rules(settings: Settings) -> IdempotencyRules:
+    """Return how long a repeated request is known; a claim outlives the request that has it."""
+    return IdempotencyRules(
+        settings.request_timeout_s + 2 * settings.store_timeout_s,
+        timedelta(hours=settings.idempotency_retention_hours),
+        settings.decision_log_required,
+    )
