@@ -18,7 +18,6 @@ from gateway.moderation.heads import AnyClassifier, classifier_form
 from gateway.moderation.policy import BoundRule, ClassifierScores, Decision, Policy, judge, overall
 from gateway.moderation.request_model import StrictModel
 
-NOWHERE = Place("full", (0, 0, 0, 0), None)  # where a score was found changes nothing
 SAME = 1e-4  # two scores that are one
 
 
@@ -149,7 +148,8 @@ def answered(image: JudgedImage, bodies: Bodies, classifier: str | None) -> tupl
         means = scores[classifier].probabilities.mean(axis=0)
         return dict(zip(scores[classifier].labels, means.tolist(), strict=True)), None
     rules = bodies.rules()
-    verdicts = judge(rules, scores, [NOWHERE] * max(len(said.probabilities) for said in scores.values()))
+    nowhere = Place("full", (0, 0, 0, 0), None)  # where a score was found changes nothing
+    verdicts = judge(rules, scores, [nowhere] * max(len(said.probabilities) for said in scores.values()))
     return {verdict.category: verdict.score for verdict in verdicts}, overall(verdicts)
 
 
