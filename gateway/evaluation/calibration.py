@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gateway.evaluation.calibration_fit import ClassifierFit, Outcome
-from gateway.evaluation.calibration_section import section_of
+from gateway.evaluation.fitting.classifier_fit import ClassifierFit, Outcome
+from gateway.evaluation.fitting.section import section_of
 from gateway.evaluation.judged import JudgedSet, Part
 from gateway.evaluation.rescoring import Bodies, bodies_of, rescored
 from gateway.evaluation.section import Section

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from gateway.evaluation.fitting.score_maps import Truth
 from gateway.evaluation.judged import JudgedSet, Part
 from gateway.evaluation.rescoring import bodies_of
-from gateway.evaluation.score_maps import Truth
 from gateway.evaluation.section import Section, Table
 from gateway.inference.scoring import best_similarity
 from gateway.moderation.calibration import Doubles

@@ -148,8 +148,8 @@ def answered(image: JudgedImage, bodies: Bodies, classifier: str | None) -> tupl
         means = scores[classifier].probabilities.mean(axis=0)
         return dict(zip(scores[classifier].labels, means.tolist(), strict=True)), None
     rules = bodies.rules()
-    anywhere = Place("full", (0, 0, 0, 0), None)  # where a score was found changes nothing
-    verdicts = judge(rules, scores, [anywhere] * max(len(said.probabilities) for said in scores.values()))
+    nowhere = Place("full", (0, 0, 0, 0), None)  # where a score was found changes nothing
+    verdicts = judge(rules, scores, [nowhere] * max(len(said.probabilities) for said in scores.values()))
     return {verdict.category: verdict.score for verdict in verdicts}, overall(verdicts)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gateway.evaluation.calibration import Calibrated, calibrate
+from gateway.evaluation.fitting.score_maps import calibration_error, log_losses
 from gateway.evaluation.judged import ClassifierViews, JudgedSet
-from gateway.evaluation.score_maps import calibration_error, log_losses
 from gateway.inference.activations import sigmoid
 from gateway.moderation.calibration import log_odds
 from tests.support.viewed_sets import CLASSIFIER, KEY, LABELS, POLICY, judged_set

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.evaluation.score_maps import (
+from gateway.evaluation.fitting.score_maps import (
     calibration_error,
     fit_isotonic,
     fit_platt,

@@ -14,9 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from gateway.evaluation.judged import JudgedSet, Part
-from gateway.evaluation.rescoring import Bodies, views_of
-from gateway.evaluation.score_maps import (
+from gateway.evaluation.fitting.score_maps import (
     Truth,
     fit_isotonic,
     fit_platt,
@@ -26,6 +24,8 @@ from gateway.evaluation.score_maps import (
     log_losses,
     moved,
 )
+from gateway.evaluation.judged import JudgedSet, Part
+from gateway.evaluation.rescoring import Bodies, views_of
 from gateway.moderation.calibration import Aggregate, Calibration, Doubles, GroupCalibration
 from gateway.moderation.heads import AnyClassifier
 from gateway.moderation.policy import BoundRule
