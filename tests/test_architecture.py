@@ -80,7 +80,7 @@ CONSTANT_CALLS = frozenset(
         ),
         *("Field", "field", "ConfigDict", "SettingsConfigDict", "PrivateAttr"),
         *("MetaData", "Table", "text", "func.coalesce", "DateTime", "BigInteger().with_variant", "Text().with_variant"),
-        *("APIRouter", "Actor", "AuditFilter", "HostPatterns", "Precondition"),
+        *("APIRouter", "Actor", "AuditFilter", "click.FloatRange", "HostPatterns", "Precondition"),
     }
 )
 """What a module or class may call to make a constant: it returns something that is not changed afterwards."""

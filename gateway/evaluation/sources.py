@@ -30,7 +30,7 @@ Kind = Literal["images", "decisions"]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class LabelledSource:
     """What is to be asked about.
 
     Attributes:
@@ -44,7 +44,7 @@ class Source:
     skipped: tuple[str, ...] = ()
 
 
-def read_source(path: Path, known: Collection[str]) -> Source:
+def read_source(path: Path, known: Collection[str]) -> LabelledSource:
     """Read a folder or a table.
 
     Args:
@@ -76,7 +76,7 @@ def labels_of(names: Sequence[str], known: Collection[str]) -> frozenset[str]:
     return given if HARMLESS in known else given - {HARMLESS}
 
 
-def _folder(path: Path, known: Collection[str]) -> Source:
+def _folder(path: Path, known: Collection[str]) -> LabelledSource:
     images: list[LabelledImage] = []
     skipped: list[str] = []
     for file in sorted(path.rglob("*")):
@@ -97,10 +97,10 @@ def _folder(path: Path, known: Collection[str]) -> Source:
             raise SourceUnusable(f"folder {path / parts[0]}: {fault}") from None
         inner = "/".join(parts[1:-1])
         images.append(LabelledImage(str(file), labels, {FOLDER_SLICE: inner} if inner else {}))
-    return Source("images", tuple(images), tuple(skipped))
+    return LabelledSource("images", tuple(images), tuple(skipped))
 
 
-def _table(path: Path, known: Collection[str]) -> Source:
+def _table(path: Path, known: Collection[str]) -> LabelledSource:
     images: dict[str, LabelledImage] = {}
     places: dict[str, str] = {}
     kind: Kind = "images"
@@ -113,7 +113,7 @@ def _table(path: Path, known: Collection[str]) -> Source:
         if made.source in images:
             raise row.unusable(naming, f"“{row.values[naming]}” is there already, in {places[made.source]}")
         images[made.source], places[made.source] = made, row.place
-    return Source(kind, tuple(images.values()))
+    return LabelledSource(kind, tuple(images.values()))
 
 
 def naming_column(row: Row) -> str:

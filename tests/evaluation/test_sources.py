@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from gateway.evaluation.judged import LabelledImage
-from gateway.evaluation.sources import MAX_SLICES, Source, read_source
+from gateway.evaluation.sources import MAX_SLICES, LabelledSource, read_source
 from gateway.evaluation.tables import SourceUnusable
 from tests.support.in_process_app import png
 
@@ -112,8 +112,8 @@ def test_lists_of_labels_in_json_lines_and_parquet(tmp_path: Path, form: str) ->
 def test_urls_and_decisions_are_taken_as_they_are(tmp_path: Path) -> None:
     urls = text_file(tmp_path, "u.csv", "url,labels\nhttps://example.org/a.png,gore\n")
     assert read(urls) == [LabelledImage("https://example.org/a.png", frozenset({"gore"}))]
-    decisions: Source = read_source(text_file(tmp_path, "d.csv", "decision_id,labels\n0a1b,gore\n"), KNOWN)
-    assert decisions == Source("decisions", (LabelledImage("0a1b", frozenset({"gore"})),))
+    decisions: LabelledSource = read_source(text_file(tmp_path, "d.csv", "decision_id,labels\n0a1b,gore\n"), KNOWN)
+    assert decisions == LabelledSource("decisions", (LabelledImage("0a1b", frozenset({"gore"})),))
     mixed = read(text_file(tmp_path, "m.csv", "path,labels\nhttps://example.org/a.png,\n"))
     assert mixed[0].source == "https://example.org/a.png", "a path that is a URL is one"
 
