@@ -14,7 +14,7 @@ DEVICE ?= auto
 REPLICAS ?= 1
 export MODEL PRECISION DEVICE REPLICAS
 
-.PHONY: serve test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate clean
+.PHONY: serve test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate demo-figures clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -114,7 +114,10 @@ sbom: $(SUPPLY)/.installed ## The gateway's bill of materials in CycloneDX: repo
 train-demo: $(VENV)/.serve-installed ## Train the demo CLIP from scratch on pictures the script draws
 	$(BIN)/python -m scripts.demo.train
 
-evaluate: $(VENV)/.serve-installed ## The demo CLIP's figures on new pictures, and its policy's on drawings by several hands
+evaluate: $(VENV)/.serve-installed ## Labelled drawings by several hands through a stack: reports/evaluation/600-0/report.html; EVALUATE='--count 3000 --calibrate'
+	$(BIN)/python -m scripts.demo.evaluate_stack $(EVALUATE)
+
+demo-figures: $(VENV)/.serve-installed ## The demo CLIP's figures on new pictures, and its policy's thresholds, without a stack
 	$(BIN)/python -m scripts.demo.evaluate
 	$(BIN)/python -m scripts.demo.thresholds
 

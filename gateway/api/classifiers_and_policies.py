@@ -20,9 +20,8 @@ from gateway.api.schemas.stored_responses import ResourceOut, ResourcesOut
 from gateway.api.store_calls import ChangeDep, changed, stored
 from gateway.errors import InvalidRequest, NotFound, PolicyModelMismatch
 from gateway.limits.deadline import Deadline
-from gateway.moderation.binding import classifier_form
 from gateway.moderation.classifiers import Classifier
-from gateway.moderation.heads import HeadClassifier, without_parameters
+from gateway.moderation.heads import HeadClassifier, classifier_form, without_parameters
 from gateway.moderation.policy import Policy
 from gateway.store.versions import Kind, Version
 

@@ -63,7 +63,10 @@ async def decisions(
     ] = None,
     format: Literal["json", "jsonl"] = "json",  # noqa: A002 - the API's name
 ) -> Response:
-    """Return a page of decisions, or with ``format=jsonl`` all that the filters leave, one a line."""
+    """Return a page of decisions, or with ``format=jsonl`` all that the filters leave, one a line.
+
+    Lines of ``reviewed=true`` have the reviewers' verdicts in ``feedback``.
+    """
     name, number = split_reference(policy) if policy else (None, None)
     wanted = DecisionFilter(
         since,
@@ -162,7 +165,13 @@ async def export(log: Decisions, wanted: DecisionFilter, first: Page, *, most: i
     """Yield decisions as JSON lines, page after page: every one, or so many at most."""
     current, sent = first, 0
     while True:
-        yield b"".join(orjson.dumps(out(record)) + b"\n" for record in current.records)
+        rows = {record.id: out(record) for record in current.records}
+        if wanted.reviewed and rows:
+            for row in rows.values():
+                row["feedback"] = []
+            for given in await log.feedback_on(list(rows)):
+                rows[given.decision_id]["feedback"].append(feedback_out(given))
+        yield b"".join(orjson.dumps(row) + b"\n" for row in rows.values())
         sent += len(current.records)
         left = EXPORT_PAGE if most is None else min(most - sent, EXPORT_PAGE)
         if current.next_cursor is None or not left:

@@ -22,6 +22,7 @@ from gateway.evaluation.collect import (
     collection,
     judged_of_classification,
     judged_of_moderation,
+    label_names,
 )
 from gateway.evaluation.judged import JudgedImage, JudgedSet, LabelledImage, Run
 from gateway.evaluation.sources import Kind
@@ -62,6 +63,13 @@ def pinned(question: Question) -> Run:
         Refused: there is no such policy or classifier, or the gateway says no.
         httpx2.HTTPError: it cannot be reached.
     """
+    try:
+        return _pinned(question)
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise Refused(f"{question.connection.address} does not answer as a gateway does") from None
+
+
+def _pinned(question: Question) -> Run:
     connection = question.connection
     with httpx2.Client(base_url=connection.address, headers=connection.headers, timeout=question.timeout_s) as client:
         model = good(client.get("/v1/models")).json()["data"][0]
@@ -123,13 +131,16 @@ def external_id_of(run: Run) -> str:
 async def _ask_images(
     question: Question, run: Run, images: Sequence[LabelledImage], take: Callable[[JudgedImage], None]
 ) -> None:
+    included = INCLUDED
     if run.policy is None:
         asked: dict[str, Any] = {"classifier": run.classifier}
         route, external_id = "/v1/classify", None
+        if run.classifiers[run.classifier or ""].get("kind") != "head":  # which compares with no words
+            included = [*INCLUDED, "similarity"]
     else:
         asked = {"policy": f"{run.policy['name']}@{run.policy['version']}"}
         route, external_id = "/v1/moderate", external_id_of(run)
-    query = Query(route, {**asked, "include": INCLUDED}, external_id, question.concurrency, question.timeout_s)
+    query = Query(route, {**asked, "include": included}, external_id, question.concurrency, question.timeout_s)
 
     async def one(client: httpx2.AsyncClient, image: LabelledImage) -> None:
         line = await ask(client, query, OneSource(image.source, Path(image.source).name))
@@ -172,12 +183,12 @@ def _judged(run: Run, image: LabelledImage, line: Line) -> JudgedImage:
     bundle = (line.get("model") or run.model).get("bundle_id")
     if bundle != run.model["bundle_id"]:
         raise OtherRun(f"The gateway changed its model meanwhile, from {run.model['bundle_id']} to {bundle}")
-    if run.classifier is None:
-        return judged_of_moderation(image, line)
-    body = run.classifiers[run.classifier]
-    parts = [body, *(label for label in body["labels"] if isinstance(label, dict))]
-    calibrated = any(part.get("calibration") for part in parts)
-    return judged_of_classification(image, "" if calibrated else run.classifier, line)
+    try:
+        return (
+            judged_of_moderation(image, line) if run.classifier is None else judged_of_classification(image, run, line)
+        )
+    except (ValueError, KeyError, TypeError):
+        raise Refused("The gateway's answer is of another form than this version reads") from None
 
 
 def _batches(images: Sequence[LabelledImage]) -> Iterator[Sequence[LabelledImage]]:
@@ -201,5 +212,4 @@ def known_labels(run: Run) -> Collection[str]:
     """Return what may be true of an image: the policy's categories, or the classifier's labels, in their order."""
     if run.policy_body is not None:
         return list(dict.fromkeys(rule["category"] for rule in run.policy_body["rules"]))
-    labels = run.classifiers[run.classifier or ""]["labels"]
-    return [label["label"] if isinstance(label, dict) else label for label in labels]
+    return label_names(run.classifiers[run.classifier or ""])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import httpx2
@@ -15,9 +15,12 @@ import yaml
 
 from gateway.cli.collecting import Question, collect, known_labels, pinned
 from gateway.cli.connection import Connection, connection_options
+from gateway.cli.goals import SHARE, goal_options
 from gateway.cli.policies import Refused, written
+from gateway.cli.reviews import Moment, check_source, retuned, reviews_of, sections_of, write_table
 from gateway.evaluation.collect import OtherRun, contradictions, contradictions_section, truths
 from gateway.evaluation.judged import JudgedSet, Part
+from gateway.evaluation.reviews.reviewed import Reviews
 from gateway.evaluation.section import Section
 from gateway.evaluation.sources import read_source
 from gateway.evaluation.tables import SourceUnusable
@@ -29,8 +32,6 @@ DRAFT = "draft"
 MISSING = "This needs the extra “evaluate”: pip install 'clip-moderation-gateway[evaluate]'"
 FITTED: tuple[Part, ...] = ("train", "calibration")
 CALIBRATION: tuple[Part, ...] = ("calibration",)
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(slots=True)
@@ -43,6 +44,7 @@ class Evaluation:
         policy: draft of the policy; None where nothing was fitted.
         classifiers: drafts by name.
         promises: what the thresholds keep, for people; those that cannot be promised in ``missing``.
+        reviews: that the labels come from; None where somebody labelled the images.
     """
 
     judged: JudgedSet
@@ -51,38 +53,11 @@ class Evaluation:
     classifiers: dict[str, Any] = field(default_factory=dict)
     promises: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-
-
-def prevalence_of(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
-    """Return the shares of traffic by category."""
-    try:
-        return {name: float(share) for name, _, share in (entry.rpartition("=") for entry in given) if name}
-    except ValueError:
-        raise click.BadParameter("give CATEGORY=SHARE: gore=0.001") from None
-
-
-def goal_options(command: F) -> F:
-    """Add the goals that thresholds may be chosen for."""
-    decorators = [
-        click.option("--block-fpr", type=SHARE, help="Of harmless images, blocked at most: 0.001."),
-        click.option("--review-share", type=SHARE, help="Of all images, sent to review at most; needs --prevalence."),
-        click.option("--catch", type=SHARE, help="Of each category's images, reviewed or blocked at least: 0.99."),
-        click.option("--confidence", type=SHARE, default=0.95, show_default=True, help="Of these promises."),
-        click.option(
-            "--prevalence",
-            multiple=True,
-            callback=prevalence_of,
-            metavar="CATEGORY=SHARE",
-            help="Share of a category in your traffic, as you know it: gore=0.001. Several times.",
-        ),
-    ]
-    for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
+    reviews: Reviews | None = None
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("source", type=click.Path(path_type=Path, exists=True), required=False)
 @connection_options
 @click.option("--policy", help="name or name@version; default: default.")
 @click.option(
@@ -90,6 +65,9 @@ def goal_options(command: F) -> F:
 )
 @click.option("--classifier", help="Ask a classifier instead: name or name@version.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the report.")
+@click.option("--reviewed", is_flag=True, help="No SOURCE: the policy's decisions that reviewers gave a verdict on.")
+@click.option("--since", type=Moment(), help="Of these, made at this time or later: 2026-05-01.")
+@click.option("--until", type=Moment(), help="Of these, made before this time.")
 @click.option("--fresh", is_flag=True, help="Begin anew rather than go on with what --out holds.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at once.")
 @click.option(
@@ -97,6 +75,7 @@ def goal_options(command: F) -> F:
 )
 @click.option("--head", is_flag=True, help="Train a head a category on the part `train`.")
 @click.option("--calibrate", is_flag=True, help="Fit calibrations.")
+@click.option("--none-of-these", type=SHARE, help="With --classifier: lose this share at most to “none of these”.")
 @goal_options
 @click.option("--thumbnails", is_flag=True, help="Show the worst mistakes as small images, blurred.")
 @click.option(
@@ -106,7 +85,7 @@ def goal_options(command: F) -> F:
 @click.option("--price-per-hour", type=click.FloatRange(0), help="Of the machine, for the price of a million images.")
 @click.pass_context
 def evaluate(
-    ctx: click.Context, /, *, source: Path, address: str, key: str | None, out: Path, fresh: bool, **given: Any
+    ctx: click.Context, /, *, source: Path | None, address: str, key: str | None, out: Path, fresh: bool, **given: Any
 ) -> None:
     """Tell how good a policy or classifier is on labelled images, and what to change.
 
@@ -119,6 +98,7 @@ def evaluate(
     """
     if given["classifier"] and (given["policy"] or given["policy_file"]):
         raise click.UsageError("Give --policy or --classifier.")
+    check_source(source, given)
     question = Question(
         Connection(address, key),
         given["policy"] or "default",
@@ -129,7 +109,11 @@ def evaluate(
     )
     try:
         check_extra()
-        done = Evaluation(collected(question, source, out, fresh=fresh))
+        done = (
+            reviewed(question, out, given)
+            if source is None
+            else Evaluation(collected(question, source, out, fresh=fresh))
+        )
         try:
             fit(done, given)
         except ValueError as fault:  # a step that cannot work with these images; it says why
@@ -140,17 +124,22 @@ def evaluate(
         raise click.UsageError(f"{fault}.") from None
     except OSError as fault:
         raise click.UsageError(f"Cannot read or write {fault.filename or fault}: {fault.strerror}.") from None
-    except (ValueError, KeyError, TypeError):
-        raise click.UsageError(f"{address} does not answer as a gateway does.") from None
     except httpx2.TransportError as fault:
         click.echo(f"{address} cannot be reached ({type(fault).__name__}); the same command goes on.", err=True)
         ctx.exit(SOME_FAILED)
     except KeyboardInterrupt:
         click.echo("Interrupted; the same command goes on.", err=True)
         ctx.exit(INTERRUPTED)
-    for line in summary(done, report, out, address):
+    for line in summary(done, report, out, address, given):
         click.echo(line)
     ctx.exit(NOT_PROMISED if done.missing else SOME_FAILED if done.judged.failed else DONE)
+
+
+def reviewed(question: Question, out: Path, given: Mapping[str, Any]) -> Evaluation:
+    """Return the reviewed decisions of the policy, with what the report says of them."""
+    reviews = reviews_of(question, given["since"], given["until"])
+    write_table(reviews, out)
+    return Evaluation(reviews.judged, sections_of(reviews), reviews=reviews)
 
 
 def check_extra() -> None:
@@ -218,6 +207,12 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
         done.judged, done.policy = calibrated.judged, calibrated.policy
         done.classifiers |= calibrated.classifiers
         done.sections.append(calibrated.section())
+    if given["none_of_these"] is not None:
+        from gateway.evaluation.none_of_these import fit_none_of_these  # noqa: PLC0415 - loads SciPy
+
+        none = fit_none_of_these(done.judged, given["none_of_these"], parts)
+        done.classifiers[none.name] = none.classifier
+        done.sections.append(none.section())
     goals = {name: given[name] for name in ("block_fpr", "review_share", "catch")}
     if any(goal is not None for goal in goals.values()):
         if done.judged.run.policy_body is None:
@@ -226,12 +221,13 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
         from gateway.evaluation.risk_control import Goals, choose  # noqa: PLC0415 - of an extra
 
         wanted = Goals(**goals, confidence=given["confidence"], prevalence=given["prevalence"] or None)
-        choice = choose(done.judged, wanted, parts)
+        choice = choose(done.judged, wanted, parts) if done.reviews is None else retuned(done.reviews, wanted)
         done.sections.append(choice.section())
         done.promises = [promise.text for promise in choice.promises]
         done.missing = [*(missing.text for missing in choice.missing), *choice.contradictions]
         if choice.policy is not None:
             done.policy = dict(choice.policy)
+        if choice.policy is not None and done.reviews is None:
             before = bodies_of(done.judged.run)
             after = replace(before, policy=Policy.model_validate(choice.policy))
             done.judged = rescored(done.judged, before, after)
@@ -239,29 +235,35 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
 
 def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """Write the report and return its JSON values."""
-    from gateway.evaluation.report import ReportOptions, compare_reports, write_report  # noqa: PLC0415 - of an extra
+    from gateway.evaluation.report import ReportOptions, write_report  # noqa: PLC0415 - of an extra
 
     options = ReportOptions(
         traffic_per_day=given["traffic"],
         price_per_hour=given["price_per_hour"],
         prevalence=sum(given["prevalence"].values()) or None,
         thumbnails=given["thumbnails"],
-        part="test" if done.policy is not None or done.classifiers else "auto",
+        caveats=() if done.reviews is None else done.reviews.caveats,
+        part="all" if done.reviews else "test" if done.policy is not None or done.classifiers else "auto",
     )
     contradicting = contradictions_section(done.judged)
     report = write_report(done.judged, out, options, [*([contradicting] if contradicting else []), *done.sections])
     if given["compare"] is not None:
+        from gateway.evaluation.compare import compare_reports  # noqa: PLC0415 - of an extra
+
         compare_reports(given["compare"], out, out)
     return report
 
 
 def write_draft(done: Evaluation, out: Path) -> None:
-    """Write the drafts in the form that ``clip-gateway policies import`` reads."""
-    if done.policy is None or done.judged.run.policy is None:
-        return
-    body = dict(done.policy)
-    body["rules"] = [{**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in body["rules"]]
-    files = {f"policies/{done.judged.run.policy['name']}.yaml": body}
+    """Write the drafts in the form that ``clip-gateway policies import`` reads; those of a run before are removed."""
+    for path in (out / DRAFT).glob("*/*.yaml"):
+        path.unlink()
+    files = {}
+    if done.policy is not None and done.judged.run.policy is not None:
+        rules = [
+            {**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in done.policy["rules"]
+        ]
+        files = {f"policies/{done.judged.run.policy['name']}.yaml": {**done.policy, "rules": rules}}
     files |= {f"classifiers/{name}.yaml": dict(classifier) for name, classifier in done.classifiers.items()}
     for name, value in files.items():
         path = out / DRAFT / name
@@ -275,7 +277,9 @@ def unpinned(reference: str, drafts: Mapping[str, Any]) -> str:
     return name if name in drafts else reference
 
 
-def summary(done: Evaluation, report: Mapping[str, Any], out: Path, address: str) -> list[str]:
+def summary(
+    done: Evaluation, report: Mapping[str, Any], out: Path, address: str, given: Mapping[str, Any]
+) -> list[str]:
     """Return five lines for people, the last of which is the next command."""
     judged = done.judged
     codes = Counter(image.error for image in judged.failed)
@@ -287,14 +291,31 @@ def summary(done: Evaluation, report: Mapping[str, Any], out: Path, address: str
         for entry in report["categories"]
         if (found := entry["recall_at_fpr"].get("0.01")) and found["value"] is not None
     ]
-    draft = done.policy is not None
-    command = f"clip-gateway policies import --folder {out / DRAFT} --dry-run" if draft else "clip-gateway thresholds"
-    more = f" --address {address}" if draft else f" --report {out} --block-fpr 0.01 --out policy.yaml"
+    draft = done.policy is not None or bool(done.classifiers)
+    promised = (
+        [f"Promised, at {given['confidence']:.0%} confidence: {'; '.join(done.promises)}."] if done.promises else []
+    )
+    refused = [f"Not promised: {' '.join(done.missing)}"] if done.missing else []
+    if done.missing:
+        following = "label more images, as said above, or ask for less, and run the same command"
+    elif draft:
+        following = f"clip-gateway policies import --folder {out / DRAFT} --address {address} --dry-run"
+    elif done.reviews is not None:
+        following = "clip-gateway evaluate --reviewed --block-fpr 0.01 …"
+    elif run.policy:
+        following = f"clip-gateway thresholds --report {out} --block-fpr 0.01 --out policy.yaml"
+    else:
+        following = "open the report"
+    told = f"Recall at 1 % false positives: {', '.join(recalls) or 'cannot be told from these images'}."
+    if done.reviews is not None:
+        told = next(section for section in done.sections if section.key == "missed").paragraphs[0]
+    files = [str(out / "report.html")]
+    files += [f"comparison: {out / 'compare.html'}"] if given["compare"] else []
+    files += [f"draft: {out / DRAFT}"] if draft else []
     return [
         f"{len(judged.images)} images judged by {asked}, {len(judged.failed)} failed{f': {failed}' if failed else ''}.",
-        f"Recall at 1 % false positives: {', '.join(recalls) or 'cannot be told from these images'}.",
-        "; ".join([*done.promises, *(f"not promised: {why}" for why in done.missing)])
-        or "No thresholds were asked for.",
-        f"Report: {out / 'report.html'}{f'; draft: {out / DRAFT}' if draft else ''}",
-        f"Next: {command}{more}",
+        told,
+        " ".join([*promised, *refused]) or "No thresholds were asked for.",
+        f"Report: {'; '.join(files)}",
+        f"Next: {following}",
     ]

@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "moderate": "gateway.cli.moderate:moderate",
     "classify": "gateway.cli.classify:classify",
     "evaluate": "gateway.cli.evaluate:evaluate",
+    "thresholds": "gateway.cli.thresholds:thresholds",
     "train": "gateway.cli.train:train",
     "policies": "gateway.cli.policies:policies",
     "library": "gateway.cli.library:library",

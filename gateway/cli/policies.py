@@ -24,9 +24,8 @@ from pydantic import ValidationError
 
 from gateway.cli.connection import Connection, connection_options
 from gateway.errors import InvalidRequest
-from gateway.moderation.binding import classifier_form
 from gateway.moderation.classifiers import Classifier, check_name, split_reference
-from gateway.moderation.heads import HeadClassifier
+from gateway.moderation.heads import HeadClassifier, classifier_form
 from gateway.moderation.policy import Policy
 
 DONE, DIFFERS, ERROR = 0, 1, 2

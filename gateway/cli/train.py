@@ -17,23 +17,32 @@ from gateway.cli.connection import Connection, connection_options
 from gateway.cli.head_file import HeadUnusable, Stated, read_head
 from gateway.cli.judging import Line, Query, judge
 from gateway.cli.policies import TIMEOUT_S, Refused, answered
-from gateway.cli.sources import Source, find_sources
+from gateway.cli.sources import Source
 from gateway.errors import InvalidRequest
+from gateway.evaluation.judged import LabelledImage
+from gateway.evaluation.sources import HARMLESS, JOINED_BY, read_source
+from gateway.evaluation.tables import SourceUnusable
 from gateway.moderation.classifiers import check_name
+from gateway.moderation.heads import packed
 
 DONE, NOT_OFFERED, SOME_FAILED, USAGE = 0, 1, 3, 2
-HARMLESS, JOINED_BY = "harmless", "+"
 EMBEDDED = {"labels": ["a", "b"], "views": "full", "include": ["embedding"]}
 
 
 @click.command()
 @click.argument("name")
-@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
+@click.argument("source", type=click.Path(path_type=Path, exists=True), required=False)
 @connection_options
 @click.option("--import", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A head's file.")
-@click.option("--model", help="With --import: the model that the head belongs to, as /v1/models names it.")
+@click.option("--model", help="With --import: whose vectors it takes, as /v1/models names it.")
 @click.option("--output", type=click.Choice(["sigmoid", "softmax"]), help="Of the head; of a training sigmoid.")
-@click.option("-l", "--label", "labels", multiple=True, help="With --import: a label, in the order of the outputs.")
+@click.option(
+    "-l",
+    "--label",
+    "labels",
+    multiple=True,
+    help="A label of SOURCE; or of a file, in the order of its outputs.",
+)
 @click.option("--prompt", "prompts", multiple=True, metavar="LABEL=TEXT", help="A text that means a label.")
 @click.option("--from-classifier", help="Start from a saved classifier's labels and words: name or name@version.")
 @click.option("--activate", is_flag=True, help="Put the version in force rather than make a draft.")
@@ -46,8 +55,8 @@ def train(
 ) -> None:
     """Learn the classifier NAME from the images in SOURCE, or take a head from a file.
 
-    SOURCE holds a folder for each class: its name is a label, several joined by +, or harmless. The head is saved as a
-    draft, and only if it is better than words on images held out.
+    SOURCE holds a folder for each class (its name is a label, several joined by +, or harmless), or is a table as
+    `evaluate` takes it. The head is saved as a draft, and only if it is better than words on images held out.
 
     Exit code: 0 saved; 1 not offered, the figures say why; 3 saved, but some images failed; 2 wrong usage or an error.
     """
@@ -60,7 +69,7 @@ def train(
             code = learned(client, connection, name, source, given) if source else imported(client, name, given)
     except InvalidRequest as fault:
         raise click.UsageError(fault.detail) from None
-    except (Refused, HeadUnusable) as fault:
+    except (Refused, HeadUnusable, SourceUnusable) as fault:
         raise click.UsageError(f"{fault}.") from None
     except OSError as fault:
         raise click.UsageError(f"Cannot read {fault.filename or fault}: {fault.strerror}.") from None
@@ -85,12 +94,19 @@ def imported(client: httpx2.Client, name: str, given: Mapping[str, Any]) -> int:
 
 def learned(client: httpx2.Client, connection: Connection, name: str, source: Path, given: Mapping[str, Any]) -> int:
     """Embed the images, train, and print what came of it; return the exit code."""
-    images = labelled(source)
     prompts = prompts_of(given["prompts"])
-    names = sorted({label for labels in images.values() for label in labels} | set(prompts))
+    if source.is_file() and not given["labels"]:
+        raise Refused("A table needs its labels: --label, once for each")
+    images = labelled(source, given["labels"])
+    names = sorted({label for image in images.values() for label in image.labels} | set(prompts))
     vectors, failed = embedded(connection, list(images), given["concurrency"])
     examples = [
-        {"labels": sorted(images[image]), "embedding": vector, "group": sha256} for image, (vector, sha256) in vectors
+        {
+            "labels": sorted(images[image].labels),
+            "embedding": packed(vector),
+            "group": images[image].group or sha256,
+        }
+        for image, (vector, sha256) in vectors
     ]
     body: dict[str, Any] = {"examples": examples, "seed": given["seed"]}
     if given["from_classifier"]:
@@ -108,22 +124,22 @@ def learned(client: httpx2.Client, connection: Connection, name: str, source: Pa
     return (SOME_FAILED if failed else DONE) if made["offered"] else NOT_OFFERED
 
 
-def labelled(source: Path) -> dict[Source, frozenset[str]]:
-    """Return the images of a folder for each class with their labels.
+def labelled(path: Path, labels: Sequence[str]) -> dict[Source, LabelledImage]:
+    """Return the images of a folder for each class, or of a table.
+
+    Args:
+        path: of it.
+        labels: those that there are; none: whatever the folders are named.
 
     Raises:
-        Refused: an image lies in no such folder, or there is none.
+        Refused: it names logged decisions, which need no vectors from here.
+        SourceUnusable: it cannot be used.
     """
-    found = find_sources([source], None)
-    made: dict[Source, frozenset[str]] = {}
-    for image in found.images:
-        folder, slash, _ = image.path.partition("/")
-        if not slash:
-            raise Refused(f"{image.location} lies in no folder that says what it shows")
-        made[image] = frozenset(folder.split(JOINED_BY)) - {HARMLESS}
-    if not made:
-        raise Refused(f"{source} holds no image")
-    return made
+    known = labels or [label for folder in path.iterdir() if folder.is_dir() for label in folder.name.split(JOINED_BY)]
+    found = read_source(path, sorted(set(known) - {HARMLESS}))
+    if found.kind == "decisions":
+        raise Refused("Decisions are named in the request itself: POST /v1/classifiers/{name}/train")
+    return {Source(image.source, Path(image.source).name): image for image in found.images}
 
 
 def prompts_of(given: Sequence[str]) -> dict[str, list[str]]:

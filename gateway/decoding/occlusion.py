@@ -25,7 +25,7 @@ HOT: Final = 0.3
 CELL_PX: Final = 16
 """Side of a patch in the drawn map, pixels."""
 
-EPSILON: Final = 1e-7  # probabilities are float32
+LEAST, MOST = 1e-30, 1 - 1e-7  # of probabilities in float32, which are coarse near 1 alone
 FILLED: Final = 2
 RED: Final = (255, 0, 0)
 
@@ -122,5 +122,5 @@ def _shares(drops: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 
 
 def _logits(probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    clipped = np.clip(np.asarray(probabilities, np.float64), EPSILON, 1 - EPSILON)
+    clipped = np.clip(np.asarray(probabilities, np.float64), LEAST, MOST)
     return np.asarray(np.log(clipped) - np.log1p(-clipped))

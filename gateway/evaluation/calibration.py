@@ -18,7 +18,7 @@ from gateway.evaluation.judged import JudgedSet, Part
 from gateway.evaluation.rescoring import Bodies, bodies_of, rescored
 from gateway.evaluation.section import Section
 from gateway.moderation.calibration import Doubles
-from gateway.moderation.classifiers import Classifier
+from gateway.moderation.heads import AnyClassifier
 from gateway.moderation.policy import BoundRule, Rule
 
 
@@ -70,6 +70,10 @@ def calibrate(
     """
     if any(not 0 < share < 1 for share in (prevalence or {}).values()):
         raise ValueError("a prevalence lies between 0 and 1")
+    if not any(image.views for image in judged.images):
+        raise ValueError(
+            "no views from before calibration were kept: a classifier is to be uncalibrated, or a policy's"
+        )
     before = bodies_of(judged.run)
     fits = [ClassifierFit(judged, key, before, parts, dict(prevalence or {})) for key in before.classifiers]
     classifiers = {fit.key: fit.body() for fit in fits}
@@ -93,7 +97,7 @@ def calibrate(
     )
 
 
-def _moved(before: Bodies, classifiers: Mapping[str, Classifier], fits: Sequence[ClassifierFit]) -> tuple[Rule, ...]:
+def _moved(before: Bodies, classifiers: Mapping[str, AnyClassifier], fits: Sequence[ClassifierFit]) -> tuple[Rule, ...]:
     """Return the policy's rules with thresholds that move with the scores."""
     by_key = {fit.key: fit for fit in fits}
     rules = []

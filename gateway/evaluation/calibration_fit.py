@@ -27,7 +27,7 @@ from gateway.evaluation.score_maps import (
     moved,
 )
 from gateway.moderation.calibration import Aggregate, Calibration, Doubles, GroupCalibration
-from gateway.moderation.classifiers import Classifier
+from gateway.moderation.heads import AnyClassifier
 from gateway.moderation.policy import BoundRule
 
 Method = Literal["as it is", "platt", "isotonic", "temperature"]
@@ -135,7 +135,7 @@ class ClassifierFit:
         if "temperature" in self.methods.values():
             self.temperature = self._fitted_temperature(np.flatnonzero(self._fitting))
 
-    def body(self) -> Classifier:
+    def body(self) -> AnyClassifier:
         """Return the classifier with what was fitted; calibrations of refused categories stay unless scores moved."""
         kept = [
             group
@@ -252,7 +252,7 @@ class ClassifierFit:
         )
 
 
-def _scored(before: Bodies, key: str, body: Classifier) -> list[tuple[str, tuple[str, ...], Aggregate | None]]:
+def _scored(before: Bodies, key: str, body: AnyClassifier) -> list[tuple[str, tuple[str, ...], Aggregate | None]]:
     """Return category, sorted labels and aggregate of what the rules score by a classifier, once; or every label."""
     if before.policy is None:
         return [(entry.label, (entry.label,), None) for entry in body.labels]
@@ -265,7 +265,7 @@ def _scored(before: Bodies, key: str, body: Classifier) -> list[tuple[str, tuple
     )
 
 
-def _group_of(body: Classifier, labels: Sequence[str], aggregate: Aggregate | None) -> GroupCalibration | None:
+def _group_of(body: AnyClassifier, labels: Sequence[str], aggregate: Aggregate | None) -> GroupCalibration | None:
     if aggregate is None:
         return None
     return next((group for group in body.calibrations if group.fits(labels, aggregate)), None)

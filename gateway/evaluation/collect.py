@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import numpy.typing as npt
 
 from gateway.evaluation.judged import (
     ClassifierViews,
@@ -28,6 +29,7 @@ from gateway.evaluation.judged import (
     read_judged,
 )
 from gateway.evaluation.section import Section, Table
+from gateway.inference.activations import softmax
 
 FILE = "judged.jsonl"
 SHOWN = 20
@@ -187,30 +189,54 @@ def judged_of_moderation(image: LabelledImage, result: Mapping[str, Any]) -> Jud
     )
 
 
-def judged_of_classification(image: LabelledImage, classifier: str, result: Mapping[str, Any]) -> JudgedImage:
+def judged_of_classification(image: LabelledImage, run: Run, result: Mapping[str, Any]) -> JudgedImage:
     """Return an image with a result of ``/v1/classify``.
+
+    What is kept of views is before calibration: of a softmax over labels it follows from the similarities, of another
+    classifier that is calibrated nothing is kept.
 
     Args:
         image: asked about.
-        classifier: ``name@version``, whose scores by view are kept; "" of one that is calibrated: what is kept of views
-            is before calibration.
-        result: with ``views`` and ``embedding``, of one view.
+        run: with the classifier that was asked.
+        result: with ``views``, ``embedding``, and unless it is a head ``similarity``.
 
     Raises:
         KeyError, TypeError, ValueError: it is of another form.
     """
+    key, body = run.classifier or "", run.classifiers[run.classifier or ""]
     scores = {row["label"]: float(row["score"]) for row in result["scores"]}
-    labels = tuple(sorted(scores))
-    rows = [{row["label"]: row["score"] for row in view["scores"]} for view in result["views"]]
-    said = ClassifierViews(labels, np.array([[row[label] for label in labels] for row in rows], np.float32))
-    alone = len(rows) == 1 and "embedding" in result
+    labels = tuple(name for name in label_names(body) if name in scores)
+    views = [{row["label"]: row for row in view["scores"]} for view in result["views"]]
+
+    def values(field: str) -> npt.NDArray[np.float32]:
+        return np.array([[view[label][field] for label in labels] for view in views], np.float32)
+
+    similarities = None if body.get("kind") == "head" else values("similarity")
+    probabilities: npt.NDArray[np.float32] | None = values("score")
+    if is_calibrated(body):
+        by_words = similarities is not None and body["mode"] == "softmax"
+        probabilities = softmax(similarities * run.model["logit_scale"]).astype(np.float32) if by_words else None
+    said = {} if probabilities is None else {key: ClassifierViews(labels, probabilities, similarities)}
+    alone = len(views) == 1 and "embedding" in result
     return JudgedImage(
         image,
         sha256=result["image"]["sha256"],
         scores=scores,
-        views={classifier: said} if classifier else {},
+        views=said,
         vectors=np.array([result["embedding"]], np.float32) if alone else None,
         elapsed_ms=result.get("elapsed_ms"),
+    )
+
+
+def label_names(body: Mapping[str, Any]) -> list[str]:
+    """Return the labels of a classifier's body, in their order."""
+    return [label["label"] if isinstance(label, dict) else label for label in body["labels"]]
+
+
+def is_calibrated(body: Mapping[str, Any]) -> bool:
+    """Return whether a classifier's label scores are others than before calibration."""
+    return bool(body.get("temperature")) or any(
+        isinstance(one, dict) and one.get("calibration") for one in body["labels"]
     )
 
 

@@ -15,9 +15,9 @@ from gateway.evaluation.intervals import CELLS, CONFIDENCE, SEED, Bools, Floats,
 from gateway.evaluation.judged import JudgedSet, read_judged
 from gateway.evaluation.metrics import Measure, measures, right, scored
 from gateway.evaluation.report import write_page
+from gateway.evaluation.reporting.summary import asked
+from gateway.evaluation.reporting.wording import percent, plural, rate
 from gateway.evaluation.section import Section, Table
-from gateway.evaluation.summary import asked
-from gateway.evaluation.wording import percent, plural, rate
 
 ALPHA = 0.05
 """Of differences that are called real at most this share is chance (Benjamini and Hochberg 1995)."""
@@ -104,7 +104,11 @@ def compare_reports(first: Path, second: Path, out: Path) -> dict[str, Any]:
     ]
     if not real:
         said.append("No difference is real: what differs may be chance on this number of images.")
-    page = {"title": f"{names[0]} against {names[1]}", "summary": said, "sections": [_section(found, notes)]}
+    page = {
+        "title": "Two runs on the same images: which differences are real?",
+        "summary": said,
+        "sections": [_section(found, notes)],
+    }
     write_page(out, "compare", page, values, [])
     return values
 

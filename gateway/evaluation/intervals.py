@@ -70,7 +70,7 @@ def share(found: Bools, groups: npt.NDArray[np.intp]) -> Interval:
     return proportion(float(found.sum()), len(found), len(np.unique(groups)))
 
 
-def proportion(count: float, of: int, draws: int) -> Interval:
+def proportion(count: float, of: float, draws: float) -> Interval:
     """Return count / of with the Clopper-Pearson interval of that share of ``draws`` draws."""
     if of == 0:
         return Interval()

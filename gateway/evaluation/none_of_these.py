@@ -125,7 +125,9 @@ def fit_none_of_these(
 def _similarities(judged: JudgedSet, key: str) -> Doubles:
     kept = [image.views[key].similarities if key in image.views else None for image in judged.images]
     if any(found is None for found in kept):
-        raise ValueError("similarities were not kept; collect the images anew with them")
+        raise ValueError(
+            "similarities were not kept: collect the images anew, by a classifier of words without a calibration"
+        )
     return np.array([best_similarity(found) for found in kept if found is not None])
 
 

@@ -14,7 +14,6 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from gateway.evaluation import closed_sets, load, plots, slices, summary
 from gateway.evaluation.judged import JudgedSet, Part
 from gateway.evaluation.metrics import (
     CLASSIFIER_DEFINITION,
@@ -29,13 +28,14 @@ from gateway.evaluation.metrics import (
     scored,
     told,
 )
-from gateway.evaluation.mistakes import worst
+from gateway.evaluation.reporting import closed_sets, load, plots, slices, summary
+from gateway.evaluation.reporting.mistakes import worst
+from gateway.evaluation.reporting.wording import NOTHING, decimal_range, percent_range, rate
 from gateway.evaluation.section import Figure, Section, Table
-from gateway.evaluation.wording import NOTHING, decimal_range, percent_range, rate
 
 MOST_DRAWN = 24  # categories that get a card with drawings; all are in the table and in report.json
 EXAMPLES = 3  # of images that failed by a code
-NUMERIC = re.compile(rf"[▲▼ ]*[\d{NOTHING}]")
+NUMERIC = re.compile(r"[▲▼<+ -]*(\d|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class ReportOptions:
         prevalence: share of offending images in the traffic, 0 to 1; without it the load is told for several.
         thumbnails: whether small, blurred copies of the worst mistakes are in the page.
         part: which images the figures are of; ``auto`` is ``test`` where the policy says what it was tuned on.
+        caveats: sentences to be read before any figure.
     """
 
     traffic_per_day: int | None = None
@@ -55,6 +56,7 @@ class ReportOptions:
     prevalence: float | None = None
     thumbnails: bool = False
     part: Part | Literal["all", "auto"] = "auto"
+    caveats: Sequence[str] = ()
 
 
 def write_report(
@@ -95,7 +97,7 @@ def write_report(
     title = f"How good is {summary.asked(judged)}?"
     page = {
         "title": title,
-        "summary": summary.sentences(chosen, figures, sliced.paragraphs[0] if sliced else ""),
+        "summary": [*options.caveats, *summary.sentences(chosen, figures, sliced.paragraphs[0] if sliced else "")],
         "overview": _overview(figures),
         "cards": cards,
         "mistakes": worst(chosen, figures, thumbnails=options.thumbnails),
@@ -116,7 +118,7 @@ def write_page(
         OSError: a file cannot be written.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gateway.evaluation"),
+        loader=jinja2.PackageLoader("gateway.evaluation.reporting"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

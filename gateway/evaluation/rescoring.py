@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gateway.decoding.views import Place
-from gateway.evaluation.judged import JudgedImage, JudgedSet, Run
+from gateway.evaluation.judged import ClassifierViews, JudgedImage, JudgedSet, Run
 from gateway.moderation.binding import bound_rule
 from gateway.moderation.calibration import Aggregate, Doubles, calibrated
-from gateway.moderation.classifiers import Classifier, split_reference
+from gateway.moderation.classifiers import split_reference
+from gateway.moderation.heads import AnyClassifier, classifier_form
 from gateway.moderation.policy import BoundRule, ClassifierScores, Decision, Policy, judge, overall
+from gateway.moderation.request_model import StrictModel
 
-Body = TypeVar("Body", Classifier, Policy)
 NOWHERE = Place("full", (0, 0, 0, 0), None)  # where a score was found changes nothing
 SAME = 1e-4  # two scores that are one
 
@@ -26,7 +27,7 @@ class Bodies:
     """What judges: a policy (None where a classifier was asked), and classifiers by ``name@version``."""
 
     policy: Policy | None
-    classifiers: Mapping[str, Classifier]
+    classifiers: Mapping[str, AnyClassifier]
 
     def key(self, reference: str) -> str:
         """Return the key of the classifier that a rule names.
@@ -57,12 +58,12 @@ class Views:
 
     Attributes:
         body: of the classifier.
-        probabilities: [sum of V, L], before calibration.
+        probabilities: [sum of V, L], before calibration, in the order of the body's labels.
         starts: [n] first row of each image.
         rows: [n] which images of the set they are.
     """
 
-    body: Classifier
+    body: AnyClassifier
     probabilities: npt.NDArray[np.float32]
     starts: npt.NDArray[np.intp]
     rows: npt.NDArray[np.intp]
@@ -84,21 +85,23 @@ def bodies_of(run: Run) -> Bodies:
     Raises:
         ValueError: a body is of no form that this version reads.
     """
-    policy = None if run.policy_body is None else _read(Policy, run.policy_body)
-    return Bodies(policy, {key: _read(Classifier, body) for key, body in run.classifiers.items()})
+    policy = None if run.policy_body is None else Policy.model_validate(_written(run.policy_body, Policy))
+    forms = {key: classifier_form(body) for key, body in run.classifiers.items()}
+    found = {key: form.model_validate(_written(run.classifiers[key], form)) for key, form in forms.items()}
+    return Bodies(policy, found)
 
 
-def views_of(judged: JudgedSet, key: str, body: Classifier) -> Views:
+def views_of(judged: JudgedSet, key: str, body: AnyClassifier) -> Views:
     """Return the kept views of a classifier; images without any, which a hash list decided, are left out."""
     rows = [row for row, image in enumerate(judged.images) if key in image.views]
-    kept = [judged.images[row].views[key].probabilities for row in rows]
+    kept = [_in_order(judged.images[row].views[key], body) for row in rows]
     starts = np.cumsum([0, *(len(views) for views in kept)])[:-1]
     stacked = np.concatenate(kept) if kept else np.zeros((0, len(body.labels)), np.float32)
     return Views(body, stacked, starts.astype(np.intp), np.array(rows, np.intp))
 
 
 def label_scores(
-    body: Classifier, probabilities: npt.NDArray[np.float32], temperature: float | None
+    body: AnyClassifier, probabilities: npt.NDArray[np.float32], temperature: float | None
 ) -> npt.NDArray[np.float32]:
     """Return a classifier's probabilities [V, L] with a temperature and its labels' calibrations."""
     return calibrated(probabilities, [entry.calibration for entry in body.labels], body.mode, temperature)
@@ -134,7 +137,9 @@ def _image(image: JudgedImage, before: Bodies, after: Bodies, classifier: str | 
 def answered(image: JudgedImage, bodies: Bodies, classifier: str | None) -> tuple[dict[str, float], Decision | None]:
     """Return an image's scores and decision by what judges; of a classifier alone, its labels' scores."""
     scores = {
-        key: ClassifierScores(said.labels, label_scores(body, said.probabilities, body.temperature))
+        key: ClassifierScores(
+            tuple(entry.label for entry in body.labels), label_scores(body, _in_order(said, body), body.temperature)
+        )
         for key, body in bodies.classifiers.items()
         if (said := image.views.get(key)) is not None
     }
@@ -148,6 +153,11 @@ def answered(image: JudgedImage, bodies: Bodies, classifier: str | None) -> tupl
     return {verdict.category: verdict.score for verdict in verdicts}, overall(verdicts)
 
 
-def _read(model: type[Body], body: Mapping[str, Any]) -> Body:
+def _in_order(said: ClassifierViews, body: AnyClassifier) -> npt.NDArray[np.float32]:
+    """Return the probabilities [V, L] of a classifier's views in the order of its labels."""
+    return said.probabilities[:, [said.labels.index(entry.label) for entry in body.labels]]
+
+
+def _written(body: Mapping[str, Any], form: type[StrictModel]) -> dict[str, Any]:
     """Return a body without what the gateway adds to one when it is read."""
-    return model.model_validate({name: value for name, value in body.items() if name in model.model_fields})
+    return {name: value for name, value in body.items() if name in form.model_fields}

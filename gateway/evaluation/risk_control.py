@@ -5,11 +5,11 @@ people can look at (as low as that allows) or from the share of offending images
 allows). Each promise is about the whole policy. Several promises share the confidence (Bonferroni), so that all hold
 together.
 
-The rules' thresholds move on one path (``threshold_path``), whose shape must not come from the images that it is tested
-on. With enough images an eighth of them gives the shape: equal numbers of standard deviations above each category's
-harmless scores for ``block_at``, and from its offending scores for ``review_at`` where they are to be caught, so that a
-category whose scores are high, or spread, does not decide for the others. With fewer, all images test, and the shape is
-that of the thresholds in force. Which of the two follows from the number of images alone.
+The rules' thresholds move on one path (``guarantee.path``), whose shape must not come from the images that it is tested
+on. With enough images an eighth of them gives the shape: the same share of the way, in logits, from the score that a
+tenth of harmless images exceeds to the middle of the offending ones. So every category catches about as much as the
+others. With fewer, all images test, and the shape is that of the thresholds in force. Which of the two follows from the
+number of images alone.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from gateway.evaluation.demands import Demand, Sample, apart_and_rest, demands, matrix, sample_of
+from gateway.evaluation.guarantee.choice import Choice
+from gateway.evaluation.guarantee.demands import Demand, Sample, apart_and_rest, demands, matrix, sample_of
+from gateway.evaluation.guarantee.path import Floats, ThresholdPath, loosest_row, strictest_row
+from gateway.evaluation.guarantee.promises import GoalName, Goals, Missing, Promise, held, needed, percent, possible
 from gateway.evaluation.judged import JudgedSet, Part
-from gateway.evaluation.promises import GoalName, Goals, Missing, Promise, held, needed, percent, possible
-from gateway.evaluation.threshold_choice import Choice
-from gateway.evaluation.threshold_path import Floats, ThresholdPath, loosest_row, strictest_row
 from gateway.moderation.policy import Policy
 
 __all__ = ("Choice", "Goals", "choose")
 
 MIN_HARMLESS = 30  # to give the path's shape
 MIN_OFFENDING = 10  # of each category
+HARMLESS_BELOW = 0.9
 TUNED: tuple[Part, ...] = ("train", "calibration")
 
 
@@ -68,9 +69,9 @@ def choose(
     if len(categories) > 1:
         apart, rest = (sample_of(some, categories) for some in apart_and_rest(judged.of(*parts)))
         later = list(demands(goals, rest, stored))
-        if enough_to_shape(goals, apart) and not list(_missing(later, goals.each_confidence)):
+        if enough_to_shape(apart) and not list(_missing(later, goals.each_confidence)):
             shaping, asked = apart, later
-    review, block, contradictions = _thresholds(goals, asked, _paths(goals, before, categories, shaping), before)
+    review, block, contradictions = _thresholds(goals, asked, _paths(before, shaping), before)
     if contradictions:
         return Choice(goals, None, before, contradictions=contradictions)
     promises = tuple(
@@ -141,9 +142,7 @@ def _missing(asked: Sequence[Demand], confidence: float) -> Iterator[Missing]:
             yield Missing(demand.goal, demand.category, demand.limit, demand.kind, have, need, limit)
 
 
-def _paths(
-    goals: Goals, before: Mapping[str, Any], categories: Sequence[str], shaping: Sample | None
-) -> tuple[ThresholdPath, ThresholdPath]:
+def _paths(before: Mapping[str, Any], shaping: Sample | None) -> tuple[ThresholdPath, ThresholdPath]:
     """Return the paths of ``review_at`` and of ``block_at``."""
     if shaping is None:
         same = before.get("tuned_on") is not None  # thresholds in force may come from these images: take none of them
@@ -154,18 +153,17 @@ def _paths(
         ]
         low, high = (ThresholdPath.through(_logits(np.array(start)), np.ones(len(start))) for start in starts)
         return low, high
-    harmless = _logits(shaping.harmless)
-    high = ThresholdPath.through(harmless.mean(axis=0), harmless.std(axis=0))
-    if goals.catch is None:
-        return high, high
-    own = [_logits(shaping.offending[name][:, number]) for number, name in enumerate(categories)]
-    return ThresholdPath.through(*np.array([(each.mean(), each.std()) for each in own]).T), high
+    start = np.quantile(_logits(shaping.harmless), HARMLESS_BELOW, axis=0)
+    columns = enumerate(shaping.offending.values())
+    middle = np.array([np.median(_logits(scores[:, number])) for number, scores in columns])
+    path = ThresholdPath.through(start, middle - start)
+    return path, path
 
 
-def enough_to_shape(goals: Goals, apart: Sample) -> bool:
-    """Return whether means and standard deviations of these images say something."""
-    caught = apart.offending.values() if goals.catch is not None else ()
-    return len(apart.harmless) >= MIN_HARMLESS and all(len(scores) >= MIN_OFFENDING for scores in caught)
+def enough_to_shape(apart: Sample) -> bool:
+    """Return whether quantiles of these images say something."""
+    least = min(len(scores) for scores in apart.offending.values())
+    return len(apart.harmless) >= MIN_HARMLESS and least >= MIN_OFFENDING
 
 
 def _thresholds(

@@ -14,8 +14,8 @@ from gateway.inference.heads import Head
 from gateway.inference.prompts import Mode
 from gateway.inference.scoring import Floats, TextMatrix
 from gateway.moderation.calibration import Calibration, GroupCalibration, calibrated
-from gateway.moderation.classifiers import Classifier, split_reference
-from gateway.moderation.heads import HeadClassifier
+from gateway.moderation.classifiers import split_reference
+from gateway.moderation.heads import AnyClassifier, classifier_form
 from gateway.moderation.policy import BoundRule, Policy, Rule
 from gateway.store.versions import Version
 
@@ -112,7 +112,7 @@ def bound_rule(rule: Rule, key: str, mode: Mode, groups: Sequence[GroupCalibrati
     )
 
 
-def stored_classifier(row: Version) -> Classifier | HeadClassifier:
+def stored_classifier(row: Version) -> AnyClassifier:
     """Return the body of a stored classifier.
 
     Raises:
@@ -134,18 +134,6 @@ def stored_policy(row: Version) -> Policy:
         return Policy.model_validate(row.body)
     except ValidationError:
         raise _unreadable(row) from None
-
-
-def classifier_form(fields: Mapping[str, object]) -> type[Classifier | HeadClassifier]:
-    """Return the model of a classifier's body, by its field ``kind``.
-
-    Raises:
-        InvalidRequest: there is no such kind.
-    """
-    kind = fields.get("kind")
-    if kind not in (None, "labels", "head"):
-        raise InvalidRequest("Field “kind” must be labels or head.")
-    return HeadClassifier if kind == "head" else Classifier
 
 
 def _unreadable(row: Version) -> InvalidRequest:

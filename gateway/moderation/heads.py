@@ -14,8 +14,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from gateway.errors import HeadModelMismatch, InvalidRequest
 from gateway.inference.bundle import Manifest
 from gateway.inference.heads import MAX_LAYERS, MAX_PARAMETERS, MAX_WIDTH, Head, Layer, Norm, Output, fault_of
-from gateway.inference.prompts import LabelRules, check_words
+from gateway.inference.prompts import LabelRules, Mode, check_words
 from gateway.moderation.calibration import Calibration, GroupCalibrations, Temperature, check_groups
+from gateway.moderation.classifiers import Classifier
 from gateway.moderation.request_model import StrictModel
 
 ARRAY_CHARS = -(-4 * MAX_PARAMETERS // 3) * 4  # of base64
@@ -120,6 +121,11 @@ class HeadClassifier(StrictModel):
         return value
 
     @property
+    def mode(self) -> Mode:
+        """How its scores are to be read, as those of words."""
+        return "softmax" if self.output == "softmax" else "independent"
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The labels."""
         return tuple(entry.label for entry in self.labels)
@@ -168,6 +174,21 @@ class HeadClassifier(StrictModel):
         if (fault := fault_of(self.names, layers, norm, self.model.embedding_dim)) is not None:
             raise InvalidRequest(fault)
         return Head(self.names, self.output, tuple(layers), norm)
+
+
+AnyClassifier = Classifier | HeadClassifier
+
+
+def classifier_form(fields: Mapping[str, object]) -> type[AnyClassifier]:
+    """Return the model of a classifier's body, by its field ``kind``.
+
+    Raises:
+        InvalidRequest: there is no such kind.
+    """
+    kind = fields.get("kind")
+    if kind not in (None, "labels", "head"):
+        raise InvalidRequest("Field “kind” must be labels or head.")
+    return HeadClassifier if kind == "head" else Classifier
 
 
 def form_of(head: Head) -> dict[str, Any]:

@@ -202,10 +202,12 @@ class Decisions(Repository):
         row = (await tx.execute(select(decisions).where(decisions.c.id == decision_id))).mappings().one_or_none()
         if row is None:
             return None
-        given = select(*(feedback.c[field.name] for field in fields(Feedback)))
-        given = given.where(feedback.c.decision_id == decision_id).order_by(feedback.c.at, feedback.c.id)
-        verdicts = (await tx.execute(given)).mappings()
-        return DecisionRecord(**row), tuple(Feedback(**verdict) for verdict in verdicts)
+        return DecisionRecord(**row), await _feedback(tx, [decision_id])
+
+    @reads
+    async def feedback_on(self, tx: Transaction, decision_ids: Sequence[str]) -> tuple[Feedback, ...]:
+        """Return the feedback of a page of decisions, oldest first."""
+        return await _feedback(tx, decision_ids)
 
     @reads
     async def named(self, tx: Transaction, ids: Sequence[str]) -> tuple[DecisionRecord, ...]:
@@ -295,6 +297,12 @@ class Decisions(Repository):
             if note:
                 await note(tx, detail={"decisions": len(ids)})
         return len(ids)
+
+
+async def _feedback(tx: Transaction, decision_ids: Sequence[str]) -> tuple[Feedback, ...]:
+    given = select(*(feedback.c[field.name] for field in fields(Feedback)))
+    given = given.where(feedback.c.decision_id.in_(decision_ids)).order_by(feedback.c.at, feedback.c.id)
+    return tuple(Feedback(**verdict) for verdict in (await tx.execute(given)).mappings())
 
 
 def fired_in(record: DecisionRecord) -> frozenset[str]:

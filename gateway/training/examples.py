@@ -5,7 +5,6 @@ N examples, D dimensions, L labels.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -78,11 +77,6 @@ class Examples:
     zero_shot: ZeroShot | None
     counted: Array
     seed: int = 0
-
-    def digest(self) -> str:
-        """Return a hex SHA-256 of the vectors and their labels: equal for the same examples in the same order."""
-        parts = (self.vectors.tobytes(), self.truth.tobytes(), json.dumps(self.labels).encode())
-        return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def at(self, rows: npt.NDArray[np.intp]) -> Examples:
         """Return some of the examples."""

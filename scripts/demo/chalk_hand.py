@@ -36,7 +36,7 @@ class _Board:
             y, bend = dice.uniform(0, self._size[1]), dice.uniform(-60, 60)
             curve = [(x, y + bend * math.sin(math.pi * x / self._size[0])) for x in range(-20, self._size[0] + 20, 10)]
             pen.line(curve, dice.randint(20, 90), dice.randint(15, 45))
-        return np.asarray(dust.filter(ImageFilter.GaussianBlur(9)), dtype=np.float32) / 255
+        return np.asarray(dust.filter(ImageFilter.GaussianBlur(9)), dtype=np.float32) / np.float32(255)
 
     def _at(self, points: list[Point], wobble: float = 0.006) -> list[Point]:
         gauss = self._dice.gauss

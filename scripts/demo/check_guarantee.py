@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from gateway.evaluation.risk_control import Goals, choose
 from scipy.stats import binom, binomtest
 
 from gateway.evaluation.judged import JudgedSet, Part
+from gateway.evaluation.risk_control import Goals, choose
 from scripts.demo.fresh_draws import CATEGORIES, judged_set_of, score_all, scored
 
 TRUTH_CHUNK = 1000
@@ -99,7 +99,7 @@ def report(outcome: Outcome, truth: Truth, goals: Goals) -> str:
 def kept(outcome: Outcome, goals: Goals) -> bool:
     """Return whether the promise was broken no more often than chance explains, at 95 %."""
     broken = int((outcome.alarms > (goals.block_fpr or 0.0)).sum())
-    return broken <= binom.ppf(0.95, len(outcome.alarms), 1 - goals.confidence)
+    return bool(broken <= binom.ppf(0.95, len(outcome.alarms), 1 - goals.confidence))
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def scored(folder: Path, draw: str, count: int, parts: Sequence[Part]) -> Path:
             found = {category.category: category.score for category in verdict.categories}
             scores.append([found[name] for name in CATEGORIES])
     part = path.with_suffix(".part.npz")
-    np.savez_compressed(part, numbers=numbers, offends=np.int8(offends), scores=np.float32(scores))
+    np.savez_compressed(part, numbers=numbers, offends=np.array(offends, np.int8), scores=np.array(scores, np.float32))
     part.replace(path)
     return path
 

@@ -68,7 +68,8 @@ def figures_of(step: Step) -> StepFigures:
     scores = np.column_stack([test.scores(name) for name in categories])
     truth = np.column_stack([test.truth(name) for name in categories])
     at = np.array([np.inf if step.block_at[name] is None else step.block_at[name] for name in categories], float)
-    blocked, bad, groups = (scores >= at).any(axis=1), offending(test), group_numbers(test)
+    blocked = np.asarray((scores >= at).any(axis=1))
+    bad, groups = offending(test), group_numbers(test)
     drawn, ranked = resampled(scores, truth), ranking(scores, truth, np.arange(len(truth)))
     errors = [reliability(scores[:, k], truth[:, k], groups).error for k in range(len(categories))]
     return StepFigures(

@@ -8,9 +8,8 @@ from itertools import chain, zip_longest
 
 from gateway.evaluation.calibration import calibrate
 from gateway.evaluation.heads import fit_heads
-from gateway.evaluation.risk_control import Choice, Goals, choose
-
 from gateway.evaluation.judged import JudgedImage, JudgedSet
+from gateway.evaluation.risk_control import Choice, Goals, choose
 from gateway.moderation.binding import bind
 from gateway.moderation.builtin_scenarios import shipped
 from gateway.moderation.classifiers import Classifier

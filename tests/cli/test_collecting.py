@@ -235,5 +235,15 @@ def test_a_classifier_is_asked_instead_of_a_policy(address: str, tmp_path: Path)
     for image in judged.images:
         (true,) = image.image.labels
         assert max(image.scores, key=image.scores.__getitem__) == true
-        assert image.views["shapes@1"].probabilities.shape == (1, 2)
+        said = image.views["shapes@1"]
+        assert said.labels == tuple(labels)
+        assert said.similarities is not None
+        assert said.similarities.shape == said.probabilities.shape == (1, 2)
         assert image.decision is None
+    body = {"labels": labels, "temperature": 3.0}
+    assert httpx2.put(f"{address}/v1/classifiers/shapes", json=body).status_code == 200
+    cooled = collect(address, tmp_path / "in", tmp_path / "cooled", classifier="shapes")
+    for before, after in zip(judged.images, cooled.images, strict=True):
+        assert max(after.scores.values()) < max(before.scores.values())
+        raw = after.views["shapes@2"].probabilities
+        assert np.allclose(raw, before.views["shapes@1"].probabilities, atol=1e-4), "what is kept is not calibrated"

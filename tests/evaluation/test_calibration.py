@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.evaluation.calibration import Calibrated, calibrate
-from gateway.evaluation.judged import JudgedSet
+from gateway.evaluation.judged import ClassifierViews, JudgedSet
 from gateway.evaluation.score_maps import calibration_error, log_losses
 from gateway.inference.activations import sigmoid
 from gateway.moderation.calibration import log_odds
@@ -231,6 +231,38 @@ def test_views_that_do_not_explain_the_scores_are_refused() -> None:
         calibrate(replace(judged, images=changed))
     with pytest.raises(ValueError, match="not kept"):
         calibrate(replace(judged, run=replace(judged.run, classifiers={})))
+
+
+def test_views_may_have_their_labels_in_any_order() -> None:
+    """As classify answers them, best first."""
+    judged = platt_set(600)
+    order = [2, 0, 1]
+    names = tuple(LABELS[column] for column in order)
+    turned = tuple(
+        replace(image, views={KEY: ClassifierViews(names, image.views[KEY].probabilities[:, order])})
+        for image in judged.images
+    )
+    assert calibrate(replace(judged, images=turned)).classifiers == calibrate(judged).classifiers
+
+
+def test_a_head_is_calibrated_as_words_are() -> None:
+    rng = np.random.default_rng(5)
+    views = [rng.random((2, 1)).astype(np.float32) for _ in range(1500)]
+    top = np.array([given.max() for given in views])
+    true = rng.random(1500) < sigmoid(2 * log_odds(top) - 3)
+    head = {
+        "kind": "head",
+        "labels": [{"label": "gore"}],
+        "output": "sigmoid",
+        "model": {"id": "test", "embedding_dim": 2},
+        "layers": [{"weight": [[1.0, 0.0]], "bias": [0.0]}],
+    }
+    policy = {"rules": [{**POLICY["rules"][0], "labels": ["gore"]}]}
+    made = calibrate(judged_set(views, [GORE if one else NONE for one in true], classifier=head, policy=policy))
+    assert made.classifiers["scene"]["kind"] == "head"
+    assert of_test(made)[0] < 0.06
+    assert of_test(made, "before")[0] > 0.2
+    assert made.changed == 0
 
 
 def test_the_report_says_what_was_chosen_and_draws_it(made: Calibrated) -> None:

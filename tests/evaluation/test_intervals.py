@@ -103,6 +103,7 @@ def test_recall_at_a_rate_is_what_the_roc_curve_says(rate: float) -> None:
     found = recall_at(rate, scores, truth, names(len(scores)))
     assert found.value == pytest.approx(recall[alarms <= rate].max())
     assert found.low is not None
+    assert found.value is not None
     assert found.high is not None
     assert found.low <= found.value <= found.high
 

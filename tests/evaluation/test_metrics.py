@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from gateway.evaluation import closed_sets, load
 from gateway.evaluation.judged import JudgedImage, JudgedSet, LabelledImage
 from gateway.evaluation.metrics import category_figures, measures, reliability, right, scored
+from gateway.evaluation.reporting import closed_sets, load
 from tests.support.judged_sets import image, made_set, run_of
 
 BY_HAND = JudgedSet(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gateway.evaluation.judged import ClassifierViews, JudgedSet, judged_of, line_of
 from gateway.evaluation.none_of_these import fit_none_of_these
-from tests.support.judged_sets import KEY, judged_set
+from tests.support.viewed_sets import KEY, judged_set
 
 LABELS = [f"label {number}" for number in range(3)]
 
@@ -24,7 +25,7 @@ def drawn(known: int, foreign: int, seed: int = 0) -> JudgedSet:
         similarities.append(rows.astype(np.float32))
         truths.append(frozenset({LABELS[number % 3] if number < known else "something else"}))
     probabilities = [np.full(rows.shape, 1 / 3, np.float32) for rows in similarities]
-    classifier = {"labels": [{"label": label} for label in LABELS]}
+    classifier: dict[str, Any] = {"labels": [{"label": label} for label in LABELS]}
     return judged_set(probabilities, truths, classifier=classifier, policy=None, similarities=similarities)
 
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from gateway.evaluation.judged import JudgedImage, JudgedSet, LabelledImage
-from gateway.evaluation.plots import inline
 from gateway.evaluation.report import ReportOptions, write_report
+from gateway.evaluation.reporting.plots import inline
 from gateway.evaluation.section import Figure, Section, Table
 from tests.support.judged_sets import RULES, image, made_set, run_of
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from gateway.evaluation.judged import JudgedSet
-from gateway.evaluation.slices import ALPHA, p_value, section, slices
+from gateway.evaluation.reporting.slices import ALPHA, p_value, section, slices
 from tests.support.judged_sets import image, made_set, run_of
 
 WORLDS = 120

@@ -9,7 +9,8 @@ import pytest
 
 from gateway.evaluation.calibration import Calibrated, calibrate
 from gateway.evaluation.judged import ClassifierViews, JudgedImage, JudgedSet, LabelledImage, Run
-from gateway.moderation.calibration import GroupCalibration, log_odds, sigmoid
+from gateway.inference.activations import sigmoid
+from gateway.moderation.calibration import GroupCalibration, log_odds
 from tests.support.in_process_app import Web, ask, b64, is_problem, png
 from tests.support.saved_policies import moderate, put
 

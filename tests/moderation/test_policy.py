@@ -184,3 +184,48 @@ def test_a_good_body_is_taken() -> None:
     policy = Policy.model_validate(GOOD)
     assert policy.views == "tiles"
     assert policy.rules[0].aggregate is None
+
+
+TUNED_ON: dict[str, Any] = {
+    "at": "2026-01-01T00:00:00+00:00",
+    "images": 10,
+    "harmless": 8,
+    "by_category": {"gore": 2},
+    "parts": ["train", "calibration"],
+    "digest": "0" * 64,
+    "model": "demo",
+    "bundle_id": "b1",
+    "policy": "default@1",
+    "goals": {"block_fpr": 0.1},
+    "confidence": 0.95,
+    "promises": ["at most 10 % of harmless images are blocked"],
+}
+
+
+def test_a_policy_says_what_its_thresholds_were_chosen_on() -> None:
+    rules = [{"category": "gore", "classifier": "gore", "labels": ["blood"], "review_at": 0.5}]
+    made = Policy.model_validate({"rules": rules, "tuned_on": TUNED_ON})
+    assert made.tuned_on is not None
+    assert made.model_dump(mode="json")["tuned_on"] == {**TUNED_ON, "prevalence": {}}
+    assert Policy.model_validate({"rules": rules, "tuned_on": None}).tuned_on is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"images": -1},
+        {"digest": "x"},
+        {"confidence": 2},
+        {"parts": ["all"]},
+        {"promises": ["x" * 501]},
+        {"promises": ["x"] * 211},
+        {"by_category": {str(number): 1 for number in range(201)}},
+        {"goals": {"x" * 65: 0.1}},
+        {"prevalence": {"gore": float("nan")}},
+        {"more": 1},
+    ],
+)
+def test_what_a_policy_was_tuned_on_is_bounded(changes: dict[str, Any]) -> None:
+    rules = [{"category": "gore", "classifier": "gore", "labels": ["blood"], "review_at": 0.5}]
+    with pytest.raises(ValidationError):
+        Policy.model_validate({"rules": rules, "tuned_on": {**TUNED_ON, **changes}})

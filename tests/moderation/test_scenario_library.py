@@ -6,6 +6,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gateway.inference.prompts import LabelRules
@@ -113,3 +114,17 @@ def test_every_prompt_fits_clips_context(golden: Path, tmp_path: Path) -> None:
             made = body.label_set(LabelRules()).labels
             prompts = [text for entry in made for text in (*entry.prompts, *entry.negatives)]
             assert max(len(ids) for ids in tokenizer.ids(prompts)) <= 40, f"{name}: far below 77, as captions are"
+
+
+def test_what_the_model_card_says_of_seven_photographs(golden: Path) -> None:
+    labels, photographs = np.load(golden / "imagenet_labels_vitb32.npz"), np.load(golden / "photos_vitb32.npz")
+    text = labels["text_embeds"] / np.linalg.norm(labels["text_embeds"], axis=1, keepdims=True)
+    logits = 100 * photographs["image_embeds"] @ text.T
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    names = labels["names"].tolist()
+    best = {names[row.argmax()]: round(float(row.max()), 2) for row in probabilities}
+    assert set(best) >= {"Egyptian cat", "tabby", "pier", "street sign", "church"}
+    assert {name: best[name] for name in ("coral reef", "seashore")} == {"coral reef": 0.13, "seashore": 0.09}
+    weapons = [names.index(name) for name in ("assault rifle", "revolver", "rifle", "cannon", "missile")]
+    assert probabilities[:, weapons].max() < 0.003

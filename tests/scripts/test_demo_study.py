@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gateway.evaluation.risk_control import Goals
 
 from gateway.evaluation.judged import JudgedImage, JudgedSet, LabelledImage, Part, Run
+from gateway.evaluation.risk_control import Goals
 from gateway.moderation.builtin_scenarios import shipped
 from scripts import real_clip, second_signal
 from scripts.demo import check_guarantee

@@ -1,4 +1,4 @@
-"""Through the whole real stack: a closed set says of foreign drawings that no label fits, and of its own that one does."""
+"""Through the whole real stack: a closed set says of foreign drawings that none of its labels fits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def test_foreign_drawings_are_none_of_a_closed_set(client: httpx2.Client) -> Non
     run = Run({}, None, "round-or-pointed@1", None, {"round-or-pointed@1": stored}, "2026-01-01T00:00:00Z")
     made = fit_none_of_these(JudgedSet(run, tuple(images)), 0.2, parts=("train", "calibration", "test"))
     assert client.put("/v1/classifiers/round-or-pointed", json=made.classifier).status_code == 200
-    known, foreign = [], []
+    known: list[bool] = []
+    foreign: list[bool] = []
     for label, result in asked(client):
         (known if label in KNOWN else foreign).append(result["none_of_these"])
     assert np.mean(known) <= 0.2

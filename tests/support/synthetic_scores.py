@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,25 +49,27 @@ def drawn(
 ) -> JudgedSet:
     """A set of images, so many of each category.
 
-    With groups of several, half the variance of a score is its group's; large groups have their own mean too.
+    With groups of several, half the variance of a score is its group's.
     """
     images = []
+    first = number = int(rng.integers(2**62))
     for kind, count in (("", harmless), *((name, offending) for name in names)):
-        left = count
-        while left > 0:
-            size = min(left, int(rng.integers(1, 2 * group_size)))
-            left -= size
-            group = rng.bytes(16).hex()
-            columns = []
-            for name in names:
-                mean, spread = WORLD[name].offending if name == kind else WORLD[name].harmless
-                shared = 0.0 if group_size == 1 else 0.5**0.5
-                noise = shared * rng.normal() + (1 - shared**2) ** 0.5 * rng.normal(size=size)
-                columns.append(1 / (1 + np.exp(-(mean + spread * noise))))
-            for row in np.column_stack(columns):
-                scores = dict(zip(names, map(float, row), strict=True))
-                image = LabelledImage(rng.bytes(8).hex(), frozenset({kind} - {""}), group=group)
-                images.append(JudgedImage(image, sha256=rng.bytes(32).hex(), decision="allow", scores=scores))
+        sizes = rng.integers(1, 2 * group_size, count)  # more groups than are needed
+        group = np.repeat(np.arange(count), sizes)[:count]
+        of_group = np.sqrt(0.5 * (group_size > 1))
+        noise = of_group * rng.normal(size=(count, len(names)))[group]
+        noise += np.sqrt(1 - of_group**2) * rng.normal(size=(count, len(names)))
+        worlds = [WORLD[name].offending if name == kind else WORLD[name].harmless for name in names]
+        means, spreads = np.array(worlds).T
+        scores = 1 / (1 + np.exp(-(means + spreads * noise)))
+        for row, place in zip(scores.tolist(), group.tolist(), strict=True):
+            number += 1
+            sha256 = hashlib.sha256(b"%d" % number).hexdigest()
+            named = f"{first}-{kind}-{place}" if group_size > 1 else sha256
+            image = LabelledImage(sha256, frozenset({kind} - {""}), group=named)
+            images.append(
+                JudgedImage(image, sha256=sha256, decision="allow", scores=dict(zip(names, row, strict=True)))
+            )
     body = policy_body(names, **changes)
     policy = {"name": "default", "version": 3, "classifiers": dict.fromkeys(names, 2)}
     run = Run({"id": "demo", "bundle_id": "b1"}, policy, None, body, {}, "2026-01-01T00:00:00+00:00")

@@ -124,4 +124,4 @@ class TrainedOut(BaseModel):
     skipped: list[SkippedExample]
     skipped_because: dict[str, int]
     figures: dict[str, Any] | None
-    sha256: str | None
+    sha256: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,10 +30,11 @@ UNIT_WITHIN = 0.01  # as for what the model answers
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """One example: its vector [D], the labels that are true of it, and its group."""
+    """One example: its vector [D], the labels that are true of it, the SHA-256 of its image or vector, its group."""
 
     vector: Floats
     labels: frozenset[str]
+    sha256: str
     group: str
 
 
@@ -56,6 +58,11 @@ class Gathering:
     def counts(self, labels: Sequence[str]) -> dict[str, int]:
         """Return how many examples each label is true of."""
         return {label: sum(label in example.labels for example in self.used) for label in labels}
+
+    def digest(self) -> str:
+        """Return a hex SHA-256 of the examples and their labels, in whatever order they came."""
+        rows = sorted((example.sha256, sorted(example.labels)) for example in self.used)
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     def groups(self) -> tuple[str, ...]:
         """Return the group of each example."""
@@ -90,28 +97,22 @@ class Gatherer:
             elif isinstance(got := vectors.get(index) or self._embedding(example), str):
                 found.skipped.append((index, None, got))
             else:
-                self._take(found, (index, None), got[0], example.labels or (), example.group or got[1])
+                vector, sha256 = got
+                labels = frozenset(example.labels or ())
+                self._take(found, (index, None), Gathered(vector, labels, sha256, example.group or sha256))
         body.examples.clear()
         if body.decisions is not None:
             async for record in self._reviewed(body.decisions):
                 await self._take_decision(found, None, record.id, None)
         return found
 
-    def _take(
-        self,
-        found: Gathering,
-        where: tuple[int | None, str | None],
-        vector: Floats,
-        labels: Iterable[str],
-        group: str,
-    ) -> None:
-        names = frozenset(labels)
-        if not names <= self.labels:
+    def _take(self, found: Gathering, where: tuple[int | None, str | None], example: Gathered) -> None:
+        if not example.labels <= self.labels:
             found.skipped.append((*where, "unknown_label"))
-        elif self.one_label and len(names) != 1:
+        elif self.one_label and len(example.labels) != 1:
             found.skipped.append((*where, "one_label_needed"))
         else:
-            found.used.append(Gathered(vector, names, group))
+            found.used.append(example)
 
     async def _image_vectors(
         self, examples: Sequence[ExampleIn], reservation: Reservation
@@ -169,8 +170,9 @@ class Gatherer:
         if row is None:
             found.skipped.append((*where, OTHER_VIEWS))
             return
-        group = example.group if example is not None and example.group else record.image_sha256
-        self._take(found, where, sample.vectors[row], labels, group)
+        sha256 = record.image_sha256
+        group = example.group if example is not None and example.group else sha256
+        self._take(found, where, Gathered(sample.vectors[row], frozenset(labels), sha256, group))
 
     def _said(self, feedback: Sequence[Feedback]) -> list[str] | str:
         """Return the labels that the latest verdict means, or why there are none."""

@@ -82,7 +82,7 @@ async def train(request: Request, services: ServicesDep, change: ChangeDep, *, a
         ],
         "skipped_because": gathering.skipped_because,
         "figures": training.figures or None,
-        "sha256": examples and examples.digest(),
+        "sha256": gathering.digest(),
     }
     headers = {"ETag": version.etag} if version else {}
     return Response(orjson.dumps(answer), 201 if version else 200, headers, "application/json")
@@ -191,7 +191,7 @@ def trained_classifier(
         "training": {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seed": examples.seed,
-            "sha256": examples.digest(),
+            "sha256": gathering.digest(),
             "examples": counts_json(gathering, examples.labels),
             "figures": training.figures,
         },

@@ -24,7 +24,7 @@ STEPS = 2000
 DECIMALS = 7  # of a threshold; float32 scores near 1 lie 6e-8 apart
 LOGIT_LIMIT = 16.2  # of a score of 1 - 1e-7
 MOST_TESTED = 256  # rows; MAPIE holds 8 bytes for each and each image
-MIN_SPREAD = 0.25  # logits; a category whose harmless scores hardly differ does not take the path's rows for itself
+MIN_SPREAD = 0.25  # logits; a category whose scores hardly differ does not take the path's rows for itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gateway.evaluation.guarantee.path import Floats
+from gateway.evaluation.guarantee.promises import GoalName, Goals
 from gateway.evaluation.judged import JudgedImage, JudgedSet
-from gateway.evaluation.promises import GoalName, Goals
-from gateway.evaluation.threshold_path import Floats
 
 
 @dataclass(frozen=True, slots=True)

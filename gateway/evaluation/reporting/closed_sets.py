@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from gateway.evaluation import plots
 from gateway.evaluation.intervals import share
 from gateway.evaluation.judged import JudgedSet
 from gateway.evaluation.metrics import group_numbers, scored
+from gateway.evaluation.reporting import plots
+from gateway.evaluation.reporting.wording import percent, percent_range, plural
 from gateway.evaluation.section import Section, Table
-from gateway.evaluation.wording import percent, percent_range, plural
 
 OTHER = "none of these"
 MOST_LABELS = 30  # of a matrix that can be read

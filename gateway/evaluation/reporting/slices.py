@@ -13,8 +13,8 @@ from scipy import stats
 from gateway.evaluation.intervals import SEED, Bools, Interval, share
 from gateway.evaluation.judged import JudgedSet
 from gateway.evaluation.metrics import Measure, group_numbers, measures
+from gateway.evaluation.reporting.wording import NOTHING, listed, percent, percent_range, plural, rate
 from gateway.evaluation.section import Section, Table
-from gateway.evaluation.wording import NOTHING, listed, percent, percent_range, plural, rate
 
 ALPHA = 0.05
 """Of slices that are said to differ at most this share does not (Benjamini and Hochberg 1995)."""

@@ -22,8 +22,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from gateway.evaluation.intervals import Interval
 from gateway.evaluation.metrics import RATES, CategoryFigures
+from gateway.evaluation.reporting.wording import number, percent
 from gateway.evaluation.section import Figure
-from gateway.evaluation.wording import number, percent
 
 INK, MUTED, GRID, FIRST, SECOND, THIRD = "#1f2328", "#59636e", "#d8dee4", "#1b5fc1", "#b4500f", "#6f42c1"
 VARIABLES: Mapping[str, str] = MappingProxyType(
@@ -62,9 +62,9 @@ STYLE: Mapping[Any, Any] = MappingProxyType(
         "ytick.color": MUTED,
         "legend.frameon": False,
         "figure.subplot.left": 0.13,
-        "figure.subplot.right": 0.96,
+        "figure.subplot.right": 0.94,
         "figure.subplot.bottom": 0.14,
-        "figure.subplot.top": 0.95,
+        "figure.subplot.top": 0.93,
         "figure.subplot.hspace": 0.35,
     }
 )
@@ -182,13 +182,13 @@ def _precision_recall(figures: CategoryFigures, name: str, named: str) -> Figure
     axes.plot(recall, precision, color=FIRST, linewidth=1.8, drawstyle="steps-post")
     common = figures.positives / len(figures.truth)
     axes.axhline(common, color=MUTED, linestyle=":", linewidth=1)
-    for point, label, mark in ((figures.review, "review", "s"), (figures.block, "block", "D")):
+    for point, label, mark, below in ((figures.review, "review", "s", -25), (figures.block, "block", "D", -12)):
         if point is not None and point.recall.value is not None and point.precision.value is not None:
             axes.plot(point.recall.value, point.precision.value, mark, color=SECOND, markersize=6, clip_on=False)
             axes.annotate(
                 label,
                 (point.recall.value, point.precision.value),
-                (-9, -11),
+                (-9, below),
                 textcoords="offset points",
                 color=SECOND,
                 ha="right",

@@ -8,7 +8,7 @@ from typing import Any
 from gateway.evaluation.intervals import CONFIDENCE
 from gateway.evaluation.judged import JudgedSet
 from gateway.evaluation.metrics import CategoryFigures, group_numbers, measures, offending, right, told
-from gateway.evaluation.wording import listed, percent, percent_range, plural, rate
+from gateway.evaluation.reporting.wording import listed, percent, percent_range, plural, rate
 
 
 def sentences(judged: JudgedSet, figures: Sequence[CategoryFigures], slices: str) -> list[str]:

@@ -9,9 +9,9 @@ import numpy as np
 from gateway.evaluation.intervals import Interval, share
 from gateway.evaluation.judged import JudgedSet
 from gateway.evaluation.metrics import group_numbers, offending
+from gateway.evaluation.reporting.wording import TO, number, percent
+from gateway.evaluation.reporting.wording import rate as stated
 from gateway.evaluation.section import Section, Table
-from gateway.evaluation.wording import TO, number, percent
-from gateway.evaluation.wording import rate as stated
 
 PREVALENCES = (0.0, 0.001, 0.01, 0.05)
 """Shares of offending images that the load is told for, where nobody stated one."""
@@ -75,7 +75,7 @@ def section(
             cost = price_per_hour / HOUR_S / speed * MILLION
             words += (
                 f" At {price_per_hour:g} an hour for a machine that does nothing else, a million images cost "
-                f"{number(round(cost, 2))}, one at a time: an upper bound."
+                f"{cost:,.2f}, one at a time: an upper bound."
             )
             values["cost_per_million"] = cost
         paragraphs.append(words)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gateway.evaluation.promises import Goals, Held, Missing, Promise, percent
+from gateway.evaluation.guarantee.promises import Goals, Held, Missing, Promise, percent
 from gateway.evaluation.section import Section, Table
 
 GUARANTEE = (
@@ -82,7 +82,7 @@ class Choice:
             ]
             tables.append(Table("Thresholds before and now.", ("category", "review_at", "block_at"), changed))
         if self.held:
-            rows = [
+            results = [
                 (
                     found.promise.text,
                     f"{found.promise.errors:,} of {found.promise.images:,}",
@@ -93,13 +93,13 @@ class Choice:
                 for found in self.held
             ]
             head = ("promise", "errors, images tuned on", "errors on the test part, 95 % interval", "images", "verdict")
-            tables.append(Table("The promises on images that were not used for tuning.", head, rows))
+            tables.append(Table("The promises on images that were not used for tuning.", head, results))
         if self.effects:
             done = [(name, f"{n:,}", percent(seen), percent(blocked)) for name, n, seen, blocked in self.effects]
-            head = ("images", "number", "reviewed or blocked", "blocked")
-            tables.append(Table("What these thresholds do on the test part.", head, done))
+            of = ("images", "number", "reviewed or blocked", "blocked")
+            tables.append(Table("What these thresholds do on the test part.", of, done))
         return tuple(tables)
 
 
 def _shown(threshold: float | None) -> str:
-    return "never" if threshold is None else f"{threshold:.4g}"
+    return "never" if threshold is None else f"{threshold:.7g}"

@@ -1,0 +1,1 @@
+"""Reviewers' verdicts as labelled images, and what a report says of them."""
