@@ -43,13 +43,12 @@ __all__ = ("Choice", "Goals", "choose")
 MIN_HARMLESS = 30  # to give the path's shape
 MIN_OFFENDING = 10  # of each category
 HARMLESS_BELOW = 0.9
-TUNED: tuple[Part, ...] = ("train", "calibration")
 
 
 def choose(
     judged: JudgedSet,
     goals: Goals,
-    parts: Sequence[Part] = TUNED,
+    parts: Sequence[Part] | None = None,
     traffic: Sequence[Mapping[str, float]] | None = None,
 ) -> Choice:
     """Choose thresholds that keep the goals, or say why none do.
@@ -57,13 +56,14 @@ def choose(
     Args:
         judged: all parts; the test part is looked at only after the choice.
         goals: what to keep.
-        parts: to choose on; only ``calibration`` where something else was fitted on ``train``.
+        parts: to choose on; None: those that no head was trained on.
         traffic: category → score of stored decisions of the same policy, as they came; then ``review_share`` needs no
             prevalence.
 
     Raises:
         ValueError: no policy was asked, it has two rules for a category, or a prevalence is missing.
     """
+    parts = judged.run.untouched if parts is None else parts
     before = _policy_body(judged)
     categories = tuple(rule["category"] for rule in before["rules"])
     _check(goals, categories, traffic)

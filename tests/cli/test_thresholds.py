@@ -147,6 +147,4 @@ def test_logged_decisions_of_the_version_are_the_traffic(web: Web) -> None:
     of_the_folder = {"policy": "mine", "images": [b64(png("green"))], "external_id": external_id_of(run)}
     assert web.client.post("/v1/moderate", json=of_the_folder).status_code == 200
     found = stored(web.client, run)
-    assert [set(scores) for scores in found] == [{"gore"}, {"gore"}], (
-        "neither a copy nor an evaluation is one"
-    )
+    assert [set(scores) for scores in found] == [{"gore"}, {"gore"}], "neither a copy nor an evaluation is one"
