@@ -163,8 +163,10 @@ def body_of(path: Path | None) -> dict[str, Any] | None:
         return None
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        raise click.UsageError(f"{path}: {fault}") from None
+    except OSError as fault:
+        raise click.UsageError(f"{path} cannot be read: {fault.strerror}.") from None
+    except (UnicodeDecodeError, yaml.YAMLError):
+        raise click.UsageError(f"{path} is no YAML in UTF-8.") from None
     if not isinstance(body, dict):
         raise click.UsageError(f"{path} holds no policy.")
     return body

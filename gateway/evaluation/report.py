@@ -137,9 +137,10 @@ def write_page(
     environment.filters["numeric"] = numeric_columns
     out.mkdir(parents=True, exist_ok=True)
     html = environment.get_template(f"{name}.html").render(page)
-    (out / f"{name}.html").write_text(html, encoding="utf-8")
+    # A file's name may be no UTF-8; what JSON holds of it is then an escape, as it should be.
+    (out / f"{name}.html").write_text(html, encoding="utf-8", errors="backslashreplace")
     told_as = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False)
-    (out / f"{name}.json").write_text(told_as + "\n", encoding="utf-8")
+    (out / f"{name}.json").write_text(told_as + "\n", encoding="utf-8", errors="backslashreplace")
     for figure in figures:
         kind, data = ("png", figure.png) if figure.png else ("svg", figure.svg.encode())
         (out / f"{figure.name}.{kind}").write_bytes(data)

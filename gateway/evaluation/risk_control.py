@@ -239,8 +239,13 @@ def _notes(before: Mapping[str, Any], tuning: DrawnGroups, block: Floats, *, bal
         "How strict the rules are in relation to each other was fitted on an eighth of the images tuned on; the others "
         "test the promise."
         if balanced
-        else "There were too few images to fit how strict the rules are in relation to each other: they keep the "
-        "relation of the thresholds in force, and all images tuned on test the promise."
+        else "There were too few images to fit how strict the rules are in relation to each other: they "
+        + (
+            "keep the relation of the thresholds in force"
+            if before.get("tuned_on") is None
+            else "got one threshold, as those in force may come from these images"
+        )
+        + ", and all images tuned on test the promise."
         if len(before["rules"]) > 1
         else "All images tuned on test the promise."
     )

@@ -172,3 +172,19 @@ def test_a_class_may_be_called_harmless(tmp_path: Path) -> None:
     """Of a classifier that has such a label, it is one."""
     image_file(tmp_path / "harmless/a.png")
     assert read_source(tmp_path, ("harmless", "gore")).images[0].labels == {"harmless"}
+
+
+@pytest.mark.parametrize("named", ["a\\u0000b.png", "\\ud800.png"])
+def test_what_is_no_character_is_refused_by_row(tmp_path: Path, named: str) -> None:
+    path = tmp_path / "images.jsonl"
+    path.write_text(f'{{"path": "{named}", "labels": []}}\n', encoding="utf-8")
+    with pytest.raises(SourceUnusable, match="line 1, column “path”: holds what is no character"):
+        read_source(path, ["gore"])
+
+
+@pytest.mark.parametrize("text", ['path,labels\n"a,gore\n', 'path,labels\n"' + "x" * 200_000 + '",gore\n'])
+def test_a_broken_csv_is_told_in_our_words(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "images.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SourceUnusable, match="no CSV: a quote is not closed"):
+        read_source(path, ["gore"])
