@@ -24,6 +24,8 @@ CONFIDENCE: Final = 0.95
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _CODE: Final = Path(__file__).resolve().parents[2]
 _SHOWN_CHARS: Final = 2000
+OUT_OF_MEMORY: Final = ("memoryerror", "unable to allocate", "memory allocation")
+"""What Python, numpy and OpenBLAS say where no memory is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Trainer:
         if code != 0:
             said = errors.decode(errors="replace")[-_SHOWN_CHARS:]
             self._log.error("training failed", exit=code, said=said)
-            if code < 0 or "MemoryError" in said or "unable to allocate" in said.lower():
+            if code < 0 or any(word in said.lower() for word in OUT_OF_MEMORY):
                 raise self._too_much()
             raise InternalError("The training failed; nothing was saved.")
         made = json.loads(answer)
