@@ -90,10 +90,10 @@ class Promise:
     def text(self) -> str:
         """The promise as people read it, without its confidence."""
         if self.goal == "catch":
-            return f"at least {percent(1 - self.limit)} of “{self.category}” images are reviewed or blocked"
+            return f"at least {stated(1 - self.limit)} of “{self.category}” images are reviewed or blocked"
         if self.goal == "review_share":
-            return f"at most {percent(self.limit)} of all images are sent to review or blocked"
-        return f"at most {percent(self.limit)} of harmless images are blocked"
+            return f"at most {stated(self.limit)} of all images are sent to review or blocked"
+        return f"at most {stated(self.limit)} of harmless images are blocked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,10 @@ class Missing:
         short = f"{self.need - self.have:,} more"
         if self.possible is None:
             return f"{said} ({short}). Nothing can be promised without any."
-        instead = Promise(self.goal, self.category, self.possible, 0, 0).text
-        return f"{said} ({short}). With these, this can be promised: {instead}."
+        least = math.ceil(self.possible * 1e4 - 1e-6) / 1e4  # as it is printed, it can be promised
+        instead = Promise(self.goal, self.category, least, 0, 0).text
+        option = f"{OPTIONS[self.goal]} {1 - least if self.goal == 'catch' else least:.4g}"
+        return f"{said} ({short}). With these, this can be promised: {instead} ({option})."
 
 
 def needed(limit: float, confidence: float) -> int:
@@ -179,6 +181,11 @@ def held(promise: Promise, errors: int, images: int) -> Held | None:
     shares = (errors / images, float(ends.low), float(ends.high))
     value, low, high = (promise.always + (1 - promise.always) * share for share in shares)
     return Held(promise, value, low, high, images)
+
+
+def stated(share: float) -> str:
+    """Return a share in percent with the digits that it was stated with."""
+    return f"{100 * share:.6g} %"
 
 
 def percent(share: float) -> str:
