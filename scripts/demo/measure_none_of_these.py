@@ -1,8 +1,8 @@
 """Which measure tells best that no label of a closed set fits: `python -m scripts.demo.measure_none_of_these`.
 
 Single things on plain ground, by the drawn world; sets of 3, 5 and 8 of their names are drawn by lot, and the other
-things are foreign to them. Printed is the table of docs/labels.md: the area under the ROC curve, and the share of foreign
-drawings that a measure recognises where LOST of the set's own are lost.
+things are foreign to them. Printed is the table of docs/labels.md: the area under the ROC curve, and the share of
+foreign drawings that a measure recognises where LOST of the set's own are lost.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from gateway.cli.collecting import external_id_of
 from gateway.cli.main import cli
 from gateway.cli.policies import Refused
 from gateway.cli.thresholds import saved, stored
@@ -143,5 +144,7 @@ def test_logged_decisions_of_the_version_are_the_traffic(web: Web) -> None:
         stored(web.client, run)
     for color in ("red", "red", "blue"):
         web.client.post("/v1/moderate", json={"policy": "mine", "images": [b64(png(color))]})
+    of_the_folder = {"policy": "mine", "images": [b64(png("green"))], "external_id": external_id_of(run)}
+    assert web.client.post("/v1/moderate", json=of_the_folder).status_code == 200
     found = stored(web.client, run)
-    assert [set(scores) for scores in found] == [{"gore"}, {"gore"}], "a copy is no further image"
+    assert [set(scores) for scores in found] == [{"gore"}, {"gore"}], "neither a copy nor an evaluation is one"
