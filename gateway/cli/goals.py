@@ -21,7 +21,7 @@ def parsed_prevalence(_: click.Context, __: click.Parameter, given: tuple[str, .
         try:
             found[name.strip()] = float(share)
         except ValueError:
-            raise click.BadParameter(f"“{entry}” is no prevalence; gore=0.002 is") from None
+            raise click.BadParameter(f"“{entry}” is no CATEGORY=SHARE; gore=0.002 is") from None
     return found
 
 

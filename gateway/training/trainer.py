@@ -27,7 +27,8 @@ _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _CODE: Final = Path(__file__).resolve().parents[2]
 _SHOWN_CHARS: Final = 2000
 _RETRY_AFTER_S: Final = 10
-_OUT_OF_MEMORY: Final = ("memoryerror", "unable to allocate", "memory allocation")  # the last: OpenBLAS
+OUT_OF_MEMORY: Final = ("memoryerror", "unable to allocate", "memory allocation")
+"""What Python, numpy and OpenBLAS say where no memory is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Trainer:
         if code != 0:
             said = errors.decode(errors="replace")[-_SHOWN_CHARS:]
             self._log.error("training failed", exit=code, said=said)
-            if code < 0 or any(words in said.lower() for words in _OUT_OF_MEMORY):
+            if code < 0 or any(word in said.lower() for word in OUT_OF_MEMORY):
                 raise self._too_much()
             raise InternalError("The training failed; nothing was saved.")
         made = json.loads(answer)
