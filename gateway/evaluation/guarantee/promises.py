@@ -172,7 +172,7 @@ def possible(images: int, confidence: float, always: float = 0.0) -> float | Non
     """
     if not images:
         return None
-    least = 1 - (1 - confidence) ** (1 / images)
+    least: float = 1 - (1 - confidence) ** (1 / images)
     return math.ceil(1e4 * (always + (1 - always) * least)) / 1e4
 
 
