@@ -310,7 +310,12 @@ def summary(
     elif draft:
         following = f"clip-gateway policies import --folder {out / DRAFT} --address {address} --dry-run"
     elif done.reviews is not None:
-        following = "clip-gateway evaluate --reviewed --block-fpr 0.01 …"
+        audited = next(section for section in done.sections if section.key == "missed").values["known"]
+        following = (
+            "the same command with --block-fpr 0.01 proposes thresholds"
+            if audited
+            else "set audit_share in the policy; thresholds can be proposed once audited files are reviewed"
+        )
     elif run.policy:
         following = f"clip-gateway thresholds --report {out} --block-fpr 0.01 --out policy.yaml"
     else:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 NOT_PROMISED = 5
 JUDGED = "judged.jsonl"
 MOST_DECISIONS = 20_000
+NEXT = (
+    "Next: look at it. The same command with --save puts it into the gateway, where it decides nothing yet, and tells "
+    "what it would change."
+)
 
 
 @click.command()
@@ -87,6 +91,8 @@ def thresholds(
         click.echo(f"\nWritten: {out}", err=as_json)
         if save:
             saved(client, judged.run, text, as_json=as_json)
+        else:
+            click.echo(NEXT, err=as_json)
         return DONE
 
     connection = Connection(address, key)

@@ -127,8 +127,8 @@ def test_failures_and_contradictions_are_in_the_report_and_the_exit_code(stack: 
         (("--prevalence", "gore"), "is no prevalence"),
         (("--prevalence", "blood=0.1", "--review-share", "0.1"), "no category “blood”"),
         (("--review-share", "0.1"), "how common things are"),
-        (("--prevalence", "gore=nan"), "is no prevalence"),
-        (("--prevalence", "gore=2"), "is no prevalence"),
+        (("--prevalence", "gore=nan"), "is no share"),
+        (("--prevalence", "gore=2"), "is no share"),
         (("--compare", "tests"), "judged.jsonl"),
     ],
 )

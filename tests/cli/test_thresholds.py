@@ -81,7 +81,7 @@ def test_contradicting_goals_end_with_5(report: Path, tmp_path: Path) -> None:
     [
         ([], "state what is to be kept"),
         (["--review-share", "0.1"], "a folder does not say how common things are"),
-        (["--review-share", "0.1", "--prevalence", "gore"], "is no prevalence"),
+        (["--review-share", "0.1", "--prevalence", "gore"], "is no CATEGORY=SHARE"),
         (["--block-fpr", "1"], "--block-fpr"),
         (["--block-fpr", "0"], "--block-fpr"),
     ],

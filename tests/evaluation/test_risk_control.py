@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 from gateway.evaluation.draft import draft_text
 from gateway.evaluation.guarantee.path import ThresholdPath, loosest_row, strictest_row
-from gateway.evaluation.guarantee.promises import Promise, needed, possible
+from gateway.evaluation.guarantee.promises import GoalName, Missing, Promise, needed, possible
 from gateway.evaluation.judged import JudgedImage, JudgedSet, LabelledImage
 from gateway.evaluation.risk_control import Choice, Goals, choose
 from gateway.moderation.policy import Policy
@@ -36,6 +36,15 @@ def without_test(judged: JudgedSet) -> JudgedSet:
         images.append(replace(image, image=replace(image.image, group=f"g{number}")))
         number += 1
     return replace(judged, images=tuple(images))
+
+
+@pytest.mark.parametrize("goal", ["block_fpr", "catch"])
+def test_what_is_said_to_be_possible_is_possible(goal: GoalName) -> None:
+    for images in (4, 22, 41, 300):
+        told = Missing(goal, "gore", 0.001, "images", images, 2995, possible(images, 0.95)).text
+        option = float(told.split(f"--{goal.replace('_', '-')} ")[-1].rstrip(")."))
+        assert needed(1 - option if goal == "catch" else option, 0.95) <= images
+        assert f" {100 * option:.4g} %" in told
 
 
 @pytest.mark.parametrize(("level", "images"), [(0.01, 299), (0.001, 2995), (0.05, 59), (0.1, 29)])

@@ -132,7 +132,7 @@ def test_urls_and_decisions_are_taken_as_they_are(tmp_path: Path) -> None:
         ("path,url,labels\na.png,b,gore\n", ("line 2", "both path and url")),
         ("path,path,labels\na.png,b,gore\n", ("two columns have one name",)),
         ("url,labels\nfile:///a.png,gore\n", ("line 2", "column “url”", "neither http:// nor https://")),
-        ('path,labels\n"a.png,gore\n', ("unexpected end",)),
+        ('path,labels\n"a.png,gore\n', ("a quote is not closed",)),
         ("path,labels\n", ("holds no image",)),
         ("", ("holds no image",)),
         (f"path,labels,hand\na.png,,{'x' * 5000}\n", ("line 2", "column “hand”", "longer than")),

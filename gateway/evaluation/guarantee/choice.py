@@ -14,6 +14,10 @@ GUARANTEE = (
     "lead to thresholds that break it. It is void for images of another kind, for traffic that has changed, against "
     "people who try to get past, and once somebody has tuned on the test part."
 )
+LABEL_MORE = (
+    "Only half of the labelled images are tuned on, a quarter where a head was trained: label two or four times as "
+    "many as are missing, or ask for less."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ class Choice:
 
     def _said(self) -> tuple[str, ...]:
         if self.policy is None:
-            return ("No thresholds keep what was asked for.", *self.contradictions, *(m.text for m in self.missing))
+            said = ("No thresholds keep what was asked for.", *self.contradictions, *(m.text for m in self.missing))
+            return (*said, LABEL_MORE) if self.missing else said
         promised = "; ".join(promise.text for promise in self.promises)
         together = "all of this holds together" if len(self.promises) > 1 else "this holds"
         return (

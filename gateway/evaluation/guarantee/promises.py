@@ -148,8 +148,10 @@ class Missing:
         short = f"{self.need - self.have:,} more"
         if self.possible is None:
             return f"{said} ({short}). Nothing can be promised without any."
-        instead = Promise(self.goal, self.category, self.possible, 0, 0).text
-        return f"{said} ({short}). With these, this can be promised: {instead}."
+        least = math.ceil(self.possible * 1e4 - 1e-6) / 1e4  # as it is printed, it can be promised
+        instead = Promise(self.goal, self.category, least, 0, 0).text
+        option = f"{OPTIONS[self.goal]} {1 - least if self.goal == 'catch' else least:.4g}"
+        return f"{said} ({short}). With these, this can be promised: {instead} ({option})."
 
 
 def needed(limit: float, confidence: float) -> int:
@@ -170,7 +172,7 @@ def possible(images: int, confidence: float, always: float = 0.0) -> float | Non
     """
     if not images:
         return None
-    least = 1 - (1 - confidence) ** (1 / images)
+    least: float = 1 - (1 - confidence) ** (1 / images)
     return math.ceil(1e4 * (always + (1 - always) * least)) / 1e4
 
 

@@ -160,7 +160,7 @@ def _roc(figures: CategoryFigures, name: str, named: str) -> Figure:
     values = [figures.recall_at[rate].value or 0.0 for rate in rates]
     found = [figures.recall_at[rate] for rate in rates]
     axes.errorbar(rates, values, _whiskers(found), color=FIRST, fmt="o", markersize=4, capsize=3, linewidth=1)
-    for point, label, mark, below in ((figures.review, "review", "s", -4), (figures.block, "block", "D", -15)):
+    for point, label, mark, below in ((figures.review, "review", "s", -24), (figures.block, "block", "D", -11)):
         if point is not None and point.recall.value is not None:
             place = max(point.false_positives.value or 0.0, left)
             axes.plot(place, point.recall.value, mark, color=SECOND, markersize=6, clip_on=False)
@@ -169,10 +169,10 @@ def _roc(figures: CategoryFigures, name: str, named: str) -> Figure:
     axes.xaxis.set_minor_formatter(NullFormatter())
     caption = (
         f"ROC curve of {named}: recall by false-positive rate. Dots: 0.1, 1 and 5 %, with 95 % intervals; "
-        f"squares: the policy's thresholds; dotted: guessing."
+        f"square, diamond: the policy's thresholds; dotted: guessing."
     )
     return drawn(
-        name, caption if figures.review else caption.replace("; squares: the policy's thresholds", ""), drawing
+        name, caption if figures.review else caption.replace("; square, diamond: the policy's thresholds", ""), drawing
     )
 
 
@@ -215,7 +215,6 @@ def _histogram(figures: CategoryFigures, name: str, named: str) -> Figure:
             if point is not None:
                 axes.axvline(point.at, color=SECOND, linestyle=style, linewidth=1.4)
     both[1].set_xlabel("score")
-    drawing.subplots_adjust(left=0.17)  # room for the label beside numbers of five digits
     drawing.supylabel("images (log scale)", fontsize=9)
     caption = f"Scores of {named}, of images that are of it (top) and of all others (bottom)."
     lines = " Lines: from there on review (dashed) and block (solid)." if figures.review else ""
