@@ -132,7 +132,7 @@ def calibrated(
         return probabilities
     made = probabilities.astype(np.float64)
     if temperature is not None and mode == "softmax":
-        made = made ** (1 / temperature)
+        made = (made / made.max(axis=1, keepdims=True)) ** (1 / temperature)  # or a small one leaves only zeros
         made /= made.sum(axis=1, keepdims=True)
     elif temperature is not None:
         made = sigmoid(log_odds(made) / temperature)
