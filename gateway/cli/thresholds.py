@@ -12,6 +12,7 @@ import click
 import httpx2
 import yaml
 
+from gateway.cli.collecting import of_evaluation
 from gateway.cli.connection import Connection, connection_options
 from gateway.cli.goals import goal_options
 from gateway.cli.policies import DONE, TIMEOUT_S, Refused, answered, told
@@ -102,6 +103,8 @@ def thresholds(
 def stored(client: httpx2.Client, run: Run) -> list[Mapping[str, float]]:
     """Return the scores of the newest logged decisions of the version that judged the images, once an image.
 
+    Decisions of an evaluation are no traffic: whoever labelled the images chose how common things are among them.
+
     Raises:
         Refused: the gateway says no, or it logged none.
     """
@@ -112,7 +115,7 @@ def stored(client: httpx2.Client, run: Run) -> list[Mapping[str, float]]:
     found = {
         row["image"]["sha256"]: row["scores"]
         for row in rows
-        if row["bundle_id"] == run.model.get("bundle_id") and row["scores"]
+        if row["bundle_id"] == run.model.get("bundle_id") and row["scores"] and not of_evaluation(row["external_id"])
     }
     if not found:
         raise Refused(f"The gateway has no logged decisions of {policy}: state --prevalence instead")

@@ -92,6 +92,16 @@ def test_figures_of_a_tuned_policy_are_of_the_test_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_draft_is_called_one_and_a_learned_head_is_told_of(tmp_path: Path) -> None:
+    judged = made_set(240)
+    assert written(replace(judged, run=replace(judged.run, draft=True)), tmp_path)["draft"] is True
+    assert "the draft made from policy default, version" in re.sub(r"\s+", " ", page_of(tmp_path))
+    classifiers = {"gore-head@1": {"kind": "head", "training": {"examples": {"used": 40}}}}
+    assert written(replace(judged, run=replace(judged.run, classifiers=classifiers)), tmp_path)["part"] == "test"
+    assert "is a head, learned from images" in page_of(tmp_path)
+
+
+@pytest.mark.usefixtures("quick")
 def test_sections_of_other_steps_are_drawn_and_told(tmp_path: Path) -> None:
     svg = (
         '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9pt" height="9pt" onload="alert(1)">'

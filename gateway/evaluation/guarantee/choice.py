@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gateway.evaluation.guarantee.promises import Goals, Held, Missing, Promise, percent
+from gateway.evaluation.guarantee.promises import Goals, Held, Missing, Promise, percent, stated
 from gateway.evaluation.section import Section, Table
 
 GUARANTEE = (
@@ -74,8 +74,8 @@ class Choice:
         promised = "; ".join(promise.text for promise in self.promises)
         together = "all of this holds together" if len(self.promises) > 1 else "this holds"
         return (
-            f"With a confidence of {percent(self.goals.confidence)}, {together}, for images like these: {promised}.",
-            GUARANTEE.format(percent(1 - self.goals.confidence)),
+            f"With a confidence of {stated(self.goals.confidence)}, {together}, for images like these: {promised}.",
+            GUARANTEE.format(stated(1 - self.goals.confidence)),
         )
 
     def _tables(self) -> tuple[Table, ...]:

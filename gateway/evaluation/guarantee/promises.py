@@ -162,9 +162,18 @@ def needed(limit: float, confidence: float) -> int:
     return max(1, math.ceil(math.log(1 - confidence) / math.log1p(-limit) - 1e-9))
 
 
-def possible(images: int, confidence: float) -> float | None:
-    """Return the least limit, in 1/100 %, that this many images without an error certify; None of no image."""
-    return math.ceil(1e4 * (1 - (1 - confidence) ** (1 / images))) / 1e4 if images else None
+def possible(images: int, confidence: float, always: float = 0.0) -> float | None:
+    """Return the least limit, in 1/100 %, that this many images without an error certify; None of no image.
+
+    Args:
+        images: independent ones.
+        confidence: of the promise.
+        always: share that counts as an error before any image is looked at.
+    """
+    if not images:
+        return None
+    least: float = 1 - (1 - confidence) ** (1 / images)
+    return math.ceil(1e4 * (always + (1 - always) * least)) / 1e4
 
 
 def held(promise: Promise, errors: int, images: int) -> Held | None:
@@ -184,10 +193,10 @@ def held(promise: Promise, errors: int, images: int) -> Held | None:
 
 
 def stated(share: float) -> str:
-    """Return a share in percent with the digits that it was stated with."""
-    return f"{100 * share:.6g} %"
+    """Return a share that is promised, in percent with all its digits: one that is rounded may promise more."""
+    return f"{100 * share:.10g} %"
 
 
 def percent(share: float) -> str:
-    """Return a share in percent, three digits at most."""
+    """Return a share that was counted, in percent, three digits at most."""
     return f"{100 * share:.3g} %"
