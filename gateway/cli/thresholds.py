@@ -138,11 +138,14 @@ def saved(client: httpx2.Client, run: Run, text: str, *, as_json: bool) -> None:
     activate = (
         f"curl -X POST {address}{place}/activate -H 'Content-Type: application/json' -d '{{\"version\": {version}}}'"
     )
+    compared = f"Over {found['compared']:,} logged decisions it would change {found['changed']:,}"
     lines = [
         f"Saved as {name}@{version}, not active.",
-        f"Over {found['compared']:,} logged decisions it would change {found['changed']:,}"
-        f"{': ' if changes else ''}{', '.join(changes)}. {found['hint'] or ''}".rstrip(),
+        f"{compared}{': ' if changes else ''}{', '.join(changes)}."
+        if found["compared"]
+        else f"What it would change is not known. {found['hint'] or ''}".rstrip(),
         f"Activate it: {activate}",
+        f"Roll back later: the same with {(run.policy or {})['version']}, the version that was judged.",
     ]
     click.echo("\n".join(lines), err=as_json)
 

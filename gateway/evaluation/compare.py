@@ -103,7 +103,7 @@ def compare_reports(first: Path, second: Path, out: Path) -> dict[str, Any]:
         *(_sentence(entry) for entry in real),
     ]
     if not real:
-        said.append("No difference is real: what differs may be chance on this number of images.")
+        said.append("No difference can be told from chance on this number of images.")
     page = {
         "title": "Two runs on the same images: which differences are real?",
         "summary": said,
