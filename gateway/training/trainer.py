@@ -24,6 +24,7 @@ CONFIDENCE: Final = 0.95
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _CODE: Final = Path(__file__).resolve().parents[2]
 _SHOWN_CHARS: Final = 2000
+_NO_MEMORY: Final = ("memoryerror", "allocat", "failed to map segment")  # of Python, numpy and OpenBLAS, the loader
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +75,17 @@ class Trainer:
         """Train a head; a caller that is cancelled ends the process.
 
         Raises:
-            DeadlineExceeded: of waiting for a turn.
+            DeadlineExceeded: it passed, in waiting for a turn or in training.
             InvalidRequest: the training took more time or memory than it may.
             InternalError: a bug.
         """
         data = await asyncio.to_thread(examples.to_bytes)
-        async with deadline.enforced():
-            await self._turns.acquire()
-        try:
-            code, answer, errors = await self._run(data, min(self.limits.timeout_s, deadline.remaining_s()))
-        finally:
-            self._turns.release()
+        async with deadline.enforced(), self._turns:
+            code, answer, errors = await self._run(data)
         if code != 0:
             said = errors.decode(errors="replace")[-_SHOWN_CHARS:]
             self._log.error("training failed", exit=code, said=said)
-            if code < 0 or "MemoryError" in said or "unable to allocate" in said.lower():
+            if code < 0 or any(words in said.lower() for words in _NO_MEMORY):
                 raise self._too_much()
             raise InternalError("The training failed; nothing was saved.")
         made = json.loads(answer)
@@ -99,7 +96,7 @@ class Trainer:
             head = Head(examples.labels, examples.output, (Layer(weight, bias),))
         return Training(head, made["reason"], made["figures"])
 
-    async def _run(self, data: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
+    async def _run(self, data: bytes) -> tuple[int, bytes, bytes]:
         """Return the exit code of a process that trains, and what it wrote.
 
         Raises:
@@ -107,7 +104,12 @@ class Trainer:
         """
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment |= {"PYTHONPATH": str(_CODE), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        limits = [str(os.getpid()), str(self.limits.memory_bytes), str(round(timeout_s) + 1), str(CONFIDENCE)]
+        limits = [
+            str(os.getpid()),
+            str(self.limits.memory_bytes),
+            str(round(self.limits.timeout_s) + 1),
+            str(CONFIDENCE),
+        ]
         # -P: nothing is imported from the working directory.
         process = await asyncio.create_subprocess_exec(
             *[sys.executable, "-B", "-P", "-m", "gateway.training.child", *limits],
@@ -117,7 +119,7 @@ class Trainer:
             env=environment,
         )
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self.limits.timeout_s):
                 answer, errors = await process.communicate(data)
         except TimeoutError:
             raise self._too_much() from None

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from gateway.errors import InvalidRequest
+from gateway.errors import DeadlineExceeded, InvalidRequest
 from gateway.inference.heads import Output
 from gateway.inference.scoring import TextMatrix
 from gateway.limits.deadline import Deadline
@@ -118,6 +118,12 @@ def test_the_child_says_what_training_here_says() -> None:
 def test_more_time_or_memory_than_allowed_is_told(limits: TrainingLimits) -> None:
     with pytest.raises(InvalidRequest, match="TRAINING_"):
         asyncio.run(Trainer(limits).train(examples(50), Deadline.after(120)))
+    assert children() == []
+
+
+def test_a_deadline_before_that_is_told_as_such_and_ends_the_process() -> None:
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(Trainer(LIMITS).train(examples(50), Deadline.after(0.2)))
     assert children() == []
 
 
