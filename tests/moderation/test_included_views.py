@@ -137,3 +137,8 @@ def test_named_decisions_without_vectors_say_so_and_filters_do_not_go_with_them(
     )
     for wrong in wrongs:
         is_problem(made.client.post(DRY_RUN, json={"version": 1, **wrong}), 422, "invalid_request")
+
+
+def test_a_dry_run_over_stored_decisions_refuses_what_needs_the_image(made: Web) -> None:
+    body = {"version": 1, "decision_ids": ["one"], "include": ["heatmap"]}
+    is_problem(made.client.post("/v1/policies/strict/dry-run", json=body), 422, "invalid_request")
