@@ -119,6 +119,7 @@ def rescored(judged: JudgedSet, before: Bodies, after: Bodies) -> JudgedSet:
         judged.run,
         policy_body=None if after.policy is None else after.policy.model_dump(mode="json"),
         classifiers={key: body.model_dump(mode="json") for key, body in after.classifiers.items()},
+        draft=True,
     )
     return replace(judged, run=run, images=made)
 

@@ -47,7 +47,7 @@ class Calibration(StrictModel):
     offset: float = Field(0.0, ge=-1000, le=1000, allow_inf_nan=False, strict=True)
     knots: list[tuple[Unit, Unit]] = Field(default_factory=list, max_length=MAX_KNOTS)
     source: str = Field("", max_length=500)
-    images: int | None = Field(None, ge=0, strict=True)
+    images: int | None = Field(None, ge=0, le=10**9, strict=True)
     prevalence: float | None = Field(None, gt=0, lt=1, strict=True)
 
     @model_validator(mode="after")

@@ -34,6 +34,8 @@ from gateway.training.linear_heads import (
 FOLDS = LEAST_GROUPS
 RESAMPLES, DRAWS = 200, 4000
 LEAST = 1e-7
+LEAST_GAIN = 1e-6
+"""Of log loss: below this a difference is rounding, which may have one sign throughout."""
 LOW_RATE = 0.01
 
 Fit = Callable[[Examples], Linear]
@@ -64,6 +66,8 @@ def train(examples: Examples, confidence: float) -> Trained:
     """
     rows = examples.counted > 0
     folds = folds_of(examples)
+    if (bare := one_sided(examples, folds)) is not None:
+        return Trained(None, bare, {})
     tried = candidates(examples)
     plain = {"frequencies": frequencies} | ({} if examples.zero_shot is None else {"words": words_alone})
     losses = {name: loss(held_out(examples, folds, fit), examples)[rows] for name, fit in plain.items()}
@@ -92,7 +96,7 @@ def train(examples: Examples, confidence: float) -> Trained:
             for number, label in enumerate(examples.labels)
         },
     }
-    if not gain["low"] > 0:
+    if not gain["low"] > LEAST_GAIN:
         return Trained(None, reason(gain, confidence, before), figures)
     fitted = tried[best](examples)
     layer = Layer(fitted.weight.astype(np.float32), fitted.bias.astype(np.float32))
@@ -115,6 +119,19 @@ def folds_of(examples: Examples) -> list[npt.NDArray[np.intp]]:
         kinds = np.where(examples.truth.any(axis=1), examples.truth.argmax(axis=1) + 1, 0)
     splits = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=examples.seed)
     return [held for _, held in splits.split(examples.vectors, kinds, examples.groups)]
+
+
+def one_sided(examples: Examples, folds: list[npt.NDArray[np.intp]]) -> str | None:
+    """Return which label cannot be learned without some fold, as a sentence; None if every label can."""
+    for held in folds:
+        shares = np.delete(examples.truth, held, axis=0).mean(axis=0)
+        for label, share in zip(examples.labels, shares, strict=True):
+            if not 0 < share < 1:
+                return (
+                    f"All examples that the label “{label}” is true of, or all that it is not true of, are in one of "
+                    f"the {FOLDS} parts that whole groups were split into. Give more groups, or another seed."
+                )
+    return None
 
 
 def held_out(

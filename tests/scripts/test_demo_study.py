@@ -39,10 +39,7 @@ def demo() -> Demo:
 def made(demo: Demo) -> list[Step]:
     """Steps on drawings by the quickest hand, of which the model sees the middle alone."""
     policy = replace(bound(demo), views="center")
-    drawn = {
-        "flat": judged_drawings(demo, policy, "flat", COUNTS),
-        "more": judged_drawings(demo, policy, "flat", {"train": (20, 20)}, seed=1),
-    }
+    drawn = {"flat": judged_drawings(demo, policy, "flat", COUNTS)}
     return list(steps(demo, drawn, "flat", GOALS, shots=(20,)))
 
 

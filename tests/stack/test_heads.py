@@ -11,8 +11,10 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from sklearn.metrics import roc_auc_score
 
+from gateway.cli.main import cli
 from gateway.moderation.heads import unpacked
 from scripts.demo.hands import drawings
 from tests.conftest import Stack, running_stack
@@ -168,3 +170,19 @@ def test_a_restarted_gateway_serves_the_head(stack: Stack, tmp_path: Path) -> No
                 assert train(client, "kept", body, activate=True)["offered"]
             seen.append(scores(client, "kept", picture))
     assert seen[0] == pytest.approx(seen[1], abs=1e-5)
+
+
+def test_a_folder_of_each_class_teaches_by_one_command(own: Stack, keeping: httpx2.Client, tmp_path: Path) -> None:
+    for folder, what in (("scrawl", "scrawl"), ("harmless", "writing")):
+        (tmp_path / folder).mkdir()
+        for number, picture in enumerate(pictures(what, 20, SEED + 7)):
+            (tmp_path / folder / f"{number}.png").write_bytes(base64.b64decode(picture["base64"]))
+    asked = ["train", "taught", str(tmp_path), "--address", own.gateway_url, "--prompt", "scrawl=an angry scrawl"]
+    run = CliRunner().invoke(cli, asked)
+    assert run.exit_code == 0, run.output
+    assert "40 examples (20 scrawl)" in run.output
+    assert "Saved taught@1, a draft" in run.output
+    assert keeping.get("/v1/classifiers/taught?version=1").json()["training"]["examples"]["used"] == 40
+    (tmp_path / "harmless" / "0.png").write_bytes(b"no image")
+    again = CliRunner().invoke(cli, [*asked, "--json"])
+    assert again.exit_code == 3, again.output

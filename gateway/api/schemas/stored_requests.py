@@ -104,7 +104,7 @@ class DryRunFields(StrictModel):
         description="These stored decisions, of whatever policy; each has its result under the candidate in `results`.",
     )
     include: list[Literal["views", "embedding"]] = Field(
-        default_factory=list, description="Extra parts of `results`, as in moderate; a heat map needs the image."
+        default_factory=list, description="Extra parts of `results`, as in moderate."
     )
     limit: WholeNumber = Field(1000, ge=1, le=10_000, description="The most stored decisions that are compared.")
     examples: WholeNumber = Field(10, ge=0, le=100, description="The most images that would change and are shown.")

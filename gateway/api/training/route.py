@@ -106,14 +106,15 @@ async def trained(
         output = "softmax" if text.mode == "softmax" else "sigmoid"
     check_labels(labels, output, body.harmless, services)
     gatherer = Gatherer(services, frozenset(labels), output == "softmax", body.harmless, deadline)
-    async with deadline.enforced():
-        gathering = await gatherer.gather(body, reservation)
-    if (too_few := await asyncio.to_thread(shortage, gathering, labels, output)) is not None:
-        return labels, gathering, None, Training(None, too_few, {})
-    examples = await asyncio.to_thread(
-        as_examples, gathering, labels, output, text, services.manifest.logit_scale, body.seed
-    )
-    return labels, gathering, examples, await services.trainer.train(examples, deadline)
+    async with services.trainer.turn(deadline):
+        async with deadline.enforced():
+            gathering = await gatherer.gather(body, reservation)
+        if (too_few := await asyncio.to_thread(shortage, gathering, labels, output)) is not None:
+            return labels, gathering, None, Training(None, too_few, {})
+        examples = await asyncio.to_thread(
+            as_examples, gathering, labels, output, text, services.manifest.logit_scale, body.seed
+        )
+        return labels, gathering, examples, await services.trainer.train(examples, deadline)
 
 
 async def words(body: TrainBody, services: Services, deadline: Deadline) -> TextMatrix | None:

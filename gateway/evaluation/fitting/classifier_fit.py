@@ -111,6 +111,7 @@ class ClassifierFit:
         self._groups = np.array([image.group for image in images], object)
         self._fitting = np.array([image.part in parts for image in images], bool)
         self._testing = np.array([image.part == "test" for image in images], bool)
+        self._promised = before.policy is not None and before.policy.tuned_on is not None
         known = {entry.label for entry in self._old.labels}
         if before.policy is None:  # of a closed set: an image of something else belongs to none
             inside = np.array([not known.isdisjoint(image.image.labels) for image in images], bool)
@@ -215,7 +216,8 @@ class ClassifierFit:
                 predicted: dict[Method, Doubles | None] = {"as it is": _mapped(scores[held], made.old)}
                 if made.aggregate is not None:
                     predicted |= _predicted(scores[train], truth[train], scores[held], len(fitting))
-                predicted["temperature"] = self._base(made, temperature)[fitting][held]
+                if not self._promised:  # it may change the order of images, and so what thresholds let through
+                    predicted["temperature"] = self._base(made, temperature)[fitting][held]
                 for method, probabilities in predicted.items():
                     if probabilities is not None:
                         losses[made][method][held] = log_losses(probabilities, truth[held])
@@ -289,6 +291,8 @@ def _simplest(losses: Mapping[Scored, Mapping[Method, Doubles]], groups: Sequenc
             if method in found and is_lower(found[method], found[best], groups):
                 best = method
         chosen[made] = best
+    if not all("temperature" in found for found in losses.values()):
+        return chosen
     together = np.sum([losses[made][method] for made, method in chosen.items()], axis=0)
     tempered = np.sum([found["temperature"] for found in losses.values()], axis=0)
     return dict.fromkeys(chosen, "temperature") if is_lower(tempered, together, groups) else chosen

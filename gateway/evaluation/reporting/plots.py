@@ -160,19 +160,19 @@ def _roc(figures: CategoryFigures, name: str, named: str) -> Figure:
     values = [figures.recall_at[rate].value or 0.0 for rate in rates]
     found = [figures.recall_at[rate] for rate in rates]
     axes.errorbar(rates, values, _whiskers(found), color=FIRST, fmt="o", markersize=4, capsize=3, linewidth=1)
-    for point, label, mark in ((figures.review, "review", "s"), (figures.block, "block", "D")):
+    for point, label, mark, below in ((figures.review, "review", "s", -24), (figures.block, "block", "D", -11)):
         if point is not None and point.recall.value is not None:
             place = max(point.false_positives.value or 0.0, left)
             axes.plot(place, point.recall.value, mark, color=SECOND, markersize=6, clip_on=False)
-            axes.annotate(label, (place, point.recall.value), (7, -11), textcoords="offset points", color=SECOND)
+            axes.annotate(label, (place, point.recall.value), (7, below), textcoords="offset points", color=SECOND)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     caption = (
         f"ROC curve of {named}: recall by false-positive rate. Dots: 0.1, 1 and 5 %, with 95 % intervals; "
-        f"squares: the policy's thresholds; dotted: guessing."
+        f"square, diamond: the policy's thresholds; dotted: guessing."
     )
     return drawn(
-        name, caption if figures.review else caption.replace("; squares: the policy's thresholds", ""), drawing
+        name, caption if figures.review else caption.replace("; square, diamond: the policy's thresholds", ""), drawing
     )
 
 
