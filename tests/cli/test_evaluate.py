@@ -124,7 +124,7 @@ def test_failures_and_contradictions_are_in_the_report_and_the_exit_code(stack: 
         (("--policy", "nothing"), "There is no such policy"),
         (("--classifier", "gore", "--policy", "default"), "--policy or --classifier"),
         (("--classifier", "gore"), "is none of"),
-        (("--prevalence", "gore"), "is no prevalence"),
+        (("--prevalence", "gore"), "CATEGORY=SHARE"),
         (("--prevalence", "blood=0.1", "--review-share", "0.1"), "no category “blood”"),
         (("--review-share", "0.1"), "how common things are"),
         (("--prevalence", "gore=nan"), "is no share"),

@@ -23,6 +23,7 @@ from gateway.evaluation.fitting.score_maps import (
     is_lower,
     log_losses,
     moved,
+    soft_log_loss,
 )
 from gateway.evaluation.judged import JudgedSet, Part
 from gateway.evaluation.rescoring import Bodies, views_of
@@ -193,9 +194,9 @@ class ClassifierFit:
 
     def _fitted_temperature(self, rows: npt.NDArray[np.int_]) -> float:
         def loss(temperature: float) -> float:
-            return float(
-                np.mean([log_losses(self._base(made, temperature), made.truth)[rows].mean() for made in self.fitted])
-            )
+            scores = [self._base(made, temperature)[rows] for made in self.fitted]
+            truths = [made.truth[rows] for made in self.fitted]
+            return float(np.mean([soft_log_loss(*pair) for pair in zip(scores, truths, strict=True)]))
 
         return fit_temperature(loss)
 
