@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 from sklearn import config_context
 from sklearn.metrics import auc, roc_curve
 from sklearn.model_selection import StratifiedGroupKFold
@@ -176,7 +177,11 @@ def interval(values: Doubles, groups: npt.NDArray[np.int32], chance: float, seed
 
 
 def ranking(logits: Doubles, examples: Examples, number: int, confidence: float) -> Figures:
-    """Return how well a label's scores rank the examples, each figure with its bootstrap interval by group."""
+    """Return how well a label's scores rank the examples, each figure with its bootstrap interval by group.
+
+    Drawing anew from examples without an error never shows one: a recall, and whatever is 1, is not said to be surer
+    than its number of positive groups allows (Clopper and Pearson, 1934).
+    """
     rows = examples.counted > 0
     scores = probabilities(logits, examples.output)[rows, number]
     if examples.output == "sigmoid":
@@ -195,6 +200,9 @@ def ranking(logits: Doubles, examples: Examples, number: int, confidence: float)
                 drawn.append(_ranked(scores[kept], truth[kept], weights[kept]))
     outside = (1 - confidence) / 2
     low, high = np.quantile(drawn, [outside, 1 - outside], axis=0)
+    positives = len(np.unique(group[truth]))
+    few = [binomtest(round(value * positives), positives).proportion_ci(confidence).low for value in made]
+    low = np.where(np.equal(made, 1) | (np.arange(len(made)) == len(made) - 1), np.minimum(low, few), low)
     names = ("roc_auc", "average_precision", "recall_at_1_percent_fpr")
     return {
         name: {"value": float(made[index]), "low": float(low[index]), "high": float(high[index])}

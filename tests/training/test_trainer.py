@@ -17,7 +17,7 @@ from gateway.inference.heads import Output
 from gateway.inference.scoring import TextMatrix
 from gateway.limits.deadline import Deadline
 from gateway.training.examples import Examples, ZeroShot
-from gateway.training.held_out import train
+from gateway.training.held_out import ranking, train
 from gateway.training.trainer import Trainer, Training, TrainingLimits
 
 DIM, SCALE = 64, 50.0
@@ -185,3 +185,13 @@ def test_the_gateway_never_loads_what_trains() -> None:
     code = f"import sys, gateway.__main__, gateway.app; print(sorted({never!r} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.strip() == "[]"
+
+
+def test_few_examples_without_an_error_do_not_make_a_figure_sure() -> None:
+    """Nineteen of nineteen are found: the exact 95 % interval of that begins at 0.824 (Clopper and Pearson)."""
+    truth = np.repeat([1.0, 0.0], [19, 60])[:, np.newaxis].astype(np.float32)
+    given = replace(examples(60), truth=truth, groups=np.arange(79, dtype=np.int32), counted=np.ones(79, np.float32))
+    figures = ranking(np.where(truth > 0, 3.0, -3.0).astype(float), given, 0, 0.95)
+    for name in ("roc_auc", "recall_at_1_percent_fpr"):
+        assert figures[name]["value"] == 1
+        assert figures[name]["low"] == pytest.approx(0.8235, abs=1e-3), name
