@@ -56,6 +56,11 @@ class Head:
     norm: Norm | None = None
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the layers."""
+        return sum(layer.weight.nbytes + layer.bias.nbytes for layer in self.layers)
+
+    @property
     def mode(self) -> Mode:
         """How its scores are to be read, as those of words."""
         return "softmax" if self.output == "softmax" else "independent"

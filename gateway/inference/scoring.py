@@ -35,6 +35,11 @@ class TextMatrix:
     group_starts: npt.NDArray[np.intp]
     group_of: npt.NDArray[np.intp]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors."""
+        return self.vectors.nbytes + self.negatives.nbytes
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:

@@ -42,6 +42,7 @@ from gateway.store.versions import Kind, Version, Versions
 POLL_S = 0.5  # half of what a change may take to be live everywhere is two seconds
 BIND_TIMEOUT_S = 120.0
 KEPT_OLD_VERSIONS = 256
+KEPT_BYTES = 128 << 20  # of classifiers' vectors and heads' parameters, in force or old
 RETRY_AFTER_S = 2
 
 
@@ -72,7 +73,7 @@ class Catalog:
         self._manifest = manifest
         self._rules = rules
         self._current = CatalogSnapshot()
-        self._bound: LRUCache[str, BoundClassifier] = LRUCache(KEPT_OLD_VERSIONS)
+        self._bound: LRUCache[str, BoundClassifier] = LRUCache(KEPT_BYTES, lambda bound: bound.matrix.nbytes)
         self._old_policies: LRUCache[str, BoundPolicy] = LRUCache(KEPT_OLD_VERSIONS)
         self._refreshing = asyncio.Lock()
         self._log = structlog.get_logger("catalog")
@@ -237,7 +238,8 @@ class Catalog:
             groups=tuple(body.calibrations),
             none_below=body.none_below if isinstance(body, Classifier) else None,
         )
-        self._bound[row.etag] = made
+        if made.matrix.nbytes <= KEPT_BYTES:
+            self._bound[row.etag] = made
         return made
 
     async def bind_candidate(self, name: str, body: Policy, deadline: Deadline) -> BoundPolicy:
