@@ -24,6 +24,8 @@ CONFIDENCE: Final = 0.95
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _CODE: Final = Path(__file__).resolve().parents[2]
 _SHOWN_CHARS: Final = 2000
+_OUT_OF_MEMORY: Final = ("MemoryError", "Unable to allocate", "Memory allocation", "failed to map segment")
+"""What Python, numpy, OpenBLAS and the loader of libraries say at the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Trainer:
         if code != 0:
             said = errors.decode(errors="replace")[-_SHOWN_CHARS:]
             self._log.error("training failed", exit=code, said=said)
-            if code < 0 or "MemoryError" in said or "unable to allocate" in said.lower():
+            if code < 0 or any(words in said for words in _OUT_OF_MEMORY):
                 raise self._too_much()
             raise InternalError("The training failed; nothing was saved.")
         made = json.loads(answer)
