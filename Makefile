@@ -14,7 +14,7 @@ DEVICE ?= auto
 REPLICAS ?= 1
 export MODEL PRECISION DEVICE REPLICAS
 
-.PHONY: serve test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate demo-figures clean
+.PHONY: serve test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate demo-figures study clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -120,6 +120,9 @@ evaluate: $(VENV)/.serve-installed ## Labelled drawings by several hands through
 demo-figures: $(VENV)/.serve-installed ## The demo CLIP's figures on new pictures, and its policy's thresholds, without a stack
 	$(BIN)/python -m scripts.demo.evaluate
 	$(BIN)/python -m scripts.demo.thresholds
+
+study: $(VENV)/.serve-installed ## What each step from prompts to heads brings on drawings by new hands: docs/study.md; STUDY="--share 0.3"
+	$(BIN)/python -m scripts.demo.study $(STUDY)
 
 clean: ## Remove the environment, the bundle and all state
 	rm -rf $(VENV) $(SUPPLY) data .cache reports mutants

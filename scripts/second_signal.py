@@ -52,7 +52,7 @@ def added(own: Doubles, second: Doubles, truth: Truth, tuned: Truth) -> dict[str
     return {"CLIP": own[~tuned], "open_nsfw": second[~tuned], "both": fitted.predict_proba(both[~tuned])[:, 1]}
 
 
-def report(scores: dict[str, Doubles], truth: Truth) -> str:
+def report(scores: dict[str, Doubles], truth: Truth, resamples: int = RESAMPLES) -> str:
     """Return AUC and average precision of each, and what both gain over CLIP alone, by a paired bootstrap."""
     lines = [
         f"{name:<10} AUC {roc_auc_score(truth, row):.4f}   average precision {average_precision_score(truth, row):.4f}"
@@ -60,7 +60,7 @@ def report(scores: dict[str, Doubles], truth: Truth) -> str:
     ]
     rng, gains = np.random.default_rng(SEED), []
     kinds = [np.flatnonzero(truth), np.flatnonzero(~truth)]
-    for _ in range(RESAMPLES):
+    for _ in range(resamples):
         rows = np.concatenate([rng.choice(kind, len(kind)) for kind in kinds])
         one, two = (average_precision_score(truth[rows], scores[name][rows]) for name in ("CLIP", "both"))
         gains.append(two - one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def routes(
             given = await read_json(request, services.body_rules, reservation)
             fields = without_servers_fields(change.name, given)
             form: type[Classifier | HeadClassifier | Policy] = Policy if kind == "policy" else classifier_form(fields)
-            body = validated(form, fields)
+            body = await asyncio.to_thread(validated, form, fields)  # a head's numbers may be megabytes
             # Numbers are never given out again, so the number does not tell whether there was anything before.
             created = await stored(services.versions.read(kind, change.name, None)) is None
             saving = services.saver.save(

@@ -38,7 +38,7 @@ from gateway.moderation.policy_diff import (
     sample_of,
     sees,
 )
-from gateway.moderation.verdict_json import categories_json, policy_json, views_json
+from gateway.moderation.verdict_json import categories_json, check_views_fit, policy_json, views_json
 from gateway.moderation.verdicts import verdict_of
 from gateway.store.decisions import DecisionFilter
 
@@ -103,6 +103,8 @@ async def compared(
     answer = comparison_json(comparison, active, candidate)
     if fields.decision_ids:
         pairs = list(zip(fields.decision_ids, samples, strict=True))
+        views = sum(len(sample.places) for sample in samples if not isinstance(sample, str))
+        check_views_fit([candidate], views, services.manifest.embedding_dim, fields.include)
         answer["results"] = await asyncio.to_thread(results_json, pairs, candidate, scale, fields.include)
     return answer
 

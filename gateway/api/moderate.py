@@ -26,7 +26,7 @@ from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.explanation import explain_category
 from gateway.moderation.moderator import Answering, Moderated, RequestOrigin
 from gateway.moderation.rollout import Judges
-from gateway.moderation.verdict_json import verdict_json, views_json
+from gateway.moderation.verdict_json import check_views_fit, verdict_json, views_json
 from gateway.observability.stage_timer import StageTimer
 
 router = APIRouter()
@@ -56,6 +56,8 @@ async def moderate(request: Request, services: ServicesDep, key: IdempotencyKeyD
             timer = StageTimer()
             with timer.stage("text"):
                 judges = await services.catalog.judges(fields.policy, fields.shadow, deadline)
+            most = services.pipeline.max_inferences
+            check_views_fit(judges.may_decide, most, services.manifest.embedding_dim, fields.include)
 
             def answer_of(moderated: list[Moderated]) -> bytes:
                 outcomes = [item.outcome for item in moderated]

@@ -30,6 +30,7 @@ from gateway.moderation.classifiers import split_reference
 
 INCLUDED = ["views", "embedding"]
 DECISIONS_AT_A_TIME = 100
+EVALUATION = "evaluation "  # begins the external ids of its decisions
 ADDED = frozenset({"name", "version", "active", "created_at", "bundle_id", "classifiers"})
 FOR_ALL = frozenset({"unauthorized", "forbidden", "policy_model_mismatch", "no_gateway", "no_json"})
 """Codes of answers that every image would get."""
@@ -125,7 +126,12 @@ def collect(
 
 def external_id_of(run: Run) -> str:
     """Return the external id of an evaluation's decisions, by which they can be deleted from the log."""
-    return f"evaluation {run.at}"
+    return f"{EVALUATION}{run.at}"
+
+
+def of_evaluation(external_id: str | None) -> bool:
+    """Return whether a logged decision is an evaluation's."""
+    return (external_id or "").startswith(EVALUATION)
 
 
 async def _ask_images(

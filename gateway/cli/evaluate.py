@@ -12,6 +12,7 @@ from typing import Any
 import click
 import httpx2
 import yaml
+from pydantic import ValidationError
 
 from gateway.cli.collecting import Question, collect, known_labels, pinned
 from gateway.cli.connection import Connection, connection_options
@@ -19,7 +20,7 @@ from gateway.cli.goals import SHARE, goal_options
 from gateway.cli.policies import Refused, written
 from gateway.cli.reviews import Moment, check_source, retuned, reviews_of, sections_of, write_table
 from gateway.evaluation.collect import OtherRun, contradictions, contradictions_section, truths
-from gateway.evaluation.judged import JudgedSet, Part
+from gateway.evaluation.judged import JudgedSet
 from gateway.evaluation.reviews.reviewed import Reviews
 from gateway.evaluation.section import Section
 from gateway.evaluation.sources import read_source
@@ -30,8 +31,6 @@ from gateway.moderation.policy import Policy
 DONE, SOME_FAILED, NOT_PROMISED, INTERRUPTED = 0, 3, 5, 130
 DRAFT = "draft"
 MISSING = "This needs the extra “evaluate”: pip install 'clip-moderation-gateway[evaluate]'"
-FITTED: tuple[Part, ...] = ("train", "calibration")
-CALIBRATION: tuple[Part, ...] = ("calibration",)
 
 
 @dataclass(slots=True)
@@ -116,9 +115,11 @@ def evaluate(
         )
         try:
             fit(done, given)
+            report = reported(done, out, given)
+        except ValidationError:
+            raise Refused("The gateway's classifiers or policy are of another form than this version reads") from None
         except ValueError as fault:  # a step that cannot work with these images; it says why
             raise Refused(str(fault)) from None
-        report = reported(done, out, given)
         write_draft(done, out)
     except (Refused, SourceUnusable, OtherRun) as fault:
         raise click.UsageError(f"{fault}.") from None
@@ -162,8 +163,10 @@ def body_of(path: Path | None) -> dict[str, Any] | None:
         return None
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        raise click.UsageError(f"{path}: {fault}") from None
+    except OSError as fault:
+        raise click.UsageError(f"{path} cannot be read: {fault.strerror}.") from None
+    except (UnicodeDecodeError, yaml.YAMLError):
+        raise click.UsageError(f"{path} is no YAML in UTF-8.") from None
     if not isinstance(body, dict):
         raise click.UsageError(f"{path} holds no policy.")
     return body
@@ -191,8 +194,11 @@ def collected(question: Question, path: Path, out: Path, *, fresh: bool) -> Judg
 
 
 def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
-    """Train heads, calibrate, and choose thresholds, as far as each is asked for."""
-    parts = CALIBRATION if given["head"] else FITTED
+    """Train heads, choose thresholds, and calibrate, as far as each is asked for.
+
+    Thresholds come before calibrations, which move them and keep every decision: chosen on scores whose calibration was
+    fitted to the same images, they would promise more than was tested.
+    """
     if given["head"]:
         from gateway.evaluation.heads import fit_heads  # noqa: PLC0415 - loads scikit-learn
 
@@ -200,19 +206,6 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
         done.judged, done.policy = heads.judged, heads.policy
         done.classifiers |= heads.classifiers
         done.sections.append(heads.section())
-    if given["calibrate"]:
-        from gateway.evaluation.calibration import calibrate  # noqa: PLC0415 - loads scikit-learn
-
-        calibrated = calibrate(done.judged, given["prevalence"] or None, parts)
-        done.judged, done.policy = calibrated.judged, calibrated.policy
-        done.classifiers |= calibrated.classifiers
-        done.sections.append(calibrated.section())
-    if given["none_of_these"] is not None:
-        from gateway.evaluation.none_of_these import fit_none_of_these  # noqa: PLC0415 - loads SciPy
-
-        none = fit_none_of_these(done.judged, given["none_of_these"], parts)
-        done.classifiers[none.name] = none.classifier
-        done.sections.append(none.section())
     goals = {name: given[name] for name in ("block_fpr", "review_share", "catch")}
     if any(goal is not None for goal in goals.values()):
         if done.judged.run.policy_body is None:
@@ -221,7 +214,7 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
         from gateway.evaluation.risk_control import Goals, choose  # noqa: PLC0415 - of an extra
 
         wanted = Goals(**goals, confidence=given["confidence"], prevalence=given["prevalence"] or None)
-        choice = choose(done.judged, wanted, parts) if done.reviews is None else retuned(done.reviews, wanted)
+        choice = choose(done.judged, wanted) if done.reviews is None else retuned(done.reviews, wanted)
         done.sections.append(choice.section())
         done.promises = [promise.text for promise in choice.promises]
         done.missing = [*(missing.text for missing in choice.missing), *choice.contradictions]
@@ -231,6 +224,19 @@ def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
             before = bodies_of(done.judged.run)
             after = replace(before, policy=Policy.model_validate(choice.policy))
             done.judged = rescored(done.judged, before, after)
+    if given["calibrate"]:
+        from gateway.evaluation.calibration import calibrate  # noqa: PLC0415 - loads scikit-learn
+
+        calibrated = calibrate(done.judged, given["prevalence"] or None)
+        done.judged, done.policy = calibrated.judged, calibrated.policy
+        done.classifiers |= calibrated.classifiers
+        done.sections.append(calibrated.section())
+    if given["none_of_these"] is not None:
+        from gateway.evaluation.none_of_these import fit_none_of_these  # noqa: PLC0415 - loads SciPy
+
+        none = fit_none_of_these(done.judged, given["none_of_these"])
+        done.classifiers[none.name] = none.classifier
+        done.sections.append(none.section())
 
 
 def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,14 +262,17 @@ def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str,
 
 def write_draft(done: Evaluation, out: Path) -> None:
     """Write the drafts in the form that ``clip-gateway policies import`` reads; those of a run before are removed."""
+    from gateway.evaluation.draft import draft_body  # noqa: PLC0415 - of an extra
+
     for path in (out / DRAFT).glob("*/*.yaml"):
         path.unlink()
     files = {}
     if done.policy is not None and done.judged.run.policy is not None:
+        pinned_body = draft_body(done.policy, done.judged.run)
         rules = [
-            {**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in done.policy["rules"]
+            {**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in pinned_body["rules"]
         ]
-        files = {f"policies/{done.judged.run.policy['name']}.yaml": {**done.policy, "rules": rules}}
+        files = {f"policies/{done.judged.run.policy['name']}.yaml": {**pinned_body, "rules": rules}}
     files |= {f"classifiers/{name}.yaml": dict(classifier) for name, classifier in done.classifiers.items()}
     for name, value in files.items():
         path = out / DRAFT / name
@@ -301,7 +310,12 @@ def summary(
     elif draft:
         following = f"clip-gateway policies import --folder {out / DRAFT} --address {address} --dry-run"
     elif done.reviews is not None:
-        following = "clip-gateway evaluate --reviewed --block-fpr 0.01 …"
+        audited = next(section for section in done.sections if section.key == "missed").values["known"]
+        following = (
+            "the same command with --block-fpr 0.01 proposes thresholds"
+            if audited
+            else "set audit_share in the policy; thresholds can be proposed once audited files are reviewed"
+        )
     elif run.policy:
         following = f"clip-gateway thresholds --report {out} --block-fpr 0.01 --out policy.yaml"
     else:

@@ -21,7 +21,9 @@ def parsed_prevalence(_: click.Context, __: click.Parameter, given: tuple[str, .
         try:
             found[name.strip()] = float(share)
         except ValueError:
-            raise click.BadParameter(f"“{entry}” is no prevalence; gore=0.002 is") from None
+            raise click.BadParameter(f"“{entry}” is no CATEGORY=SHARE; gore=0.002 is") from None
+        if not 0 <= found[name.strip()] < 1:
+            raise click.BadParameter(f"“{entry}” is no share, which is 0 or more and below 1; gore=0.002 is")
     return found
 
 

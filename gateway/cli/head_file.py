@@ -101,8 +101,8 @@ def _classifier(path: Path, arrays: Arrays, facts: Mapping[str, Any]) -> HeadCla
         made = HeadClassifier.model_validate(body)
         made.head(LabelRules())
     except ValidationError as error:
-        first = error.errors()[0]
-        raise HeadUnusable(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise HeadUnusable(f"{path}: “{field}” is of another form, or out of its range") from None
     except GatewayError as error:
         raise HeadUnusable(f"{path}: {error.detail}") from None
     return made

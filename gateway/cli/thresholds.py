@@ -12,6 +12,7 @@ import click
 import httpx2
 import yaml
 
+from gateway.cli.collecting import of_evaluation
 from gateway.cli.connection import Connection, connection_options
 from gateway.cli.goals import goal_options
 from gateway.cli.policies import DONE, TIMEOUT_S, Refused, answered, told
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 NOT_PROMISED = 5
 JUDGED = "judged.jsonl"
 MOST_DECISIONS = 20_000
+NEXT = (
+    "Next: look at it. The same command with --save puts it into the gateway, where it decides nothing yet, and tells "
+    "what it would change."
+)
 
 
 @click.command()
@@ -86,6 +91,8 @@ def thresholds(
         click.echo(f"\nWritten: {out}", err=as_json)
         if save:
             saved(client, judged.run, text, as_json=as_json)
+        else:
+            click.echo(NEXT, err=as_json)
         return DONE
 
     connection = Connection(address, key)
@@ -95,6 +102,8 @@ def thresholds(
 
 def stored(client: httpx2.Client, run: Run) -> list[Mapping[str, float]]:
     """Return the scores of the newest logged decisions of the version that judged the images, once an image.
+
+    Decisions of an evaluation are no traffic: whoever labelled the images chose how common things are among them.
 
     Raises:
         Refused: the gateway says no, or it logged none.
@@ -106,7 +115,7 @@ def stored(client: httpx2.Client, run: Run) -> list[Mapping[str, float]]:
     found = {
         row["image"]["sha256"]: row["scores"]
         for row in rows
-        if row["bundle_id"] == run.model.get("bundle_id") and row["scores"]
+        if row["bundle_id"] == run.model.get("bundle_id") and row["scores"] and not of_evaluation(row["external_id"])
     }
     if not found:
         raise Refused(f"The gateway has no logged decisions of {policy}: state --prevalence instead")
@@ -129,11 +138,14 @@ def saved(client: httpx2.Client, run: Run, text: str, *, as_json: bool) -> None:
     activate = (
         f"curl -X POST {address}{place}/activate -H 'Content-Type: application/json' -d '{{\"version\": {version}}}'"
     )
+    compared = f"Over {found['compared']:,} logged decisions it would change {found['changed']:,}"
     lines = [
         f"Saved as {name}@{version}, not active.",
-        f"Over {found['compared']:,} logged decisions it would change {found['changed']:,}"
-        f"{': ' if changes else ''}{', '.join(changes)}. {found['hint'] or ''}".rstrip(),
+        f"{compared}{': ' if changes else ''}{', '.join(changes)}."
+        if found["compared"]
+        else f"What it would change is not known. {found['hint'] or ''}".rstrip(),
         f"Activate it: {activate}",
+        f"Roll back later: the same with {(run.policy or {})['version']}, the version that was judged.",
     ]
     click.echo("\n".join(lines), err=as_json)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gateway.evaluation.calibration_fit import ClassifierFit, Outcome
-from gateway.evaluation.calibration_section import section_of
+from gateway.evaluation.fitting.classifier_fit import ClassifierFit, Outcome
+from gateway.evaluation.fitting.section import section_of
 from gateway.evaluation.judged import JudgedSet, Part
 from gateway.evaluation.rescoring import Bodies, bodies_of, rescored
 from gateway.evaluation.section import Section
@@ -55,15 +55,17 @@ class Calibrated:
 def calibrate(
     judged: JudgedSet,
     prevalence: Mapping[str, float] | None = None,
-    parts: tuple[Part, ...] = ("train", "calibration"),
+    parts: tuple[Part, ...] | None = None,
 ) -> Calibrated:
     """Fit on some parts, and rescore all images; a category with too few examples stays as it is.
+
+    Where the thresholds keep a promise no temperature is fitted, so that every decision stays and with it the promise.
 
     Args:
         judged: with the views of every classifier that a rule names.
         prevalence: category → the share of images that it is true of where the policy will be used; of one that is not
             named, the probabilities hold at the share of the images given.
-        parts: to fit on; the test part only reports.
+        parts: to fit on, None: those that no head was trained on; the test part only reports.
 
     Raises:
         ValueError: views are missing or do not fit the scores, or a prevalence is not between 0 and 1.
@@ -74,6 +76,7 @@ def calibrate(
         raise ValueError(
             "no views from before calibration were kept: a classifier is to be uncalibrated, or a policy's"
         )
+    parts = judged.run.untouched if parts is None else parts
     before = bodies_of(judged.run)
     fits = [ClassifierFit(judged, key, before, parts, dict(prevalence or {})) for key in before.classifiers]
     classifiers = {fit.key: fit.body() for fit in fits}

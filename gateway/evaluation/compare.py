@@ -70,7 +70,7 @@ class Difference:
 def compare_reports(first: Path, second: Path, out: Path) -> dict[str, Any]:
     """Compare two runs on the images that both judged, and write ``compare.html`` and ``compare.json``.
 
-    Where either policy says that it was tuned, the images are those of the ``test`` part.
+    Where either policy says that it was tuned, or has a trained head, the images are those of the ``test`` part.
 
     Args:
         first: folder of a report, with its ``judged.jsonl``.
@@ -103,7 +103,7 @@ def compare_reports(first: Path, second: Path, out: Path) -> dict[str, Any]:
         *(_sentence(entry) for entry in real),
     ]
     if not real:
-        said.append("No difference is real: what differs may be chance on this number of images.")
+        said.append("No difference can be told from chance on this number of images.")
     page = {
         "title": "Two runs on the same images: which differences are real?",
         "summary": said,
@@ -119,7 +119,7 @@ def paired(first: JudgedSet, second: JudgedSet) -> tuple[JudgedSet, JudgedSet, l
     Raises:
         ValueError: no image is in both.
     """
-    tuned = any((run.policy_body or {}).get("tuned_on") for run in (first.run, second.run))
+    tuned = any((run.policy_body or {}).get("tuned_on") or run.learned for run in (first.run, second.run))
     sides = [
         {entry.sha256: entry for entry in (side.of("test") if tuned else side).images if entry.sha256}
         for side in (first, second)
@@ -128,7 +128,7 @@ def paired(first: JudgedSet, second: JudgedSet) -> tuple[JudgedSet, JudgedSet, l
     same = [sha256 for sha256 in both if sides[0][sha256].image.labels == sides[1][sha256].image.labels]
     if not same:
         raise ValueError("no image is in both tables with the same labels: there is nothing to compare")
-    notes = ["Only images of the test part: a policy was tuned on the others."] if tuned else []
+    notes = ["Only images of the test part: something was tuned or learned on the others."] if tuned else []
     alone = [len(side) - len(both) for side in sides]
     if any(alone):
         notes.append(f"Judged in one run alone: {alone[0]:,} in the first, {alone[1]:,} in the second.")

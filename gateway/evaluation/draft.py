@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from gateway.evaluation.guarantee.choice import Choice
-from gateway.evaluation.guarantee.promises import percent
+from gateway.evaluation.guarantee.promises import percent, stated
 from gateway.evaluation.judged import Run
 
 WIDTH = 110
@@ -39,7 +39,7 @@ def draft_text(choice: Choice, run: Run) -> str:
     asked = run.policy or {}
     lines = [
         f"Draft of {asked.get('name')}: thresholds chosen from the scores of version {asked.get('version')}.",
-        f"With a confidence of {percent(choice.goals.confidence)}, for images like those it was tuned on:",
+        f"With a confidence of {stated(choice.goals.confidence)}, for images like those it was tuned on:",
     ]
     results = {found.promise: found for found in choice.held}
     for promise in choice.promises:
@@ -52,7 +52,8 @@ def draft_text(choice: Choice, run: Run) -> str:
         lines.append(said)
     lines += choice.notes
     lines.append("Look at it before it decides: save it with ?activate=false, then dry-run (docs/thresholds.md).")
-    wrapped = [row for line in lines for row in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]
+    plain = [" ".join(line.split()) for line in lines]  # a category's name may hold what YAML takes for a line's end
+    wrapped = [row for line in plain for row in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]
     body = draft_body(choice.policy, run)
     comments = "".join(f"# {row}\n" for row in wrapped)
     return comments + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=WIDTH + 10)

@@ -115,8 +115,9 @@ def fit_heads(judged: JudgedSet, categories: Sequence[str] | None = None, confid
     bodies = {found.name: _body(judged, found) for found in heads.values()}
     policy = None if judged.run.policy_body is None else _policy(judged.run.policy_body, heads)
     images = tuple(_judged_anew(image, heads, policy) for image in judged.images)
+    kept = {key: body for key, body in judged.run.classifiers.items() if split_reference(key)[0] not in bodies}
     keys = {f"{name}@1": body for name, body in bodies.items()}
-    run = replace(judged.run, policy_body=policy, classifiers={**judged.run.classifiers, **keys})
+    run = replace(judged.run, policy_body=policy, classifiers={**kept, **keys}, draft=True)
     after = replace(judged, run=run, images=images)
     shown = tuple(replace(found, test=_on_test(judged, after, found, confidence)) for found in findings)
     return FittedHeads(after, bodies, policy, shown)

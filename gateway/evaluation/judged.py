@@ -99,6 +99,7 @@ class Run:
         policy_body: as the gateway gives it.
         classifiers: ``name@version`` → body, of those whose views are kept.
         at: when it began, UTC, ISO 8601.
+        draft: whether the bodies are a draft made from what was asked, and scores and decisions are the draft's.
     """
 
     model: Mapping[str, Any]
@@ -107,6 +108,17 @@ class Run:
     policy_body: Mapping[str, Any] | None
     classifiers: Mapping[str, Mapping[str, Any]]
     at: str
+    draft: bool = False
+
+    @property
+    def learned(self) -> bool:
+        """Whether a classifier was trained, maybe on these images."""
+        return any(body.get("training") for body in self.classifiers.values())
+
+    @property
+    def untouched(self) -> tuple[Part, ...]:
+        """Parts to fit further things on: not what a head was trained on, where its scores are too good."""
+        return ("calibration",) if self.learned else ("train", "calibration")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from gateway.evaluation.fitting.score_maps import Truth
 from gateway.evaluation.judged import JudgedSet, Part
 from gateway.evaluation.rescoring import bodies_of
-from gateway.evaluation.score_maps import Truth
 from gateway.evaluation.section import Section, Table
 from gateway.inference.scoring import best_similarity
 from gateway.moderation.calibration import Doubles
@@ -86,15 +86,13 @@ class NoneOfThese:
         )
 
 
-def fit_none_of_these(
-    judged: JudgedSet, wrongly: float = 0.05, parts: tuple[Part, ...] = ("train", "calibration")
-) -> NoneOfThese:
+def fit_none_of_these(judged: JudgedSet, wrongly: float = 0.05, parts: tuple[Part, ...] | None = None) -> NoneOfThese:
     """Choose the highest threshold that loses no more than a share of the images that a label fits.
 
     Args:
         judged: by a classifier, with similarities; images whose labels are none of the classifier's are the others.
         wrongly: the share that may be lost, between 0 and 1; it holds at 95 % confidence.
-        parts: to choose on; the test part reports.
+        parts: to choose on, None: those that no head was trained on; the test part reports.
 
     Raises:
         ValueError: a policy was asked, similarities are missing, or there are too few images: the message has the
@@ -105,6 +103,7 @@ def fit_none_of_these(
         raise ValueError("“none of these” is for one classifier: evaluate it, not a policy")
     if not 0 < wrongly < 1:
         raise ValueError("the share of images that may be lost lies between 0 and 1")
+    parts = judged.run.untouched if parts is None else parts
     body = bodies_of(judged.run).classifiers[key]
     similarities = _similarities(judged, key)
     known = {entry.label for entry in body.labels}

@@ -35,6 +35,10 @@ from gateway.evaluation.section import Figure, Section, Table
 
 MOST_DRAWN = 24  # categories that get a card with drawings; all are in the table and in report.json
 EXAMPLES = 3  # of images that failed by a code
+LEARNED = (
+    "A classifier that was asked is a head, learned from images. The figures are of the test part, from which "
+    "“evaluate --head” never learns; if the head learned from images of that part in another way, they are too good."
+)
 NUMERIC = re.compile(r"[▲▼<+ -]*(\d|$)")
 
 
@@ -47,7 +51,8 @@ class ReportOptions:
         price_per_hour: of the machine, in any currency; without it no cost is told.
         prevalence: share of offending images in the traffic, 0 to 1; without it the load is told for several.
         thumbnails: whether small, blurred copies of the worst mistakes are in the page.
-        part: which images the figures are of; ``auto`` is ``test`` where the policy says what it was tuned on.
+        part: which images the figures are of; ``auto`` is ``test`` where the policy says what it was tuned on, or
+            a head was trained.
         caveats: sentences to be read before any figure.
     """
 
@@ -76,7 +81,7 @@ def write_report(
     """
     part = options.part
     if part == "auto":
-        part = "test" if (judged.run.policy_body or {}).get("tuned_on") else "all"
+        part = "test" if (judged.run.policy_body or {}).get("tuned_on") or judged.run.learned else "all"
     chosen = judged if part == "all" else replace(judged.of(part), failed=judged.failed)
     figures = [category_figures(chosen, name) for name in scored(chosen)]
     cards = _cards(figures)
@@ -97,7 +102,11 @@ def write_report(
     title = f"How good is {summary.asked(judged)}?"
     page = {
         "title": title,
-        "summary": [*options.caveats, *summary.sentences(chosen, figures, sliced.paragraphs[0] if sliced else "")],
+        "summary": [
+            *options.caveats,
+            *([LEARNED] if judged.run.learned and not judged.run.draft else []),
+            *summary.sentences(chosen, figures, sliced.paragraphs[0] if sliced else ""),
+        ],
         "overview": _overview(figures),
         "cards": cards,
         "mistakes": worst(chosen, figures, thumbnails=options.thumbnails),
@@ -128,9 +137,10 @@ def write_page(
     environment.filters["numeric"] = numeric_columns
     out.mkdir(parents=True, exist_ok=True)
     html = environment.get_template(f"{name}.html").render(page)
-    (out / f"{name}.html").write_text(html, encoding="utf-8")
+    # A file's name may be no UTF-8; what JSON holds of it is then an escape, as it should be.
+    (out / f"{name}.html").write_text(html, encoding="utf-8", errors="backslashreplace")
     told_as = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False)
-    (out / f"{name}.json").write_text(told_as + "\n", encoding="utf-8")
+    (out / f"{name}.json").write_text(told_as + "\n", encoding="utf-8", errors="backslashreplace")
     for figure in figures:
         kind, data = ("png", figure.png) if figure.png else ("svg", figure.svg.encode())
         (out / f"{figure.name}.{kind}").write_bytes(data)
@@ -159,6 +169,7 @@ def _values(judged: JudgedSet, chosen: JudgedSet, part: str, figures: Sequence[C
         "model": dict(judged.run.model),
         "policy": judged.run.policy and dict(judged.run.policy),
         "classifier": judged.run.classifier,
+        "draft": judged.run.draft,
         "at": judged.run.at,
     }
 

@@ -119,6 +119,7 @@ def rescored(judged: JudgedSet, before: Bodies, after: Bodies) -> JudgedSet:
         judged.run,
         policy_body=None if after.policy is None else after.policy.model_dump(mode="json"),
         classifiers={key: body.model_dump(mode="json") for key, body in after.classifiers.items()},
+        draft=True,
     )
     return replace(judged, run=run, images=made)
 
@@ -148,8 +149,8 @@ def answered(image: JudgedImage, bodies: Bodies, classifier: str | None) -> tupl
         means = scores[classifier].probabilities.mean(axis=0)
         return dict(zip(scores[classifier].labels, means.tolist(), strict=True)), None
     rules = bodies.rules()
-    anywhere = Place("full", (0, 0, 0, 0), None)  # where a score was found changes nothing
-    verdicts = judge(rules, scores, [anywhere] * max(len(said.probabilities) for said in scores.values()))
+    nowhere = Place("full", (0, 0, 0, 0), None)  # where a score was found changes nothing
+    verdicts = judge(rules, scores, [nowhere] * max(len(said.probabilities) for said in scores.values()))
     return {verdict.category: verdict.score for verdict in verdicts}, overall(verdicts)
 
 

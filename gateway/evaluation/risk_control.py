@@ -24,7 +24,17 @@ import numpy as np
 from gateway.evaluation.guarantee.choice import Choice
 from gateway.evaluation.guarantee.demands import Demand, DrawnGroups, apart_and_rest, demands, drawn_groups, matrix
 from gateway.evaluation.guarantee.path import Floats, ThresholdPath, loosest_row, strictest_row
-from gateway.evaluation.guarantee.promises import GoalName, Goals, Missing, Promise, held, needed, percent, possible
+from gateway.evaluation.guarantee.promises import (
+    GoalName,
+    Goals,
+    Missing,
+    Promise,
+    held,
+    needed,
+    percent,
+    possible,
+    stated,
+)
 from gateway.evaluation.judged import JudgedSet, Part
 from gateway.moderation.policy import Policy
 
@@ -33,13 +43,12 @@ __all__ = ("Choice", "Goals", "choose")
 MIN_HARMLESS = 30  # to give the path's shape
 MIN_OFFENDING = 10  # of each category
 HARMLESS_BELOW = 0.9
-TUNED: tuple[Part, ...] = ("train", "calibration")
 
 
 def choose(
     judged: JudgedSet,
     goals: Goals,
-    parts: Sequence[Part] = TUNED,
+    parts: Sequence[Part] | None = None,
     traffic: Sequence[Mapping[str, float]] | None = None,
 ) -> Choice:
     """Choose thresholds that keep the goals, or say why none do.
@@ -47,13 +56,14 @@ def choose(
     Args:
         judged: all parts; the test part is looked at only after the choice.
         goals: what to keep.
-        parts: to choose on; only ``calibration`` where something else was fitted on ``train``.
+        parts: to choose on; None: those that no head was trained on.
         traffic: category → score of stored decisions of the same policy, as they came; then ``review_share`` needs no
             prevalence.
 
     Raises:
         ValueError: no policy was asked, it has two rules for a category, or a prevalence is missing.
     """
+    parts = judged.run.untouched if parts is None else parts
     before = _policy_body(judged)
     categories = tuple(rule["category"] for rule in before["rules"])
     _check(goals, categories, traffic)
@@ -127,9 +137,9 @@ def _check(goals: Goals, categories: Sequence[str], traffic: Sequence[Mapping[st
 def _too_common(goals: Goals) -> Iterator[str]:
     if goals.review_share is not None and goals.offending >= goals.review_share:
         yield (
-            f"--review-share and --prevalence contradict each other: {percent(goals.offending)} of all images are "
-            f"offending, which is no less than the {percent(goals.review_share)} that may be reviewed or blocked. "
-            f"State a review share above {percent(goals.offending)}."
+            f"--review-share and --prevalence contradict each other: {stated(goals.offending)} of all images are "
+            f"offending, which is no less than the {stated(goals.review_share)} that may be reviewed or blocked. "
+            f"State a review share above {stated(goals.offending)}."
         )
 
 
@@ -137,9 +147,8 @@ def _missing(asked: Sequence[Demand], confidence: float) -> Iterator[Missing]:
     for demand in asked:
         have, need = len(demand.scores), needed(demand.level, confidence)
         if have < need:
-            least = possible(have, confidence)
-            limit = None if least is None else demand.always + (1 - demand.always) * least
-            yield Missing(demand.goal, demand.category, demand.limit, demand.kind, have, need, limit)
+            least = possible(have, confidence, demand.always)
+            yield Missing(demand.goal, demand.category, demand.limit, demand.kind, have, need, least)
 
 
 def _paths(before: Mapping[str, Any], shaping: DrawnGroups | None) -> tuple[ThresholdPath, ThresholdPath]:
@@ -219,8 +228,8 @@ def _contradiction(
     ]
     return (
         "--review-share and --catch contradict each other with these scores. Thresholds that keep a review share of "
-        f"{percent(goals.review_share or 0)} caught, of the images tuned on, {', '.join(caught)}; thresholds that "
-        f"catch {percent(goals.catch or 0)} sent {percent(looked)} to review. Allow more reviews, catch less, or "
+        f"{stated(goals.review_share or 0)} caught, of the images tuned on, {', '.join(caught)}; thresholds that "
+        f"catch {stated(goals.catch or 0)} sent {percent(looked)} to review. Allow more reviews, catch less, or "
         "improve the scores (calibration does not; a trained head may)."
     )
 
@@ -230,8 +239,13 @@ def _notes(before: Mapping[str, Any], tuning: DrawnGroups, block: Floats, *, bal
         "How strict the rules are in relation to each other was fitted on an eighth of the images tuned on; the others "
         "test the promise."
         if balanced
-        else "There were too few images to fit how strict the rules are in relation to each other: they keep the "
-        "relation of the thresholds in force, and all images tuned on test the promise."
+        else "There were too few images to fit how strict the rules are in relation to each other: they "
+        + (
+            "keep the relation of the thresholds in force"
+            if before.get("tuned_on") is None
+            else "got one threshold, as those in force may come from these images"
+        )
+        + ", and all images tuned on test the promise."
         if len(before["rules"]) > 1
         else "All images tuned on test the promise."
     )

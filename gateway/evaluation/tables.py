@@ -33,7 +33,7 @@ class Row:
         """Return a cell as text; "" of one that is empty.
 
         Raises:
-            SourceUnusable: it is a list or an object, or too long.
+            SourceUnusable: it is a list or an object, too long, or no text.
         """
         value = self.values[column]
         if isinstance(value, (list, dict, bytes)):
@@ -41,6 +41,8 @@ class Row:
         text = "" if value is None else str(value).strip()
         if len(text) > most_chars:
             raise self.unusable(column, f"is longer than {most_chars} characters")
+        if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+            raise self.unusable(column, "holds what is no character")
         return text
 
     def unusable(self, column: str, why: str) -> SourceUnusable:
@@ -81,7 +83,10 @@ def _csv(path: Path) -> Iterator[Row]:
                     raise SourceUnusable(f"{place}: not as many cells as the {len(names)} columns of the first line")
                 yield Row(place, {str(name).strip(): value for name, value in values.items()})
         except csv.Error as fault:
-            raise SourceUnusable(f"{path}, line {rows.line_num}: {fault}") from None
+            raise SourceUnusable(
+                f"{path}, line {rows.line_num}: no CSV: a quote is not closed, or stands where none may, or a cell is "
+                f"longer than {csv.field_size_limit():,} characters"
+            ) from fault
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
@@ -116,4 +121,4 @@ def _parquet(path: Path) -> Iterator[Row]:
                     number += 1
                     yield Row(f"{path}, row {number}", values)
     except pa.ArrowException as fault:
-        raise SourceUnusable(f"{path} is no Parquet: {str(fault).splitlines()[0]}") from None
+        raise SourceUnusable(f"{path} is no Parquet, or is broken") from fault

@@ -97,4 +97,14 @@ def fault_of(labels: Sequence[str], layers: Sequence[Layer], norm: Norm | None, 
         return f"A head may have {MAX_PARAMETERS} parameters."
     if not all(np.isfinite(array).all() for array in arrays):
         return "A parameter is not a finite number."
-    return None
+    overflows = not largest_value(layers, norm, dim) <= float(np.finfo(np.float32).max)
+    return "The parameters are so large that a value of the head could overflow." if overflows else None
+
+
+def largest_value(layers: Sequence[Layer], norm: Norm | None, dim: int) -> float:
+    """Return what no value of a head exceeds, whatever unit vector it is given; infinity or NaN beyond float64."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        bounds = [np.ones(dim) if norm is None else (1 + np.abs(norm.mean.astype(np.float64))) / norm.std]
+        for layer in layers:
+            bounds.append(np.abs(layer.weight) @ bounds[-1] + np.abs(layer.bias))
+    return float(np.concatenate(bounds).max())

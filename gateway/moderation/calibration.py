@@ -47,7 +47,7 @@ class Calibration(StrictModel):
     offset: float = Field(0.0, ge=-1000, le=1000, allow_inf_nan=False, strict=True)
     knots: list[tuple[Unit, Unit]] = Field(default_factory=list, max_length=MAX_KNOTS)
     source: str = Field("", max_length=500)
-    images: int | None = Field(None, ge=0, strict=True)
+    images: int | None = Field(None, ge=0, le=10**9, strict=True)
     prevalence: float | None = Field(None, gt=0, lt=1, strict=True)
 
     @model_validator(mode="after")
@@ -132,7 +132,7 @@ def calibrated(
         return probabilities
     made = probabilities.astype(np.float64)
     if temperature is not None and mode == "softmax":
-        made = made ** (1 / temperature)
+        made = (made / made.max(axis=1, keepdims=True)) ** (1 / temperature)  # or a small one leaves only zeros
         made /= made.sum(axis=1, keepdims=True)
     elif temperature is not None:
         made = sigmoid(log_odds(made) / temperature)

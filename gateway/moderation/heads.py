@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BeforeValidator, Field, model_validator
+import orjson
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.errors import HeadModelMismatch, InvalidRequest
 from gateway.inference.bundle import Manifest
@@ -20,6 +21,7 @@ from gateway.moderation.classifiers import Classifier
 from gateway.moderation.request_model import StrictModel
 
 ARRAY_CHARS = -(-4 * MAX_PARAMETERS // 3) * 4  # of base64
+RECORD_BYTES, RECORD_DEPTH = 1 << 17, 32  # of JSON; a training of 50 labels writes a quarter of it, 6 deep
 
 
 def packed(values: npt.ArrayLike) -> str:
@@ -50,8 +52,26 @@ def as_packed(value: object) -> object:
     try:
         with np.errstate(over="ignore"):
             return packed(np.array(value, np.float32))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # the last: of a whole number that no float reaches
         raise ValueError("must hold numbers, or rows of as many each") from None
+
+
+def small_record(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of the client's own that every answer can show again.
+
+    Raises:
+        ValueError: it is too large or too deep, or holds what ``orjson`` cannot write.
+    """
+    level: list[Any] = [value]
+    for _ in range(RECORD_DEPTH):
+        inner = (entry.values() if isinstance(entry, dict) else entry for entry in level)
+        level = [child for entry in inner for child in entry if isinstance(child, dict | list)]
+    try:
+        if not level and len(orjson.dumps(value)) <= RECORD_BYTES:
+            return value
+    except TypeError:  # a lone surrogate, or a whole number beyond 64 bits
+        raise ValueError("must hold valid Unicode and numbers of 64 bits at most") from None
+    raise ValueError(f"takes at most {RECORD_BYTES} bytes of JSON, {RECORD_DEPTH} deep")
 
 
 Numbers = Annotated[
@@ -99,7 +119,7 @@ class HeadClassifier(StrictModel):
     model: HeadModel
     norm: HeadNorm | None = None
     layers: list[HeadLayer] = Field(min_length=1, max_length=MAX_LAYERS, description="ReLU stands between two.")
-    training: dict[str, Any] | None = Field(
+    training: Annotated[dict[str, Any], AfterValidator(small_record)] | None = Field(
         None, description="What it was trained on, and how good it was on examples held out; for people."
     )
     description: str = Field("", max_length=4000)

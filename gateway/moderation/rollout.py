@@ -50,6 +50,12 @@ class Judges:
         """The policy that is evaluated and never decides."""
         return self.shadow or self.rollout.shadow
 
+    @property
+    def may_decide(self) -> tuple[BoundPolicy, ...]:
+        """The policies of which one decides about a file."""
+        candidate = self.rollout.candidate
+        return (self.policy,) if candidate is None else (self.policy, candidate)
+
     def deciding(self, image_sha256: str) -> BoundPolicy:
         """Return the policy that decides about a file: always the same one for the same file and rollout."""
         candidate = self.rollout.candidate

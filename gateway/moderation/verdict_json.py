@@ -6,11 +6,36 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from gateway.decoding.views import Place
+from gateway.errors import InvalidRequest
 from gateway.inference.scoring import score
 from gateway.inference.triton import Vectors
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.policy import CategoryVerdict
 from gateway.moderation.verdicts import Verdict, uses
+
+MOST_VIEWS_BYTES, SCORE_BYTES, NUMBER_BYTES = 64 << 20, 256, 32
+"""Of the views of an answer: what its scores, each an object with its label, and the numbers of its vectors take."""
+
+
+def check_views_fit(policies: Collection[BoundPolicy], views: int, dim: int, include: Collection[str]) -> None:
+    """Check that the views of an answer can be held in memory.
+
+    Args:
+        policies: any of which may be the one whose classifiers are shown.
+        views: the most that the answer can have.
+        dim: of the vectors.
+        include: as of ``views_json``.
+
+    Raises:
+        InvalidRequest: they would take more than ``MOST_VIEWS_BYTES``.
+    """
+    labels = max(sum(len(bound.matrix.labels) for bound in policy.classifiers.values()) for policy in policies)
+    scores, numbers = labels * ("views" in include), dim * ("embedding" in include)
+    if views * (scores * SCORE_BYTES + numbers * NUMBER_BYTES) > MOST_VIEWS_BYTES:
+        raise InvalidRequest(
+            f"Field “include” asks for {scores + numbers} numbers of each of up to {views} views, more than an answer "
+            "holds. Ask for less, or by a policy with fewer labels."
+        )
 
 
 def verdict_json(verdict: Verdict | None, shadow: Verdict | None, policy: BoundPolicy) -> dict[str, Any]:

@@ -57,7 +57,8 @@ class Version:
         etag: strong, quoted, unique to this version's content and number.
         active: whether this is the version in force for the bundle being served.
         foreign: whether this is the version that was activated last for any other bundle, where none was for this one:
-            in force too if it is a classifier, which are words alone; not if it is a policy.
+            in force too if it is a classifier, unless that is a head, which no other model's vectors fit; not if it is
+            a policy.
     """
 
     kind: Kind

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 from sklearn import config_context
 from sklearn.metrics import auc, roc_curve
 from sklearn.model_selection import StratifiedGroupKFold
@@ -34,6 +35,8 @@ from gateway.training.linear_heads import (
 FOLDS = LEAST_GROUPS
 RESAMPLES, DRAWS = 200, 4000
 LEAST = 1e-7
+LEAST_GAIN = 1e-6
+"""Of log loss: below this a difference is rounding, which may have one sign throughout."""
 LOW_RATE = 0.01
 
 Fit = Callable[[Examples], Linear]
@@ -64,6 +67,8 @@ def train(examples: Examples, confidence: float) -> Trained:
     """
     rows = examples.counted > 0
     folds = folds_of(examples)
+    if (bare := one_sided(examples, folds)) is not None:
+        return Trained(None, bare, {})
     tried = candidates(examples)
     plain = {"frequencies": frequencies} | ({} if examples.zero_shot is None else {"words": words_alone})
     losses = {name: loss(held_out(examples, folds, fit), examples)[rows] for name, fit in plain.items()}
@@ -92,7 +97,7 @@ def train(examples: Examples, confidence: float) -> Trained:
             for number, label in enumerate(examples.labels)
         },
     }
-    if not gain["low"] > 0:
+    if not gain["low"] > LEAST_GAIN:
         return Trained(None, reason(gain, confidence, before), figures)
     fitted = tried[best](examples)
     layer = Layer(fitted.weight.astype(np.float32), fitted.bias.astype(np.float32))
@@ -115,6 +120,19 @@ def folds_of(examples: Examples) -> list[npt.NDArray[np.intp]]:
         kinds = np.where(examples.truth.any(axis=1), examples.truth.argmax(axis=1) + 1, 0)
     splits = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=examples.seed)
     return [held for _, held in splits.split(examples.vectors, kinds, examples.groups)]
+
+
+def one_sided(examples: Examples, folds: list[npt.NDArray[np.intp]]) -> str | None:
+    """Return which label cannot be learned without some fold, as a sentence; None if every label can."""
+    for held in folds:
+        shares = np.delete(examples.truth, held, axis=0).mean(axis=0)
+        for label, share in zip(examples.labels, shares, strict=True):
+            if not 0 < share < 1:
+                return (
+                    f"All examples that the label “{label}” is true of, or all that it is not true of, are in one of "
+                    f"the {FOLDS} parts that whole groups were split into. Give more groups, or another seed."
+                )
+    return None
 
 
 def held_out(
@@ -159,7 +177,11 @@ def interval(values: Doubles, groups: npt.NDArray[np.int32], chance: float, seed
 
 
 def ranking(logits: Doubles, examples: Examples, number: int, confidence: float) -> Figures:
-    """Return how well a label's scores rank the examples, each figure with its bootstrap interval by group."""
+    """Return how well a label's scores rank the examples, each figure with its bootstrap interval by group.
+
+    Drawing anew from examples without an error never shows one: a recall, and whatever is 1, is not said to be surer
+    than its number of positive groups allows (Clopper and Pearson, 1934).
+    """
     rows = examples.counted > 0
     scores = probabilities(logits, examples.output)[rows, number]
     if examples.output == "sigmoid":
@@ -178,6 +200,9 @@ def ranking(logits: Doubles, examples: Examples, number: int, confidence: float)
                 drawn.append(_ranked(scores[kept], truth[kept], weights[kept]))
     outside = (1 - confidence) / 2
     low, high = np.quantile(drawn, [outside, 1 - outside], axis=0)
+    positives = len(np.unique(group[truth]))
+    few = [binomtest(round(value * positives), positives).proportion_ci(confidence).low for value in made]
+    low = np.where(np.equal(made, 1) | (np.arange(len(made)) == len(made) - 1), np.minimum(low, few), low)
     names = ("roc_auc", "average_precision", "recall_at_1_percent_fpr")
     return {
         name: {"value": float(made[index]), "low": float(low[index]), "high": float(high[index])}

@@ -8,6 +8,8 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
-from gateway.errors import InternalError, InvalidRequest
+from gateway.errors import DeadlineExceeded, InternalError, InvalidRequest, Overloaded
 from gateway.inference.heads import Head, Layer
 from gateway.limits.deadline import Deadline
 from gateway.training.examples import Examples
@@ -24,8 +26,9 @@ CONFIDENCE: Final = 0.95
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _CODE: Final = Path(__file__).resolve().parents[2]
 _SHOWN_CHARS: Final = 2000
-_OUT_OF_MEMORY: Final = ("MemoryError", "Unable to allocate", "Memory allocation", "failed to map segment")
-"""What Python, numpy, OpenBLAS and the loader of libraries say at the limit."""
+_RETRY_AFTER_S: Final = 10
+OUT_OF_MEMORY: Final = ("memoryerror", "unable to allocate", "memory allocation")
+"""What Python, numpy and OpenBLAS say where no memory is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +75,37 @@ class Trainer:
         self._turns = asyncio.Semaphore(limits.processes)
         self._log = structlog.get_logger("training")
 
-    async def train(self, examples: Examples, deadline: Deadline) -> Training:
-        """Train a head; a caller that is cancelled ends the process.
+    @asynccontextmanager
+    async def turn(self, deadline: Deadline) -> AsyncIterator[None]:
+        """Wait for a turn, and have it inside; from before the examples' vectors are there, since they are memory.
 
         Raises:
-            DeadlineExceeded: of waiting for a turn.
+            Overloaded: none came in time.
+        """
+        try:
+            async with deadline.enforced():
+                await self._turns.acquire()
+        except DeadlineExceeded:
+            raise _busy() from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    async def train(self, examples: Examples, deadline: Deadline) -> Training:
+        """Train a head, in a turn; a caller that is cancelled ends the process.
+
+        Raises:
+            Overloaded: waiting for the turn left too little time.
             InvalidRequest: the training took more time or memory than it may.
             InternalError: a bug.
         """
         data = await asyncio.to_thread(examples.to_bytes)
-        async with deadline.enforced():
-            await self._turns.acquire()
-        try:
-            code, answer, errors = await self._run(data, min(self.limits.timeout_s, deadline.remaining_s()))
-        finally:
-            self._turns.release()
+        code, answer, errors = await self._run(data, deadline)
         if code != 0:
             said = errors.decode(errors="replace")[-_SHOWN_CHARS:]
             self._log.error("training failed", exit=code, said=said)
-            if code < 0 or any(words in said for words in _OUT_OF_MEMORY):
+            if code < 0 or any(word in said.lower() for word in OUT_OF_MEMORY):
                 raise self._too_much()
             raise InternalError("The training failed; nothing was saved.")
         made = json.loads(answer)
@@ -101,12 +116,15 @@ class Trainer:
             head = Head(examples.labels, examples.output, (Layer(weight, bias),))
         return Training(head, made["reason"], made["figures"])
 
-    async def _run(self, data: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
+    async def _run(self, data: bytes, deadline: Deadline) -> tuple[int, bytes, bytes]:
         """Return the exit code of a process that trains, and what it wrote.
 
         Raises:
-            InvalidRequest: it took too long.
+            InvalidRequest, Overloaded: it took longer than a training may, or than what waiting had left of that.
         """
+        if deadline.passed:
+            raise _busy()
+        timeout_s = min(self.limits.timeout_s, deadline.remaining_s())
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment |= {"PYTHONPATH": str(_CODE), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         limits = [str(os.getpid()), str(self.limits.memory_bytes), str(round(timeout_s) + 1), str(CONFIDENCE)]
@@ -122,7 +140,7 @@ class Trainer:
             async with asyncio.timeout(timeout_s):
                 answer, errors = await process.communicate(data)
         except TimeoutError:
-            raise self._too_much() from None
+            raise (self._too_much() if timeout_s == self.limits.timeout_s else _busy()) from None
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -135,3 +153,7 @@ class Trainer:
             f"The training took more than {self.limits.timeout_s:g} s or {self.limits.memory_bytes >> 20} MiB, "
             "TRAINING_TIMEOUT_S and TRAINING_MEMORY_MIB; nothing was saved. Give fewer examples or labels."
         )
+
+
+def _busy() -> Overloaded:
+    return Overloaded("The service trains other heads; nothing was saved.", retry_after_s=_RETRY_AFTER_S)

@@ -61,7 +61,7 @@ class StepFigures:
         }
 
 
-def figures_of(step: Step) -> StepFigures:
+def figures_of(step: Step, resamples: int = RESAMPLES) -> StepFigures:
     """Return a step's figures on the test part of its drawings."""
     test = step.judged.of("test")
     categories = tuple(step.block_at)
@@ -70,7 +70,7 @@ def figures_of(step: Step) -> StepFigures:
     at = np.array([np.inf if step.block_at[name] is None else step.block_at[name] for name in categories], float)
     blocked = np.asarray((scores >= at).any(axis=1))
     bad, groups = offending(test), group_numbers(test)
-    drawn, ranked = resampled(scores, truth), ranking(scores, truth, np.arange(len(truth)))
+    drawn, ranked = resampled(scores, truth, resamples), ranking(scores, truth, np.arange(len(truth)))
     errors = [reliability(scores[:, k], truth[:, k], groups).error for k in range(len(categories))]
     return StepFigures(
         name=step.name,
@@ -102,15 +102,15 @@ def recalls(scores: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_]) -> np
     return np.array(found)
 
 
-def resampled(scores: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Return [RESAMPLES, 3]: mean recall, AUC and average precision of bootstrap draws, stratified by category."""
+def resampled(scores: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_], resamples: int) -> npt.NDArray[np.float64]:
+    """Return [resamples, 3]: mean recall, AUC and average precision of bootstrap draws, stratified by category."""
     rng = np.random.default_rng(SEED)
     strata = np.unique(truth, axis=0, return_inverse=True)[1].reshape(-1)
     rows = [np.flatnonzero(strata == number) for number in range(strata.max() + 1)]
     return np.array(
         [
             ranking(scores, truth, np.concatenate([rng.choice(members, len(members)) for members in rows]))
-            for _ in range(RESAMPLES)
+            for _ in range(resamples)
         ]
     )
 

@@ -9,10 +9,12 @@ from itertools import chain, zip_longest
 from gateway.evaluation.calibration import calibrate
 from gateway.evaluation.heads import fit_heads
 from gateway.evaluation.judged import JudgedImage, JudgedSet
+from gateway.evaluation.rescoring import bodies_of, rescored
 from gateway.evaluation.risk_control import Choice, Goals, choose
 from gateway.moderation.binding import bind
 from gateway.moderation.builtin_scenarios import shipped
 from gateway.moderation.classifiers import Classifier
+from gateway.moderation.policy import Policy
 from scripts.demo.judged_drawings import rejudged
 from scripts.demo.measure_policy import bound_classifier
 from scripts.demo.model import Demo
@@ -60,7 +62,7 @@ def steps(
     yield _step("shipped prompts", (0, 0), kept)
     calibrated = calibrate(kept, parts=("calibration",)).judged
     yield _step("calibrated", (0, tuned), calibrated)
-    yield _promised("thresholds with a guarantee", (0, tuned), calibrated, goals)
+    yield _calibrated(_promised("thresholds with a guarantee", (0, tuned), kept, goals))
     others = [found for name, found in by_hand.items() if name != hand]
     for number in shots:
         for whose, sources in (("other hands", others), ("the same hand", [mine])):
@@ -110,3 +112,16 @@ def _promised(name: str, labelled: tuple[int, int], judged: JudgedSet, goals: Go
     rules = choice.policy["rules"] if choice.policy is not None else []
     block_at = dict.fromkeys(judged.categories) | {rule["category"]: rule["block_at"] for rule in rules}
     return Step(name, labelled, judged, block_at, choice)
+
+
+def _calibrated(step: Step) -> Step:
+    """Return a step with calibrated scores and the thresholds moved with them, as an evaluation does it.
+
+    Thresholds come first: on scores that were fitted to the same images a promise would not hold.
+    """
+    if step.promise is None or step.promise.policy is None:
+        return step
+    before = bodies_of(step.judged.run)
+    after = replace(before, policy=Policy.model_validate(step.promise.policy))
+    judged = calibrate(rescored(step.judged, before, after), parts=("calibration",)).judged
+    return replace(_step(step.name, step.labelled, judged), promise=step.promise)

@@ -81,7 +81,7 @@ def test_goals_make_a_draft_that_import_takes_and_the_report_is_of_the_test_part
     assert {rule.category for rule in policy.rules} == {"nudity", "gore", "offensive"}
     drafts = {path.stem for path in (collected / "draft" / "classifiers").glob("*.yaml")}
     for rule in policy.rules:
-        assert rule.classifier in drafts or "@" in rule.classifier or rule.classifier not in drafts
+        assert rule.classifier in drafts or "@" in rule.classifier, "the version whose scores were judged is pinned"
     rows = [judged_of(line) for line in (collected / FILE).read_text().splitlines()[1:]]
     assert report(collected)["pictures"] == sum(part_of(row.group) == "test" for row in rows)
     command = ["policies", "import", "--folder", str(collected / "draft"), "--dry-run", "--address", stack.gateway_url]
@@ -127,6 +127,9 @@ def test_failures_and_contradictions_are_in_the_report_and_the_exit_code(stack: 
         (("--prevalence", "gore"), "CATEGORY=SHARE"),
         (("--prevalence", "blood=0.1", "--review-share", "0.1"), "no category “blood”"),
         (("--review-share", "0.1"), "how common things are"),
+        (("--prevalence", "gore=nan"), "is no share"),
+        (("--prevalence", "gore=2"), "is no share"),
+        (("--compare", "tests"), "judged.jsonl"),
     ],
 )
 def test_what_is_wrong_is_said_and_exits_2(

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from gateway.cli.collecting import external_id_of
 from gateway.cli.main import cli
 from gateway.cli.policies import Refused
 from gateway.cli.thresholds import saved, stored
@@ -80,7 +81,7 @@ def test_contradicting_goals_end_with_5(report: Path, tmp_path: Path) -> None:
     [
         ([], "state what is to be kept"),
         (["--review-share", "0.1"], "a folder does not say how common things are"),
-        (["--review-share", "0.1", "--prevalence", "gore"], "is no prevalence"),
+        (["--review-share", "0.1", "--prevalence", "gore"], "is no CATEGORY=SHARE"),
         (["--block-fpr", "1"], "--block-fpr"),
         (["--block-fpr", "0"], "--block-fpr"),
     ],
@@ -143,5 +144,7 @@ def test_logged_decisions_of_the_version_are_the_traffic(web: Web) -> None:
         stored(web.client, run)
     for color in ("red", "red", "blue"):
         web.client.post("/v1/moderate", json={"policy": "mine", "images": [b64(png(color))]})
+    of_the_folder = {"policy": "mine", "images": [b64(png("green"))], "external_id": external_id_of(run)}
+    assert web.client.post("/v1/moderate", json=of_the_folder).status_code == 200
     found = stored(web.client, run)
-    assert [set(scores) for scores in found] == [{"gore"}, {"gore"}], "a copy is no further image"
+    assert [set(scores) for scores in found] == [{"gore"}, {"gore"}], "neither a copy nor an evaluation is one"

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from gateway.evaluation.calibration import Calibrated, calibrate
+from gateway.evaluation.fitting.score_maps import calibration_error, log_losses
 from gateway.evaluation.judged import ClassifierViews, JudgedSet
-from gateway.evaluation.score_maps import calibration_error, log_losses
+from gateway.evaluation.rescoring import bodies_of, rescored
+from gateway.evaluation.risk_control import Goals, choose
 from gateway.inference.activations import sigmoid
 from gateway.moderation.calibration import log_odds
+from gateway.moderation.policy import Policy
 from tests.support.viewed_sets import CLASSIFIER, KEY, LABELS, POLICY, judged_set
 
 GORE, NONE = frozenset({"gore"}), frozenset[str]()
@@ -151,6 +154,22 @@ def test_a_temperature_serves_a_policy_too_and_lets_as_many_through() -> None:
     assert made.changed == sum(
         one.decision != other.decision for one, other in zip(judged.images, made.judged.images, strict=True)
     )
+
+
+def test_where_thresholds_keep_a_promise_no_decision_changes() -> None:
+    """The temperature of the test above would be better, and would let other images through."""
+    views, drawn = sharpened(4000, 4.0)
+    policy = {"rules": [{**POLICY["rules"][0], "labels": ["label 0", "label 1"]}]}
+    judged = judged_set(views, [GORE if number < 2 else NONE for number in drawn], classifier=FIVE, policy=policy)
+    promised = choose(judged, Goals(block_fpr=0.1)).policy
+    assert promised is not None
+    before = bodies_of(judged.run)
+    judged = rescored(judged, before, replace(before, policy=Policy.model_validate(promised)))
+    made = calibrate(judged)
+    assert made.outcomes[0].method == "platt"
+    assert made.changed == 0
+    assert made.policy is not None
+    assert made.policy["tuned_on"] == promised["tuned_on"]
 
 
 def test_a_stated_prevalence_moves_the_probabilities_and_is_kept(made: Calibrated) -> None:

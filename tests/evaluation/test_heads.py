@@ -11,6 +11,7 @@ from gateway.evaluation.calibration import calibrate
 from gateway.evaluation.heads import fit_heads
 from gateway.evaluation.judged import ClassifierViews, JudgedImage, JudgedSet, LabelledImage, Run
 from gateway.evaluation.rescoring import bodies_of, rescored
+from gateway.evaluation.risk_control import Goals, choose
 from gateway.moderation.heads import HeadClassifier
 from gateway.moderation.policy import Policy
 
@@ -71,6 +72,30 @@ def test_later_steps_go_on_with_a_head() -> None:
     assert rescored(made.judged, bodies, bodies).images[3].scores == pytest.approx(made.judged.images[3].scores)
     calibrated = calibrate(made.judged, parts=("calibration",))
     assert calibrated.judged.categories == ("gore",)
+
+
+def test_a_head_that_is_saved_and_asked_is_not_tuned_on_what_it_learned_from_and_may_be_learned_anew() -> None:
+    first = fit_heads(judged_set(500)).judged
+    (name,) = {rule["classifier"] for rule in (first.run.policy_body or {})["rules"]}
+    key = f"{name}@3"  # as the gateway numbered it
+    images = tuple(
+        replace(image, views={"gore@1": image.views["gore@1"], key: image.views[f"{name}@1"]}) for image in first.images
+    )
+    saved = replace(
+        first.run,
+        policy={"name": "default", "version": 2, "classifiers": {name: 3}},
+        classifiers={key: first.run.classifiers[f"{name}@1"]},
+        draft=False,
+    )
+    asked = replace(first, run=saved, images=images)
+    assert asked.run.untouched == ("calibration",)
+    chosen = choose(asked, Goals(block_fpr=0.1))
+    assert chosen.policy is not None
+    assert chosen.policy["tuned_on"]["parts"] == ["calibration"]
+    again = fit_heads(asked)
+    bodies = bodies_of(again.judged.run)
+    assert rescored(again.judged, bodies, bodies).images[3].scores == pytest.approx(again.judged.images[3].scores)
+    assert len([one for one in bodies.classifiers if one.startswith(f"{name}@")]) == 1
 
 
 def test_labels_that_mean_nothing_get_no_head() -> None:

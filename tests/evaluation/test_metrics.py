@@ -115,6 +115,16 @@ def test_load_mixes_offending_and_harmless_by_what_is_stated() -> None:
         assert found.low < expected < found.high
 
 
+def test_load_is_not_known_of_a_kind_without_images() -> None:
+    offending = replace(BY_HAND, images=tuple(entry for entry in BY_HAND.images if entry.image.labels))
+    (_, harmless), (_, all_offending) = load.loads(offending, (0.0, 1.0))
+    assert (harmless.value, harmless.low, harmless.high) == (None, 0.0, 1.0)
+    assert all_offending.value == pytest.approx(1 / 5)
+    section = load.section(offending, 1000, None, 0.0)
+    assert section is not None
+    assert section.tables[0].rows[0][1:3] == ["-", "-"]
+
+
 def test_cost_and_speed_are_those_of_one_image_at_a_time() -> None:
     timed = replace(BY_HAND, images=tuple(replace(entry, elapsed_ms=50.0) for entry in BY_HAND.images))
     section = load.section(timed, 1000, 0.72, None)

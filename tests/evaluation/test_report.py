@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -89,6 +90,24 @@ def test_figures_of_a_tuned_policy_are_of_the_test_part(tmp_path: Path) -> None:
     assert values["method"]["tuned_on"] == {"part": "calibration", "images": 61}
     assert "part calibration, images 61" in page_of(tmp_path)
     assert written(judged, tmp_path, part="all")["pictures"] == 240
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_draft_is_called_one_and_a_learned_head_is_told_of(tmp_path: Path) -> None:
+    judged = made_set(240)
+    assert written(replace(judged, run=replace(judged.run, draft=True)), tmp_path)["draft"] is True
+    assert "the draft made from policy default, version" in re.sub(r"\s+", " ", page_of(tmp_path))
+    classifiers = {"gore-head@1": {"kind": "head", "training": {"examples": {"used": 40}}}}
+    assert written(replace(judged, run=replace(judged.run, classifiers=classifiers)), tmp_path)["part"] == "test"
+    assert "is a head, learned from images" in page_of(tmp_path)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_file_whose_name_is_no_utf8_is_in_the_report(tmp_path: Path) -> None:
+    failed = JudgedImage(LabelledImage(os.fsdecode(b"in/\xff.jpg"), frozenset({"gore"})), error="image_corrupt")
+    written(replace(made_set(240), failed=(failed,)), tmp_path)
+    assert "in/\\udcff.jpg" in page_of(tmp_path)
+    json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.usefixtures("quick")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy.stats import binom
 
 from gateway.evaluation.draft import draft_text
 from gateway.evaluation.guarantee.path import ThresholdPath, loosest_row, strictest_row
-from gateway.evaluation.guarantee.promises import needed, possible
+from gateway.evaluation.guarantee.promises import GoalName, Missing, Promise, needed, possible
 from gateway.evaluation.judged import JudgedImage, JudgedSet, LabelledImage
 from gateway.evaluation.risk_control import Choice, Goals, choose
 from gateway.moderation.policy import Policy
@@ -35,6 +36,15 @@ def without_test(judged: JudgedSet) -> JudgedSet:
         images.append(replace(image, image=replace(image.image, group=f"g{number}")))
         number += 1
     return replace(judged, images=tuple(images))
+
+
+@pytest.mark.parametrize("goal", ["block_fpr", "catch"])
+def test_what_is_said_to_be_possible_is_possible(goal: GoalName) -> None:
+    for images in (4, 22, 41, 300):
+        told = Missing(goal, "gore", 0.001, "images", images, 2995, possible(images, 0.95)).text
+        option = float(told.split(f"--{goal.replace('_', '-')} ")[-1].rstrip(")."))
+        assert needed(1 - option if goal == "catch" else option, 0.95) <= images
+        assert f" {100 * option:.4g} %" in told
 
 
 @pytest.mark.parametrize(("level", "images"), [(0.01, 299), (0.001, 2995), (0.05, 59), (0.1, 29)])
@@ -266,3 +276,32 @@ def broken(choice: Choice, goals: Goals) -> bool:
 def rules(choice: Choice) -> Any:
     assert choice.policy is not None
     return choice.policy["rules"]
+
+
+def test_no_text_promises_more_than_what_was_tested() -> None:
+    judged = drawn(np.random.default_rng(4), 56, 10, names=["gore"])
+    (missing,) = choose(judged, Goals(block_fpr=0.01)).missing
+    assert missing.possible is not None
+    said = float(missing.text.split("can be promised: at most ")[1].split(" %")[0]) / 100
+    assert choose(judged, Goals(block_fpr=said)).policy is not None, "what is offered can be asked for"
+    assert Promise("catch", "gore", 0.0004, 0, 9000).text.startswith("at least 99.96 % of")
+    assert Promise("block_fpr", None, 0.01234, 0, 9000).text.startswith("at most 1.234 % of")
+
+
+def test_a_name_with_a_line_separator_stays_in_the_drafts_comment() -> None:
+    name = "gore\u2028sneaked: 1"
+    judged = drawn(np.random.default_rng(4), 400, 400, names=["gore"])
+    renamed = [
+        replace(
+            one,
+            image=replace(one.image, labels=frozenset({name} & {name if one.image.labels else ""})),
+            scores={name: one.scores["gore"]},
+        )
+        for one in judged.images
+    ]
+    body = json.loads(
+        json.dumps(judged.run.policy_body).replace('"category": "gore"', json.dumps({"category": name})[1:-1])
+    )
+    judged = replace(judged, images=tuple(renamed), run=replace(judged.run, policy_body=body))
+    made = choose(judged, Goals(catch=0.9))
+    assert "sneaked" not in yaml.safe_load(draft_text(made, judged.run))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.evaluation.score_maps import (
+from gateway.evaluation.fitting.score_maps import (
     calibration_error,
     fit_isotonic,
     fit_platt,
@@ -14,6 +14,7 @@ from gateway.evaluation.score_maps import (
     is_lower,
     log_losses,
     moved,
+    soft_log_loss,
 )
 from gateway.inference.activations import sigmoid
 from gateway.moderation.calibration import MAX_KNOTS, Calibration, calibrated, log_odds
@@ -146,3 +147,11 @@ def test_the_calibration_error_by_hand() -> None:
     scores = np.array([0.85] * 10 + [0.05] * 10)
     truth = np.array([True] * 6 + [False] * 14)
     assert calibration_error(scores, truth, np.ones(20)) == pytest.approx(0.15)
+
+
+def test_classes_that_do_not_overlap_do_not_make_a_temperature_small_without_end() -> None:
+    """70 of each, all at 0.9 and 0.1: they tell of 71 in 72, as Platt's targets have it, and not of certainty."""
+    truth = np.repeat([True, False], 70)
+    answered = np.where(truth, 0.9, 0.1)
+    found = fit_temperature(lambda temperature: soft_log_loss(sigmoid(log_odds(answered) / temperature), truth))
+    assert sigmoid(log_odds(0.9) / found) == pytest.approx(71 / 72, abs=1e-4)

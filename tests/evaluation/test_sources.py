@@ -132,7 +132,7 @@ def test_urls_and_decisions_are_taken_as_they_are(tmp_path: Path) -> None:
         ("path,url,labels\na.png,b,gore\n", ("line 2", "both path and url")),
         ("path,path,labels\na.png,b,gore\n", ("two columns have one name",)),
         ("url,labels\nfile:///a.png,gore\n", ("line 2", "column “url”", "neither http:// nor https://")),
-        ('path,labels\n"a.png,gore\n', ("unexpected end",)),
+        ('path,labels\n"a.png,gore\n', ("a quote is not closed",)),
         ("path,labels\n", ("holds no image",)),
         ("", ("holds no image",)),
         (f"path,labels,hand\na.png,,{'x' * 5000}\n", ("line 2", "column “hand”", "longer than")),
@@ -172,3 +172,19 @@ def test_a_class_may_be_called_harmless(tmp_path: Path) -> None:
     """Of a classifier that has such a label, it is one."""
     image_file(tmp_path / "harmless/a.png")
     assert read_source(tmp_path, ("harmless", "gore")).images[0].labels == {"harmless"}
+
+
+@pytest.mark.parametrize("named", ["a\\u0000b.png", "\\ud800.png"])
+def test_what_is_no_character_is_refused_by_row(tmp_path: Path, named: str) -> None:
+    path = tmp_path / "images.jsonl"
+    path.write_text(f'{{"path": "{named}", "labels": []}}\n', encoding="utf-8")
+    with pytest.raises(SourceUnusable, match="line 1, column “path”: holds what is no character"):
+        read_source(path, ["gore"])
+
+
+@pytest.mark.parametrize("text", ['path,labels\n"a,gore\n', 'path,labels\n"' + "x" * 200_000 + '",gore\n'])
+def test_a_broken_csv_is_told_in_our_words(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "images.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SourceUnusable, match="no CSV: a quote is not closed"):
+        read_source(path, ["gore"])

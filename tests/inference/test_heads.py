@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gateway.errors import ModelInvalidOutput
-from gateway.inference.heads import Head, Layer, Norm, Output, fault_of
+from gateway.inference.heads import Head, Layer, Norm, Output, fault_of, largest_value
 
 
 def units(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
@@ -78,6 +78,16 @@ def test_numbers_that_are_none_are_refused() -> None:
     zero = Norm(np.zeros(2, np.float32), np.zeros(2, np.float32))
     assert "above 0" in (fault_of(("a",), [good], zero, 2) or "")
     assert fault_of(("a",), [good], None, 2) is None
+
+
+def test_parameters_that_could_overflow_are_refused() -> None:
+    large = Layer(np.full((1, 2), 3e38, np.float32), np.zeros(1, np.float32))
+    assert "overflow" in (fault_of(("a",), [large], None, 2) or "")
+    good = Layer(np.ones((1, 2), np.float32), np.zeros(1, np.float32))
+    tiny = Norm(np.zeros(2, np.float32), np.full(2, 1e-45, np.float32))
+    assert "overflow" in (fault_of(("a",), [good], tiny, 2) or "")
+    middle = Layer(np.full((4096, 4096), 1e38, np.float32), np.zeros(4096, np.float32))
+    assert not largest_value([middle] * 9, None, 4096) <= float(np.finfo(np.float32).max)
 
 
 def test_the_published_nsfw_head_finds_nothing_in_seven_photographs(golden: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from gateway.evaluation.calibration import Calibrated, calibrate
 from gateway.evaluation.judged import ClassifierViews, JudgedImage, JudgedSet, LabelledImage, Run
 from gateway.inference.activations import sigmoid
-from gateway.moderation.calibration import GroupCalibration, log_odds
+from gateway.moderation.calibration import GroupCalibration, calibrated, log_odds
 from tests.support.in_process_app import Web, ask, b64, is_problem, png
 from tests.support.saved_policies import moderate, put
 
@@ -168,3 +168,10 @@ def test_an_image_that_no_label_fits_is_said_to_be_none_of_these(saved: Web) -> 
     assert [result["none_of_these"] for result in told] == [similarity < middle for similarity in best]
     assert [result["scores"] for result in told] == [result["scores"][:1] for result in plain]
     assert "none_of_these" not in ask(saved).json()["results"][0]
+
+
+@pytest.mark.parametrize("temperature", [0.01, 100.0])
+def test_a_temperature_leaves_probabilities_of_many_labels_finite(temperature: float) -> None:
+    count = 4096
+    even = np.full((1, count), 1 / count, np.float32)
+    assert calibrated(even, [None] * count, "softmax", temperature) == pytest.approx(even)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -119,6 +120,11 @@ def test_a_head_of_another_model_is_refused_by_name(web: Web, changed: dict[str,
         ({"layers": []}, "layers"),
         ({"output": "relu"}, "output"),
         ({"kind": "tree"}, "kind"),
+        ({"layers": [{"weight": [[10**400, 0]], "bias": [0]}]}, "numbers"),
+        ({"training": {"odd": 10**30}}, "64 bits"),
+        ({"training": {"odd": "x" * (1 << 17)}}, "131072 bytes"),
+        ({"training": json.loads('{"odd":' * 40 + "0" + "}" * 40)}, "32 deep"),
+        ({"labels": [{"label": "bad", "calibration": {"images": 10**30}}, "good"]}, "images"),
         ({"kind": []}, "kind"),
     ],
 )
@@ -126,6 +132,15 @@ def test_what_makes_no_head_is_named(web: Web, changed: dict[str, Any], said: st
     answer = put(web, "/v1/classifiers/learned", {**HEAD, **changed})
     assert answer.status_code == 422, answer.text
     assert said in answer.json()["detail"]
+    assert web.client.get("/v1/classifiers").status_code == 200
+
+
+@pytest.mark.parametrize("record", [{"odd": "\ud800"}, {"\ud800": 1}])
+def test_a_record_that_no_answer_could_show_is_refused(web: Web, record: dict[str, Any]) -> None:
+    body = json.dumps({**HEAD, "training": record})
+    answer = web.client.put("/v1/classifiers/learned", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert "Unicode" in answer.json()["detail"]
 
 
 def test_a_head_is_not_served_by_another_bundle(gateway: Start) -> None:

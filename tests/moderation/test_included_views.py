@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.moderation.heads import packed
+from tests.support.fake_encoder import DIM
 from tests.support.in_process_app import Web, b64, is_problem, png
 from tests.support.saved_policies import ALWAYS, CLASSIFIER, NEVER, moderate, put
 
@@ -137,3 +139,25 @@ def test_named_decisions_without_vectors_say_so_and_filters_do_not_go_with_them(
     )
     for wrong in wrongs:
         is_problem(made.client.post(DRY_RUN, json={"version": 1, **wrong}), 422, "invalid_request")
+
+
+@pytest.mark.parametrize("web", [{"decision_vectors": True}], indirect=True)
+def test_views_that_no_answer_holds_are_refused_before_any_work(made: Web) -> None:
+    count = 3000
+    head = {
+        "kind": "head",
+        "labels": [f"label {number}" for number in range(count)],
+        "output": "sigmoid",
+        "model": {"id": "fake", "embedding_dim": DIM},
+        "layers": [{"weight": packed(np.zeros((count, DIM))), "bias": packed(np.zeros(count))}],
+    }
+    assert put(made, "/v1/classifiers/large", head).status_code == 201
+    put(made, "/v1/policies/strict", {**ALWAYS, "attributes": ["large"]})
+    calls = made.encoder.image_calls
+    is_problem(moderate(made, include=["views"]), 422, "invalid_request")
+    assert made.encoder.image_calls == calls
+    decision = one(moderate(made))["decision_id"]
+    asked = {"version": 2, "decision_ids": [decision] * 200, "include": ["views"]}
+    is_problem(made.client.post(DRY_RUN, json=asked), 422, "invalid_request")
+    assert made.client.post(DRY_RUN, json={**asked, "decision_ids": [decision]}).status_code == 200
+    assert made.client.post(DRY_RUN, json={**asked, "include": ["heatmap"]}).status_code == 422

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 
 from gateway.evaluation.judged import JudgedImage, JudgedSet, LabelledImage, Part, Run
 from gateway.evaluation.risk_control import Goals
@@ -38,16 +39,13 @@ def demo() -> Demo:
 def made(demo: Demo) -> list[Step]:
     """Steps on drawings by the quickest hand, of which the model sees the middle alone."""
     policy = replace(bound(demo), views="center")
-    drawn = {
-        "flat": judged_drawings(demo, policy, "flat", COUNTS),
-        "more": judged_drawings(demo, policy, "flat", {"train": (20, 20)}, seed=1),
-    }
+    drawn = {"flat": judged_drawings(demo, policy, "flat", COUNTS)}
     return list(steps(demo, drawn, "flat", GOALS, shots=(20,)))
 
 
 @pytest.fixture(scope="module")
 def found(made: list[Step]) -> dict[str, StepFigures]:
-    return {step.name: figures_of(step) for step in made}
+    return {step.name: figures_of(step, resamples=50) for step in made}
 
 
 def test_the_new_hands_chose_no_threshold_and_are_studied() -> None:
@@ -78,10 +76,14 @@ def test_heads_do_not_fall_below_the_shipped_prompts(found: dict[str, StepFigure
     assert found["one prompt a label"].labelled == (0, 0)
 
 
-def test_calibration_lowers_the_log_loss_and_thresholds_come_with_their_promise(
-    made: list[Step], found: dict[str, StepFigures]
+def test_calibration_lowers_the_log_loss_of_what_is_taken_wrongly_and_thresholds_come_with_their_promise(
+    made: list[Step],
 ) -> None:
-    assert found["calibrated"].log_loss < found["shipped prompts"].log_loss
+    gore = {
+        step.name: log_loss(step.judged.of("test").truth("gore"), step.judged.of("test").scores("gore"))
+        for step in made
+    }
+    assert gore["calibrated"] < gore["shipped prompts"], "red clothes are taken for gore with scores near 1"
     promised = next(step for step in made if step.name == "thresholds with a guarantee")
     assert promised.promise is not None
     assert [promise.limit for promise in promised.promise.promises] == [0.05]
@@ -159,6 +161,6 @@ def test_a_second_signal_adds_where_it_knows_something_and_nothing_where_it_does
     tuned = np.arange(2000) < 1000
     for second, expected in ((knows, "it adds"), (does_not, "no difference that is certain")):
         scores = second_signal.added(own, second, truth, tuned)
-        assert expected in second_signal.report(scores, truth[~tuned])
+        assert expected in second_signal.report(scores, truth[~tuned], resamples=100)
     with pytest.raises(ValueError, match="with and without"):
         second_signal.added(own, knows, truth, truth)

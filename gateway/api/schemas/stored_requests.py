@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.api.body.validation import NAME_PATTERN
-from gateway.api.schemas.requests import ClientId, ImageIn, ImagesBody, ImagesForm, ModerateInclude, WholeNumber
+from gateway.api.schemas.requests import ClientId, ImageIn, ImagesBody, ImagesForm, WholeNumber
 from gateway.moderation.classifiers import Reference
 from gateway.moderation.policy import Policy
 from gateway.moderation.request_model import StrictModel
@@ -103,7 +103,7 @@ class DryRunFields(StrictModel):
         max_length=MAX_DECISION_IDS,
         description="These stored decisions, of whatever policy; each has its result under the candidate in `results`.",
     )
-    include: list[ModerateInclude] = Field(
+    include: list[Literal["views", "embedding"]] = Field(
         default_factory=list, description="Extra parts of `results`, as in moderate."
     )
     limit: WholeNumber = Field(1000, ge=1, le=10_000, description="The most stored decisions that are compared.")

@@ -30,7 +30,10 @@ UNIT_WITHIN = 0.01  # as for what the model answers
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """One example: its vector [D], the labels that are true of it, the SHA-256 of its image or vector, its group."""
+    """One example: its vector [D], the labels that are true of it, the SHA-256 of its image or vector, its group.
+
+    The vector is no part of an array of an image's views, which would be kept with it.
+    """
 
     vector: Floats
     labels: frozenset[str]
@@ -91,10 +94,11 @@ class Gatherer:
         """Return the examples of the body and of the log; the body's are handed over."""
         found = Gathering()
         vectors = await self._image_vectors(body.examples, reservation)
+        vectors |= await asyncio.to_thread(self._embeddings, body.examples)
         for index, example in enumerate(body.examples):
             if example.decision_id is not None:
                 await self._take_decision(found, index, example.decision_id, example)
-            elif isinstance(got := vectors.get(index) or self._embedding(example), str):
+            elif isinstance(got := vectors[index], str):
                 found.skipped.append((index, None, got))
             else:
                 vector, sha256 = got
@@ -134,12 +138,19 @@ class Gatherer:
                 if outcome.error is not None:
                     made[index] = outcome.error.code
                 elif outcome.prepared is not None and outcome.vectors is not None:
-                    made[index] = outcome.vectors[0], outcome.prepared.info.sha256
+                    made[index] = outcome.vectors[0].copy(), outcome.prepared.info.sha256
         return made
 
-    def _embedding(self, example: ExampleIn) -> tuple[Floats, str] | str:
+    def _embeddings(self, examples: Sequence[ExampleIn]) -> dict[int, tuple[Floats, str] | str]:
+        return {
+            index: self._embedding(example.embedding)
+            for index, example in enumerate(examples)
+            if example.embedding is not None
+        }
+
+    def _embedding(self, embedding: str) -> tuple[Floats, str] | str:
         try:
-            vector = unpacked(example.embedding or "")
+            vector = unpacked(embedding)
         except ValueError:
             return "embedding_unreadable"
         if vector.shape != (self.services.manifest.embedding_dim,):
@@ -172,7 +183,7 @@ class Gatherer:
             return
         sha256 = record.image_sha256
         group = example.group if example is not None and example.group else sha256
-        self._take(found, where, Gathered(sample.vectors[row], frozenset(labels), sha256, group))
+        self._take(found, where, Gathered(sample.vectors[row].copy(), frozenset(labels), sha256, group))
 
     def _said(self, feedback: Sequence[Feedback]) -> list[str] | str:
         """Return the labels that the latest verdict means, or why there are none."""

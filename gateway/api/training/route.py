@@ -19,7 +19,7 @@ from gateway.api.classifiers_and_policies import out
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.disconnect import unless_client_leaves
 from gateway.api.openapi import EXAMPLE_IMAGE, request_body
-from gateway.api.schemas.training import TrainBody, TrainedOut
+from gateway.api.schemas.training import MOST_LABELS, TrainBody, TrainedOut
 from gateway.api.store_calls import ChangeDep, ResourceChange, changed
 from gateway.api.training.gathering import Gatherer, Gathering
 from gateway.errors import InvalidRequest
@@ -69,20 +69,22 @@ async def train(request: Request, services: ServicesDep, change: ChangeDep, *, a
         labels, gathering, examples, training = await unless_client_leaves(request, working)
         version = None
         if training.head is not None and examples is not None:
-            head = trained_classifier(training, examples, gathering, services, body.description)
+            head = await asyncio.to_thread(
+                trained_classifier, training, examples, gathering, services, body.description
+            )
             version = await saved(head, services, change, activate=activate)
     answer = {
         "offered": version is not None,
         "reason": training.reason,
         "classifier": version and out(version, whole=False),
-        "examples": counts_json(gathering, labels),
+        "examples": await asyncio.to_thread(counts_json, gathering, labels),
         "skipped": [
             {"index": index, "decision_id": decision_id, "reason": reason}
             for index, decision_id, reason in gathering.skipped[:SHOWN_SKIPPED]
         ],
         "skipped_because": gathering.skipped_because,
         "figures": training.figures or None,
-        "sha256": gathering.digest(),
+        "sha256": await asyncio.to_thread(gathering.digest),
     }
     headers = {"ETag": version.etag} if version else {}
     return Response(orjson.dumps(answer), 201 if version else 200, headers, "application/json")
@@ -104,13 +106,15 @@ async def trained(
         output = "softmax" if text.mode == "softmax" else "sigmoid"
     check_labels(labels, output, body.harmless, services)
     gatherer = Gatherer(services, frozenset(labels), output == "softmax", body.harmless, deadline)
-    gathering = await gatherer.gather(body, reservation)
-    if (too_few := shortage(gathering, labels, output)) is not None:
-        return labels, gathering, None, Training(None, too_few, {})
-    examples = await asyncio.to_thread(
-        as_examples, gathering, labels, output, text, services.manifest.logit_scale, body.seed
-    )
-    return labels, gathering, examples, await services.trainer.train(examples, deadline)
+    async with services.trainer.turn(deadline):
+        async with deadline.enforced():
+            gathering = await gatherer.gather(body, reservation)
+        if (too_few := await asyncio.to_thread(shortage, gathering, labels, output)) is not None:
+            return labels, gathering, None, Training(None, too_few, {})
+        examples = await asyncio.to_thread(
+            as_examples, gathering, labels, output, text, services.manifest.logit_scale, body.seed
+        )
+        return labels, gathering, examples, await services.trainer.train(examples, deadline)
 
 
 async def words(body: TrainBody, services: Services, deadline: Deadline) -> TextMatrix | None:
@@ -141,9 +145,11 @@ def check_labels(labels: Sequence[str], output: Output, harmless: str | None, se
 
     Raises:
         InvalidLabels: labels that cannot be used.
-        InvalidRequest: one twice, one alone in a softmax, or a harmless one that is none of them.
+        InvalidRequest: too many, one twice, one alone in a softmax, or a harmless one that is none of them.
     """
     check_words(list(labels), "label", services.label_rules)
+    if len(labels) > MOST_LABELS:
+        raise InvalidRequest(f"A head that is trained has {MOST_LABELS} labels at most; these are {len(labels)}.")
     if len(set(labels)) != len(labels):
         raise InvalidRequest("Field “labels” names a label twice.")
     if output == "softmax" and len(labels) == 1:

@@ -90,10 +90,10 @@ class Promise:
     def text(self) -> str:
         """The promise as people read it, without its confidence."""
         if self.goal == "catch":
-            return f"at least {percent(1 - self.limit)} of “{self.category}” images are reviewed or blocked"
+            return f"at least {stated(1 - self.limit)} of “{self.category}” images are reviewed or blocked"
         if self.goal == "review_share":
-            return f"at most {percent(self.limit)} of all images are sent to review or blocked"
-        return f"at most {percent(self.limit)} of harmless images are blocked"
+            return f"at most {stated(self.limit)} of all images are sent to review or blocked"
+        return f"at most {stated(self.limit)} of harmless images are blocked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,10 @@ class Missing:
         short = f"{self.need - self.have:,} more"
         if self.possible is None:
             return f"{said} ({short}). Nothing can be promised without any."
-        instead = Promise(self.goal, self.category, self.possible, 0, 0).text
-        return f"{said} ({short}). With these, this can be promised: {instead}."
+        least = math.ceil(self.possible * 1e4 - 1e-6) / 1e4  # as it is printed, it can be promised
+        instead = Promise(self.goal, self.category, least, 0, 0).text
+        option = f"{OPTIONS[self.goal]} {1 - least if self.goal == 'catch' else least:.4g}"
+        return f"{said} ({short}). With these, this can be promised: {instead} ({option})."
 
 
 def needed(limit: float, confidence: float) -> int:
@@ -160,9 +162,18 @@ def needed(limit: float, confidence: float) -> int:
     return max(1, math.ceil(math.log(1 - confidence) / math.log1p(-limit) - 1e-9))
 
 
-def possible(images: int, confidence: float) -> float | None:
-    """Return the least limit, in 1/100 %, that this many images without an error certify; None of no image."""
-    return math.ceil(1e4 * (1 - (1 - confidence) ** (1 / images))) / 1e4 if images else None
+def possible(images: int, confidence: float, always: float = 0.0) -> float | None:
+    """Return the least limit, in 1/100 %, that this many images without an error certify; None of no image.
+
+    Args:
+        images: independent ones.
+        confidence: of the promise.
+        always: share that counts as an error before any image is looked at.
+    """
+    if not images:
+        return None
+    least: float = 1 - (1 - confidence) ** (1 / images)
+    return math.ceil(1e4 * (always + (1 - always) * least)) / 1e4
 
 
 def held(promise: Promise, errors: int, images: int) -> Held | None:
@@ -181,6 +192,11 @@ def held(promise: Promise, errors: int, images: int) -> Held | None:
     return Held(promise, value, low, high, images)
 
 
+def stated(share: float) -> str:
+    """Return a share that is promised, in percent with all its digits: one that is rounded may promise more."""
+    return f"{100 * share:.10g} %"
+
+
 def percent(share: float) -> str:
-    """Return a share in percent, three digits at most."""
+    """Return a share that was counted, in percent, three digits at most."""
     return f"{100 * share:.3g} %"

@@ -9,7 +9,7 @@ import numpy as np
 from gateway.evaluation.intervals import Interval, share
 from gateway.evaluation.judged import JudgedSet
 from gateway.evaluation.metrics import group_numbers, offending
-from gateway.evaluation.reporting.wording import TO, number, percent
+from gateway.evaluation.reporting.wording import NOTHING, TO, number, percent
 from gateway.evaluation.reporting.wording import rate as stated
 from gateway.evaluation.section import Section, Table
 
@@ -49,7 +49,7 @@ def section(
                     [
                         stated(rate),
                         percent(found.value),
-                        number(round((found.value or 0) * traffic)),
+                        NOTHING if found.value is None else number(round(found.value * traffic)),
                         _day(found, traffic),
                     ]
                     for rate, found in rows
@@ -86,19 +86,20 @@ def loads(judged: JudgedSet, prevalences: tuple[float, ...]) -> list[tuple[float
     """Return each prevalence with the share of traffic that is sent to review.
 
     The interval's ends mix the ends of harmless and offending images, so that it is rather too wide than too narrow.
-    With no image of a kind, everything between 0 and 1 is possible for it.
+    With no image of a kind, everything between 0 and 1 is possible for it, and a mix with it has no value.
     """
     reviewed = np.array([entry.decision == "review" for entry in judged.images], bool)
     bad, groups = offending(judged), group_numbers(judged)
     sides = [share(reviewed[side], groups[side]) for side in (bad, ~bad)]
-    known = [side if side.value is not None else Interval(0.5, 0.0, 1.0) for side in sides]
+    known = [side if side.value is not None else Interval(None, 0.0, 1.0) for side in sides]
     found = []
     for prevalence in prevalences:
         parts = [(prevalence, known[0]), (1 - prevalence, known[1])]
         value, low, high = (
             sum(weight * (getattr(side, end) or 0.0) for weight, side in parts) for end in ("value", "low", "high")
         )
-        found.append((prevalence, Interval(value, low, high)))
+        told = all(side.value is not None for weight, side in parts if weight)
+        found.append((prevalence, Interval(value if told else None, low, high)))
     return found
 
 

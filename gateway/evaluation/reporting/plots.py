@@ -163,16 +163,16 @@ def _roc(figures: CategoryFigures, name: str, named: str) -> Figure:
     for point, label, mark in ((figures.review, "review", "s"), (figures.block, "block", "D")):
         if point is not None and point.recall.value is not None:
             place = max(point.false_positives.value or 0.0, left)
-            axes.plot(place, point.recall.value, mark, color=SECOND, markersize=6, clip_on=False)
-            axes.annotate(label, (place, point.recall.value), (7, -11), textcoords="offset points", color=SECOND)
+            axes.plot(place, point.recall.value, mark, color=SECOND, markersize=6, clip_on=False, label=label)
+            axes.legend(loc="lower center", frameon=False, labelcolor=SECOND)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     caption = (
         f"ROC curve of {named}: recall by false-positive rate. Dots: 0.1, 1 and 5 %, with 95 % intervals; "
-        f"squares: the policy's thresholds; dotted: guessing."
+        f"square, diamond: the policy's thresholds; dotted: guessing."
     )
     return drawn(
-        name, caption if figures.review else caption.replace("; squares: the policy's thresholds", ""), drawing
+        name, caption if figures.review else caption.replace("; square, diamond: the policy's thresholds", ""), drawing
     )
 
 

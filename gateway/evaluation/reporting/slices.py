@@ -127,7 +127,7 @@ def said(found: list[Slice]) -> str:
         return f"Worse than the rest for real: {listed(worse)}."
     if real:
         return f"Better than the rest for real: {listed([entry.words for entry in real])}."
-    return "No slice differs from the rest for real: what differs may be chance on this number of images."
+    return "No slice can be told from the rest on this number of images: what differs may be chance."
 
 
 def p_value(found: Bools, inside: Bools, groups: npt.NDArray[np.intp]) -> float:

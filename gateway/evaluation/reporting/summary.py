@@ -33,11 +33,12 @@ def sentences(judged: JudgedSet, figures: Sequence[CategoryFigures], slices: str
 
 
 def asked(judged: JudgedSet) -> str:
-    """Return the name and version of what was asked."""
+    """Return the name and version of what was asked, or of what the draft that the figures are of was made from."""
     policy: dict[str, Any] = dict(judged.run.policy or {})
+    made_from = "the draft made from " if judged.run.draft else ""
     if not policy:
-        return f"classifier {judged.run.classifier}"
-    return f"policy {policy.get('name')}, version {policy.get('version')}"
+        return f"{made_from}classifier {judged.run.classifier}"
+    return f"{made_from}policy {policy.get('name')}, version {policy.get('version')}"
 
 
 def _whole(judged: JudgedSet, figures: Sequence[CategoryFigures]) -> str:

@@ -14,9 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from gateway.evaluation.judged import JudgedSet, Part
-from gateway.evaluation.rescoring import Bodies, views_of
-from gateway.evaluation.score_maps import (
+from gateway.evaluation.fitting.score_maps import (
     Truth,
     fit_isotonic,
     fit_platt,
@@ -25,7 +23,10 @@ from gateway.evaluation.score_maps import (
     is_lower,
     log_losses,
     moved,
+    soft_log_loss,
 )
+from gateway.evaluation.judged import JudgedSet, Part
+from gateway.evaluation.rescoring import Bodies, views_of
 from gateway.moderation.calibration import Aggregate, Calibration, Doubles, GroupCalibration
 from gateway.moderation.heads import AnyClassifier
 from gateway.moderation.policy import BoundRule
@@ -111,6 +112,7 @@ class ClassifierFit:
         self._groups = np.array([image.group for image in images], object)
         self._fitting = np.array([image.part in parts for image in images], bool)
         self._testing = np.array([image.part == "test" for image in images], bool)
+        self._promised = before.policy is not None and before.policy.tuned_on is not None
         known = {entry.label for entry in self._old.labels}
         if before.policy is None:  # of a closed set: an image of something else belongs to none
             inside = np.array([not known.isdisjoint(image.image.labels) for image in images], bool)
@@ -192,9 +194,9 @@ class ClassifierFit:
 
     def _fitted_temperature(self, rows: npt.NDArray[np.int_]) -> float:
         def loss(temperature: float) -> float:
-            return float(
-                np.mean([log_losses(self._base(made, temperature), made.truth)[rows].mean() for made in self.fitted])
-            )
+            scores = [self._base(made, temperature)[rows] for made in self.fitted]
+            truths = [made.truth[rows] for made in self.fitted]
+            return float(np.mean([soft_log_loss(*pair) for pair in zip(scores, truths, strict=True)]))
 
         return fit_temperature(loss)
 
@@ -215,7 +217,8 @@ class ClassifierFit:
                 predicted: dict[Method, Doubles | None] = {"as it is": _mapped(scores[held], made.old)}
                 if made.aggregate is not None:
                     predicted |= _predicted(scores[train], truth[train], scores[held], len(fitting))
-                predicted["temperature"] = self._base(made, temperature)[fitting][held]
+                if not self._promised:  # it may change the order of images, and so what thresholds let through
+                    predicted["temperature"] = self._base(made, temperature)[fitting][held]
                 for method, probabilities in predicted.items():
                     if probabilities is not None:
                         losses[made][method][held] = log_losses(probabilities, truth[held])
@@ -289,6 +292,8 @@ def _simplest(losses: Mapping[Scored, Mapping[Method, Doubles]], groups: Sequenc
             if method in found and is_lower(found[method], found[best], groups):
                 best = method
         chosen[made] = best
+    if not all("temperature" in found for found in losses.values()):
+        return chosen
     together = np.sum([losses[made][method] for made, method in chosen.items()], axis=0)
     tempered = np.sum([found["temperature"] for found in losses.values()], axis=0)
     return dict.fromkeys(chosen, "temperature") if is_lower(tempered, together, groups) else chosen

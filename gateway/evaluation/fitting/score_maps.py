@@ -24,16 +24,32 @@ ERROR_BINS = 10
 def fit_platt(scores: Doubles, truth: Truth) -> Calibration | None:
     """Return Platt scaling by maximum likelihood; None where higher scores do not make the category likelier.
 
-    Its targets are Platt's (1999), (n + 1) / (n + 2) and 1 / (n + 2) for 1 and 0, so that classes that do not overlap
-    have a slope too: every image counts as both, with those weights.
+    Every image counts as both, with the weights of ``soft_targets``.
     """
-    positives = np.count_nonzero(truth)
-    targets = np.where(truth, (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2))
+    targets = soft_targets(truth)
     logits = np.tile(log_odds(scores), 2)[:, np.newaxis]
     answers = np.repeat([True, False], len(truth))
     fitted = LogisticRegression(C=np.inf).fit(logits, answers, sample_weight=np.concatenate([targets, 1 - targets]))
     scale, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     return Calibration(scale=scale, offset=offset) if 0 < scale <= 1000 and abs(offset) <= 1000 else None  # noqa: PLR2004 - the schema's
+
+
+def soft_targets(truth: Truth) -> Doubles:
+    """Return Platt's (1999) targets, (n + 1) / (n + 2) and 1 / (n + 2) for 1 and 0.
+
+    With them classes that do not overlap have a slope too: without, the best one is infinite, and one image that is
+    certain and wrong then costs more than all others bring.
+    """
+    positives = np.count_nonzero(truth)
+    return np.where(truth, (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2))
+
+
+def soft_log_loss(probabilities: Doubles, truth: Truth) -> float:
+    """Return the mean log loss against ``soft_targets``, in nats."""
+    targets = soft_targets(truth)
+    return float((targets * log_losses(probabilities, np.ones_like(truth))).mean()) + float(
+        ((1 - targets) * log_losses(probabilities, np.zeros_like(truth))).mean()
+    )
 
 
 def fit_isotonic(scores: Doubles, truth: Truth) -> Calibration | None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from gateway.evaluation.calibration_fit import METHODS, Outcome
-from gateway.evaluation.score_maps import ERROR_BINS, Truth, calibration_error, log_losses
+from gateway.evaluation.fitting.classifier_fit import METHODS, Outcome
+from gateway.evaluation.fitting.score_maps import ERROR_BINS, Truth, calibration_error, log_losses
 from gateway.evaluation.section import Figure, Section, Table
 from gateway.moderation.calibration import Doubles
 from gateway.moderation.policy import Rule
