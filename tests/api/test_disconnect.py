@@ -365,6 +365,7 @@ def busy_triton(stack: Stack) -> Iterator[None]:
             one.result()
 
 
+@pytest.mark.heavy
 def test_101_tritons_queue_forgets_who_has_left(stack: Stack, client: httpx2.Client, faults: FaultLog) -> None:
     """Clients leave while their pictures wait: Triton's own count of cancelled requests grows."""
     assert client.post("/v1/classify", content=body_of(), headers=JSON).status_code == 200

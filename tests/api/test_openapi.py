@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from gateway.auth.api_keys import ApiKey, digest_of, entry_of, new_key
 from tests.conftest import ROOT, Stack
@@ -16,6 +17,7 @@ from tests.support.gateway_processes import more_gateways
 SEED = "20261121"
 
 
+@pytest.mark.heavy
 def test_every_route_answers_as_documented(stack: Stack, tmp_path: Path) -> None:
     """No 5xx, no undocumented status or content type, no answer of another shape, nothing wrong accepted.
 

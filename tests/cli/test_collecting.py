@@ -85,6 +85,7 @@ def test_every_image_has_its_label_scores_and_views_and_is_in_the_file(
     assert np.median(gore) > np.median(calm)
 
 
+@pytest.mark.heavy
 def test_a_run_that_is_killed_goes_on_and_asks_about_the_rest_alone(
     address: str, drawings: Path, tmp_path: Path
 ) -> None:

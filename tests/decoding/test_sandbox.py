@@ -104,6 +104,7 @@ def alike(one: object, other: object) -> bool:
     return (type(one), str(one)) == (type(other), str(other))
 
 
+@pytest.mark.heavy
 async def test_every_picture_is_decoded_as_outside() -> None:
     ended: list[str] = []
     asked = jobs()

@@ -35,6 +35,11 @@ CARD_SECTIONS = [
 """Those that a model card of ROOST's Coop must have (``REQUIRED_MODEL_CARD_SECTION_IDS``), in their order."""
 
 
+def draws(code: str) -> bool:
+    """Whether a block draws images first, and evaluates or learns from them."""
+    return "scripts.demo.labelled" in code
+
+
 def text_of(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
@@ -141,7 +146,13 @@ def test_some_blocks_run_and_those_that_do_not_say_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "language", "code"), RUN, ids=[f"{page}-{code.splitlines()[0][:40]}" for page, _, code in RUN]
+    ("page", "language", "code"),
+    [
+        pytest.param(
+            *block, id=f"{block[0]}-{block[2].splitlines()[0][:40]}", marks=[pytest.mark.heavy] * draws(block[2])
+        )
+        for block in RUN
+    ],
 )
 def test_blocks_run(page: str, language: str, code: str, stack: Stack) -> None:
     """Each block runs as it stands in a plain shell, with the shared stack in place of the default addresses."""

@@ -124,6 +124,7 @@ async def test_slow_senders_shut_nobody_out(pair: Pair, crowd: Crowd) -> None:
 
 
 @pytest.mark.parametrize("where", ["proxy", "gateway"])
+@pytest.mark.heavy
 async def test_a_sender_without_a_key_loses_its_place_within_seconds(pair: Pair, where: str) -> None:
     """Even one that sends on: its connection is reset."""
     async with asyncio.timeout(40):
@@ -379,6 +380,7 @@ def test_no_request_is_sent_twice(tmp_path: Path, upstream: Upstream) -> None:
         assert len(upstream.peers) == 3
 
 
+@pytest.mark.heavy
 def test_what_is_saved_may_take_longer_than_other_requests(tmp_path: Path, upstream: Upstream) -> None:
     upstream.takes_s = 7.0
     waits = {"UPLOAD_WAIT_S": "0.25", "REQUEST_TIMEOUT_S": "0.25", "SAVE_TIMEOUT_S": "60"}  # and 5 s

@@ -130,6 +130,7 @@ def test_the_ramp_starts_a_stack_draws_its_curve_and_stops_it(bundle: Path, stac
         httpx2.get(f"{address[1]}/livez")
 
 
+@pytest.mark.heavy
 def test_the_ramp_ends_where_requests_are_refused_and_fails_on_wrong_answers(tmp_path: Path) -> None:
     with fake_gateway(200, 503, dict) as port:
         done = run_ramp(tmp_path, LOADTEST_URL=f"http://127.0.0.1:{port}", TRITON_GRPC_PORT="9")

@@ -15,7 +15,7 @@ from scripts.demo.world import HELD_OUT_TEMPLATES, Item, Scene, draw
 
 SEED = 77
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")

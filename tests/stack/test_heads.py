@@ -19,6 +19,8 @@ from gateway.moderation.heads import unpacked
 from scripts.demo.hands import drawings
 from tests.conftest import Stack, running_stack
 
+pytestmark = pytest.mark.heavy
+
 SEED = 51_000
 PROMPTS = [{"label": "scrawl", "prompts": ["an angry scrawl"]}]
 

@@ -58,6 +58,7 @@ class Load:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.heavy
 def test_102_sigterm_under_load(ready: Rig, tmp_path: Path, faults: FaultLog) -> None:
     gateway = Gateway(
         tmp_path,

@@ -35,6 +35,7 @@ pytest_plugins = ["tests.support.fault_rig_fixtures"]
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.heavy
 def test_92_a_gateway_before_its_triton(rig: Rig, faults: FaultLog) -> None:
     rig.gateway.wait(200, "/livez")
     if rig.gateway.status() != 200:
@@ -46,6 +47,7 @@ def test_92_a_gateway_before_its_triton(rig: Rig, faults: FaultLog) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.heavy
 def test_92_triton_killed_and_started_again(ready: Rig, faults: FaultLog) -> None:
     assert classify(ready.client).status_code == 200
     process = ready.gateway.process.pid
@@ -107,6 +109,7 @@ def test_93_a_model_is_unloaded(ready: Rig, faults: FaultLog) -> None:
     expect_recovery(faults, 93, "clip_image unloaded and loaded again", ready)
 
 
+@pytest.mark.heavy
 def test_93_the_process_of_a_model_dies(ready: Rig, faults: FaultLog) -> None:
     """Triton stays ready and fails what reaches the instance; the launcher starts it again, which is tested there."""
     psutil.Process(ready.triton.stub()).kill()

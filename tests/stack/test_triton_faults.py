@@ -95,6 +95,7 @@ def test_96_the_queue_of_a_model_is_full(ready: Rig, faults: FaultLog) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.heavy
 def test_95_a_model_of_another_type(ready: Rig, faults: FaultLog) -> None:
     with ready.triton.doubled():
         ready.gateway.wait(503)

@@ -175,11 +175,12 @@ def shortage(gathering: Gathering, labels: Sequence[str], output: Output) -> str
 def as_examples(
     gathering: Gathering, labels: Sequence[str], output: Output, text: TextMatrix | None, scale: float, seed: int
 ) -> Examples:
-    """Return gathered examples as arrays; for a thread."""
-    vectors = np.stack([example.vector for example in gathering.used]).astype(np.float32)
-    truth = np.array([[label in example.labels for label in labels] for example in gathering.used], np.float32)
+    """Return gathered examples as arrays; for a thread. Their order is their own: no head depends on the client's."""
+    used = sorted(gathering.used, key=lambda example: (example.sha256, example.group, sorted(example.labels)))
+    vectors = np.stack([example.vector for example in used]).astype(np.float32)
+    truth = np.array([[label in example.labels for label in labels] for example in used], np.float32)
     numbers: dict[str, int] = {}
-    groups = np.array([numbers.setdefault(group, len(numbers)) for group in gathering.groups()], np.int32)
+    groups = np.array([numbers.setdefault(example.group, len(numbers)) for example in used], np.int32)
     zero_shot = None if text is None else ZeroShot.of(vectors, text, scale)
     return Examples(tuple(labels), output, vectors, truth, groups, zero_shot, np.ones(len(vectors), np.float32), seed)
 
