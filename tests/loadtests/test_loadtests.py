@@ -34,6 +34,8 @@ from loadtests.ramp.steps import Ramp, Rule, Step, read, saturation, why_ended
 from loadtests.run import CLASSES, faults_of
 from tests.conftest import ROOT, Stack
 
+pytestmark = pytest.mark.heavy
+
 LABELS = ["a cat", "a dog"]
 PICTURE = Picture(Drawing("x.jpg", 40, 30, "image/jpeg"), b"", "ab" * 32)
 

@@ -21,6 +21,7 @@ from tests.conftest import ROOT, Stack
 CASE = Case("a batch", 1, b"", b"", "200", (None, "image_corrupt"))
 
 
+@pytest.mark.heavy
 def test_a_short_run_against_the_stack(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_present_bundle_is_recognised_fast_and_without_torch(tiny: Path, repos
     assert spent_s < 3  # a tenth of a second
 
 
+@pytest.mark.heavy
 def test_a_damaged_bundle_and_a_changed_source_are_exported_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

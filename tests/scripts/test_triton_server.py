@@ -30,6 +30,8 @@ from tests.conftest import Stack, free_ports
 from tests.support.tiny_clip import export, tiny_clip
 from tests.support.waiting import UNTIL_S, until
 
+pytestmark = pytest.mark.heavy
+
 LARGE = 32  # pictures in a batch, at most
 MEET = LARGE - 1  # that come together, so that a batch of theirs is told from a large one
 

@@ -9,6 +9,7 @@ import asyncio
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from gateway.settings import MIB, Settings
 from scripts.flood import ceiling_mib, family, flood, listener, noise_png, resident_mib, settings_of
@@ -31,6 +32,7 @@ LIMITS = {
 }
 
 
+@pytest.mark.heavy
 def test_103_uploads_over_the_limits_are_refused_at_once_and_memory_stays_bounded(
     stack: Stack, tmp_path: Path, faults: FaultLog
 ) -> None:

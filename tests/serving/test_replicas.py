@@ -250,6 +250,7 @@ def test_a_rolling_restart_fails_no_request(gateways: Gateways) -> None:
     assert not before & {replica.pid for replica in gateways.replicas}
 
 
+@pytest.mark.heavy
 def test_a_rolling_restart_that_cannot_start_anything_leaves_all_as_it_was(stack: Stack, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     bundle.mkdir()

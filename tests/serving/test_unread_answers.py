@@ -149,6 +149,7 @@ def test_112_a_byte_now_and_then_buys_no_time(impatient: Gateway, faults: FaultL
     faults.expect(112, "a client that reads a byte at a time", "closed" if ended else "open", "closed")
 
 
+@pytest.mark.heavy
 def test_a_slow_reader_in_time_gets_all_of_its_answers(impatient: Gateway) -> None:
     count = 60
     with connected(impatient.port) as made, futures.ThreadPoolExecutor(1) as thread:

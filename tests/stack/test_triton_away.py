@@ -31,6 +31,8 @@ from tests.support.fault_table import FaultLog
 from tests.support.misbehaving_models import slow, solid
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.heavy
+
 pytest_plugins = ["tests.support.fault_rig_fixtures"]
 
 
