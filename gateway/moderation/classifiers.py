@@ -7,9 +7,9 @@ that what a version means does not change when a default does.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.errors import InvalidRequest
 from gateway.inference.prompts import LabelPrompts, LabelRequest, LabelRules, LabelSet, Mode, check_words, label_set
@@ -30,12 +30,19 @@ class ClassifierLabel(StrictModel):
     calibration: Calibration | None = None
 
 
+def as_labels(value: object) -> object:
+    """Return a list with each plain string as a label without anything else."""
+    return (
+        [{"label": entry} if isinstance(entry, str) else entry for entry in value] if isinstance(value, list) else value
+    )
+
+
 class Classifier(StrictModel):
     """A scenario: softmax over its labels, or each label against its own negatives."""
 
     kind: Literal["labels"] = "labels"
     mode: Mode = "softmax"
-    labels: list[ClassifierLabel] = Field(min_length=1)
+    labels: Annotated[list[ClassifierLabel], BeforeValidator(as_labels)] = Field(min_length=1)
     templates: list[str] = Field(default_factory=list, description="The bundle's own by default.")
     description: str = Field("", max_length=4000)
     temperature: Temperature = None
@@ -43,15 +50,6 @@ class Classifier(StrictModel):
     none_below: float | None = Field(
         None, ge=-1, le=1, strict=True, description="An image is none of the labels if its best similarity is lower."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_labels(cls, value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
-        """Take a plain string for a label without anything else."""
-        if isinstance(value, dict) and isinstance(value.get("labels"), list):
-            labels = [{"label": entry} if isinstance(entry, str) else entry for entry in value["labels"]]
-            return {**value, "labels": labels}
-        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Classifier:

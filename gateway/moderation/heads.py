@@ -17,7 +17,7 @@ from gateway.inference.bundle import Manifest
 from gateway.inference.heads import MAX_LAYERS, MAX_PARAMETERS, MAX_WIDTH, Head, Layer, Norm, Output, fault_of
 from gateway.inference.prompts import LabelRules, Mode, check_words
 from gateway.moderation.calibration import Calibration, GroupCalibrations, Temperature, check_groups
-from gateway.moderation.classifiers import Classifier
+from gateway.moderation.classifiers import Classifier, as_labels
 from gateway.moderation.request_model import StrictModel
 
 ARRAY_CHARS = -(-4 * MAX_PARAMETERS // 3) * 4  # of base64
@@ -114,7 +114,7 @@ class HeadClassifier(StrictModel):
     """A classifier learned from examples: its labels are a head's outputs."""
 
     kind: Literal["head"]
-    labels: list[HeadLabel] = Field(min_length=1, max_length=MAX_WIDTH)
+    labels: Annotated[list[HeadLabel], BeforeValidator(as_labels)] = Field(min_length=1, max_length=MAX_WIDTH)
     output: Output = Field(description="sigmoid: each label by itself. softmax: scores sum to 1 over the labels.")
     model: HeadModel
     norm: HeadNorm | None = None
@@ -130,15 +130,6 @@ class HeadClassifier(StrictModel):
     def _consistent(self) -> Self:
         check_groups(self.names, self.calibrations)
         return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_labels(cls, value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
-        """Take a plain string for a label without anything else."""
-        if isinstance(value, dict) and isinstance(value.get("labels"), list):
-            labels = [{"label": entry} if isinstance(entry, str) else entry for entry in value["labels"]]
-            return {**value, "labels": labels}
-        return value
 
     @property
     def mode(self) -> Mode:
