@@ -12,10 +12,8 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from gateway.api import (
-    audit,
     classifiers_and_policies,
     classify,
-    decisions,
     dry_run,
     embeddings,
     hash_lists,
@@ -26,12 +24,14 @@ from gateway.api import (
 )
 from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
+from gateway.api.console import audit
+from gateway.api.console.pages import install_pages
 from gateway.api.dependencies import ModerationsRules, Services
 from gateway.api.openapi import install_openapi
-from gateway.api.pages import install_pages
 from gateway.api.problems import install_handlers
 from gateway.api.request_context import RequestContext
 from gateway.api.request_rules import RequestRules
+from gateway.api.review import decisions
 from gateway.api.training import route as training
 from gateway.auth.key_file import KeyFile
 from gateway.auth.rate_limits import RateLimits

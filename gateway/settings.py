@@ -13,8 +13,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from gateway.console_settings import ConsoleSettings
 from gateway.fetching.fetcher import USER_AGENT
 from gateway.setting_types import Hosts, NameServers, Origins, OutboundProxy, Words, is_host
 
@@ -23,7 +24,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})
 HEADER_VALUE = r"^[!-~]([ -~]{0,510}[!-~])?$"  # ASCII of RFC 9110 section 5.5
 
 
-class Settings(BaseSettings):
+class Settings(ConsoleSettings):
     """The gateway's configuration; every default is safe for a laptop and for the internet's uploads."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, validate_default=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from gateway.console_settings import ConsoleSettings
 from gateway.errors import error_classes
 from gateway.moderation.builtin_scenarios import shipped
 from gateway.moderation.classifiers import Classifier
@@ -21,7 +22,9 @@ LABELS = re.compile(r"(\| label \| counts \| prompts \|\n\|---\|---\|---\|\n)(?:
 def settings_table() -> str:
     """Return one Markdown row a setting, from the fields themselves."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    # A base's fields come first; the page begins with the gateway's own.
+    fields = sorted(Settings.model_fields.items(), key=lambda item: item[0] in ConsoleSettings.model_fields)
+    for name, field in fields:
         default = "" if field.default in (frozenset(), (), None, "") else str(field.default)
         shown = default.lower() if isinstance(field.default, bool) else default
         rows.append(f"| `{name.upper()}` | {f'`{shown}`' if shown else ''} | {field.description} |")

@@ -17,9 +17,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
+from gateway.store.all_tables import metadata
 from gateway.store.database import Transaction
 from gateway.store.migrate import HEAD, open_database
-from gateway.store.schema import metadata
 from tests.support.stores import ROOT, another_process, opened, save
 
 pytest_plugins = ["tests.support.store_fixtures"]

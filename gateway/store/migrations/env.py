@@ -11,9 +11,10 @@ import os
 from alembic import context
 from sqlalchemy import Connection, insert
 
+from gateway.store.all_tables import metadata
 from gateway.store.database import open_engine
 from gateway.store.migrate import TIMEOUT_S, migration_lock
-from gateway.store.schema import metadata, revisions
+from gateway.store.schema import revisions
 
 
 def apply(connection: Connection) -> None:

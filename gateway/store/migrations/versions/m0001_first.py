@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from gateway.store.schema import metadata
+from gateway.store.all_tables import metadata
 
 revision = "0.1.0"
 down_revision: str | None = None

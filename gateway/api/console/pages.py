@@ -24,7 +24,7 @@ def install_pages(app: FastAPI, *, demo: bool) -> None:
         demo: whether the model is the demo one; no page says more about it, as pages need no key.
     """
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="swagger")
-    start = resources.files("gateway.api").joinpath("start_page.html").read_text(encoding="utf-8")
+    start = resources.files("gateway.api.console").joinpath("start_page.html").read_text(encoding="utf-8")
     _add_page(app, "/", start.replace("{{model}}", DEMO if demo else REAL), f"style-src {_digests('style', start)}")
     swagger = get_swagger_ui_html(
         openapi_url="openapi.json",

@@ -1,0 +1,3 @@
+"""The tables of jobs: jobs, their files, labelled sets."""
+
+from __future__ import annotations
