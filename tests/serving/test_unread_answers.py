@@ -44,7 +44,7 @@ def get(path: str) -> bytes:
 ASKED: dict[str, bytes] = {
     "a large file": get("/openapi.json"),
     "metrics": get("/metrics"),
-    "decisions as lines": get("/v1/decisions?format=jsonl"),  # none: many answers are few bytes
+    "decisions as lines": get("/v1/decisions?format=jsonl"),
     "1,000 labels for each of 8 pictures": many_labels(),
 }
 
@@ -61,6 +61,11 @@ class Gateway:
 def impatient(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with more_gateways(stack, 1, tmp_path_factory.mktemp("impatient"), **SETTINGS) as (address,):
         httpx2.get(f"{address}/openapi.json", timeout=UNTIL_S)  # made once
+        # Empty answers would be so short that a busy machine needs minutes to fill the kernel's buffers with them.
+        image = {"base64": base64.b64encode(encoded(shape("a red circle"))).decode()}
+        for _ in range(4):
+            logged = httpx2.post(f"{address}/v1/moderate", json={"images": [image] * 32}, timeout=UNTIL_S)
+            assert logged.status_code == 200, logged.text
         yield Gateway(address, int(address.rsplit(":", 1)[1]))
 
 
