@@ -186,15 +186,15 @@ class ReviewImages:
         now = datetime.now(UTC)
         old = now - UNFINISHED_FOR
         try:
-            while rows := await self._rows.due(_AT_A_TIME, reviewed_before=now - self.rules.kept_for, begun_before=old):
-                await self._delete(rows, RETENTION)
-            await self._rows.remove_orphans()
             async for names in self._store.listed(old):
                 strays = await self._rows.without_stills(sorted({_decision_of(name) for name in names}))
                 stray = [name for name in names if _decision_of(name) in strays]
                 if stray:
                     self._log.warning("stills that no row speaks of were deleted", count=len(stray))
                     await self._store.delete(stray)
+            while rows := await self._rows.due(_AT_A_TIME, reviewed_before=now - self.rules.kept_for, begun_before=old):
+                await self._delete(rows, RETENTION)
+            await self._rows.remove_orphans()
         except StillStoreAway as why:
             self._log.warning("stills that are due could not be deleted", reason=str(why))
 

@@ -20,6 +20,7 @@ MOST_BYTES: Final = 64 << 20
 
 _LISTED_AT_A_TIME: Final = 500
 _RETRIES: Final = 2
+_MOST_TEXT_CHARS: Final = 200
 
 
 class StillStore:
@@ -133,5 +134,11 @@ def _named() -> Iterator[None]:
         raise
     except TimeoutError:
         raise StillStoreAway("it did not answer in time") from None
-    except (BaseError, OSError, ValueError, ExceptionGroup) as fault:
-        raise StillStoreAway(f"{type(fault).__name__}: {fault}"[:500]) from fault
+    except ExceptionGroup as faults:
+        raise StillStoreAway(_text(faults.exceptions[0])) from faults
+    except (BaseError, OSError, ValueError) as fault:
+        raise StillStoreAway(_text(fault)) from fault
+
+
+def _text(fault: Exception) -> str:
+    return (str(fault).strip() or type(fault).__name__).splitlines()[0][:_MOST_TEXT_CHARS]
