@@ -35,6 +35,7 @@ PAUSE_S: Final = 5.0
 """After stills could not be kept, for so long no moderation waits for their store."""
 
 _AT_A_TIME: Final = 100
+_READ_AT_A_TIME: Final = 4
 
 Shown = tuple[int | None, str | None]
 """The frame that evidence points to: its milliseconds, and its background."""
@@ -88,7 +89,7 @@ class ReviewImages:
         store: where it lies.
         sealer: encrypts it.
         rules: how much is kept, and how long.
-        room: memory of stills between their making and their keeping.
+        room: memory of stills, and of what is encrypted of them, until they are kept.
         observe: called with what became of the stills of a decision.
     """
 
@@ -108,6 +109,7 @@ class ReviewImages:
         self._store = store
         self._sealer = sealer
         self._paused_until_s = 0.0
+        self._reading = asyncio.Semaphore(_READ_AT_A_TIME)
         self._log = structlog.get_logger("review_images")
 
     async def keep(self, items: Sequence[ToKeep], deadline: Deadline) -> None:
@@ -135,19 +137,17 @@ class ReviewImages:
         if row is None or row.state != "kept" or not 0 <= still < len(row.stills):
             return None
         name = _name(decision_id, still)
-        sealed = await self._store.get(name)
-        if sealed is None:
-            self._log.error("a still that should be kept is gone", decision_id=decision_id, still=still)
-            return None
-        try:
-            return self._sealer.open(sealed, name)
-        except NotOpened:
-            self._log.error(
-                "a still cannot be opened: it was changed, or its key is not in REVIEW_IMAGE_KEY",
-                decision_id=decision_id,
-                still=still,
-            )
-            return None
+        async with self._reading:
+            sealed = await self._store.get(name)
+            if sealed is None:
+                self._log.error("a still that should be kept is gone", decision_id=decision_id, still=still)
+                return None
+            try:
+                return self._sealer.open(sealed, name)
+            except NotOpened:
+                why = "a still cannot be opened: it was changed, or its key is not in REVIEW_IMAGE_KEY"
+                self._log.error(why, decision_id=decision_id, still=still)
+                return None
 
     async def note_view(self, decision_id: str, *, actor: Actor, detail: Detail) -> None:
         """Add a row to the audit; to be called before a still is sent.

@@ -15,8 +15,8 @@ from obstore.store import LocalStore, S3Store
 
 from gateway.review.still_errors import ReviewImagesInvalid, StillStoreAway
 
-MOST_BYTES: Final = 64 << 20
-"""Of one object that is read: far above any still, so that what somebody else put there is not taken into memory."""
+MOST_BYTES: Final = 8 << 20
+"""Of one object that is read: above any still, so that what somebody else put there is not taken into memory."""
 
 _LISTED_AT_A_TIME: Final = 500
 _RETRIES: Final = 2
