@@ -14,6 +14,7 @@ from gateway.review.similar import SimilarDecisions
 from gateway.review.still_errors import ReviewImagesInvalid
 from gateway.settings import MIB, Settings
 from gateway.store.database import Database
+from gateway.store.decisions import Decisions
 from gateway.store.review.cases import Cases, ClaimRules
 from gateway.store.review.first_vectors import FirstVectors
 from gateway.store.review.images import ImageRows
@@ -60,7 +61,7 @@ def review_images(settings: Settings) -> MakeReviewImages:
     )
     room = MemoryBudget(settings.review_image_memory_mib * MIB)
     return lambda database, lists, metrics: ReviewImages(
-        ImageRows(database), store, sealer, rules, lists, room, metrics.observe_review_image
+        ImageRows(database), Decisions(database), store, sealer, rules, lists, room, metrics.observe_review_image
     )
 
 
