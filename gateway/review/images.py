@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
-from gateway.decoding.pdq import MIN_QUALITY
 from gateway.decoding.stills import Still
 from gateway.hash_matching.matcher import HashMatcher
 from gateway.limits.deadline import Deadline
 from gateway.limits.memory_budget import MemoryBudget
 from gateway.review.still_errors import NotOpened, StillStoreAway
+from gateway.review.withholding import withheld
 from gateway.store.audit import Actor, Detail
+from gateway.store.decisions import Decisions
 from gateway.store.outages import StoreUnavailable
-from gateway.store.review.images import ImageHashes, ImageRows, ReviewImage
+from gateway.store.review.images import ImageRows, ReviewImage
 
 if TYPE_CHECKING:  # libraries of an extra stand behind these
     from gateway.review.sealing import Sealer
@@ -88,6 +89,7 @@ class ReviewImages:
 
     Args:
         rows: what is kept, in the database.
+        decisions: what was decided, likewise.
         store: where it lies.
         sealer: encrypts it.
         rules: how much is kept, and how long.
@@ -99,6 +101,7 @@ class ReviewImages:
     def __init__(
         self,
         rows: ImageRows,
+        decisions: Decisions,
         store: StillStore,
         sealer: Sealer,
         rules: ImageRules,
@@ -110,6 +113,7 @@ class ReviewImages:
         self.room = room
         self.observe = observe
         self._rows = rows
+        self._decisions = decisions
         self._lists = lists
         self._store = store
         self._sealer = sealer
@@ -141,9 +145,8 @@ class ReviewImages:
         row = await self._rows.read(decision_id)
         if row is None or row.state != "kept" or not 0 <= still < len(row.stills):
             return None
-        hashes = await self._rows.hashes(1, only=decision_id)
-        withheld = await asyncio.to_thread(_withheld, self._lists(), hashes)
-        if withheld or not hashes:
+        records = await self._decisions.named([decision_id])
+        if not records or await withheld(self._lists(), records):
             return None
         name = _name(decision_id, still)
         async with self._reading:
@@ -223,10 +226,10 @@ class ReviewImages:
     async def _delete_withheld(self) -> None:
         """Delete the stills of images that a list which withholds has come to know since they were kept."""
         last = ""
-        while hashes := await self._rows.hashes(_AT_A_TIME, after=last):
-            for decision_id in await asyncio.to_thread(_withheld, self._lists(), hashes):
+        while ids := await self._rows.kept(_AT_A_TIME, last):
+            for decision_id in await withheld(self._lists(), await self._decisions.named(ids)):
                 await self.discard(decision_id, actor=RETENTION)
-            last = hashes[-1].decision_id
+            last = ids[-1]
 
     async def _delete(self, rows: Sequence[ReviewImage], actor: Actor) -> None:
         """Delete stills, then say so: what fails in between is deleted once more."""
@@ -247,15 +250,6 @@ def chosen_of(item: ToKeep, most: int) -> tuple[Still, ...]:
     need = min(most - len(wanted), len(rest))
     wanted += [rest[(2 * number + 1) * len(rest) // (2 * need)] for number in range(need)]
     return tuple(still for _, still in sorted(wanted, key=lambda each: each[0]))
-
-
-def _withheld(matcher: HashMatcher, hashes: Sequence[ImageHashes]) -> list[str]:
-    """Return the decisions whose images lists know that withhold what they match; for a thread."""
-    return [
-        each.decision_id
-        for each in hashes
-        if any(getattr(found, "withhold", False) for found in matcher.match(each.sha256, each.pdq, MIN_QUALITY))
-    ]
 
 
 def _shown(still: Still) -> Shown:

@@ -398,3 +398,31 @@ def test_openais_route_keeps_them_too(web: Web) -> None:
     assert web.client.post("/v1/moderations", json={"input": [part], "model": "strict"}).status_code == 200
     (row,) = web.client.get("/v1/decisions").json()["data"]
     assert seen(web, row["id"]).status_code == 200
+
+
+def test_what_a_list_that_withholds_comes_to_know_is_not_shown_and_is_deleted(web: Web, kept: Kept) -> None:
+    known, other = decided(web, png("red")), decided(web, png("blue"))
+    put(web, "/v1/lists/illegal", {"action": "block", "kind": "sha256", "withhold": True})
+    web.client.post("/v1/lists/illegal/entries", content=sha256(png("red")), headers={"Content-Type": "text/plain"})
+    gone(web, known)
+    until(lambda: len(kept.files()) == 1, lambda: str(kept.files()))
+    assert seen(web, other).status_code == 200
+    gone(web, decided(web, png("red")))
+
+
+def test_an_appeal_keeps_it(kept: Kept) -> None:
+    with kept.start(review_image_days=1) as client:
+        web = saved(client)
+        appealed, judged = decided(web, png("red")), decided(web, png("blue"))
+        for decision in (appealed, judged):
+            verdict(web, decision)
+        assert client.post(f"/v1/reviews/{appealed}/appeal", json={"note": "mine"}).status_code == 201
+        kept.change("UPDATE decisions SET reviewed_at = '2026-01-01 00:00:00.000000'")
+        until(lambda: len(kept.files()) == 1, lambda: str(kept.files()))
+        assert seen(web, appealed).status_code == 200
+
+
+def test_the_case_says_what_is_kept(web: Web) -> None:
+    decision = decided(web, animation("red", "blue"))
+    image = web.client.get(f"/v1/reviews/{decision}").json()["image"]
+    assert (image["state"], image["stills"]) == ("kept", 2)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
 
 from gateway.store import audit
 from gateway.store.audit import Actor, Detail
 from gateway.store.database import Repository, Transaction, reads, writes
-from gateway.store.review.tables import legal_holds, review_images
+from gateway.store.review.tables import legal_holds, review_cases, review_images
 from gateway.store.schema import decisions
 
 _ITS_DECISION = decisions.c.id == review_images.c.decision_id
-_HELD = exists().where(legal_holds.c.external_id == review_images.c.external_id)
 
 ImageState = Literal["none", "kept", "deleted"]
 
@@ -53,14 +52,6 @@ class ReviewImage:
         return "none" if self.kept_at is None else "kept"
 
 
-class ImageHashes(NamedTuple):
-    """Of a decision's image: the SHA-256 of its file, and its perceptual hash or None, both hexadecimal."""
-
-    decision_id: str
-    sha256: str
-    pdq: str | None
-
-
 class ImageRows(Repository):
     """The rows of kept stills."""
 
@@ -81,22 +72,11 @@ class ImageRows(Repository):
         return (await images_of(tx, [decision_id])).get(decision_id)
 
     @reads
-    async def hashes(
-        self, tx: Transaction, limit: int, *, after: str = "", only: str | None = None
-    ) -> list[ImageHashes]:
-        """Return whose stills are kept with the hashes of their images, in order of ids; none under a legal hold.
-
-        Args:
-            tx: the transaction.
-            limit: how many at most.
-            after: ids up to this one are left out.
-            only: this decision alone, held or not.
-        """
-        columns = decisions.c.id, decisions.c.image_sha256, decisions.c.image_pdq
-        asked = select(*columns).join(review_images, _ITS_DECISION).where(review_images.c.deleted_at.is_(None))
-        asked = asked.where(~_HELD, decisions.c.id > after) if only is None else asked.where(decisions.c.id == only)
-        rows = await tx.execute(asked.order_by(decisions.c.id).limit(limit))
-        return [ImageHashes(row.id, row.image_sha256, row.image_pdq) for row in rows]
+    async def kept(self, tx: Transaction, limit: int, after: str) -> tuple[str, ...]:
+        """Return decisions whose stills are kept, by id, those behind ``after``; none under a legal hold."""
+        asked = select(review_images.c.decision_id).where(review_images.c.deleted_at.is_(None), _not_held())
+        asked = asked.where(review_images.c.decision_id > after).order_by(review_images.c.decision_id)
+        return tuple((await tx.execute(asked.limit(limit))).scalars())
 
     @writes
     async def note_view(self, tx: Transaction, decision_id: str, *, actor: Actor, detail: Detail) -> None:
@@ -125,12 +105,15 @@ class ImageRows(Repository):
         Args:
             tx: the transaction.
             limit: rows at most.
-            reviewed_before: those with a verdict older than this.
+            reviewed_before: those with a verdict older than this, unless somebody appealed.
             begun_before: those that were begun before this and never finished.
         """
         verdict = exists().where(_ITS_DECISION, decisions.c.reviewed_at < reviewed_before)
+        is_open = exists().where(
+            review_cases.c.decision_id == review_images.c.decision_id, review_cases.c.closed_at.is_(None)
+        )
         cut_off = review_images.c.kept_at.is_(None) & (review_images.c.at < begun_before)
-        return await _some(tx, or_(verdict, ~exists().where(_ITS_DECISION), cut_off), limit)
+        return await _some(tx, or_(verdict & ~is_open, ~exists().where(_ITS_DECISION), cut_off), limit)
 
     @writes
     async def remove_orphans(self, tx: Transaction) -> None:
@@ -156,7 +139,11 @@ async def images_of(tx: Transaction, decision_ids: Sequence[str]) -> dict[str, R
 _COLUMNS = tuple(review_images.c[field.name] for field in fields(ReviewImage))
 
 
+def _not_held() -> ColumnElement[bool]:
+    return ~exists().where(legal_holds.c.external_id == review_images.c.external_id)
+
+
 async def _some(tx: Transaction, condition: ColumnElement[bool], limit: int) -> tuple[ReviewImage, ...]:
-    asked = select(*_COLUMNS).where(review_images.c.deleted_at.is_(None), ~_HELD, condition)
+    asked = select(*_COLUMNS).where(review_images.c.deleted_at.is_(None), _not_held(), condition)
     rows = await tx.execute(asked.order_by(review_images.c.at, review_images.c.decision_id).limit(limit))
     return tuple(ReviewImage(**row) for row in rows.mappings())
