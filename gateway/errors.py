@@ -92,6 +92,10 @@ class NotFound(RequestError, status=404, code="not_found", title="Not found"):
     """No such route or resource."""
 
 
+class ImageGone(RequestError, status=404, code="image_gone", title="No image is kept"):
+    """No still of this decision is kept: none ever was, it was deleted, it is withheld, or it cannot be read."""
+
+
 class MethodNotAllowed(RequestError, status=405, code="method_not_allowed", title="Method not allowed"):
     """The route exists, but not with this method."""
 

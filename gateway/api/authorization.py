@@ -32,6 +32,7 @@ ANY_ROLE: frozenset[Role] = frozenset({"infer", "read", "manage"})
 INFER: frozenset[Role] = frozenset({"infer"})
 READ: frozenset[Role] = frozenset({"read"})
 MANAGE: frozenset[Role] = frozenset({"manage"})
+REVIEW: frozenset[Role] = frozenset({"review"})
 # Who changes something has to see it; who reads decisions has to know what decided.
 CONFIGURATION = READ | MANAGE
 METRICS: frozenset[Role] = READ | {"metrics"}
@@ -49,6 +50,7 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     # Who may see a decision may say what holds instead. To put its image on a list needs ``manage`` too.
     ("POST", "/v1/decisions/{decision_id}/feedback"): CONFIGURATION,
     ("DELETE", "/v1/decisions"): MANAGE,
+    ("GET", "/v1/reviews/{decision_id}/image"): REVIEW,
     ("GET", "/v1/audit"): CONFIGURATION,
     ("GET", "/v1/classifiers"): CONFIGURATION,
     ("GET", "/v1/classifiers/{name}"): CONFIGURATION,

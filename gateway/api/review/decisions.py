@@ -22,9 +22,10 @@ from gateway.api.schemas.stored_requests import FeedbackIn, Moment
 from gateway.api.schemas.stored_responses import DecisionOut, DecisionsOut, Deleted, FeedbackOut, ReviewedOut
 from gateway.api.store_calls import put_in_force, stored
 from gateway.decoding.pdq import MIN_QUALITY
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import InvalidRequest, NotFound, StorageUnavailable
 from gateway.hash_matching.matcher import HashMatcher
 from gateway.moderation.classifiers import Reference, split_reference
+from gateway.review.still_errors import StillStoreAway
 from gateway.store.decisions import DecisionFilter, DecisionRecord, Decisions, Feedback, Page, Reviewed
 from gateway.store.reviewed_lists import REVIEWED_NEAR, ListUnfit
 
@@ -157,7 +158,12 @@ async def forget(
     services: ServicesDep,
     external_id: Annotated[str, Query(min_length=1, max_length=256)],
 ) -> Deleted:
-    """Delete every decision of an external id, and its feedback."""
+    """Delete every decision of an external id, its feedback, and the stills that are kept of it."""
+    if services.review_images is not None:
+        try:
+            await stored(services.review_images.forget(external_id, actor=actor_of(request)))
+        except StillStoreAway:
+            raise StorageUnavailable("The stills could not be deleted; nothing else was. Try again later.") from None
     return Deleted(deleted=await stored(services.decisions.forget(external_id, actor=actor_of(request))))
 
 
