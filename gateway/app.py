@@ -31,7 +31,7 @@ from gateway.api.openapi import install_openapi
 from gateway.api.problems import install_handlers
 from gateway.api.request_context import RequestContext
 from gateway.api.request_rules import RequestRules
-from gateway.api.review import decisions, images
+from gateway.api.review import decisions, images, legal_holds, reviews, similar
 from gateway.api.training import route as training
 from gateway.auth.key_file import KeyFile
 from gateway.auth.rate_limits import RateLimits
@@ -66,7 +66,7 @@ from gateway.parts import (
 )
 from gateway.pipeline import Pipeline
 from gateway.readiness import Readiness
-from gateway.review_parts import MakeReviewImages, review_images
+from gateway.review_parts import MakeReviewImages, review_images, review_services
 from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit
@@ -87,7 +87,7 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 """
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
-    *(decisions, images, audit, health, training),
+    *(decisions, similar, reviews, images, legal_holds, audit, health, training),
 )
 
 
@@ -260,6 +260,7 @@ async def lifespan(
                 kept_images,
             ),
             review_images=kept_images,
+            review=review_services(settings, database, manifest.embedding_dim),
             list_refresher=list_refresher,
             decision_log=decision_log,
             idempotency=Idempotency(keys, decision_log, idempotency_rules(settings)),

@@ -5,11 +5,35 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from gateway.review.image_url import ImageUrl
+
 
 class ConsoleSettings(BaseSettings):
     """What people who review and tune work with."""
 
     console: bool = Field(default=True, description="Serve /console, the pages for people.")
+
+    review_lease_s: float = Field(
+        300.0, ge=1, le=86_400, description="How long a claimed case is kept for its reviewer, unless extended, s."
+    )
+    review_skip_s: float = Field(
+        900.0, ge=0, le=604_800, description="How long a skipped case is not offered to its reviewer again, s."
+    )
+    review_claims: int = Field(3, ge=1, le=100, description="Cases that one reviewer may hold at a time.")
+    review_undo_s: float = Field(600.0, ge=0, le=86_400, description="How long a verdict can be taken back, s.")
+    review_image_url: ImageUrl = Field(
+        "",
+        description="Where reviewers see the picture: http(s)://… or a path on this gateway, with {external_id}, "
+        "{decision_id} and {sha256} filled in. Empty: nowhere.",
+    )
+    review_withheld_procedure: str = Field(
+        "",
+        max_length=4000,
+        description="What a reviewer reads of a case whose picture is on a list marked `withhold`: what to do.",
+    )
+    similar_decisions: int = Field(
+        20_000, ge=1, le=1_000_000, description="How many of the newest decisions are searched for similar ones."
+    )
 
     review_images: str = Field(
         "none",

@@ -9,10 +9,16 @@ from gateway.hash_matching.matcher import HashMatcher
 from gateway.limits.memory_budget import MemoryBudget
 from gateway.observability.metrics import Metrics
 from gateway.review.images import ImageRules, ReviewImages
+from gateway.review.services import ReviewServices
+from gateway.review.similar import SimilarDecisions
 from gateway.review.still_errors import ReviewImagesInvalid
 from gateway.settings import MIB, Settings
 from gateway.store.database import Database
+from gateway.store.review.cases import Cases, ClaimRules
+from gateway.store.review.first_vectors import FirstVectors
 from gateway.store.review.images import ImageRows
+from gateway.store.review.legal_holds import LegalHolds
+from gateway.store.review.verdicts import Verdicts
 
 MakeReviewImages = Callable[[Database, Callable[[], HashMatcher], Metrics], ReviewImages | None]
 
@@ -55,4 +61,24 @@ def review_images(settings: Settings) -> MakeReviewImages:
     room = MemoryBudget(settings.review_image_memory_mib * MIB)
     return lambda database, lists, metrics: ReviewImages(
         ImageRows(database), store, sealer, rules, lists, room, metrics.observe_review_image
+    )
+
+
+def review_services(settings: Settings, database: Database, dim: int, *, tell: bool = False) -> ReviewServices:
+    """Return what the routes of review work with.
+
+    Args:
+        settings: of the gateway.
+        database: of the cases.
+        dim: of a vector.
+        tell: whether webhooks are told of verdicts.
+    """
+    rules = ClaimRules(settings.review_lease_s, settings.review_skip_s, settings.review_claims)
+    return ReviewServices(
+        Cases(database, rules),
+        Verdicts(database, tell=tell, lease_s=settings.review_lease_s, undo_s=settings.review_undo_s),
+        LegalHolds(database),
+        SimilarDecisions(FirstVectors(database), dim, settings.similar_decisions),
+        settings.review_image_url,
+        settings.review_withheld_procedure,
     )

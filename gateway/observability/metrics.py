@@ -59,6 +59,12 @@ class Metrics:
             names,
         )
         self._list_matches = counter("gateway_list_matches", "Images on a hash list.", ["list"])
+        self._reviews = counter(
+            "gateway_review_verdicts",
+            "Verdicts of reviewers, by why the case waited (feedback: none did), and whether they agree with the "
+            "policy, or of appeals and second opinions with the verdict before.",
+            ["reason", "agreement"],
+        )
         self.decisions_not_logged = counter(
             "gateway_decisions_not_logged", "Decisions that should have been logged and were not."
         )
@@ -107,6 +113,10 @@ class Metrics:
     def observe_review_image(self, result: str) -> None:
         """Count what became of the stills of one decision."""
         self._review_images.labels(result).inc()
+
+    def observe_review(self, reason: str, agreement: str) -> None:
+        """Count one verdict of a reviewer; both are of few kinds."""
+        self._reviews.labels(reason, agreement).inc()
 
     def observe_list_match(self, name: str) -> None:
         """Count one image that is on a list."""

@@ -17,7 +17,21 @@ MAX_NUMBER = 2**63 - 1
 
 router = APIRouter(tags=["audit"], dependencies=[Depends(known_parameters)])
 
-Action = Literal["save", "activate", "delete", "put", "add_entries", "remove_entries", "feedback", "forget", "view"]
+Action = Literal[
+    "save",
+    "activate",
+    "delete",
+    "put",
+    "add_entries",
+    "remove_entries",
+    "feedback",
+    "forget",
+    "view",
+    "undo",
+    "appeal",
+    "hold",
+    "lift",
+]
 Kind = Literal["classifier", "policy", "rollout", "list", "decision", "external_id", "review_image"]
 
 
