@@ -26,6 +26,7 @@ from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
 from gateway.api.console import audit
 from gateway.api.console.pages import install_pages
+from gateway.api.console.static import install_console
 from gateway.api.dependencies import ModerationsRules, Services
 from gateway.api.openapi import install_openapi
 from gateway.api.problems import install_handlers
@@ -140,7 +141,9 @@ def create_app(
     hosts = HostPatterns.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
     app.add_middleware(RequestContext, rules=rules, metrics=metrics)
-    install_pages(app, demo=manifest.model.demo)
+    install_pages(app, demo=manifest.model.demo, console=settings.console)
+    if settings.console:
+        install_console(app, settings.review_image_url)
     install_openapi(app)
     return app
 
