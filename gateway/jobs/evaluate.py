@@ -248,7 +248,8 @@ def _scored(image: LabelledVectors, policy: BoundPolicy, manifest: Manifest) -> 
         }
         for key, bound in policy.classifiers.items()
     }
-    scores = {entry.category: entry.score for entry in verdict.categories}
+    found = {entry.category: entry.score for entry in verdict.categories}
+    scores = {bound.rule.category: found[bound.rule.category] for bound in policy.rules}
     return {**row, "decision": verdict.decision, "scores": scores, "views": views}
 
 

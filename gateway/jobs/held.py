@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.store.jobs.jobs import Job, JobFile, Jobs, Taken
+from gateway.store.jobs.jobs import JobFile, JobLease, JobRow, Jobs
 
 
 class JobLost(Exception):
@@ -31,11 +31,11 @@ class HeldJob:
     """
 
     jobs: Jobs
-    taken: Taken
+    taken: JobLease
     progress: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def job(self) -> Job:
+    def job(self) -> JobRow:
         """As it was when it was taken."""
         return self.taken.job
 

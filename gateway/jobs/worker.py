@@ -13,7 +13,7 @@ import structlog
 from gateway.errors import GatewayError, InternalError, JobGivenUp, JobTooLarge
 from gateway.jobs.held import HeldJob, JobLost, Made
 from gateway.observability.metrics import Metrics
-from gateway.store.jobs.jobs import Jobs, Taken
+from gateway.store.jobs.jobs import JobLease, Jobs
 from gateway.store.outages import StoreUnavailable
 
 POLL_S = 1.0
@@ -93,16 +93,16 @@ class JobWorker:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _do(self, taken: Taken) -> None:
+    async def _do(self, taken: JobLease) -> None:
         held = HeldJob(self._jobs, taken, dict(taken.job.progress))
         work = asyncio.create_task(self._outcome(held))
         try:
             if await self._hold(held, work):
                 made = work.result()
                 if isinstance(made, Made):
-                    ended = await self._jobs.end(taken, "done", result=made.result, files=made.files)
+                    ended = await self._jobs.end(taken, "done", held.progress, result=made.result, files=made.files)
                 else:
-                    ended = await self._jobs.end(taken, "failed", error=problem_of(made))
+                    ended = await self._jobs.end(taken, "failed", held.progress, error=problem_of(made))
                 self._log.info("job ended" if ended else "job lost", job=taken.job.id)
         except (StoreUnavailable, JobLost):  # another attempt, here or elsewhere, once the lease has ended
             self._log.warning("job not finished: the store is away, or another has it", job=taken.job.id)
@@ -152,7 +152,7 @@ class JobWorker:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 
-    async def _give_back(self, taken: Taken) -> None:
+    async def _give_back(self, taken: JobLease) -> None:
         try:
             await self._jobs.release(taken)
         except StoreUnavailable:

@@ -19,8 +19,11 @@ from gateway.decoding.workers.sandbox import Kernel, address_space
 
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _CODE: Final = Path(__file__).resolve().parents[2]
-OUT_OF_MEMORY: Final = ("memoryerror", "unable to allocate", "memory allocation", "std::bad_alloc")
-"""What Python, numpy, OpenBLAS and C++ say where no memory is left."""
+OUT_OF_MEMORY: Final = (
+    *("memoryerror", "unable to allocate", "memory allocation", "std::bad_alloc"),
+    *("cannot allocate memory", "failed to map segment"),
+)
+"""What Python, numpy, OpenBLAS, C++ and the loader of shared objects say where no memory is left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.store.audit import Actor
-from gateway.store.jobs.jobs import Job, JobFile, Jobs, Taken, TooManyJobs
+from gateway.store.jobs.jobs import JobFile, JobLease, JobRow, Jobs, TooManyJobs
 from gateway.store.jobs.labelled_sets import LabelledSets, LabelledVectors, SetOfAnotherBundle, TooManySets
 from tests.support.stores import BUNDLE_ID, NOON, Store
 
@@ -21,16 +21,16 @@ ME = Actor("me")
 GIVEN_UP: dict[str, Any] = {"code": "job_given_up"}
 
 
-def job(number: int, **changed: Any) -> Job:
-    made = Job(f"{number:032x}", "evaluate", BUNDLE_ID, {"policy": "a@1"}, NOON + timedelta(seconds=number), "key")
+def job(number: int, **changed: Any) -> JobRow:
+    made = JobRow(f"{number:032x}", "evaluate", BUNDLE_ID, {"policy": "a@1"}, NOON + timedelta(seconds=number), "key")
     return replace(made, **changed)
 
 
-async def take(jobs: Jobs, bundle_id: str = BUNDLE_ID, lease_s: float = 60) -> Taken | None:
+async def take(jobs: Jobs, bundle_id: str = BUNDLE_ID, lease_s: float = 60) -> JobLease | None:
     return await jobs.take(bundle_id, lease_s=lease_s, most_attempts=3, given_up=GIVEN_UP)
 
 
-async def taken_of(jobs: Jobs, lease_s: float = 60) -> Taken:
+async def taken_of(jobs: Jobs, lease_s: float = 60) -> JobLease:
     found = await take(jobs, lease_s=lease_s)
     assert found is not None
     return found
@@ -60,16 +60,18 @@ async def test_whose_lease_ended_can_do_nothing_more(store: Store) -> None:
     rest = JobFile("rows", "text/plain", b"first")
     assert not await jobs.beat(first, {}, lease_s=60)
     assert not await jobs.keep(first, rest)
-    assert not await jobs.end(first, "done", result={})
+    assert not await jobs.end(first, "done", {}, result={})
     await jobs.release(first)
     assert await jobs.beat(second, {"done": 1}, lease_s=60)
     assert await jobs.keep(second, rest)
     assert await jobs.keep(second, replace(rest, data=b"second"))
     assert await jobs.file(second.job.id, "rows") == replace(rest, data=b"second")
-    assert await jobs.end(second, "done", result={"pictures": 1}, files=[JobFile("report", "text/html", b"page")])
+    assert await jobs.end(
+        second, "done", {"done": 2}, result={"pictures": 1}, files=[JobFile("report", "text/html", b"page")]
+    )
     read = await jobs.read(second.job.id)
     assert read is not None
-    assert (read.state, read.progress, read.result, read.attempts) == ("done", {"done": 1}, {"pictures": 1}, 2)
+    assert (read.state, read.progress, read.result, read.attempts) == ("done", {"done": 2}, {"pictures": 1}, 2)
     assert await jobs.file(second.job.id, "rows") is None
     (entry,) = (await jobs.files([second.job.id]))[second.job.id]
     assert (entry.name, entry.bytes) == ("report", 4)

@@ -26,7 +26,7 @@ from gateway.evaluation.installed import is_installed
 from gateway.jobs.evaluate import KEPT_JUDGED, KIND
 from gateway.limits.deadline import Deadline
 from gateway.moderation.moderator import decision_id
-from gateway.store.jobs.jobs import FileEntry, Job, State, TooManyJobs
+from gateway.store.jobs.jobs import FileEntry, JobRow, State, TooManyJobs
 
 RETRY_AFTER_S = 60
 HTML = "text/html; charset=utf-8"
@@ -124,7 +124,7 @@ async def file(services: ServicesDep, job_id: JobId, name: Annotated[str, Path(m
     return Response(content.data, headers=headers, media_type=content.content_type)
 
 
-async def job_of(asked: JobIn, services: Services, key: str | None) -> Job:
+async def job_of(asked: JobIn, services: Services, key: str | None) -> JobRow:
     """Return the job that is asked for, once it is clear that it can be done.
 
     Raises:
@@ -145,10 +145,10 @@ async def job_of(asked: JobIn, services: Services, key: str | None) -> Job:
             raise NotFound(f"There is no job “{asked.compare_with}” that is done, to compare with.")
     request = {**asked.model_dump(mode="json", exclude_none=True), "policy": policy.key}
     now = datetime.now(UTC)
-    return Job(decision_id(now), KIND, services.manifest.bundle_id, request, now, key)
+    return JobRow(decision_id(now), KIND, services.manifest.bundle_id, request, now, key)
 
 
-async def shown(job: Job | None, services: Services) -> Response:
+async def shown(job: JobRow | None, services: Services) -> Response:
     """Return a job with its files.
 
     Raises:
@@ -160,7 +160,7 @@ async def shown(job: Job | None, services: Services) -> Response:
     return Response(orjson.dumps(out(job, files)), media_type="application/json")
 
 
-def out(job: Job, files: Sequence[FileEntry]) -> dict[str, Any]:
+def out(job: JobRow, files: Sequence[FileEntry]) -> dict[str, Any]:
     """Return a job as the API shows it; files are those of one that is done."""
     return {
         "id": job.id,

@@ -25,7 +25,7 @@ class TooManyJobs(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class JobRow:
     """A job.
 
     Attributes:
@@ -76,21 +76,21 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class JobLease:
     """A job that a worker has, and the token that says so."""
 
-    job: Job
+    job: JobRow
     token: str
 
 
-COLUMNS = tuple(jobs.c[entry.name] for entry in fields(Job))
+COLUMNS = tuple(jobs.c[entry.name] for entry in fields(JobRow))
 
 
 class Jobs(Repository):
     """Jobs and their files."""
 
     @writes
-    async def add(self, tx: Transaction, job: Job, most_open: int, *, actor: Actor) -> None:
+    async def add(self, tx: Transaction, job: JobRow, most_open: int, *, actor: Actor) -> None:
         """Put a job into the queue.
 
         Raises:
@@ -113,17 +113,17 @@ class Jobs(Repository):
         kind: str | None = None,
         state: str | None = None,
         before: str | None = None,
-    ) -> list[Job]:
+    ) -> list[JobRow]:
         """Return jobs, newest first; those with ids below ``before``."""
         asked = select(*COLUMNS).order_by(jobs.c.id.desc()).limit(limit)
         equal = {"kind": kind, "state": state}
         conditions = [jobs.c[name] == value for name, value in equal.items() if value is not None]
         if before is not None:
             conditions.append(jobs.c.id < before)
-        return [Job(**row) for row in (await tx.execute(asked.where(*conditions))).mappings()]
+        return [JobRow(**row) for row in (await tx.execute(asked.where(*conditions))).mappings()]
 
     @reads
-    async def read(self, tx: Transaction, job_id: str) -> Job | None:
+    async def read(self, tx: Transaction, job_id: str) -> JobRow | None:
         """Return a job; None if there is none."""
         return await _read(tx, job_id)
 
@@ -159,7 +159,7 @@ class Jobs(Repository):
     @writes
     async def take(
         self, tx: Transaction, bundle_id: str, *, lease_s: float, most_attempts: int, given_up: dict[str, Any]
-    ) -> Taken | None:
+    ) -> JobLease | None:
         """Take the oldest job that waits or whose worker's lease has ended; None without any.
 
         Args:
@@ -172,7 +172,7 @@ class Jobs(Repository):
         now = datetime.now(UTC)
         due = select(*COLUMNS).where(_due(bundle_id, now)).order_by(jobs.c.id).limit(1)
         while (row := (await tx.execute(due.with_for_update(skip_locked=True))).mappings().one_or_none()) is not None:
-            job = Job(**row)
+            job = JobRow(**row)
             mine = update(jobs).where(jobs.c.id == job.id)
             if job.attempts >= most_attempts:
                 ended = {"state": "failed", "error": given_up, "ended_at": now, "token": None, "held_until": None}
@@ -182,17 +182,17 @@ class Jobs(Repository):
             held = {"token": token, "held_until": now + timedelta(seconds=lease_s)}
             begun: dict[str, Any] = {"state": "running", "attempts": job.attempts + 1, "started_at": now}
             await tx.execute(mine.values(**begun, **held))
-            return Taken(Job(**{**row, **begun}), token)
+            return JobLease(JobRow(**{**row, **begun}), token)
         return None
 
     @writes
-    async def beat(self, tx: Transaction, taken: Taken, progress: dict[str, Any], *, lease_s: float) -> bool:
+    async def beat(self, tx: Transaction, taken: JobLease, progress: dict[str, Any], *, lease_s: float) -> bool:
         """Extend a lease and tell the progress; False where the job was cancelled, or another worker has it."""
         until = datetime.now(UTC) + timedelta(seconds=lease_s)
         return (await tx.execute(_mine(taken).values(held_until=until, progress=progress))).rowcount == 1
 
     @writes
-    async def keep(self, tx: Transaction, taken: Taken, file: JobFile) -> bool:
+    async def keep(self, tx: Transaction, taken: JobLease, file: JobFile) -> bool:
         """Keep a file that a further attempt goes on from; False as ``beat``."""
         if (await tx.execute(_mine(taken).values(token=taken.token))).rowcount != 1:
             return False
@@ -203,15 +203,16 @@ class Jobs(Repository):
     async def end(
         self,
         tx: Transaction,
-        taken: Taken,
+        taken: JobLease,
         state: State,
+        progress: dict[str, Any],
         *,
         error: dict[str, Any] | None = None,
         result: dict[str, Any] | None = None,
         files: Sequence[JobFile] = (),
     ) -> bool:
         """End a job, with these files in the place of those so far; False as ``beat``."""
-        ended = {"state": state, "error": error, "result": result, "ended_at": datetime.now(UTC)}
+        ended = {"state": state, "progress": progress, "error": error, "result": result, "ended_at": datetime.now(UTC)}
         if (await tx.execute(_mine(taken).values(**ended, token=None, held_until=None))).rowcount != 1:
             return False
         await tx.execute(delete(job_files).where(job_files.c.job_id == taken.job.id))
@@ -219,13 +220,13 @@ class Jobs(Repository):
         return True
 
     @writes
-    async def release(self, tx: Transaction, taken: Taken) -> None:
+    async def release(self, tx: Transaction, taken: JobLease) -> None:
         """Give a job back to the queue, as a gateway that ends does; the attempt does not count."""
         back = {"state": "queued", "attempts": taken.job.attempts - 1, "token": None, "held_until": None}
         await tx.execute(_mine(taken).values(**back))
 
     @writes
-    async def cancel(self, tx: Transaction, job_id: str, *, actor: Actor) -> Job | None:
+    async def cancel(self, tx: Transaction, job_id: str, *, actor: Actor) -> JobRow | None:
         """Cancel a job that has not ended, and return it as it is now; None if there is none."""
         ended = {"state": "cancelled", "ended_at": datetime.now(UTC), "token": None, "held_until": None}
         cancelled = update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(OPEN)).values(**ended)
@@ -240,9 +241,9 @@ class Jobs(Repository):
         return (await tx.execute(delete(jobs).where(jobs.c.ended_at < before))).rowcount
 
 
-async def _read(tx: Transaction, job_id: str) -> Job | None:
+async def _read(tx: Transaction, job_id: str) -> JobRow | None:
     row = (await tx.execute(select(*COLUMNS).where(jobs.c.id == job_id))).mappings().one_or_none()
-    return None if row is None else Job(**row)
+    return None if row is None else JobRow(**row)
 
 
 async def _keep(tx: Transaction, job_id: str, files: Sequence[JobFile]) -> None:
@@ -256,5 +257,5 @@ def _due(bundle_id: str, now: datetime) -> Any:  # noqa: ANN401 - a condition
     return and_(jobs.c.bundle_id == bundle_id, or_(jobs.c.state == "queued", left))
 
 
-def _mine(taken: Taken) -> Any:  # noqa: ANN401 - an UPDATE
+def _mine(taken: JobLease) -> Any:  # noqa: ANN401 - an UPDATE
     return update(jobs).where(jobs.c.id == taken.job.id, jobs.c.state == "running", jobs.c.token == taken.token)
