@@ -13,6 +13,7 @@ from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.bundle import Manifest
 from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextEmbeddings
+from gateway.jobs.services import JobServices
 from gateway.limits.admission import Admission
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
@@ -27,6 +28,7 @@ from gateway.review.services import ReviewServices
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
 from gateway.store.lists import Lists
+from gateway.store.review.statistics import Statistics
 from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
 from gateway.training.trainer import Trainer
@@ -69,6 +71,8 @@ class Services:
     trainer: Trainer
     review_images: ReviewImages | None
     review: ReviewServices
+    statistics: Statistics
+    jobs: JobServices
 
 
 async def services_of(request: Request) -> Services:
