@@ -31,12 +31,12 @@ from gateway.limits.deadline import Deadline
 from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.policy_diff import OTHER_VIEWS, places_of, sees
-from gateway.moderation.sampling import standing_verdicts
 from gateway.moderation.verdict_json import policy_json
 from gateway.moderation.verdicts import uses, verdict_of
-from gateway.store.decisions import DecisionFilter, DecisionRecord, Decisions, Feedback
+from gateway.store.decisions import DecisionFilter, DecisionRecord, Decisions
 from gateway.store.jobs.jobs import JobFile
 from gateway.store.jobs.labelled_sets import LabelledSets, LabelledVectors
+from gateway.store.review.feedback import Feedback
 from gateway.store.versions import Version, Versions
 from gateway.training.confined_process import run_confined
 
@@ -260,7 +260,7 @@ def reviewed_rows(records: Sequence[DecisionRecord], feedback: Sequence[Feedback
         by_decision.setdefault(given.decision_id, []).append(given)
     rows = []
     for record in records:
-        verdicts = standing_verdicts(record, by_decision.get(record.id, ()))
+        verdicts = [said for said in by_decision.get(record.id, ()) if said.stands]
         if verdicts:
             rows.append(_reviewed(record, verdicts))
     return _packed(rows)

@@ -18,10 +18,10 @@ from gateway.moderation.binding import BoundPolicy
 from gateway.moderation.policy import LIST_PREFIX, BoundRule, Decision, judge
 from gateway.moderation.policy_diff import NO_VECTORS, OTHER_VIEWS, sample_of, sees
 from gateway.moderation.verdicts import AUDIT, classifier_scores
-from gateway.store.decisions import DecisionRecord, Feedback, fired_in
+from gateway.store.decisions import DecisionRecord, fired_in
+from gateway.store.review.feedback import Feedback
 
 BY_A_LIST, OTHER_CLASSIFIERS = "decided_by_a_list", "other_classifiers"
-VERDICTS = ("allow", "block")
 Z = 1.959963984540054
 """Of the normal distribution, 95 % within."""
 
@@ -50,25 +50,9 @@ class SampledDecision:
     label_categories: tuple[str, ...]
 
 
-def standing_verdicts(record: DecisionRecord, feedback: Sequence[Feedback]) -> list[Feedback]:
-    """Return the reviewers' verdicts on a decision up to the one that is its outcome; none where none stands.
-
-    Args:
-        record: the decision.
-        feedback: on it, in order of time; what is no verdict, or was taken back after the one that stands, is left out.
-    """
-    if record.reviewed_at is None:
-        return []
-    given = [one for one in feedback if one.decision in VERDICTS]
-    while given and given[-1].decision != record.outcome:
-        given.pop()
-    return given
-
-
-def standing_verdict(record: DecisionRecord, feedback: Sequence[Feedback]) -> Feedback | None:
-    """Return the last of ``standing_verdicts``; None without any."""
-    given = standing_verdicts(record, feedback)
-    return given[-1] if given else None
+def standing_verdict(feedback: Sequence[Feedback]) -> Feedback | None:
+    """Return the verdict that is a decision's outcome, of what was said of it in order of time; None without any."""
+    return next((said for said in reversed(feedback) if said.stands), None)
 
 
 def rescored_decision(

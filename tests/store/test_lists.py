@@ -135,7 +135,7 @@ async def test_changes_of_lists_are_audited(store: Store) -> None:
         ("dan", "delete", "list", "bad", {"entries": 1}),
         ("cyd", "remove_entries", "list", "bad", {"entries": 1}),
         ("bob", "add_entries", "list", "bad", {"entries": 2}),
-        ("ann", "put", "list", "bad", {"action": "block", "kind": "sha256", "max_distance": 0}),
+        ("ann", "put", "list", "bad", {"action": "block", "kind": "sha256", "max_distance": 0, "withhold": False}),
     ]
 
 

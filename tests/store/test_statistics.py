@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gateway.store.audit import Actor
-from gateway.store.decisions import Decision, Feedback
+from gateway.store.decisions import Decision
+from gateway.store.review.feedback import Feedback
 from gateway.store.review.statistics import Counted, Statistics
 from tests.support.stores import NOON, Store, decision, fired
 
@@ -29,7 +30,7 @@ async def test_decisions_are_counted_in_their_span_of_time(store: Store) -> None
     verdicts = {0: "allow", 1: "block", 2: "allow", 3: "allow"}
     for number, said in verdicts.items():
         verdict = Feedback(records[number].id, NOON, "block" if said == "block" else "allow", [], "")
-        await store.decisions.add_feedback(verdict, actor=Actor("me"))
+        await store.verdicts.give(verdict, actor=Actor("me"))
     days = await statistics.counted(NOON, NOON + 2 * DAY, "day")  # 12, 21 of the first; 6, 15 of the second; 0
     midnight = NOON.replace(hour=0)
     assert [(span.begin, span.end) for span in days] == [

@@ -36,7 +36,8 @@ from gateway.moderation.sampling import (
     standing_verdict,
 )
 from gateway.moderation.verdict_json import policy_json
-from gateway.store.decisions import DecisionFilter, DecisionRecord, Feedback
+from gateway.store.decisions import DecisionFilter, DecisionRecord
+from gateway.store.review.feedback import Feedback
 
 PAGE = 200
 NO_DECISIONS = "no_decisions"
@@ -177,7 +178,7 @@ def _rows(
         by_decision.setdefault(given.decision_id, []).append(given)
     manifest, made = services.manifest, list[SampledDecision | str]()
     for record in records:
-        verdict = standing_verdict(record, by_decision.get(record.id, ()))
+        verdict = standing_verdict(by_decision.get(record.id, ()))
         made.append(
             rescored_decision(record, found.policy, verdict, manifest.embedding_dim, manifest.logit_scale)
             if found.source == "vectors"

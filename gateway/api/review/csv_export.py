@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 import orjson
 
 from gateway.moderation.sampling import standing_verdict
-from gateway.store.decisions import DecisionRecord, Feedback, fired_in
+from gateway.store.decisions import DecisionRecord, fired_in
+from gateway.store.review.feedback import Feedback
 
 COLUMNS = (
     *("id", "at", "external_id", "image_sha256", "policy", "version", "decision", "outcome", "categories", "scores"),
@@ -29,7 +30,7 @@ def csv_of(records: Sequence[DecisionRecord], feedback: Iterable[Feedback]) -> b
     given: dict[str, list[Feedback]] = {}
     for one in feedback:
         given.setdefault(one.decision_id, []).append(one)
-    return csv_lines(_cells(record, standing_verdict(record, given.get(record.id, ()))) for record in records)
+    return csv_lines(_cells(record, standing_verdict(given.get(record.id, ()))) for record in records)
 
 
 def csv_lines(rows: Iterable[Sequence[str]]) -> bytes:
