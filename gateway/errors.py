@@ -96,15 +96,15 @@ class ImageGone(RequestError, status=404, code="image_gone", title="No image is 
     """No still of this decision is kept: none ever was, it was deleted, it is withheld, or it cannot be read."""
 
 
-class ClaimLost(RequestError, status=409, code="claim_lost", title="Claim lost"):
+class ReviewClaimLost(RequestError, status=409, code="claim_lost", title="Claim lost"):
     """Somebody else has the case by now, or it is decided."""
 
 
-class NotUndoable(RequestError, status=409, code="not_undoable", title="Nothing to undo"):
+class VerdictNotUndoable(RequestError, status=409, code="not_undoable", title="Nothing to undo"):
     """The reviewer has no verdict on this decision that can still be taken back."""
 
 
-class LegalHold(RequestError, status=409, code="legal_hold", title="Under a legal hold"):
+class UnderLegalHold(RequestError, status=409, code="legal_hold", title="Under a legal hold"):
     """What was decided of an external id may not be deleted while the hold stands."""
 
 

@@ -22,7 +22,7 @@ from gateway.api.review.verdict_answer import feedback_out, reviewed
 from gateway.api.schemas.stored_requests import FeedbackIn, Moment
 from gateway.api.schemas.stored_responses import DecisionOut, DecisionsOut, Deleted, ReviewedOut
 from gateway.api.store_calls import stored
-from gateway.errors import InvalidRequest, LegalHold, NotFound, StorageUnavailable
+from gateway.errors import InvalidRequest, NotFound, StorageUnavailable, UnderLegalHold
 from gateway.moderation.classifiers import Reference, split_reference
 from gateway.review.still_errors import StillStoreAway
 from gateway.store.decisions import DecisionFilter, DecisionRecord, Decisions, Page
@@ -158,7 +158,7 @@ async def forget(
     try:
         return Deleted(deleted=await stored(services.decisions.forget(external_id, actor=actor_of(request))))
     except LegallyHeld:
-        raise LegalHold("The external id is under a legal hold; lift that first: /v1/legal-holds.") from None
+        raise UnderLegalHold("The external id is under a legal hold; lift that first: /v1/legal-holds.") from None
 
 
 async def export(log: Decisions, wanted: DecisionFilter, first: Page, *, most: int | None) -> AsyncIterator[bytes]:
