@@ -194,7 +194,7 @@ async def lifespan(
     list_refresher = ListRefresher(hashes)
     decision_log = DecisionLog(stored, lambda: catalog.store_lost)
     decoders = preparer(settings, threads, metrics)
-    kept_images = make_images(database, metrics)
+    kept_images = make_images(database, lambda: list_refresher.current, metrics)
     review = review_services(settings, database, manifest.embedding_dim)
     kept = decision_log if settings.decision_log else None
     readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)

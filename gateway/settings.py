@@ -231,7 +231,9 @@ class Settings(ConsoleSettings):
         "public. The log warns when it is set.",
     )
 
-    decision_log: bool = Field(default=True, description="Keep a row for every decision; never the image.")
+    decision_log: bool = Field(
+        default=True, description="Keep a row for every decision; never the image, see REVIEW_IMAGES."
+    )
     decision_log_required: bool = Field(
         default=False,
         description="A decision that cannot be logged is not given: 503. Otherwise it is, with a warning and no id.",

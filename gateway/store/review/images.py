@@ -12,8 +12,10 @@ from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, updat
 from gateway.store import audit
 from gateway.store.audit import Actor, Detail
 from gateway.store.database import Repository, Transaction, reads, writes
-from gateway.store.review.tables import legal_holds, review_images
+from gateway.store.review.tables import legal_holds, review_cases, review_images
 from gateway.store.schema import decisions
+
+_ITS_DECISION = decisions.c.id == review_images.c.decision_id
 
 ImageState = Literal["none", "kept", "deleted"]
 
@@ -69,6 +71,13 @@ class ImageRows(Repository):
         """Return the row of a decision."""
         return (await images_of(tx, [decision_id])).get(decision_id)
 
+    @reads
+    async def kept(self, tx: Transaction, limit: int, after: str) -> tuple[str, ...]:
+        """Return decisions whose stills are kept, by id, those behind ``after``; none under a legal hold."""
+        asked = select(review_images.c.decision_id).where(review_images.c.deleted_at.is_(None), _not_held())
+        asked = asked.where(review_images.c.decision_id > after).order_by(review_images.c.decision_id)
+        return tuple((await tx.execute(asked.limit(limit))).scalars())
+
     @writes
     async def note_view(self, tx: Transaction, decision_id: str, *, actor: Actor, detail: Detail) -> None:
         """Add a row to the audit: somebody is about to see a still."""
@@ -96,12 +105,15 @@ class ImageRows(Repository):
         Args:
             tx: the transaction.
             limit: rows at most.
-            reviewed_before: those with a verdict older than this.
+            reviewed_before: those with a verdict older than this, unless somebody appealed.
             begun_before: those that were begun before this and never finished.
         """
         verdict = exists().where(_ITS_DECISION, decisions.c.reviewed_at < reviewed_before)
+        is_open = exists().where(
+            review_cases.c.decision_id == review_images.c.decision_id, review_cases.c.closed_at.is_(None)
+        )
         cut_off = review_images.c.kept_at.is_(None) & (review_images.c.at < begun_before)
-        return await _some(tx, or_(verdict, ~exists().where(_ITS_DECISION), cut_off), limit)
+        return await _some(tx, or_(verdict & ~is_open, ~exists().where(_ITS_DECISION), cut_off), limit)
 
     @writes
     async def remove_orphans(self, tx: Transaction) -> None:
@@ -124,12 +136,14 @@ async def images_of(tx: Transaction, decision_ids: Sequence[str]) -> dict[str, R
     return {row["decision_id"]: ReviewImage(**row) for row in (await tx.execute(asked)).mappings()}
 
 
-_ITS_DECISION = decisions.c.id == review_images.c.decision_id
 _COLUMNS = tuple(review_images.c[field.name] for field in fields(ReviewImage))
 
 
+def _not_held() -> ColumnElement[bool]:
+    return ~exists().where(legal_holds.c.external_id == review_images.c.external_id)
+
+
 async def _some(tx: Transaction, condition: ColumnElement[bool], limit: int) -> tuple[ReviewImage, ...]:
-    held = exists().where(legal_holds.c.external_id == review_images.c.external_id)
-    asked = select(*_COLUMNS).where(review_images.c.deleted_at.is_(None), ~held, condition)
+    asked = select(*_COLUMNS).where(review_images.c.deleted_at.is_(None), _not_held(), condition)
     rows = await tx.execute(asked.order_by(review_images.c.at, review_images.c.decision_id).limit(limit))
     return tuple(ReviewImage(**row) for row in rows.mappings())
