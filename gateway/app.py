@@ -68,6 +68,7 @@ from gateway.parts import (
 )
 from gateway.pipeline import Pipeline
 from gateway.readiness import Readiness
+from gateway.review.queue_watch import watch_queue
 from gateway.review_parts import MakeReviewImages, review_images, review_services
 from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
@@ -201,6 +202,7 @@ async def lifespan(
     decision_log = DecisionLog(stored, lambda: catalog.store_lost)
     decoders = preparer(settings, threads, metrics)
     kept_images = make_images(database, lambda: list_refresher.current, metrics)
+    review = review_services(settings, database, manifest.embedding_dim)
     kept = decision_log if settings.decision_log else None
     readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
@@ -211,6 +213,7 @@ async def lifespan(
     days = settings.decision_retention_days
     watches.append(asyncio.create_task(watch_retention(stored, days, leases, keys, *expiries)))
     watches.append(asyncio.create_task(job_parts.worker.watch()))
+    watches.append(asyncio.create_task(watch_queue(review.cases, metrics)))
     watches.append(asyncio.create_task(catalog.watch(installation.load, lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
@@ -270,7 +273,7 @@ async def lifespan(
                 kept_images,
             ),
             review_images=kept_images,
-            review=review_services(settings, database, manifest.embedding_dim),
+            review=review,
             list_refresher=list_refresher,
             decision_log=decision_log,
             idempotency=Idempotency(keys, decision_log, idempotency_rules(settings)),

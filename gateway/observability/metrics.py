@@ -60,6 +60,10 @@ class Metrics:
             names,
         )
         self._list_matches = counter("gateway_list_matches", "Images on a hash list.", ["list"])
+        self._review_cases = gauge("gateway_review_cases", "Cases that wait for a person, by state.", ["state"])
+        self._review_oldest = gauge(
+            "gateway_review_oldest_seconds", "Age of the case that was opened first and is not decided; 0 without one."
+        )
         self._reviews = counter(
             "gateway_review_verdicts",
             "Verdicts of reviewers, by why the case waited (feedback: none did), and whether they agree with the "
@@ -120,6 +124,12 @@ class Metrics:
     def observe_review_image(self, result: str) -> None:
         """Count what became of the stills of one decision."""
         self._review_images.labels(result).inc()
+
+    def set_queue(self, waiting: int, claimed: int, oldest_s: float) -> None:
+        """Say how many cases wait and are claimed, and the age of the oldest in seconds."""
+        self._review_cases.labels("waiting").set(waiting)
+        self._review_cases.labels("claimed").set(claimed)
+        self._review_oldest.set(oldest_s)
 
     def observe_review(self, reason: str, agreement: str) -> None:
         """Count one verdict of a reviewer; both are of few kinds."""

@@ -426,3 +426,13 @@ def test_the_case_says_what_is_kept(web: Web) -> None:
     decision = decided(web, animation("red", "blue"))
     image = web.client.get(f"/v1/reviews/{decision}").json()["image"]
     assert (image["state"], image["stills"]) == ("kept", 2)
+
+
+def test_processes_that_decode_make_them(kept: Kept) -> None:
+    with kept.start(decode_isolation=True, review_image_side_px=256) as client:
+        web = saved(client)
+        decision = decided(web, animation("red", "blue"), external_id="user-1")
+        stills = [Image.open(io.BytesIO(seen(web, decision, number).content)) for number in range(2)]
+        assert [still.getpixel((30, 30)) for still in stills] == [(254, 0, 0), (0, 0, 254)]
+        large = Image.open(io.BytesIO(seen(web, decided(web, png("red", 1000))).content))
+        assert large.size == (250, 250)
