@@ -139,22 +139,20 @@ class LabelledSets(Repository):
         count = int((await tx.execute(select(func.count()).select_from(labelled_images).where(of_it))).scalar_one())
         if count and row.bundle_id != bundle_id:
             raise SetOfAnotherBundle(row.bundle_id)
-        asked = select(labelled_images.c.sha256).where(of_it)
-        there = set((await tx.execute(asked.where(labelled_images.c.sha256.in_([i.sha256 for i in images])))).scalars())
+        given = labelled_images.c.sha256.in_([image.sha256 for image in images])
+        there = set((await tx.execute(select(labelled_images.c.sha256).where(of_it, given))).scalars())
         outcomes: list[Added] = []
+        rows: dict[str, dict[str, Any]] = {}
         for image in images:
-            values = {**asdict(image), "added_at": datetime.now(UTC)}
-            if image.sha256 in there:
-                outcomes.append("updated")
-                this = labelled_images.c.sha256 == image.sha256
-                await tx.execute(update(labelled_images).where(of_it, this).values(**values))
-            elif count >= most:
-                outcomes.append("full")
-            else:
-                outcomes.append("added")
-                count += 1
-                there.add(image.sha256)
-                await tx.execute(insert(labelled_images).values(set_name=name, **values))
+            known = image.sha256 in there or image.sha256 in rows
+            outcome: Added = "updated" if known else "full" if count >= most else "added"
+            outcomes.append(outcome)
+            count += outcome == "added"
+            if outcome != "full":
+                rows[image.sha256] = {"set_name": name, **asdict(image), "added_at": datetime.now(UTC)}
+        await tx.execute(delete(labelled_images).where(of_it, given))
+        if rows:
+            await tx.execute(insert(labelled_images), list(rows.values()))
         await tx.execute(update(labelled_sets).where(mine).values(bundle_id=bundle_id))
         detail: audit.Detail = {**Counter(outcomes)}
         await audit.note(tx, actor=actor, action="add_images", kind="labelled_set", name=name, detail=detail)
