@@ -27,6 +27,7 @@ from gateway.review.services import ReviewServices
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
 from gateway.store.lists import Lists
+from gateway.store.review.outbox import Outbox
 from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
 from gateway.training.trainer import Trainer
@@ -69,6 +70,7 @@ class Services:
     trainer: Trainer
     review_images: ReviewImages | None
     review: ReviewServices
+    outbox: Outbox
 
 
 async def services_of(request: Request) -> Services:
