@@ -24,7 +24,7 @@ from gateway.api import (
 )
 from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
-from gateway.api.console import audit, jobs, labelled_sets, samples
+from gateway.api.console import audit, jobs, labelled_sets, samples, webhooks
 from gateway.api.console.pages import install_pages
 from gateway.api.console.static import install_console
 from gateway.api.dependencies import ModerationsRules, Services
@@ -69,7 +69,7 @@ from gateway.parts import (
 from gateway.pipeline import Pipeline
 from gateway.readiness import Readiness
 from gateway.review.queue_watch import watch_queue
-from gateway.review_parts import MakeReviewImages, review_images, review_services
+from gateway.review_parts import MakeReviewImages, MakeWebhooks, review_images, review_services, webhook_delivery
 from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit
@@ -79,6 +79,7 @@ from gateway.store.installation import Installation
 from gateway.store.leases import Leases
 from gateway.store.lists import Lists
 from gateway.store.migrate import late_database
+from gateway.store.review.outbox import Outbox
 from gateway.store.review.statistics import Statistics
 from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
@@ -93,7 +94,7 @@ RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
     # The statistics before a decision, whose route takes any name.
     *(statistics, decisions, similar, reviews, images, legal_holds, audit, health, training, samples),
-    *(labelled_sets, jobs),
+    *(labelled_sets, jobs, webhooks),
 )
 
 
@@ -116,6 +117,7 @@ def create_app(
         DecoderMissing: HEIC is switched on, and its extra is not installed or decoders are not isolated.
         KeysInvalid, RateLimitStoreInvalid: the settings of API keys or of their rates cannot be used.
         ReviewImagesInvalid: likewise those of stills for review.
+        WebhooksInvalid: likewise those of webhooks.
     """
     settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
@@ -123,14 +125,16 @@ def create_app(
     keys = KeyFile(settings.gateway_api_keys, settings.gateway_api_keys_file)
     rate_limits = RateLimits(settings.rate_limit_storage_url)
     draining = asyncio.Event()
-    make_images = review_images(settings)
+    make_images, make_webhooks = review_images(settings), webhook_delivery(settings)
     manifest = read_manifest(settings.model_repository)  # checked last: `--check` comes before an export
     checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
         description=DESCRIPTION,
-        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher, checks, make_images),
+        lifespan=lambda _: lifespan(
+            settings, manifest, metrics, make_encoder, make_fetcher, checks, make_images, make_webhooks
+        ),
         dependencies=[Depends(authorize)],
         openapi_url=None,
         docs_url=None,
@@ -141,6 +145,7 @@ def create_app(
     app.state.draining = draining
     for resource in RESOURCES:
         app.include_router(resource.router)
+    app.webhooks.include_router(webhooks.events)
     install_handlers(app, metrics)
     app.add_middleware(Authentication, keys=keys, rate_limits=rate_limits, metrics=metrics)
     hosts = HostPatterns.parse(settings.served_hosts)
@@ -179,6 +184,7 @@ async def lifespan(
     make_fetcher: MakeFetcher,
     checks: RequestChecks,
     make_images: MakeReviewImages,
+    make_webhooks: MakeWebhooks,
 ) -> AsyncIterator[dict[str, Any]]:
     """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
@@ -214,6 +220,9 @@ async def lifespan(
     watches.append(asyncio.create_task(watch_retention(stored, days, leases, keys, *expiries)))
     watches.append(asyncio.create_task(job_parts.worker.watch()))
     watches.append(asyncio.create_task(watch_queue(review.cases, metrics)))
+    outbox = Outbox(database)
+    if delivery := make_webhooks(outbox, metrics):
+        watches.append(asyncio.create_task(delivery.watch()))
     watches.append(asyncio.create_task(catalog.watch(installation.load, lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
@@ -274,6 +283,7 @@ async def lifespan(
             ),
             review_images=kept_images,
             review=review,
+            outbox=outbox,
             list_refresher=list_refresher,
             decision_log=decision_log,
             idempotency=Idempotency(keys, decision_log, idempotency_rules(settings)),

@@ -77,3 +77,24 @@ class ConsoleSettings(BaseSettings):
     job_retention_days: int = Field(
         30, ge=0, le=36_500, description="Days a job that ended is kept with its files; 0 means for ever."
     )
+
+    webhook_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/@?#]+(/[^\s#]*)?)?$",
+        description="Where verdicts of reviewers, appeals and undos are sent, http(s)://…; private addresses too. "
+        "Empty: nowhere.",
+    )
+    webhook_secret: str = Field(
+        "",
+        repr=False,
+        description="Signs what is sent: whsec_ and the base64 of 24 to 64 random bytes. Of several with commas each "
+        "signs, so that they can be changed.",
+    )
+    webhook_attempts: int = Field(
+        12, ge=1, le=30, description="Attempts until an event is dead; 12 take about a day, with growing pauses."
+    )
+    webhook_timeout_s: float = Field(10.0, gt=0, le=120, description="How long one attempt may take, s.")
+    webhook_concurrency: int = Field(4, ge=1, le=64, description="Attempts at a time, of each gateway.")
+    webhook_retention_days: int = Field(
+        30, ge=1, le=3650, description="Days that delivered and dead events are listed, from when they were made."
+    )

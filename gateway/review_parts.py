@@ -12,6 +12,8 @@ from gateway.review.images import ImageRules, ReviewImages
 from gateway.review.services import ReviewServices
 from gateway.review.similar import SimilarDecisions
 from gateway.review.still_errors import ReviewImagesInvalid
+from gateway.review.webhook_sender import WebhookSender
+from gateway.review.webhooks import DeliveryRules, Webhooks
 from gateway.settings import MIB, Settings
 from gateway.store.database import Database
 from gateway.store.decisions import Decisions
@@ -19,8 +21,10 @@ from gateway.store.review.cases import Cases, ClaimRules
 from gateway.store.review.first_vectors import FirstVectors
 from gateway.store.review.images import ImageRows
 from gateway.store.review.legal_holds import LegalHolds
+from gateway.store.review.outbox import Outbox
 from gateway.store.review.verdicts import Verdicts
 
+MakeWebhooks = Callable[[Outbox, Metrics], Webhooks | None]
 MakeReviewImages = Callable[[Database, Callable[[], HashMatcher], Metrics], ReviewImages | None]
 
 
@@ -65,15 +69,33 @@ def review_images(settings: Settings) -> MakeReviewImages:
     )
 
 
-def review_services(settings: Settings, database: Database, dim: int, *, tell: bool = False) -> ReviewServices:
+def webhook_delivery(settings: Settings) -> MakeWebhooks:
+    """Return what makes the part that delivers events; it gives None where they go nowhere.
+
+    Raises:
+        WebhooksInvalid: there is an address, and no secret that can be used.
+    """
+    if not settings.webhook_url:
+        return lambda _outbox, _metrics: None
+    sender = WebhookSender(settings.webhook_url, settings.webhook_secret, settings.webhook_timeout_s)
+    rules = DeliveryRules(
+        settings.webhook_attempts,
+        settings.webhook_concurrency,
+        settings.webhook_timeout_s + 2 * settings.store_timeout_s,
+        timedelta(days=settings.webhook_retention_days),
+    )
+    return lambda outbox, metrics: Webhooks(outbox, sender, rules, metrics)
+
+
+def review_services(settings: Settings, database: Database, dim: int) -> ReviewServices:
     """Return what the routes of review work with.
 
     Args:
         settings: of the gateway.
         database: of the cases.
         dim: of a vector.
-        tell: whether webhooks are told of verdicts.
     """
+    tell = bool(settings.webhook_url)
     rules = ClaimRules(settings.review_lease_s, settings.review_skip_s, settings.review_claims)
     return ReviewServices(
         Cases(database, rules),

@@ -49,7 +49,8 @@ OWNERS = {
     "asyncpg": ("store",),
     "sqlite3": ("store",),
     "PIL": ("decoding", "evaluation"),  # evaluation: thumbnails of one's own files, made on the person's own machine
-    "httpcore2": ("fetching", "parts"),
+    "httpcore2": ("fetching", "parts", "review"),  # review: webhooks, to the operator's own address
+    "standardwebhooks": ("review",),
     "dns": ("fetching",),
     "idna": ("fetching",),
     "click": ("cli",),

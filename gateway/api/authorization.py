@@ -66,6 +66,8 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     ("PUT", "/v1/legal-holds"): MANAGE,
     ("DELETE", "/v1/legal-holds"): MANAGE,
     ("GET", "/v1/audit"): CONFIGURATION,
+    ("GET", "/v1/webhooks/deliveries"): CONFIGURATION,
+    ("POST", "/v1/webhooks/deliveries/{delivery_id}/retry"): MANAGE,
     ("GET", "/v1/classifiers"): CONFIGURATION,
     ("GET", "/v1/classifiers/{name}"): CONFIGURATION,
     ("GET", "/v1/classifiers/{name}/versions"): CONFIGURATION,

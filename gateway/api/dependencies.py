@@ -28,6 +28,7 @@ from gateway.review.services import ReviewServices
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
 from gateway.store.lists import Lists
+from gateway.store.review.outbox import Outbox
 from gateway.store.review.statistics import Statistics
 from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
@@ -73,6 +74,7 @@ class Services:
     review: ReviewServices
     statistics: Statistics
     jobs: JobServices
+    outbox: Outbox
 
 
 async def services_of(request: Request) -> Services:

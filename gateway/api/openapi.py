@@ -137,7 +137,15 @@ def install_openapi(app: FastAPI) -> None:
 
 def description_of(app: FastAPI) -> dict[str, Any]:
     """Return FastAPI's OpenAPI text with the schemas of bodies, the keys, and every error by status."""
-    text = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    text = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        webhooks=app.webhooks.routes,
+    )
+    for event in text["webhooks"].values():
+        event["post"]["responses"].pop("422", None)
     components = text["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         components.pop(unused, None)

@@ -85,6 +85,9 @@ class Metrics:
             "1 while requests are answered without a part: the store, or the decision log.",
             ["part"],
         )
+        self.webhook_attempts = counter("gateway_webhook_attempts", "Webhook attempts, by outcome.", ["outcome"])
+        self._webhook_events = gauge("gateway_webhook_events", "Webhook events that are undelivered.", ["state"])
+        self._webhook_oldest = gauge("gateway_webhook_oldest_waiting_seconds", "Age of the oldest waiting event.")
         self._names: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)  # of each kind, those seen
 
     def watch_degraded(self, **parts: Callable[[], bool]) -> None:
@@ -96,6 +99,12 @@ class Metrics:
         """Tell how many jobs there are in each state."""
         for state, count in counts.items():
             self._jobs.labels(state).set(count)
+
+    def show_webhooks(self, waiting: int, dead: int, oldest_s: float) -> None:
+        """Show how many events wait and are dead, and since when the oldest waits, 0 if none does."""
+        self._webhook_events.labels("waiting").set(waiting)
+        self._webhook_events.labels("dead").set(dead)
+        self._webhook_oldest.set(oldest_s)
 
     def observe_image(self, format_name: str, width: int, height: int) -> None:
         """Count one image that was judged; its sides are in pixels."""

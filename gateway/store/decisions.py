@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Literal
 
 from sqlalchemy import Column, ColumnElement, delete, literal, select, tuple_, update
@@ -20,6 +19,7 @@ from gateway.store.idempotency import KeptAnswer
 from gateway.store.review.feedback import Feedback, feedback_on
 from gateway.store.review.legal_holds import check_not_held, not_held
 from gateway.store.review.new_cases import FIRED, new_case
+from gateway.store.review.outbox import forget_events
 from gateway.store.review.tables import review_cases
 from gateway.store.schema import decisions, fired_categories, revisions
 
@@ -193,15 +193,20 @@ class Decisions(Repository):
     async def forget(self, external_id: str, *, actor: Actor) -> int:
         """Delete all decisions of an external id with their cases and feedback, in steps; return how many.
 
-        Answers that are kept for repeated requests go first. The audit names the external id by its SHA-256.
+        Answers that are kept for repeated requests, and events for webhooks, go first. The audit names the external id
+        by its SHA-256.
 
         Raises:
             LegallyHeld: it is under a legal hold; nothing is deleted, or nothing more where it came in between.
         """
         await self._forget_answers(external_id)
         name = hashlib.sha256(external_id.encode()).hexdigest()
-        note = partial(audit.note, actor=actor, action="forget", kind="external_id", name=name)
-        removed = await self._remove(decisions.c.external_id == external_id, note)
+
+        async def forgotten(tx: Transaction, detail: audit.Detail) -> None:
+            await forget_events(tx, external_id)  # again: a verdict may have been given in between
+            await audit.note(tx, actor=actor, action="forget", kind="external_id", name=name, detail=detail)
+
+        removed = await self._remove(decisions.c.external_id == external_id, forgotten)
         await self._check_not_held(external_id)
         return removed
 
@@ -219,6 +224,7 @@ class Decisions(Repository):
     async def _forget_answers(self, tx: Transaction, external_id: str) -> None:
         await check_not_held(tx, external_id)
         await idempotency.forget(tx, external_id)
+        await forget_events(tx, external_id)
 
     @reads
     async def _check_not_held(self, tx: Transaction, external_id: str) -> None:

@@ -31,8 +31,9 @@ Action = Literal[
     "appeal",
     "hold",
     "lift",
+    "retry",
 ]
-Kind = Literal["classifier", "policy", "rollout", "list", "decision", "external_id", "review_image"]
+Kind = Literal["classifier", "policy", "rollout", "list", "decision", "external_id", "review_image", "webhook"]
 
 
 @router.get("/v1/audit", summary="Who changed what, newest first", response_model=AuditOut)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import JSON, Column, Double, ForeignKey, Index, Integer, Table
 from sqlalchemy.sql.elements import ColumnElement
 
-from gateway.store.schema import CodePointText, UtcDateTime, metadata
+from gateway.store.schema import CodePointText, RowNumber, UtcDateTime, metadata
 
 # What waits for a person, at most one row a decision. ``closed_at`` is set while nothing waits. A claim is ``token``,
 # and in force until ``claimed_until``; it stays in the row behind that, so that a late verdict counts if nobody else
@@ -92,3 +92,42 @@ review_images = Table(
 )
 Index("review_images_by_external_id", review_images.c.external_id)
 Index("review_images_by_time", review_images.c.at)
+
+# What is to be told to webhooks. A lease is in force until ``leased_until``; ``next_at`` is when an attempt is due.
+# No foreign key: an event outlives its decision, unless the external id is forgotten.
+webhook_events = Table(
+    "webhook_events",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("message_id", CodePointText, nullable=False),
+    Column("event", CodePointText, nullable=False),
+    Column("decision_id", CodePointText, nullable=False),
+    Column("external_id", CodePointText),
+    Column("order_key", CodePointText, nullable=False),
+    Column("body", CodePointText, nullable=False),
+    Column("state", CodePointText, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("next_at", UtcDateTime),
+    Column("leased_by", CodePointText),
+    Column("leased_until", UtcDateTime),
+    Column("last_error", CodePointText),
+    Column("delivered_at", UtcDateTime),
+)
+Index("webhook_events_by_message", webhook_events.c.message_id, unique=True)
+Index("webhook_events_by_external_id", webhook_events.c.external_id)
+Index("webhook_events_by_state", webhook_events.c.state, webhook_events.c.number)
+Index(
+    "webhook_events_due",
+    webhook_events.c.next_at,
+    webhook_events.c.number,
+    sqlite_where=webhook_events.c.state == "waiting",
+    postgresql_where=webhook_events.c.state == "waiting",
+)
+Index(
+    "webhook_events_in_order",
+    webhook_events.c.order_key,
+    webhook_events.c.number,
+    sqlite_where=webhook_events.c.state == "waiting",
+    postgresql_where=webhook_events.c.state == "waiting",
+)
