@@ -27,6 +27,7 @@ from gateway.errors import (
     HttpMalformed,
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
+    ImageGone,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
@@ -212,8 +213,8 @@ def error_responses(
 
 def is_possible(error: type[GatewayError], path: str, method: str, operation: dict[str, Any]) -> bool:
     """Tell whether an operation can answer with an error: one that reads a body with any, the others with a few."""
-    if error is MethodNotAllowed:
-        return False  # that is of no operation
+    if error in {MethodNotAllowed, ImageGone}:  # the one is of no operation
+        return error is ImageGone and path.endswith("/image")
     if error in {CrossSiteRequest, IdempotencyKeyInUse, IdempotencyKeyReused}:
         has_key = any(parameter["name"] == HEADER for parameter in operation.get("parameters", ()))
         return method.upper() not in SAFE_METHODS if error is CrossSiteRequest else has_key

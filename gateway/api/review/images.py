@@ -11,6 +11,7 @@ from starlette.requests import Request
 from gateway.api.authorization import actor_of
 from gateway.api.dependencies import ServicesDep
 from gateway.api.parameters import Text, known_parameters
+from gateway.api.review.reviewer import session_reviewer
 from gateway.api.store_calls import stored
 from gateway.errors import ImageGone, StorageUnavailable
 from gateway.review.still_errors import StillStoreAway
@@ -49,7 +50,8 @@ async def image_of(
         raise StorageUnavailable(AWAY, retry_after_s=1) from None
     if jpeg is None:
         raise gone
-    detail = {"still": still, **({"reviewer": reviewer} if reviewer else {})}
+    name = reviewer or session_reviewer(request)
+    detail = {"still": still, **({"reviewer": name} if name else {})}
     await stored(images.note_view(decision_id, actor=actor_of(request), detail=detail))
     disposition = f'inline; filename="{decision_id[:64]}-{still}.jpg"' if decision_id.isalnum() else "inline"
     return Response(jpeg, media_type="image/jpeg", headers={"Content-Disposition": disposition})
