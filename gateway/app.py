@@ -24,14 +24,14 @@ from gateway.api import (
 )
 from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
-from gateway.api.console import audit
+from gateway.api.console import audit, samples
 from gateway.api.console.pages import install_pages
 from gateway.api.dependencies import ModerationsRules, Services
 from gateway.api.openapi import install_openapi
 from gateway.api.problems import install_handlers
 from gateway.api.request_context import RequestContext
 from gateway.api.request_rules import RequestRules
-from gateway.api.review import decisions
+from gateway.api.review import decisions, statistics
 from gateway.api.training import route as training
 from gateway.auth.key_file import KeyFile
 from gateway.auth.rate_limits import RateLimits
@@ -75,6 +75,7 @@ from gateway.store.installation import Installation
 from gateway.store.leases import Leases
 from gateway.store.lists import Lists
 from gateway.store.migrate import late_database
+from gateway.store.review.statistics import Statistics
 from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
 from gateway.training.trainer import Trainer, TrainingLimits
@@ -86,7 +87,8 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 """
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
-    *(decisions, audit, health, training),
+    # The statistics before a decision, whose route takes any name.
+    *(statistics, decisions, audit, health, training, samples),
 )
 
 
@@ -262,6 +264,7 @@ async def lifespan(
                     settings.training_processes,
                 )
             ),
+            statistics=Statistics(database),
         )
         await readiness.wait(checks.ready_within_s)
         yield {"services": services}

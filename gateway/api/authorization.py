@@ -45,6 +45,7 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/v1/models"): ANY_ROLE,
     ("GET", "/metrics"): METRICS,
     ("GET", "/v1/decisions"): READ,
+    ("GET", "/v1/decisions/statistics"): READ,
     ("GET", "/v1/decisions/{decision_id}"): READ,
     # Who may see a decision may say what holds instead. To put its image on a list needs ``manage`` too.
     ("POST", "/v1/decisions/{decision_id}/feedback"): CONFIGURATION,
@@ -68,6 +69,9 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     ("DELETE", "/v1/policies/{name}/rollout"): MANAGE,
     # Saves nothing, but runs the model, and its examples name logged decisions.
     ("POST", "/v1/policies/{name}/dry-run"): MANAGE,
+    # Save nothing and run no model; rows name logged decisions, as the examples of a dry run do.
+    ("POST", "/v1/policies/{name}/sample"): CONFIGURATION,
+    ("POST", "/v1/policies/{name}/histogram"): CONFIGURATION,
     ("GET", "/v1/lists"): CONFIGURATION,
     ("GET", "/v1/lists/{name}"): CONFIGURATION,
     ("GET", "/v1/lists/{name}/entries"): CONFIGURATION,

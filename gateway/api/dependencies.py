@@ -25,6 +25,7 @@ from gateway.readiness import Readiness
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
 from gateway.store.lists import Lists
+from gateway.store.review.statistics import Statistics
 from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
 from gateway.training.trainer import Trainer
@@ -65,6 +66,7 @@ class Services:
     idempotency: Idempotency
     moderations: ModerationsRules
     trainer: Trainer
+    statistics: Statistics
 
 
 async def services_of(request: Request) -> Services:
