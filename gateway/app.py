@@ -24,7 +24,7 @@ from gateway.api import (
 )
 from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
-from gateway.api.console import audit, samples
+from gateway.api.console import audit, jobs, labelled_sets, samples
 from gateway.api.console.pages import install_pages
 from gateway.api.dependencies import ModerationsRules, Services
 from gateway.api.openapi import install_openapi
@@ -45,6 +45,7 @@ from gateway.inference.explanation import Explainer
 from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
 from gateway.inference.tokenizer import Tokenizer
+from gateway.job_parts import Parts, make_jobs
 from gateway.limits.admission import Admission, AdmissionLimits
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.catalog import Catalog
@@ -88,7 +89,7 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
     # The statistics before a decision, whose route takes any name.
-    *(statistics, decisions, audit, health, training, samples),
+    *(statistics, decisions, audit, health, training, samples, labelled_sets, jobs),
 )
 
 
@@ -196,7 +197,10 @@ async def lifespan(
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, checks.keys)]
     keys = IdempotencyKeys(database)
-    watches.append(asyncio.create_task(watch_retention(stored, settings.decision_retention_days, leases, keys)))
+    job_parts = make_jobs(settings, database, manifest, Parts(catalog, versions, stored, metrics))
+    days = settings.decision_retention_days
+    watches.append(asyncio.create_task(watch_retention(stored, days, leases, keys, job_parts.expire)))
+    watches.append(asyncio.create_task(job_parts.worker.watch()))
     watches.append(asyncio.create_task(catalog.watch(installation.load, lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
@@ -265,6 +269,7 @@ async def lifespan(
                 )
             ),
             statistics=Statistics(database),
+            jobs=job_parts.services,
         )
         await readiness.wait(checks.ready_within_s)
         yield {"services": services}

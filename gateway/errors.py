@@ -152,6 +152,16 @@ class PreconditionFailed(RequestError, status=412, code="precondition_failed", t
     """``If-Match`` names something else than what is there, or ``If-None-Match`` what is."""
 
 
+class SetModelMismatch(
+    RequestError, status=409, code="set_model_mismatch", title="Labelled set belongs to another model"
+):
+    """The vectors of the labelled set are of another bundle than the one being served."""
+
+
+class JobTooLarge(RequestError, status=422, code="job_too_large", title="Job is too large"):
+    """The job took more time, memory or space than it may."""
+
+
 class ImageError(GatewayError):
     """One image cannot be judged; its neighbours in a batch can."""
 
@@ -222,6 +232,16 @@ class ServiceError(GatewayError):
 
 class InternalError(ServiceError, status=500, code="internal_error", title="Internal error"):
     """A bug of ours."""
+
+
+class JobGivenUp(ServiceError, status=500, code="job_given_up", title="Job given up"):
+    """The gateways that worked on the job ended, several times."""
+
+
+class EvaluationNotInstalled(
+    ServiceError, status=501, code="evaluation_not_installed", title="Evaluation is not installed"
+):
+    """The extra that draws reports and chooses thresholds is not installed in this gateway."""
 
 
 class ModelUnavailable(ServiceError, status=503, code="model_unavailable", title="Model unavailable"):

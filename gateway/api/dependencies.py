@@ -13,6 +13,7 @@ from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.bundle import Manifest
 from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextEmbeddings
+from gateway.jobs.services import JobServices
 from gateway.limits.admission import Admission
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
@@ -67,6 +68,7 @@ class Services:
     moderations: ModerationsRules
     trainer: Trainer
     statistics: Statistics
+    jobs: JobServices
 
 
 async def services_of(request: Request) -> Services:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -16,7 +17,9 @@ PAUSE_S = 3600.0
 LEASE_S = 300.0
 
 
-async def watch_retention(decisions: Decisions, days: int, leases: Leases, keys: IdempotencyKeys) -> None:
+async def watch_retention(
+    decisions: Decisions, days: int, leases: Leases, keys: IdempotencyKeys, *others: Callable[[], Awaitable[object]]
+) -> None:
     """Delete what is due, once an hour, for ever; runs as a task of the application's lifespan.
 
     Args:
@@ -24,6 +27,7 @@ async def watch_retention(decisions: Decisions, days: int, leases: Leases, keys:
         days: how long; 0 means for ever.
         leases: of several gateways, one deletes at a time.
         keys: of requests that may be repeated.
+        others: delete what else is due.
     """
     log = structlog.get_logger("retention")
     while True:
@@ -33,6 +37,8 @@ async def watch_retention(decisions: Decisions, days: int, leases: Leases, keys:
                 if deleted:
                     log.info("decisions expired", count=deleted)
                 await keys.expire()
+                for expire in others:
+                    await expire()
         except StoreUnavailable:
             log.debug("nothing expired: the store is away")
         await asyncio.sleep(PAUSE_S)

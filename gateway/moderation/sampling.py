@@ -21,6 +21,7 @@ from gateway.moderation.verdicts import AUDIT, classifier_scores
 from gateway.store.decisions import DecisionRecord, Feedback, fired_in
 
 BY_A_LIST, OTHER_CLASSIFIERS = "decided_by_a_list", "other_classifiers"
+VERDICTS = ("allow", "block")
 Z = 1.959963984540054
 """Of the normal distribution, 95 % within."""
 
@@ -49,11 +50,25 @@ class SampledDecision:
     label_categories: tuple[str, ...]
 
 
-def standing_verdict(record: DecisionRecord, feedback: Sequence[Feedback]) -> Feedback | None:
-    """Return the reviewer's verdict that is a decision's outcome, of its feedback in order of time; None without."""
+def standing_verdicts(record: DecisionRecord, feedback: Sequence[Feedback]) -> list[Feedback]:
+    """Return the reviewers' verdicts on a decision up to the one that is its outcome; none where none stands.
+
+    Args:
+        record: the decision.
+        feedback: on it, in order of time; what is no verdict, or was taken back after the one that stands, is left out.
+    """
     if record.reviewed_at is None:
-        return None
-    return next((given for given in reversed(feedback) if given.decision == record.outcome), None)
+        return []
+    given = [one for one in feedback if one.decision in VERDICTS]
+    while given and given[-1].decision != record.outcome:
+        given.pop()
+    return given
+
+
+def standing_verdict(record: DecisionRecord, feedback: Sequence[Feedback]) -> Feedback | None:
+    """Return the last of ``standing_verdicts``; None without any."""
+    given = standing_verdicts(record, feedback)
+    return given[-1] if given else None
 
 
 def rescored_decision(
