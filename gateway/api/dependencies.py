@@ -23,6 +23,8 @@ from gateway.moderation.saving import Saver
 from gateway.observability.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.readiness import Readiness
+from gateway.review.images import ReviewImages
+from gateway.review.services import ReviewServices
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
 from gateway.store.lists import Lists
@@ -69,6 +71,8 @@ class Services:
     trainer: Trainer
     statistics: Statistics
     jobs: JobServices
+    review_images: ReviewImages | None
+    review: ReviewServices
 
 
 async def services_of(request: Request) -> Services:

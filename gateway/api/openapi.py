@@ -37,6 +37,7 @@ from gateway.errors import (
     RequestTimeout,
     ResourceInUse,
     StorageUnavailable,
+    UnderLegalHold,
     error_classes,
 )
 
@@ -218,4 +219,4 @@ def is_possible(error: type[GatewayError], path: str, method: str, operation: di
         return True
     if error is NotFound:
         return "{" in path
-    return error in {PreconditionFailed, ResourceInUse} and method == "delete"
+    return error in {PreconditionFailed, ResourceInUse, UnderLegalHold} and method == "delete"

@@ -1,4 +1,4 @@
-"""Deletes decisions that have grown older than the retention allows, and idempotency keys whose time is over."""
+"""Deletes decisions older than the retention allows, idempotency keys whose time is over, and stills that are due."""
 
 from __future__ import annotations
 
