@@ -26,6 +26,7 @@ from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
 from gateway.api.console import audit, jobs, labelled_sets, samples
 from gateway.api.console.pages import install_pages
+from gateway.api.console.static import install_console
 from gateway.api.dependencies import ModerationsRules, Services
 from gateway.api.openapi import install_openapi
 from gateway.api.problems import install_handlers
@@ -144,7 +145,9 @@ def create_app(
     hosts = HostPatterns.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
     app.add_middleware(RequestContext, rules=rules, metrics=metrics)
-    install_pages(app, demo=manifest.model.demo)
+    install_pages(app, demo=manifest.model.demo, console=settings.console)
+    if settings.console:
+        install_console(app, settings.review_image_url)
     install_openapi(app)
     return app
 
@@ -197,7 +200,7 @@ async def lifespan(
     list_refresher = ListRefresher(hashes)
     decision_log = DecisionLog(stored, lambda: catalog.store_lost)
     decoders = preparer(settings, threads, metrics)
-    kept_images = make_images(database, metrics)
+    kept_images = make_images(database, lambda: list_refresher.current, metrics)
     kept = decision_log if settings.decision_log else None
     readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)

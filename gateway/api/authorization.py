@@ -25,8 +25,8 @@ ANONYMOUS = "anonymous"  # in the audit, while no keys are configured
 
 # Open to everybody. Health says nothing about anyone's data, and who asks for it (an orchestrator, a load balancer)
 # often cannot send a header. The documentation says what the source says, and a browser opens a page without a key.
-OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
-OPEN_FOLDERS = ("/swagger/",)
+OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json", "/console"})
+OPEN_FOLDERS = ("/swagger/", "/console/")
 
 ANY_ROLE: frozenset[Role] = frozenset({"infer", "read", "manage", "review"})
 INFER: frozenset[Role] = frozenset({"infer"})
