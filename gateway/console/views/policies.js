@@ -38,7 +38,7 @@ function Everything() {
         <span class="row spread"><strong class="wrap">${policy.name}</strong><span class="quiet small">${t("policies.version", { version: policy.version })}${policy.active ? "" : ` · ${t("policies.draft")}`}</span></span>
         ${policy.description && html`<span class="quiet clamp">${policy.description}</span>`}
         <span class="rules">${policy.rules.slice(0, 6).map((/** @type {any} */ rule, /** @type {number} */ place) => html`<span key=${place} class="rule-line"><span class="wrap">${rule.category}</span>
-          <span class="strip" aria-hidden="true" style=${{ "--review": rule.review_at ?? rule.block_at ?? 1, "--block": rule.block_at ?? 1 }}></span>
+          <span class="strip" aria-hidden="true" style=${{ "--review-from": rule.review_at ?? rule.block_at ?? 1, "--block-from": rule.block_at ?? 1 }}></span>
           <span class="quiet small nowrap">${[rule.review_at, rule.block_at].map((at) => (at === null || at === undefined ? "–" : percent(at))).join(" / ")}</span></span>`)}
           ${policy.rules.length > 6 && html`<span class="quiet small">${t("policies.more_rules", { count: policy.rules.length - 6 })}</span>`}</span>
       </a></li>`)}</ul></section>`}
