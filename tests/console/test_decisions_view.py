@@ -44,7 +44,7 @@ def test_filters_find_and_stand_in_the_address(page: Page) -> None:
     page.reload()
     expect(page.locator(".virtual-row")).to_have_count(1)
     page.get_by_role("button", name="Clear filters").click()
-    page.get_by_label("Reviewed", exact=True).select_option("true")
+    page.get_by_role("combobox", name="Reviewed").select_option("true")
     expect(page.locator(".virtual-row")).to_have_count(1)
     expect(page.locator(".virtual-row")).to_contain_text(HOSTILE)
     accessible(page)

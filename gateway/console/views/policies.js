@@ -43,7 +43,7 @@ function Everything() {
           ${policy.rules.length > 6 && html`<span class="quiet small">${t("policies.more_rules", { count: policy.rules.length - 6 })}</span>`}</span>
       </a></li>`)}</ul></section>`}
     ${classifiers.data && html`<section class="card"><h2>${t("policies.classifiers")}</h2><p class="quiet">${t("policies.classifiers_are")}</p>
-      <div class="scroll"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("policies.labels")}</th><th scope="col">${t("policies.mode")}</th><th scope="col" class="number">${t("policies.version_head")}</th><th scope="col">${t("status.at")}</th></tr></thead>
+      <div class="scroll" tabindex="0"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("policies.labels")}</th><th scope="col">${t("policies.mode")}</th><th scope="col" class="number">${t("policies.version_head")}</th><th scope="col">${t("status.at")}</th></tr></thead>
         <tbody>${classifiers.data.data.map((/** @type {any} */ one) => html`<tr key=${one.name}><th scope="row"><a href=${link("policies", "classifiers", one.name)}>${one.name}</a></th>
           <td class="wrap">${(one.labels ?? []).map((/** @type {any} */ label) => (typeof label === "string" ? label : label.label)).join(", ")}</td><td>${one.kind === "head" ? t("policies.trained") : one.mode}</td>
           <td class="number">${one.version}</td><td class="nowrap">${time(one.created_at)}</td></tr>`)}</tbody></table></div></section>`}
