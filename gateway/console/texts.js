@@ -164,16 +164,19 @@ export function t(path, slots = {}) {
 }
 
 const language = document.documentElement.lang || "en";
+// Made once: a table of decisions writes hundreds of them while it scrolls.
+const percents = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 });
+const times = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
 
 /** @param {number} value @param {number} [digits] */
 export const number = (value, digits = 0) =>
   value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 /** @param {number} value 0..1 */
-export const percent = (value) => value.toLocaleString(language, { style: "percent", maximumFractionDigits: 1 });
+export const percent = (value) => percents.format(value);
 
 /** @param {string} iso a time as the API writes it */
-export const time = (iso) => new Date(iso).toLocaleString(language, { dateStyle: "medium", timeStyle: "medium" });
+export const time = (iso) => times.format(new Date(iso));
 
 /** How long ago, such as “5 min ago”. @param {string} iso */
 export function ago(iso) {

@@ -31,7 +31,7 @@ def test_from_an_uploaded_folder_to_the_report(page: Page, folder: Path) -> None
     page.goto("/console#/evaluate")
     page.get_by_role("button", name="New set").click()
     dialog = page.get_by_role("dialog", name="New set")
-    dialog.get_by_label("Name").fill("shapes")
+    dialog.get_by_role("textbox", name="Name").fill("shapes")
     dialog.get_by_label("A folder of folders").set_input_files(folder)
     dialog.get_by_role("button", name="Upload 17 pictures").click()
     expect(dialog.get_by_text("1 failed")).to_be_visible()

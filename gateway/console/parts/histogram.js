@@ -1,6 +1,7 @@
 /** How scores are spread, with a slider for each threshold under it. */
 import { html, useId } from "../html.js";
 import { number, percent, t } from "../texts.js";
+import { asNumber, Typed } from "./typed.js";
 
 const WIDTH = 500;
 const HEIGHT = 96;
@@ -50,13 +51,13 @@ function Threshold({ field, name, value, spread, disabled, onChange }) {
   const id = useId();
   const on = value !== null;
   const point = on && spread?.curve?.length ? pointAt(spread.curve, value) : null;
-  const set = (/** @type {any} */ event) => onChange(field, event.target.value === "" ? null : Number(event.target.value));
+  const set = (/** @type {any} */ event) => onChange(field, Number(event.target.value));
   const labelled = (spread?.labelled?.positives ?? 0) > 0;
   return html`<div class=${`threshold threshold-${field}`}>
     <input type="range" min="0" max="1" step=${STEP} value=${value ?? 1} disabled=${disabled || !on} aria-label=${`${name}: ${t(`policies.${field}`)}`} aria-valuetext=${on ? percent(value) : t("policies.never")} onInput=${set} />
     <div class="threshold-row">
       <label class="check" for=${id}><input id=${id} type="checkbox" checked=${on} disabled=${disabled} onChange=${() => onChange(field, on ? null : 0.9)} />${t(`policies.${field}`)}</label>
-      <input type="number" class="short" min="0" max="1" step="any" value=${value ?? ""} placeholder=${t("policies.never")} disabled=${disabled || !on} aria-label=${`${name}: ${t(`policies.${field}`)}, ${t("policies.number")}`} onChange=${set} />
+      <${Typed} type="number" class="short" min="0" max="1" step="any" value=${value ?? ""} placeholder=${t("policies.never")} disabled=${disabled || !on} aria-label=${`${name}: ${t(`policies.${field}`)}, ${t("policies.number")}`} read=${asNumber} onValue=${(/** @type {number} */ at) => onChange(field, at)} />
       <span class="quiet small threshold-worth">${point && labelled && point.precision !== null ? t("policies.worth", { precision: percent(point.precision), recall: point.recall === null ? "–" : percent(point.recall) }) : ""}</span>
     </div>
   </div>`;

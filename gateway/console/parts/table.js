@@ -1,5 +1,5 @@
 /** A table of any length: only the rows in sight are in the document. */
-import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../html.js";
 
 const BEYOND = 12; // rows drawn above and below those in sight
 const AHEAD = 150; // rows left below those in sight when the next page is asked for
@@ -87,14 +87,25 @@ export function VirtualTable({ label, columns, rows, id, href, onEnd, busy, tota
         ${from > 0 && html`<tr key="above" aria-hidden="true" class="filler"><td colspan=${columns.length} style=${{ height: `${from * height}px` }}></td></tr>`}
         ${rows.slice(from, to).map((row, offset) => {
           const place = from + offset;
-          return html`<tr key=${id(row)} class="virtual-row" data-place=${place} aria-rowindex=${place + 2}>
-            ${columns.map((column, index) => html`<td key=${column.name} class=${column.class}>${index === 0
-              ? html`<a href=${href(row)} tabindex=${place === active ? 0 : -1} onFocus=${() => setActive(place)}>${column.cell(row)}</a>`
-              : column.cell(row)}</td>`)}
-          </tr>`;
+          return html`<${Row} key=${id(row)} row=${row} place=${place} columns=${columns} href=${href} active=${place === active} onFocus=${setActive} />`;
         })}
         ${to < rows.length && html`<tr key="below" aria-hidden="true" class="filler"><td colspan=${columns.length} style=${{ height: `${(rows.length - to) * height}px` }}></td></tr>`}
       </tbody>
     </table>
   </div>`;
+}
+
+/**
+ * One row; drawn anew only when something of it changed, since a scrolling table asks for all of them again and again.
+ * @param {{row: any, place: number, columns: Column[], href: (row: any) => string, active: boolean, onFocus: (place: number) => void}} props
+ */
+function Row({ row, place, columns, href, active, onFocus }) {
+  return useMemo(
+    () => html`<tr class="virtual-row" data-place=${place} aria-rowindex=${place + 2}>
+      ${columns.map((column, index) => html`<td key=${column.name} class=${column.class}>${index === 0
+        ? html`<a href=${href(row)} tabindex=${active ? 0 : -1} onFocus=${() => onFocus(place)}>${column.cell(row)}</a>`
+        : column.cell(row)}</td>`)}
+    </tr>`,
+    [row, place, columns, active],
+  );
 }

@@ -4,6 +4,7 @@ import { html, useCallback, useState } from "../html.js";
 import { Dialog } from "../parts/dialog.js";
 import { Loading, Notice } from "../parts/notice.js";
 import { toast } from "../parts/toast.js";
+import { Typed } from "../parts/typed.js";
 import { Unsaved } from "../parts/unsaved.js";
 import { go, link } from "../router.js";
 import { may, useSession } from "../session.js";
@@ -79,8 +80,8 @@ function Labels({ draft, onChange, disabled }) {
       <${Field} name="description">${(/** @type {any} */ more) => html`<textarea ...${more} maxlength="4000" value=${draft.description ?? ""} onInput=${(/** @type {any} */ event) => onChange({ ...draft, description: event.target.value })}></textarea>`}<//></section>
     <div class="columns">${labels.map((/** @type {any} */ label, /** @type {number} */ place) => html`<section key=${place} class="card" aria-label=${label.label || t("policies.label")}>
       <${Field} name="label">${(/** @type {any} */ more) => html`<input ...${more} value=${label.label} onInput=${(/** @type {any} */ event) => set(place, { label: event.target.value })} />`}<//>
-      <${Field} name="prompts" hint="prompts_hint">${(/** @type {any} */ more) => html`<textarea ...${more} rows="4" value=${(label.prompts ?? []).join("\n")} onChange=${(/** @type {any} */ event) => set(place, { prompts: lines(event.target.value) })}></textarea>`}<//>
-      ${draft.mode === "independent" && html`<${Field} name="negatives" hint="negatives_hint">${(/** @type {any} */ more) => html`<textarea ...${more} rows="3" value=${(label.negatives ?? []).join("\n")} onChange=${(/** @type {any} */ event) => set(place, { negatives: lines(event.target.value) })}></textarea>`}<//>`}
+      <${Field} name="prompts" hint="prompts_hint">${(/** @type {any} */ more) => html`<${Typed} as="textarea" ...${more} rows="4" value=${(label.prompts ?? []).join("\n")} read=${lines} onValue=${(/** @type {string[]} */ prompts) => set(place, { prompts })} />`}<//>
+      ${draft.mode === "independent" && html`<${Field} name="negatives" hint="negatives_hint">${(/** @type {any} */ more) => html`<${Typed} as="textarea" ...${more} rows="3" value=${(label.negatives ?? []).join("\n")} read=${lines} onValue=${(/** @type {string[]} */ negatives) => set(place, { negatives })} />`}<//>`}
       ${labels.length > 1 && html`<div class="row"><button type="button" class="plain small" onClick=${() => onChange({ ...draft, labels: labels.filter((/** @type {any} */ _, /** @type {number} */ at) => at !== place) })}>${t("policies.remove_label")}</button></div>`}
     </section>`)}</div>
     <div class="row"><button type="button" onClick=${() => onChange({ ...draft, labels: [...labels, { label: "" }] })}>${t("policies.add_label")}</button></div>

@@ -11,7 +11,7 @@ import { Agreement } from "./decisions_agreement.js";
 import { Detail } from "./decisions_detail.js";
 import { Filters, filtersOf } from "./decisions_filters.js";
 
-const PAGE = 200;
+const PAGE = 100; // rows a request: parsed and put in within a frame
 
 /** @param {{route: import("../router.js").Route}} props */
 export default function Decisions({ route }) {

@@ -50,7 +50,7 @@ function Categories({ decision }) {
     ${decision.categories.length === 0 && html`<p class="quiet">${t("decisions.no_scores")}</p>`}
     ${decision.categories.map((/** @type {any} */ category) => html`<div key=${category.category} class="category">
       <${ScoreBar} name=${category.category} score=${category.score} reviewAt=${category.review_at} blockAt=${category.block_at} decision=${category.decision} />
-      ${category.evidence?.length > 0 && html`<div class="scroll"><table class="dense"><thead><tr><th scope="col">${t("decisions.label")}</th><th scope="col">${t("decisions.where")}</th><th scope="col" class="number">${t("decisions.score")}</th></tr></thead>
+      ${category.evidence?.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense"><thead><tr><th scope="col">${t("decisions.label")}</th><th scope="col">${t("decisions.where")}</th><th scope="col" class="number">${t("decisions.score")}</th></tr></thead>
         <tbody>${category.evidence.map((/** @type {any} */ one, /** @type {number} */ place) => html`<tr key=${place}><td>${one.label}${one.kind !== "label" && html` <span class="badge">${one.kind}</span>`}</td>
           <td class="quiet">${one.view}${one.frame_ms === null || one.frame_ms === undefined ? "" : ` · ${one.frame_ms} ms`}${one.box ? ` · ${one.box.join(", ")}` : ""}</td>
           <td class="number">${percent(one.score)}</td></tr>`)}</tbody></table></div>`}
@@ -131,7 +131,7 @@ function Similar({ id }) {
   if (!wanted || !found) return null;
   return html`<section class="card"><h2>${t("decisions.similar")}</h2>
     ${found.data.length === 0 && html`<p class="quiet">${found.hint ?? t("decisions.no_similar")}</p>`}
-    ${found.data.length > 0 && html`<div class="scroll"><table class="dense"><thead><tr><th scope="col">${t("decisions.at")}</th><th scope="col">${t("decisions.outcome")}</th><th scope="col">${t("decisions.external_id")}</th><th scope="col" class="number">${t("decisions.similarity")}</th></tr></thead>
+    ${found.data.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense"><thead><tr><th scope="col">${t("decisions.at")}</th><th scope="col">${t("decisions.outcome")}</th><th scope="col">${t("decisions.external_id")}</th><th scope="col" class="number">${t("decisions.similarity")}</th></tr></thead>
       <tbody>${found.data.map((/** @type {any} */ one) => html`<tr key=${one.decision.id}><td class="nowrap"><a href=${link("decisions", one.decision.id)}>${time(one.decision.at)}</a></td><td><${Decision} decision=${one.decision.outcome} /></td>
         <td class="wrap">${one.decision.external_id ?? "–"}</td><td class="number">${percent(one.similarity)}</td></tr>`)}</tbody></table></div>`}
   </section>`;

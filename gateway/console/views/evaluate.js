@@ -32,7 +32,7 @@ function Overview() {
       <section class="card"><h2>${t("evaluate.jobs")}</h2>
         ${jobs.error && html`<p class="error-text">${jobs.error.detail}</p>`}
         ${jobs.data && jobs.data.data.length === 0 && html`<p class="quiet">${t("evaluate.no_jobs")}</p>`}
-        ${jobs.data?.data.length > 0 && html`<div class="scroll"><table class="dense"><thead><tr><th scope="col">${t("evaluate.policy")}</th><th scope="col">${t("evaluate.source")}</th><th scope="col">${t("status.state")}</th><th scope="col">${t("status.progress")}</th><th scope="col">${t("status.at")}</th></tr></thead>
+        ${jobs.data?.data.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense"><thead><tr><th scope="col">${t("evaluate.policy")}</th><th scope="col">${t("evaluate.source")}</th><th scope="col">${t("status.state")}</th><th scope="col">${t("status.progress")}</th><th scope="col">${t("status.at")}</th></tr></thead>
           <tbody>${jobs.data.data.map((/** @type {any} */ job) => html`<tr key=${job.id}><th scope="row"><a href=${link("evaluate", job.id)}>${job.request?.policy ?? job.id.slice(0, 8)}</a></th><td class="wrap">${job.request?.source?.set ?? t("evaluate.reviewed")}</td>
             <td><${JobState} state=${job.state} /></td><td>${job.state === "running" || job.state === "queued" ? html`<${Progress} progress=${job.progress} label=${t("status.progress")} />` : job.error ? html`<span class="error-text wrap">${job.error.detail ?? job.error.code}</span>` : t("evaluate.pictures", { count: job.result?.pictures ?? 0 })}</td>
             <td class="nowrap">${ago(job.created_at)}</td></tr>`)}</tbody></table></div>`}

@@ -31,7 +31,7 @@ export function Sets({ sets }) {
     <p class="quiet">${t("evaluate.sets_text")}</p>
     ${sets.error && html`<p class="error-text">${sets.error.detail}</p>`}
     ${sets.data && rows.length === 0 && html`<p class="quiet">${t("evaluate.no_sets")}</p>`}
-    ${rows.length > 0 && html`<div class="scroll"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col" class="number">${t("evaluate.pictures_head")}</th><th scope="col">${t("policies.labels")}</th><th scope="col"><span class="hidden">${t("policies.delete")}</span></th></tr></thead>
+    ${rows.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col" class="number">${t("evaluate.pictures_head")}</th><th scope="col">${t("policies.labels")}</th><th scope="col"><span class="hidden">${t("policies.delete")}</span></th></tr></thead>
       <tbody>${rows.map((/** @type {any} */ set) => html`<tr key=${set.name}><th scope="row">${set.name}${set.description && html`<br /><span class="quiet small wrap">${set.description}</span>`}</th><td class="number">${number(set.images ?? 0)}</td>
         <td class="wrap">${Object.entries(set.labels ?? {}).map(([label, count]) => html`<span key=${label} class="badge">${label} ${count}</span> `)}</td>
         <td class="nowrap">${change && html`<button type="button" class="plain" onClick=${() => setAdding(set.name)}>${t("evaluate.add")}</button><button type="button" class="plain" onClick=${() => setDeleting(set)}>${t("policies.delete")}</button>`}</td></tr>`)}</tbody></table></div>`}

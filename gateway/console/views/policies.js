@@ -38,12 +38,12 @@ function Everything() {
         <span class="row spread"><strong class="wrap">${policy.name}</strong><span class="quiet small">${t("policies.version", { version: policy.version })}${policy.active ? "" : ` · ${t("policies.draft")}`}</span></span>
         ${policy.description && html`<span class="quiet clamp">${policy.description}</span>`}
         <span class="rules">${policy.rules.slice(0, 6).map((/** @type {any} */ rule, /** @type {number} */ place) => html`<span key=${place} class="rule-line"><span class="wrap">${rule.category}</span>
-          <span class="strip" aria-hidden="true" style=${{ "--review": rule.review_at ?? rule.block_at ?? 1, "--block": rule.block_at ?? 1 }}></span>
+          <span class="strip" aria-hidden="true" style=${{ "--review-from": rule.review_at ?? rule.block_at ?? 1, "--block-from": rule.block_at ?? 1 }}></span>
           <span class="quiet small nowrap">${[rule.review_at, rule.block_at].map((at) => (at === null || at === undefined ? "–" : percent(at))).join(" / ")}</span></span>`)}
           ${policy.rules.length > 6 && html`<span class="quiet small">${t("policies.more_rules", { count: policy.rules.length - 6 })}</span>`}</span>
       </a></li>`)}</ul></section>`}
     ${classifiers.data && html`<section class="card"><h2>${t("policies.classifiers")}</h2><p class="quiet">${t("policies.classifiers_are")}</p>
-      <div class="scroll"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("policies.labels")}</th><th scope="col">${t("policies.mode")}</th><th scope="col" class="number">${t("policies.version_head")}</th><th scope="col">${t("status.at")}</th></tr></thead>
+      <div class="scroll" tabindex="0"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("policies.labels")}</th><th scope="col">${t("policies.mode")}</th><th scope="col" class="number">${t("policies.version_head")}</th><th scope="col">${t("status.at")}</th></tr></thead>
         <tbody>${classifiers.data.data.map((/** @type {any} */ one) => html`<tr key=${one.name}><th scope="row"><a href=${link("policies", "classifiers", one.name)}>${one.name}</a></th>
           <td class="wrap">${(one.labels ?? []).map((/** @type {any} */ label) => (typeof label === "string" ? label : label.label)).join(", ")}</td><td>${one.kind === "head" ? t("policies.trained") : one.mode}</td>
           <td class="number">${one.version}</td><td class="nowrap">${time(one.created_at)}</td></tr>`)}</tbody></table></div></section>`}

@@ -1,6 +1,7 @@
 /** A policy's body as a form. What is wrong stands at its field. */
 import { html, useId } from "../html.js";
 import { Histogram } from "../parts/histogram.js";
+import { asNumber, Typed } from "../parts/typed.js";
 import { t } from "../texts.js";
 import { VIEWS } from "./policy_body.js";
 import { usePolled } from "./polled.js";
@@ -32,7 +33,7 @@ export function PolicyForm({ draft, onChange, found, spreads, disabled }) {
         <${Field} name="description" found=${found.description}>${(/** @type {any} */ more) => html`<textarea ...${more} maxlength="4000" value=${draft.description ?? ""} onInput=${(/** @type {any} */ event) => set("description", event.target.value)}></textarea>`}<//>
         <div class="fields">
           <${Field} name="views" found=${found.views} hint="views_hint">${(/** @type {any} */ more) => html`<select ...${more} value=${draft.views ?? "tiles"} onChange=${(/** @type {any} */ event) => set("views", event.target.value)}>${VIEWS.map((one) => html`<option key=${one} value=${one}>${t(`policies.view_names.${one}`)}</option>`)}</select>`}<//>
-          <${Field} name="audit_share" found=${found.audit_share} hint="audit_share_hint">${(/** @type {any} */ more) => html`<input ...${more} type="number" min="0" max="1" step="any" value=${draft.audit_share ?? 0} onChange=${(/** @type {any} */ event) => set("audit_share", Number(event.target.value))} />`}<//>
+          <${Field} name="audit_share" found=${found.audit_share} hint="audit_share_hint">${(/** @type {any} */ more) => html`<${Typed} ...${more} type="number" min="0" max="1" step="any" value=${draft.audit_share ?? 0} read=${asNumber} onValue=${(/** @type {number} */ share) => set("audit_share", share)} />`}<//>
         </div>
         <fieldset class="choices"><legend>${t("policies.review_on")}</legend>${WARNINGS.map((one) => html`<label key=${one} class="check"><input type="checkbox" checked=${(draft.review_on ?? []).includes(one)}
           onChange=${() => set("review_on", (draft.review_on ?? []).includes(one) ? draft.review_on.filter((/** @type {string} */ other) => other !== one) : [...(draft.review_on ?? []), one])} />${t(`policies.warnings.${one}`)}</label>`)}</fieldset>
@@ -71,7 +72,7 @@ function Rule({ rule, place, classifiers, found, spread, disabled, onChange, onR
     <details open=${!rule.category || Boolean(found[`${at}.classifier`] || found[`${at}.labels`])}><summary>${t("policies.scored_by", { classifier: rule.classifier || "–", labels: (rule.labels ?? []).length })}</summary>
       <div class="stack inner"><div class="fields">
         <${Field} name="category" found=${found[`${at}.category`]}>${(/** @type {any} */ more) => html`<input ...${more} required maxlength="64" value=${rule.category} onInput=${(/** @type {any} */ event) => set("category", event.target.value)} />`}<//>
-        <${Field} name="classifier" found=${found[`${at}.classifier`]}>${(/** @type {any} */ more) => html`<input ...${more} required maxlength="74" list=${`classifiers-${place}`} autocomplete="off" value=${rule.classifier} onChange=${(/** @type {any} */ event) => set("classifier", event.target.value.trim())} /><datalist id=${`classifiers-${place}`}>${classifiers.map((one) => html`<option key=${one.name} value=${one.name}></option>`)}</datalist>`}<//>
+        <${Field} name="classifier" found=${found[`${at}.classifier`]}>${(/** @type {any} */ more) => html`<input ...${more} required maxlength="74" list=${`classifiers-${place}`} autocomplete="off" value=${rule.classifier} onInput=${(/** @type {any} */ event) => set("classifier", event.target.value.trim())} /><datalist id=${`classifiers-${place}`}>${classifiers.map((one) => html`<option key=${one.name} value=${one.name}></option>`)}</datalist>`}<//>
         <${Field} name="aggregate" found=${found[`${at}.aggregate`]}>${(/** @type {any} */ more) => html`<select ...${more} value=${rule.aggregate ?? ""} onChange=${(/** @type {any} */ event) => set("aggregate", event.target.value || null)}>
           <option value="">${t("policies.by_mode")}</option><option value="sum">${t("policies.sum")}</option><option value="max">${t("policies.max")}</option></select>`}<//>
       </div>

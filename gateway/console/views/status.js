@@ -80,7 +80,7 @@ function Stages({ stages }) {
   const most = Math.max(1, ...stages.map((stage) => stage.p95_ms ?? 0));
   return html`<section class="card"><h2>${t("status.latency")}</h2>
     ${stages.length === 0 && html`<p class="quiet">${t("status.no_requests")}</p>`}
-    ${stages.length > 0 && html`<div class="scroll"><table class="dense">
+    ${stages.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense">
       <thead><tr><th scope="col">${t("status.stage")}</th><th scope="col" class="hide-narrow"><span class="hidden">${t("status.latency")}</span></th>
         <th scope="col" class="number">p50</th><th scope="col" class="number">p95</th><th scope="col" class="number">${t("status.count")}</th></tr></thead>
       <tbody>${stages.map((stage) => html`<tr key=${stage.stage}><th scope="row">${stage.stage}</th>
@@ -122,7 +122,7 @@ function Errors({ errors }) {
 function Lists({ lists }) {
   return html`<section class="card"><h2>${t("status.lists")}</h2>
     ${lists.length === 0 && html`<p class="quiet">${t("status.no_lists")}</p>`}
-    ${lists.length > 0 && html`<div class="scroll"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("status.action")}</th><th scope="col">${t("status.kind")}</th><th scope="col" class="number">${t("status.entries")}</th></tr></thead>
+    ${lists.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("status.action")}</th><th scope="col">${t("status.kind")}</th><th scope="col" class="number">${t("status.entries")}</th></tr></thead>
       <tbody>${lists.map((list) => html`<tr key=${list.name}><th scope="row">${list.name}</th>
         <td><span class=${`badge badge-${list.action}`}>${list.action}</span>${list.withhold && html` <span class="badge">${t("status.withheld")}</span>`}</td>
         <td>${list.kind}</td><td class="number">${number(list.entries)}</td></tr>`)}</tbody></table></div>`}
@@ -133,7 +133,7 @@ function Lists({ lists }) {
 function Replicas({ replicas }) {
   if (!replicas.length) return null;
   return html`<section class="card"><h2>${t("status.replicas")}</h2>
-    <div class="scroll"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("status.state")}</th><th scope="col">${t("status.started")}</th><th scope="col">${t("status.seen")}</th></tr></thead>
+    <div class="scroll" tabindex="0"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("status.state")}</th><th scope="col">${t("status.started")}</th><th scope="col">${t("status.seen")}</th></tr></thead>
       <tbody>${replicas.map((one) => html`<tr key=${one.id}><th scope="row" class="mono">${one.id}</th>
         <td><span class=${`badge badge-${one.ready ? (one.degraded?.length ? "review" : "allow") : "block"}`}>${t(one.ready ? (one.degraded?.length ? "status.degraded_short" : "status.ready_short") : "status.unready_short")}</span></td>
         <td>${time(one.started_at)}</td><td>${time(one.seen_at)}</td></tr>`)}</tbody></table></div>

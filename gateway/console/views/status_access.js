@@ -14,7 +14,7 @@ export function Keys() {
   return html`<section class="card"><h2>${t("status.keys")}</h2>
     ${error && html`<p class="error-text">${error.detail}</p>`}
     ${data && keys.length === 0 && html`<p class="quiet">${t("signin.open")}</p>`}
-    ${keys.length > 0 && html`<div class="scroll"><table class="dense">
+    ${keys.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense">
       <thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("status.roles")}</th><th scope="col">${t("status.rate")}</th><th scope="col">${t("status.last_used")}</th></tr></thead>
       <tbody>${keys.map((/** @type {any} */ key) => html`<tr key=${key.name}><th scope="row">${key.name}</th>
         <td>${(key.roles ?? []).map((/** @type {string} */ role) => html`<span class="badge">${role}</span> `)}</td>
@@ -39,7 +39,7 @@ export function Sessions() {
   return html`<section class="card"><h2>${t("status.sessions")}</h2>
     ${error && html`<p class="error-text">${error.detail}</p>`}
     ${data && sessions.length === 0 && html`<p class="quiet">${t("status.no_sessions")}</p>`}
-    ${sessions.length > 0 && html`<div class="scroll"><table class="dense">
+    ${sessions.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense">
       <thead><tr><th scope="col">${t("status.who")}</th><th scope="col">${t("status.roles")}</th><th scope="col">${t("status.started")}</th><th scope="col">${t("status.expires")}</th><th scope="col"><span class="hidden">${t("status.revoke")}</span></th></tr></thead>
       <tbody>${sessions.map((/** @type {any} */ one) => html`<tr key=${one.id}><th scope="row">${one.reviewer ?? one.name}${one.reviewer && one.name && html` <span class="quiet small">${one.name}</span>`}</th>
         <td>${(one.roles ?? []).join(", ")}</td><td>${one.created_at ? ago(one.created_at) : "–"}</td><td>${one.expires_at ? time(one.expires_at) : "–"}</td>

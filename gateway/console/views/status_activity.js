@@ -28,7 +28,7 @@ export function Jobs() {
   return html`<section class="card"><h2>${t("status.jobs")}</h2>
     ${error && html`<p class="error-text">${error.detail}</p>`}
     ${data && jobs.length === 0 && html`<p class="quiet">${t("status.no_jobs")}</p>`}
-    ${jobs.length > 0 && html`<div class="scroll"><table class="dense">
+    ${jobs.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense">
       <thead><tr><th scope="col">${t("status.job")}</th><th scope="col">${t("status.state")}</th><th scope="col">${t("status.progress")}</th><th scope="col">${t("status.who")}</th><th scope="col">${t("status.at")}</th></tr></thead>
       <tbody>${jobs.map((/** @type {any} */ job) => html`<tr key=${job.id}>
         <th scope="row"><a href=${link("evaluate", job.id)}>${job.kind} ${job.request?.policy ?? ""}</a></th><td><${JobState} state=${job.state} /></td>
@@ -58,7 +58,7 @@ export function Deliveries() {
     )}</div></div>
     ${error && html`<p class="error-text">${error.detail}</p>`}
     ${data && rows.length === 0 && html`<p class="quiet">${t("status.no_deliveries")}</p>`}
-    ${rows.length > 0 && html`<div class="scroll"><table class="dense">
+    ${rows.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense">
       <thead><tr><th scope="col">${t("status.event")}</th><th scope="col">${t("status.decision")}</th><th scope="col" class="number">${t("status.attempts")}</th><th scope="col">${t("status.last_error")}</th><th scope="col">${t("status.at")}</th><th scope="col"><span class="hidden">${t("status.retry")}</span></th></tr></thead>
       <tbody>${rows.map((/** @type {any} */ row) => html`<tr key=${row.id}><td>${row.event}</td><td><a class="mono" href=${link("decisions", row.decision_id)}>${String(row.decision_id).slice(0, 8)}</a></td>
         <td class="number">${row.attempts}</td><td>${row.last_error ?? "–"}</td><td>${ago(row.created_at)}</td>
