@@ -23,6 +23,7 @@ from gateway.decoding.plugins import DecoderMissing
 from gateway.inference.bundle import BundleError
 from gateway.observability.log_format import configure_logging
 from gateway.parts import MakeFetcher, public_fetcher
+from gateway.review.still_errors import ReviewImagesInvalid
 from gateway.serving.server import DrainingServer, ReplicaServer
 from gateway.settings import Settings
 from gateway.store.migrate import check_database
@@ -78,7 +79,7 @@ def main(make_fetcher: MakeFetcher = public_fetcher, arguments: Sequence[str] | 
             app = create_app(settings, make_fetcher=make_fetcher, ready_within_s=READY_WITHIN_S if inherited else 0.0)
         except BundleError as error:
             return 0 if given.check else refuse(str(error))  # the bundle is yet to be exported
-    except DecoderMissing as error:
+    except (DecoderMissing, ReviewImagesInvalid) as error:
         return refuse(str(error))
     except (KeysInvalid, RateLimitStoreInvalid, DatabaseUnusable) as error:
         return refuse(f"{CANNOT_BE_USED[type(error)]} cannot be used: {error}")

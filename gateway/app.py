@@ -31,7 +31,7 @@ from gateway.api.openapi import install_openapi
 from gateway.api.problems import install_handlers
 from gateway.api.request_context import RequestContext
 from gateway.api.request_rules import RequestRules
-from gateway.api.review import decisions
+from gateway.api.review import decisions, images, legal_holds, reviews, similar
 from gateway.api.training import route as training
 from gateway.auth.key_file import KeyFile
 from gateway.auth.rate_limits import RateLimits
@@ -66,6 +66,7 @@ from gateway.parts import (
 )
 from gateway.pipeline import Pipeline
 from gateway.readiness import Readiness
+from gateway.review_parts import MakeReviewImages, review_images, review_services
 from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit
@@ -86,7 +87,7 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 """
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
-    *(decisions, audit, health, training),
+    *(decisions, similar, reviews, images, legal_holds, audit, health, training),
 )
 
 
@@ -108,6 +109,7 @@ def create_app(
         BundleError: the bundle is absent or inconsistent.
         DecoderMissing: HEIC is switched on, and its extra is not installed or decoders are not isolated.
         KeysInvalid, RateLimitStoreInvalid: the settings of API keys or of their rates cannot be used.
+        ReviewImagesInvalid: likewise those of stills for review.
     """
     settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
@@ -115,13 +117,14 @@ def create_app(
     keys = KeyFile(settings.gateway_api_keys, settings.gateway_api_keys_file)
     rate_limits = RateLimits(settings.rate_limit_storage_url)
     draining = asyncio.Event()
+    make_images = review_images(settings)
     manifest = read_manifest(settings.model_repository)  # checked last: `--check` comes before an export
     checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
         description=DESCRIPTION,
-        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher, checks),
+        lifespan=lambda _: lifespan(settings, manifest, metrics, make_encoder, make_fetcher, checks, make_images),
         dependencies=[Depends(authorize)],
         openapi_url=None,
         docs_url=None,
@@ -167,6 +170,7 @@ async def lifespan(
     make_encoder: MakeEncoder,
     make_fetcher: MakeFetcher,
     checks: RequestChecks,
+    make_images: MakeReviewImages,
 ) -> AsyncIterator[dict[str, Any]]:
     """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
@@ -189,12 +193,14 @@ async def lifespan(
     list_refresher = ListRefresher(hashes)
     decision_log = DecisionLog(stored, lambda: catalog.store_lost)
     decoders = preparer(settings, threads, metrics)
+    kept_images = make_images(database, metrics)
     kept = decision_log if settings.decision_log else None
     readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, checks.keys)]
     keys = IdempotencyKeys(database)
-    watches.append(asyncio.create_task(watch_retention(stored, settings.decision_retention_days, leases, keys)))
+    days = settings.decision_retention_days
+    watches.append(asyncio.create_task(watch_retention(stored, days, leases, keys, kept_images)))
     watches.append(asyncio.create_task(catalog.watch(installation.load, lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
@@ -244,8 +250,17 @@ async def lifespan(
             audit=Audit(database),
             catalog=catalog,
             moderator=Moderator(
-                pipeline, list_refresher, decision_log, log_rules, manifest.bundle_id, manifest.logit_scale, metrics
+                pipeline,
+                list_refresher,
+                decision_log,
+                log_rules,
+                manifest.bundle_id,
+                manifest.logit_scale,
+                metrics,
+                kept_images,
             ),
+            review_images=kept_images,
+            review=review_services(settings, database, manifest.embedding_dim),
             list_refresher=list_refresher,
             decision_log=decision_log,
             idempotency=Idempotency(keys, decision_log, idempotency_rules(settings)),

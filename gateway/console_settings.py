@@ -5,8 +5,60 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from gateway.review.image_url import ImageUrl
+
 
 class ConsoleSettings(BaseSettings):
     """What people who review and tune work with."""
 
     console: bool = Field(default=True, description="Serve /console, the pages for people.")
+
+    review_lease_s: float = Field(
+        300.0, ge=1, le=86_400, description="How long a claimed case is kept for its reviewer, unless extended, s."
+    )
+    review_skip_s: float = Field(
+        900.0, ge=0, le=604_800, description="How long a skipped case is not offered to its reviewer again, s."
+    )
+    review_claims: int = Field(3, ge=1, le=100, description="Cases that one reviewer may hold at a time.")
+    review_undo_s: float = Field(600.0, ge=0, le=86_400, description="How long a verdict can be taken back, s.")
+    review_image_url: ImageUrl = Field(
+        "",
+        description="Where reviewers see the picture: http(s)://… or a path on this gateway, with {external_id}, "
+        "{decision_id} and {sha256} filled in. Empty: nowhere.",
+    )
+    review_withheld_procedure: str = Field(
+        "",
+        max_length=4000,
+        description="What a reviewer reads of a case whose picture is on a list marked `withhold`: what to do.",
+    )
+    similar_decisions: int = Field(
+        20_000, ge=1, le=1_000_000, description="How many of the newest decisions are searched for similar ones."
+    )
+
+    review_images: str = Field(
+        "none",
+        pattern=r"^(none|folder|file:///.+|s3://[^/]+(/.*)?)$",
+        description="Where stills of decisions that wait for review are kept, encrypted: none; folder, which is "
+        "review-images in DATA_DIR; file:///path; s3://bucket/prefix. Needs REVIEW_IMAGE_KEY and DECISION_LOG.",
+    )
+    review_image_key: str = Field(
+        "",
+        repr=False,
+        description="Key of the stills: base64 of 32 random bytes. Of several with commas the first "
+        "encrypts, and all decrypt.",
+    )
+    review_image_side_px: int = Field(1024, ge=256, le=2048, description="Longest side of a still.")
+    review_image_stills: int = Field(4, ge=1, le=16, description="Stills of a decision at most.")
+    review_image_days: int = Field(
+        7, ge=0, le=3650, description="Days that stills are kept after the reviewer's verdict."
+    )
+    review_image_timeout_s: float = Field(
+        2.0, gt=0, le=60, description="How long one use of the store of stills may take; then there is none."
+    )
+    review_image_memory_mib: int = Field(
+        64, ge=1, description="Memory of stills on their way to the store, MiB; what finds no room is not kept."
+    )
+    aws_access_key_id: str = Field("", repr=False, description="Of s3://; empty: as the AWS variables or the role say.")
+    aws_secret_access_key: str = Field("", repr=False, description="Likewise.")
+    aws_endpoint_url: str = Field("", description="Of s3:// that is not Amazon's; https, or http within one's network.")
+    aws_region: str = Field("", description="Of s3://.")

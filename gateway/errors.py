@@ -92,6 +92,22 @@ class NotFound(RequestError, status=404, code="not_found", title="Not found"):
     """No such route or resource."""
 
 
+class ImageGone(RequestError, status=404, code="image_gone", title="No image is kept"):
+    """No still of this decision is kept: none ever was, it was deleted, it is withheld, or it cannot be read."""
+
+
+class ClaimLost(RequestError, status=409, code="claim_lost", title="Claim lost"):
+    """Somebody else has the case by now, or it is decided."""
+
+
+class NotUndoable(RequestError, status=409, code="not_undoable", title="Nothing to undo"):
+    """The reviewer has no verdict on this decision that can still be taken back."""
+
+
+class LegalHold(RequestError, status=409, code="legal_hold", title="Under a legal hold"):
+    """What was decided of an external id may not be deleted while the hold stands."""
+
+
 class MethodNotAllowed(RequestError, status=405, code="method_not_allowed", title="Method not allowed"):
     """The route exists, but not with this method."""
 

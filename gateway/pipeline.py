@@ -32,17 +32,14 @@ from gateway.inference.triton import Encoder, Vectors
 from gateway.limits.deadline import Deadline
 from gateway.limits.gather import all_of
 from gateway.limits.inference_budget import InferenceBudget, Need
-from gateway.limits.memory_budget import Budgets
+from gateway.limits.memory_budget import Allowance, Budgets
 from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
 from gateway.store.outages import StoreUnavailable
 
 BUSY_RETRY_AFTER_S = 2
 PARTLY_ANALYZED, SHORT, NO_MAP = "frames_sampled", "max_inferences_reached", "heatmap_unavailable"
-COLORS = 3
-VIEW_BYTES = (
-    4 * COLORS
-)  # three bytes a pixel, four times: the array, the request, the request as bytes, gRPC's own buffers
+COLORS, VIEW_BYTES = 3, 12  # a pixel, four times: the array, the request, the request as bytes, gRPC's own buffers
 
 HashLookup = Callable[[PreprocessedImage], tuple[Match, ...]]
 """Returns the entries of hash lists that an image matches."""
@@ -61,6 +58,7 @@ class ImageOutcome:
         short: fewer frames than ``SAMPLED_FRAMES`` were looked at, since the request has no more inferences.
         heat: which part of the image drove its score; None where nobody asked, and where there is none.
         heat_failed: it was asked for and could not be made.
+        stills_dropped: stills were asked for, and there was no room for them.
         error: what went wrong.
         elapsed_s: seconds by stage.
     """
@@ -74,6 +72,7 @@ class ImageOutcome:
     short: bool = False
     heat: HeatMap | None = None
     heat_failed: bool = False
+    stills_dropped: bool = False
     error: GatewayError | None = None
 
     @property
@@ -81,6 +80,14 @@ class ImageOutcome:
         """Codes of what was not looked at."""
         partly = self.prepared is not None and self.prepared.info.frames_analyzed < self.prepared.info.frames
         return (PARTLY_ANALYZED,) * partly + (SHORT,) * self.short + (NO_MAP,) * self.heat_failed
+
+
+@dataclass(frozen=True, slots=True)
+class Stills:
+    """Stills that are asked for: their longest side, and what takes the room to keep them behind the steps."""
+
+    side_px: int
+    room: Allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ class _Options:
     hash_lookup: HashLookup | None
     explain: Explain | None
     deciding: bool
+    stills: Stills | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +143,7 @@ class Pipeline:
         explain: Explain | None = None,
         beside: frozenset[ViewRule] = frozenset(),
         deciding: bool = False,
+        stills: Stills | None = None,
     ) -> list[ImageOutcome]:
         """Run all images side by side.
 
@@ -145,9 +154,10 @@ class Pipeline:
             hash_lookup: runs in a thread before the model is asked; an image that it matches gets no vectors.
             explain: says what a heat map is made of, once an image has its vectors. A failure of the map leaves the
                 image's outcome as it is.
-            beside: views that the client did not ask for: cut too, and not counted in its inferences.
+            beside: views that the client did not ask for: cut too, not counted in its inferences.
             deciding: decode every pixel, as viewers do, look at transparent images on white and on black, and compute
                 perceptual hashes where they are installed.
+            stills: make them of what is looked at; not of what is on a hash list.
 
         Raises:
             InvalidRequest: the heat maps need more inferences than a request has.
@@ -159,7 +169,7 @@ class Pipeline:
                 f"{self.max_inferences}: send fewer images at a time."
             )
         budget = InferenceBudget(self.max_inferences, len(images))
-        options = _Options(rules, beside, budget, hash_lookup, explain, deciding)
+        options = _Options(rules, beside, budget, hash_lookup, explain, deciding, stills)
         return await all_of(self._outcome(index, image, options, deadline) for index, image in enumerate(images))
 
     async def _run_steps(
@@ -197,7 +207,9 @@ class Pipeline:
             if explained := options.explain is not None and vectors is not None:
                 with timer.stage("heatmap"):
                     heat = await self.explainer.heat_map(options.explain, prepared, vectors, deadline)
-        prepared = replace(prepared, pixels=prepared.pixels[:0].copy())
+        kept = () if matches else prepared.stills
+        dropped = options.stills is not None and not options.stills.room(sum(len(still.jpeg) for still in kept))
+        prepared = replace(prepared, pixels=prepared.pixels[:0].copy(), stills=() if dropped else kept)
         return ImageOutcome(
             index,
             image.id,
@@ -208,6 +220,7 @@ class Pipeline:
             short=granted < frames,
             heat=heat,
             heat_failed=explained and heat is None,
+            stills_dropped=dropped,
         )
 
     async def _outcome(self, index: int, image: ImageRequest, options: _Options, deadline: Deadline) -> ImageOutcome:
@@ -236,8 +249,8 @@ class Pipeline:
     async def _read_header(self, data: bytes, timer: StageTimer) -> tuple[ImageHeader, asyncio.Future[str] | None]:
         """Return the header, and of a large file or an animation its SHA-256 to come, computed in a thread meanwhile.
 
-        Another file is hashed with its decoding: a thread would take longer. Headers are read in this process, by
-        Python that calls no image library: memory can be granted only once the size of the image is known.
+        Another file is hashed with its decoding: a thread would take longer. Headers are read in this process, since
+        memory can be granted only once the size of the image is known.
         """
         with timer.stage("decode"):
             if is_inspected_quickly(data):
@@ -266,6 +279,7 @@ class Pipeline:
             fingerprint=options.deciding and self.preprocessor.fingerprints,
             hashed=digest is None,
             both_grounds=options.deciding and header.transparent,
+            still_side_px=options.stills.side_px if options.stills is not None else 0,
         )
 
     async def _seed(self, digest: str) -> int:
@@ -283,7 +297,7 @@ class Pipeline:
         rows = views * job.limits.sampled_frames
         if explained:
             rows = max(rows, MAP_ROWS + rows * COLORS // VIEW_BYTES + 1)
-        return rows * job.size_px**2 * VIEW_BYTES
+        return rows * job.size_px**2 * VIEW_BYTES + 2 * job.still_bytes  # as they were read, and each by itself
 
     async def _look_up_hashes(self, prepared: PreprocessedImage, hash_lookup: HashLookup | None) -> tuple[Match, ...]:
         if hash_lookup is None:

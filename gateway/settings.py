@@ -20,6 +20,7 @@ from gateway.fetching.fetcher import USER_AGENT
 from gateway.setting_types import Hosts, NameServers, Origins, OutboundProxy, Words, is_host
 
 MIB = 1 << 20
+_MEMORY = ("decode_memory_mib", "view_memory_mib", "upload_room_mib", "review_image_memory_mib")
 LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})
 HEADER_VALUE = r"^[!-~]([ -~]{0,510}[!-~])?$"  # ASCII of RFC 9110 section 5.5
 
@@ -36,8 +37,9 @@ class Settings(ConsoleSettings):
         ge=1,
         le=64,
         description="Gateways that share this machine and its Triton. Each takes its part of DECODE_WORKERS, "
-        "DECODE_MEMORY_MIB, VIEW_MEMORY_MIB, UPLOAD_ROOM_MIB, MAX_BYTES_IN_FLIGHT, FETCH_CONCURRENCY and of the "
-        "inferences that the bundle allows at a time; every other limit is each one's own.",
+        "DECODE_MEMORY_MIB, VIEW_MEMORY_MIB, UPLOAD_ROOM_MIB, REVIEW_IMAGE_MEMORY_MIB, MAX_BYTES_IN_FLIGHT, "
+        "FETCH_CONCURRENCY and of the inferences that the bundle allows at a time; every other limit is each one's "
+        "own.",
     )
     gateway_allow_open: bool = Field(
         default=False,
@@ -273,8 +275,7 @@ class Settings(ConsoleSettings):
     def part(self) -> Settings:
         """Return what is left to one of ``gateway_replicas``: of what protects the machine, a part, at least one."""
         part = {
-            name: max(1, int(getattr(self, name)) // self.gateway_replicas)
-            for name in ("decode_memory_mib", "view_memory_mib", "upload_room_mib", "fetch_concurrency")
+            name: max(1, int(getattr(self, name)) // self.gateway_replicas) for name in (*_MEMORY, "fetch_concurrency")
         }
         part["decode_workers"] = max(1, self.effective_decode_workers // self.gateway_replicas)
         largest = min(self.max_bytes_in_flight, 3 * self.max_body_bytes)  # JSON is counted three times

@@ -28,10 +28,11 @@ ANONYMOUS = "anonymous"  # in the audit, while no keys are configured
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
 OPEN_FOLDERS = ("/swagger/",)
 
-ANY_ROLE: frozenset[Role] = frozenset({"infer", "read", "manage"})
+ANY_ROLE: frozenset[Role] = frozenset({"infer", "read", "manage", "review"})
 INFER: frozenset[Role] = frozenset({"infer"})
 READ: frozenset[Role] = frozenset({"read"})
 MANAGE: frozenset[Role] = frozenset({"manage"})
+REVIEW: frozenset[Role] = frozenset({"review"})
 # Who changes something has to see it; who reads decisions has to know what decided.
 CONFIGURATION = READ | MANAGE
 METRICS: frozenset[Role] = READ | {"metrics"}
@@ -46,9 +47,23 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/metrics"): METRICS,
     ("GET", "/v1/decisions"): READ,
     ("GET", "/v1/decisions/{decision_id}"): READ,
+    ("GET", "/v1/decisions/{decision_id}/similar"): READ | REVIEW,
     # Who may see a decision may say what holds instead. To put its image on a list needs ``manage`` too.
-    ("POST", "/v1/decisions/{decision_id}/feedback"): CONFIGURATION,
+    ("POST", "/v1/decisions/{decision_id}/feedback"): CONFIGURATION | REVIEW,
     ("DELETE", "/v1/decisions"): MANAGE,
+    ("GET", "/v1/reviews"): READ | REVIEW,
+    ("GET", "/v1/reviews/{decision_id}"): READ | REVIEW,
+    ("GET", "/v1/reviews/{decision_id}/image"): REVIEW,
+    ("POST", "/v1/reviews/claim"): REVIEW,
+    ("POST", "/v1/reviews/{decision_id}/extend"): REVIEW,
+    ("POST", "/v1/reviews/{decision_id}/release"): REVIEW,
+    ("POST", "/v1/reviews/{decision_id}/verdict"): REVIEW,
+    ("POST", "/v1/reviews/{decision_id}/undo"): REVIEW,
+    # Who asked for a decision may ask for a person.
+    ("POST", "/v1/reviews/{decision_id}/appeal"): INFER | REVIEW | MANAGE,
+    ("GET", "/v1/legal-holds"): MANAGE,
+    ("PUT", "/v1/legal-holds"): MANAGE,
+    ("DELETE", "/v1/legal-holds"): MANAGE,
     ("GET", "/v1/audit"): CONFIGURATION,
     ("GET", "/v1/classifiers"): CONFIGURATION,
     ("GET", "/v1/classifiers/{name}"): CONFIGURATION,
@@ -100,9 +115,14 @@ def require(request: Request, needed: frozenset[Role]) -> None:
     Raises:
         Forbidden: its key has none of these roles.
     """
-    key: ApiKey | None = request.state.key
-    if key is not None and not needed & key.roles:
+    if not holds(request, needed):
         raise Forbidden(f"This needs a key with the role {' or '.join(sorted(needed))}.")
+
+
+def holds(request: Request, roles: frozenset[Role]) -> bool:
+    """Return whether a request's key has one of these roles; all are had while no keys are configured."""
+    key: ApiKey | None = request.state.key
+    return key is None or bool(roles & key.roles)
 
 
 async def authorize(request: Request) -> None:

@@ -22,6 +22,8 @@ from gateway.moderation.saving import Saver
 from gateway.observability.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.readiness import Readiness
+from gateway.review.images import ReviewImages
+from gateway.review.services import ReviewServices
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
 from gateway.store.lists import Lists
@@ -65,6 +67,8 @@ class Services:
     idempotency: Idempotency
     moderations: ModerationsRules
     trainer: Trainer
+    review_images: ReviewImages | None
+    review: ReviewServices
 
 
 async def services_of(request: Request) -> Services:

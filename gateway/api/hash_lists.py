@@ -41,7 +41,7 @@ async def put_list(request: Request, response: Response, services: ServicesDep, 
     """Create a list or change its action or distance; its kind stays."""
     with services.admission.request() as reservation:
         given = validated(ListIn, await read_json(request, services.body_rules, reservation))
-    made = check_list(HashList(change.name, given.action, given.kind, given.max_distance))
+    made = check_list(HashList(change.name, given.action, given.kind, given.max_distance, withhold=given.withhold))
     saving = services.lists.put(made, actor=change.actor, precondition=change.precondition)
     saved = await changed(change, saving, services.list_refresher, OTHER_KIND)
     response.status_code = 201 if saved.created else 200

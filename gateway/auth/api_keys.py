@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Role = Literal["infer", "read", "manage", "metrics"]
+Role = Literal["infer", "read", "manage", "metrics", "review"]
 
 ROLES: frozenset[str] = frozenset(get_args(Role))
 KEY_PREFIX = "clipmod_"  # what scanners for leaked secrets look for

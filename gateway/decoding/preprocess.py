@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from gateway.decoding.decoder import DecodeLimits, Frame, ImageInfo, open_image
-from gateway.decoding.downscale import averaged, jpeg_factor_for
+from gateway.decoding.downscale import Scale, averaged, jpeg_factor_for
 from gateway.decoding.headers.header import ImageHeader
 from gateway.decoding.pdq import PerceptualHash, PerceptualHasher
+from gateway.decoding.stills import Still, most_bytes, on_black, stills_of
 from gateway.decoding.views import Place, ViewRule, cut_view, cut_views
 from gateway.observability.stage_timer import StageTimer
-
-LEAST_DIFFERENCE: Final = 16
-LEAST_SHARE: Final = 0.005
-"""A view is looked at on black too where that makes a difference of more than 16 levels in more than 0.5 % of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +39,7 @@ class Job:
         fingerprint: hash the frames too, which needs all their pixels.
         hashed: hash the file too; otherwise ``ImageInfo.sha256`` is empty, and the caller fills it in.
         both_grounds: look at transparent images on black too.
+        still_side_px: the longest side of the stills that are made of the frames; 0 for none.
     """
 
     data: bytes
@@ -55,6 +53,7 @@ class Job:
     fingerprint: bool = False
     hashed: bool = True
     both_grounds: bool = False
+    still_side_px: int = 0
 
     @property
     def jpeg_factor(self) -> int:
@@ -70,23 +69,43 @@ class Job:
         """Estimated peak memory in bytes of decoding and cutting one frame."""
         return self.header.decode_bytes(self.jpeg_factor)
 
+    @property
+    def most_stills(self) -> int:
+        """How many stills are made at most."""
+        return self.limits.sampled_frames * (1 + self.both_grounds) if self.still_side_px else 0
+
+    @property
+    def still_bytes(self) -> int:
+        """The most bytes that all stills together take."""
+        return self.most_stills * most_bytes(self.header.pixels, self.still_side_px)
+
 
 @dataclass(frozen=True, slots=True)
 class PreprocessedImage:
-    """An image ready for the model: uint8 pixels [V, S, S, 3], where each row comes from, and frames' fingerprints."""
+    """An image ready for the model.
+
+    Attributes:
+        info: what is said about it.
+        places: V, where each row of pixels comes from.
+        pixels: uint8 [V, S, S, 3].
+        fingerprints: of the frames.
+        stills: of the frames, in order, where they were asked for.
+    """
 
     info: ImageInfo
     places: tuple[Place, ...]
     pixels: npt.NDArray[np.uint8]
     fingerprints: tuple[PerceptualHash, ...]
+    stills: tuple[Still, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _FrameViews:
-    """What is kept of a frame: where each view comes from with its pixels, and the frame's hash."""
+    """What is kept of a frame: where each view comes from with its pixels, the frame's hash, and its stills."""
 
     views: tuple[tuple[Place, npt.NDArray[np.uint8]], ...]
     fingerprint: PerceptualHash | None
+    stills: tuple[Still, ...]
 
 
 Preprocess = Callable[[Job, StageTimer, PerceptualHasher | None], PreprocessedImage]
@@ -124,7 +143,7 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
 
     Args:
         job: the image.
-        timer: gets the seconds of ``decode``, ``views`` and ``fingerprint``.
+        timer: gets the seconds of ``decode``, ``views`` (with the stills) and ``fingerprint``.
         fingerprint: perceptual hash of a frame, or None where none is installed.
 
     Raises:
@@ -150,24 +169,28 @@ def prepare(job: Job, timer: StageTimer, fingerprint: PerceptualHasher | None) -
             if frame.instead_of is not None:
                 del seen[frame.instead_of]
             with timer.stage("views"):
-                looked_at = tuple(_looked_at(frame, job))
+                rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
+                looked_at = tuple(_looked_at(frame, rgb, scale, job))
+                background = job.limits.background if job.both_grounds else None
+                side_px = job.still_side_px
+                stills = tuple(stills_of(frame, rgb, side_px, background)) if side_px else ()
             hashed = None
             if fingerprint is not None and job.fingerprint:
                 with timer.stage("fingerprint"):
                     hashed = fingerprint(frame.rgb)
-            seen[frame.index] = _FrameViews(looked_at, hashed)
+            seen[frame.index] = _FrameViews(looked_at, hashed, stills)
     frames = [seen[index] for index in sorted(seen)]
     return PreprocessedImage(
         image.info,
         tuple(place for frame in frames for place, _ in frame.views),
         np.stack([pixels for frame in frames for _, pixels in frame.views]),
         tuple(frame.fingerprint for frame in frames if frame.fingerprint is not None),
+        tuple(still for frame in frames for still in frame.stills),
     )
 
 
-def _looked_at(frame: Frame, job: Job) -> Iterator[tuple[Place, npt.NDArray[np.uint8]]]:
+def _looked_at(frame: Frame, rgb: Image.Image, scale: Scale, job: Job) -> Iterator[tuple[Place, npt.NDArray[np.uint8]]]:
     """Yield where each view comes from and its pixels: all of them as they are shown on white, and those on black."""
-    rgb, scale = averaged(frame.rgb, frame.scale, job.resize_px)
     views = {
         view.name: view
         for rule in sorted(job.rules)
@@ -183,7 +206,6 @@ def _looked_at(frame: Frame, job: Job) -> Iterator[tuple[Place, npt.NDArray[np.u
     opaque, scale = averaged(frame.alpha, frame.scale, job.resize_px)
     for view in views.values():
         alpha = cut_view(opaque, view, size_px=job.size_px, resize_px=job.resize_px, scale=scale).pixels
-        if ((255 - alpha) > LEAST_DIFFERENCE).mean() > LEAST_SHARE:
-            ground = np.outer(255 - alpha.astype(np.float32), job.limits.background).reshape(view.pixels.shape)
-            dark = (view.pixels - ground / 255).round().clip(0, 255).astype(np.uint8)
+        dark = on_black(view.pixels, alpha, job.limits.background)
+        if dark is not None:
             yield Place(view.name, view.box, frame.time_ms, "black"), dark

@@ -50,6 +50,7 @@ class Match:
         kind: of hash.
         hash: the list's own hash, lower-case hexadecimal: of PDQ the nearest one, the first added of equally near ones.
         distance: bits between that and the image's, 0..``max_distance`` of the list; 0 for SHA-256.
+        withhold: whether what the list matches is never stored or shown.
     """
 
     list: str
@@ -57,6 +58,7 @@ class Match:
     kind: ListKind
     hash: str
     distance: int
+    withhold: bool = False
 
 
 def verdict(matches: Iterable[Match]) -> ListAction | None:
@@ -93,7 +95,8 @@ class _Listed:
         if found is None:
             return None
         row, distance = found
-        return Match(made.name, made.action, made.kind, self.words[:, row].astype(">u8").tobytes().hex(), distance)
+        hash_hex = self.words[:, row].astype(">u8").tobytes().hex()
+        return Match(made.name, made.action, made.kind, hash_hex, distance, made.withhold)
 
 
 class HashMatcher:

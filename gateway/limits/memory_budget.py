@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from gateway.limits.deadline import Deadline
+
+Allowance = Callable[[int], bool]
+"""Takes so many bytes, and returns whether there was room."""
 
 
 class MemoryBudget:
@@ -46,6 +49,24 @@ class MemoryBudget:
                 await self._given_back.wait()
             self._used += count
         return count
+
+    @contextmanager
+    def allowance(self) -> Iterator[Allowance]:
+        """Yield what takes bytes, or says that there is no room; all are given back at the end."""
+        taken = 0
+
+        def take(count: int) -> bool:
+            nonlocal taken
+            if self._used + count > self._capacity:
+                return False
+            self._used += count
+            taken += count
+            return True
+
+        try:
+            yield take
+        finally:
+            self.give(taken)
 
     def give(self, count: int) -> None:
         """Give bytes back."""

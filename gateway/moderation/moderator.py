@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -29,11 +29,13 @@ from gateway.moderation.decision_log import DecisionLog
 from gateway.moderation.idempotency import Attempt
 from gateway.moderation.policy import STRICTNESS
 from gateway.moderation.rollout import Judges
+from gateway.moderation.stills_for_review import Pending, keep_stills
 from gateway.moderation.verdict_json import place_json, verdict_json
 from gateway.moderation.verdicts import AUDIT, Verdict, from_lists, verdict_of
 from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
-from gateway.pipeline import ImageOutcome, Pipeline
+from gateway.pipeline import ImageOutcome, Pipeline, Stills
+from gateway.review.images import ReviewImages
 from gateway.store.decisions import DecisionRecord
 from gateway.store.idempotency import ClaimLost, KeptAnswer
 from gateway.store.outages import StoreUnavailable
@@ -65,6 +67,10 @@ class RequestOrigin:
     external_id: str | None
     request_id: str
     key_name: str | None
+
+    def id_of(self, image: ImageRequest) -> str | None:
+        """Return the client's id of an image: its own, else the request's."""
+        return self.external_id if image.external_id is None else image.external_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,7 @@ class Moderator:
         bundle_id: of the models.
         logit_scale: of the bundle.
         metrics: decisions are counted there.
+        images: keeps stills of what waits for review; None where none are kept.
     """
 
     def __init__(
@@ -120,8 +127,10 @@ class Moderator:
         bundle_id: str,
         logit_scale: float,
         metrics: Metrics,
+        images: ReviewImages | None = None,
     ) -> None:
         self._pipeline = pipeline
+        self._images = images if rules.enabled else None
         self._metrics = metrics
         self._list_refresher = list_refresher
         self._decision_log = log
@@ -154,17 +163,26 @@ class Moderator:
                 "The lists of known images are not loaded yet; nothing was decided.", retry_after_s=1
             )
         hash_lookup = partial(matches, matcher) if matcher.lists else None
-        outcomes = await self._pipeline.run(
-            images,
-            judges.views,
-            deadline,
-            hash_lookup,
-            explain=explain,
-            beside=judges.views_beside,
-            deciding=True,
-        )
-        judged = [await self._audited(self._judge(outcome, matcher, judges)) for outcome in outcomes]
-        judged = await self._logged(judged, images, origin, deadline, answering)
+        with self._images.room.allowance() if self._images else nullcontext() as room:
+            outcomes = await self._pipeline.run(
+                images,
+                judges.views,
+                deadline,
+                hash_lookup,
+                explain=explain,
+                beside=judges.views_beside,
+                deciding=True,
+                stills=Stills(self._images.rules.side_px, room) if self._images and room else None,
+            )
+            judged = [await self._audited(self._judge(outcome, matcher, judges)) for outcome in outcomes]
+            judged = await self._logged(judged, images, origin, deadline, answering)
+            if self._images is not None:
+                pending = [
+                    Pending(item.decision_id, origin.id_of(images[item.outcome.index]), item.outcome, item.verdict)
+                    for item in judged
+                    if item.verdict and item.decision_id
+                ]
+                await keep_stills(self._images, pending, deadline)
         for item in judged:
             self._count(item)
         return judged
@@ -243,7 +261,7 @@ class Moderator:
         if not any(item.verdict for item in marked):
             return marked
         records = [
-            self._record(item, images[item.outcome.index].external_id, now, origin)
+            self._record(item, origin.id_of(images[item.outcome.index]), now, origin)
             for item in marked
             if item.verdict and item.decision_id
         ]
@@ -280,7 +298,7 @@ class Moderator:
             id=item.decision_id or "",
             at=now,
             request_id=origin.request_id,
-            external_id=origin.external_id if external_id is None else external_id,
+            external_id=external_id,
             image_sha256=prepared.info.sha256,
             image_pdq=best.hex if best else None,
             policy=verdict.policy.name,

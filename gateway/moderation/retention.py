@@ -1,4 +1,4 @@
-"""Deletes decisions that have grown older than the retention allows, and idempotency keys whose time is over."""
+"""Deletes decisions older than the retention allows, idempotency keys whose time is over, and stills that are due."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from gateway.review.images import ReviewImages
 from gateway.store.decisions import Decisions
 from gateway.store.idempotency import IdempotencyKeys
 from gateway.store.leases import Leases
@@ -16,7 +17,9 @@ PAUSE_S = 3600.0
 LEASE_S = 300.0
 
 
-async def watch_retention(decisions: Decisions, days: int, leases: Leases, keys: IdempotencyKeys) -> None:
+async def watch_retention(
+    decisions: Decisions, days: int, leases: Leases, keys: IdempotencyKeys, images: ReviewImages | None = None
+) -> None:
     """Delete what is due, once an hour, for ever; runs as a task of the application's lifespan.
 
     Args:
@@ -24,6 +27,7 @@ async def watch_retention(decisions: Decisions, days: int, leases: Leases, keys:
         days: how long; 0 means for ever.
         leases: of several gateways, one deletes at a time.
         keys: of requests that may be repeated.
+        images: stills kept for review; None where none are.
     """
     log = structlog.get_logger("retention")
     while True:
@@ -33,6 +37,8 @@ async def watch_retention(decisions: Decisions, days: int, leases: Leases, keys:
                 if deleted:
                     log.info("decisions expired", count=deleted)
                 await keys.expire()
+                if images is not None:
+                    await images.sweep()
         except StoreUnavailable:
             log.debug("nothing expired: the store is away")
         await asyncio.sleep(PAUSE_S)

@@ -59,8 +59,19 @@ class Metrics:
             names,
         )
         self._list_matches = counter("gateway_list_matches", "Images on a hash list.", ["list"])
+        self._reviews = counter(
+            "gateway_review_verdicts",
+            "Verdicts of reviewers, by why the case waited (feedback: none did), and whether they agree with the "
+            "policy, or of appeals and second opinions with the verdict before.",
+            ["reason", "agreement"],
+        )
         self.decisions_not_logged = counter(
             "gateway_decisions_not_logged", "Decisions that should have been logged and were not."
+        )
+        self._review_images = counter(
+            "gateway_review_images",
+            "Decisions for review by what became of their stills: kept, failed, no_room, deleted.",
+            ["result"],
         )
         self.store_failures = counter("gateway_store_failures", "Uses of the database that failed.")
         self._degraded = gauge(
@@ -98,6 +109,14 @@ class Metrics:
         near = self._near_threshold.labels(*names)  # exists from the first score on, so that a share can be told
         if any(at is not None and abs(score - at) <= NEAR_THRESHOLD for at in thresholds):
             near.inc()
+
+    def observe_review_image(self, result: str) -> None:
+        """Count what became of the stills of one decision."""
+        self._review_images.labels(result).inc()
+
+    def observe_review(self, reason: str, agreement: str) -> None:
+        """Count one verdict of a reviewer; both are of few kinds."""
+        self._reviews.labels(reason, agreement).inc()
 
     def observe_list_match(self, name: str) -> None:
         """Count one image that is on a list."""

@@ -30,13 +30,15 @@ class Actor:
 class AuditRow:
     """Who changed what: one row a change of a classifier, policy or list, and of what is known about decisions.
 
+    Each view of a still that is kept for review is a row too.
+
     Attributes:
         at: UTC.
         actor: name of the API key; ``anonymous`` where none was used, ``seed`` for what comes with the program.
         request_id: of the request, or None.
-        action: save, activate, delete, put, add_entries, remove_entries, feedback, forget.
-        kind: classifier, policy, rollout (``name`` is the policy's), list, decision (``name`` is its id) or external_id
-            (``name`` is its SHA-256, as it is to be forgotten).
+        action: save, activate, delete, put, add_entries, remove_entries, feedback, forget, view.
+        kind: classifier, policy, rollout (``name`` is the policy's), list, decision and review_image (``name`` is the
+            decision's id) or external_id (``name`` is its SHA-256, as it is to be forgotten).
         name: of the thing.
         version: its number, or None.
         detail: counts and the like, JSON values.

@@ -6,23 +6,25 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
-from sqlalchemy import Column, ColumnElement, delete, insert, literal, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, delete, literal, select, tuple_, update
 
 from gateway.store import audit, idempotency
-from gateway.store.audit import Actor, Detail
+from gateway.store.audit import Actor
 from gateway.store.database import Repository, Transaction, reads, writes
 from gateway.store.idempotency import KeptAnswer
-from gateway.store.reviewed_lists import ReviewedImage, put_on_list
-from gateway.store.schema import decisions, feedback, fired_categories, revisions
+from gateway.store.review.feedback import Feedback, feedback_on
+from gateway.store.review.legal_holds import check_not_held, not_held
+from gateway.store.review.new_cases import FIRED, new_case
+from gateway.store.review.tables import review_cases
+from gateway.store.schema import decisions, fired_categories, revisions
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-FIRED = ("review", "block")
 EQUAL = ("policy", "policy_version", "decision", "external_id", "outcome", "image_sha256", "shadow_differs")
 DELETED_AT_A_TIME = 1000  # so that decisions can be logged in between
 
@@ -79,31 +81,6 @@ class DecisionRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Feedback:
-    """A reviewer's verdict on a decision; several may be given, each is kept, the latest is the decision's outcome.
-
-    Attributes:
-        decision_id: of the decision.
-        at: UTC.
-        decision: the verdict.
-        categories: in which.
-        note: the reviewer's.
-        key: name of the API key, or None.
-        reviewer: as the key's holder says, or None.
-        list: hash list that the image was put on, or None.
-    """
-
-    decision_id: str
-    at: datetime
-    decision: Literal["allow", "block"]
-    categories: list[str]
-    note: str
-    key: str | None = None
-    reviewer: str | None = None
-    list: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class DecisionFilter:
     """Which decisions to read; None means any. ``since`` is inclusive, ``until`` exclusive.
 
@@ -134,15 +111,6 @@ class Page:
     next_cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reviewed:
-    """A verdict as it was kept, the image that it is about, and the hash lists that it put that on."""
-
-    verdict: Feedback
-    image: ReviewedImage
-    lists: tuple[str, ...]
-
-
 COLUMNS = tuple(field.name for field in fields(DecisionRecord))
 
 
@@ -151,7 +119,9 @@ class Decisions(Repository):
 
     @writes
     async def append(self, tx: Transaction, records: Sequence[DecisionRecord], kept: KeptAnswer | None = None) -> None:
-        """Append decisions, all or none. One whose id is there already is passed over: a log may be repeated.
+        """Append decisions, all or none, those to review with the case that waits for a person.
+
+        A decision whose id is there already is passed over: a log may be repeated.
 
         Args:
             tx: the transaction.
@@ -174,6 +144,9 @@ class Decisions(Repository):
         ]
         if fired:
             await tx.execute(tx.insert_new(fired_categories), fired)
+        waiting = [new_case(record) for record in records if record.decision == "review"]
+        if waiting:
+            await tx.execute(tx.insert_new(review_cases), waiting)
 
     @reads
     async def page(self, tx: Transaction, wanted: DecisionFilter, *, limit: int, cursor: str | None = None) -> Page:
@@ -202,12 +175,12 @@ class Decisions(Repository):
         row = (await tx.execute(select(decisions).where(decisions.c.id == decision_id))).mappings().one_or_none()
         if row is None:
             return None
-        return DecisionRecord(**row), await _feedback(tx, [decision_id])
+        return DecisionRecord(**row), await feedback_on(tx, [decision_id])
 
     @reads
     async def feedback_on(self, tx: Transaction, decision_ids: Sequence[str]) -> tuple[Feedback, ...]:
         """Return the feedback of a page of decisions, oldest first."""
-        return await _feedback(tx, decision_ids)
+        return await feedback_on(tx, decision_ids)
 
     @reads
     async def named(self, tx: Transaction, ids: Sequence[str]) -> tuple[DecisionRecord, ...]:
@@ -217,59 +190,23 @@ class Decisions(Repository):
         ).mappings()
         return tuple(DecisionRecord(**row) for row in rows)
 
-    @writes
-    async def add_feedback(
-        self, tx: Transaction, verdict: Feedback, *, actor: Actor, add_to_list: bool = False
-    ) -> Reviewed | None:
-        """Keep a verdict, which is the decision's outcome from now on; None if there is no such decision.
-
-        Args:
-            tx: of the verdict and of its changes of lists.
-            verdict: to keep; its ``list`` None means the list that all such verdicts share.
-            actor: for the audit.
-            add_to_list: put the image on the list.
-
-        Raises:
-            ListUnfit: the list is of another action or kind.
-        """
-        mine = decisions.c.id == verdict.decision_id
-        asked = select(decisions.c.image_sha256, decisions.c.image_pdq, decisions.c.detail).where(mine)
-        row = (await tx.execute(asked.with_for_update())).one_or_none()
-        if row is None:
-            return None
-        image = ReviewedImage(row.image_sha256, row.image_pdq if row.detail.get("near_matching") else None)
-        on: tuple[str, ...] = ()
-        if add_to_list:
-            contrary = await self._contrary(tx, image, verdict)
-            on = await put_on_list(tx, image, verdict.decision, verdict.list, contrary, actor=actor)
-            verdict = replace(verdict, list=on[0])
-        await tx.execute(insert(feedback).values(**asdict(verdict)))
-        who = {"reviewed_at": verdict.at, "reviewed_by": verdict.key, "reviewer": verdict.reviewer}
-        await tx.execute(update(decisions).where(mine).values(outcome=verdict.decision, **who))
-        detail: Detail = {"decision": verdict.decision, "categories": verdict.categories}
-        detail |= {"reviewer": verdict.reviewer} if verdict.reviewer else {}
-        detail |= {"lists": list(on)} if on else {}
-        await audit.note(tx, actor=actor, action="feedback", kind="decision", name=verdict.decision_id, detail=detail)
-        return Reviewed(verdict, image, on)
-
-    async def _contrary(self, tx: Transaction, image: ReviewedImage, verdict: Feedback) -> set[str]:
-        """Return the lists that verdicts to the contrary put an image on."""
-        of_it = select(feedback.c.list).join(decisions, decisions.c.id == feedback.c.decision_id).distinct()
-        of_it = of_it.where(decisions.c.image_sha256 == image.sha256, feedback.c.list.is_not(None))
-        return set((await tx.execute(of_it.where(feedback.c.decision != verdict.decision))).scalars())
-
     async def forget(self, external_id: str, *, actor: Actor) -> int:
-        """Delete all decisions of an external id with their feedback, in steps; return how many.
+        """Delete all decisions of an external id with their cases and feedback, in steps; return how many.
 
         Answers that are kept for repeated requests go first. The audit names the external id by its SHA-256.
+
+        Raises:
+            LegallyHeld: it is under a legal hold; nothing is deleted, or nothing more where it came in between.
         """
         await self._forget_answers(external_id)
         name = hashlib.sha256(external_id.encode()).hexdigest()
         note = partial(audit.note, actor=actor, action="forget", kind="external_id", name=name)
-        return await self._remove(decisions.c.external_id == external_id, note)
+        removed = await self._remove(decisions.c.external_id == external_id, note)
+        await self._check_not_held(external_id)
+        return removed
 
     async def expire(self, before: datetime) -> int:
-        """Delete decisions older than ``before``, in steps; return how many."""
+        """Delete decisions older than ``before`` that no legal hold keeps, in steps; return how many."""
         return await self._remove(decisions.c.at < before, None)
 
     @writes
@@ -280,7 +217,12 @@ class Decisions(Repository):
 
     @writes
     async def _forget_answers(self, tx: Transaction, external_id: str) -> None:
+        await check_not_held(tx, external_id)
         await idempotency.forget(tx, external_id)
+
+    @reads
+    async def _check_not_held(self, tx: Transaction, external_id: str) -> None:
+        await check_not_held(tx, external_id)
 
     async def _remove(self, condition: ColumnElement[bool], note: Note | None) -> int:
         removed = 0
@@ -290,19 +232,13 @@ class Decisions(Repository):
 
     @writes
     async def _remove_some(self, tx: Transaction, condition: ColumnElement[bool], note: Note | None) -> int:
-        some = select(decisions.c.id).where(condition).order_by(decisions.c.at, decisions.c.id)
+        some = select(decisions.c.id).where(condition, not_held()).order_by(decisions.c.at, decisions.c.id)
         ids = (await tx.execute(some.limit(DELETED_AT_A_TIME).with_for_update())).scalars().all()
         if ids:
             await tx.execute(delete(decisions).where(decisions.c.id.in_(ids)))
             if note:
                 await note(tx, detail={"decisions": len(ids)})
         return len(ids)
-
-
-async def _feedback(tx: Transaction, decision_ids: Sequence[str]) -> tuple[Feedback, ...]:
-    given = select(*(feedback.c[field.name] for field in fields(Feedback)))
-    given = given.where(feedback.c.decision_id.in_(decision_ids)).order_by(feedback.c.at, feedback.c.id)
-    return tuple(Feedback(**verdict) for verdict in (await tx.execute(given)).mappings())
 
 
 def fired_in(record: DecisionRecord) -> frozenset[str]:

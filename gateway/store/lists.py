@@ -32,6 +32,7 @@ ListKind = Literal["sha256", "pdq"]
 class HashList:
     """A named list of hashes. ``max_distance`` is of bits, for PDQ only.
 
+    ``withhold``: what it matches is never stored or shown, such as material that the law forbids to keep.
     ``entries`` and ``revision`` are the store's: how many hashes it holds, and the store's revision when the list last
     changed, by which a reader knows whether to read its entries again.
     """
@@ -42,6 +43,7 @@ class HashList:
     max_distance: int
     entries: int = 0
     revision: int = 0
+    withhold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Lists(Repository):
             StaleWrite: the precondition does not hold.
             ValueError: the list exists and is of the other kind.
         """
-        row = {"action": made.action, "kind": made.kind, "max_distance": made.max_distance}
+        row = {name: getattr(made, name) for name in ("action", "kind", "max_distance", "withhold")}
         new = tx.insert_new(lists).values(name=made.name, entries=0, revision=0, **row).returning(lists.c.id)
         created = (await tx.execute(new)).scalar_one_or_none()
         found = await locked(tx, made.name)
@@ -83,7 +85,7 @@ class Lists(Repository):
         precondition.check(*([list_etag(found.revision)] if created is None else []))
         if found.kind != made.kind:
             raise ValueError(f"the list {made.name} is of kind {found.kind}, which cannot change")
-        if created is None and (found.action, found.max_distance) == (made.action, made.max_distance):
+        if created is None and all(getattr(found, name) == value for name, value in row.items()):
             return SavedList(replace(made, entries=found.entries, revision=found.revision), created=False)
         revision = await audit.record(tx, actor=actor, action="put", kind="list", name=made.name, detail=row)
         begun = {"logged_since": revision} if created is not None else {}

@@ -44,10 +44,25 @@ class ReviewedImage:
     pdq: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class ListEffects:
+    """What a verdict did to lists: those that the image is on for it, and the hashes put on and taken off, in hex."""
+
+    on: tuple[str, ...] = ()
+    added: tuple[tuple[str, str], ...] = ()
+    removed: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> ListEffects:
+        """Return what was kept as JSON."""
+        pairs = (tuple((name, entry) for name, entry in kept[part]) for part in ("added", "removed"))
+        return cls(tuple(kept["on"]), *pairs)
+
+
 async def put_on_list(
     tx: Transaction, image: ReviewedImage, action: Action, name: str | None, contrary: Iterable[str], *, actor: Actor
-) -> tuple[str, ...]:
-    """Put an image on the list of a verdict, and take it off those of contrary ones; return the names it is on now.
+) -> ListEffects:
+    """Put an image on the list of a verdict, and take it off those of contrary ones; return what changed.
 
     Args:
         tx: of the verdict.
@@ -73,16 +88,33 @@ async def put_on_list(
     }  # in one order, so that none waits for all
     for each in created:
         rows[each] = await _begun(tx, rows[each], actor)
-    for each, (kind, entry) in wanted.items():
-        await _put(tx, rows[each], action, kind, bytes.fromhex(entry), actor=actor)
+    added = [
+        (each, entry)
+        for each, (kind, entry) in wanted.items()
+        if await _put(tx, rows[each], action, kind, bytes.fromhex(entry), actor=actor)
+    ]
+    removed = []
     for each in sorted(left):
         gone = rows[each]
         if gone is None or gone.action == action:
             continue
         former = image.sha256 if gone.kind == "sha256" else image.pdq
-        if former is not None:
-            await take_out(tx, gone, [[bytes.fromhex(former)]], actor=actor)
-    return tuple(wanted)
+        if former is not None and await take_out(tx, gone, [[bytes.fromhex(former)]], actor=actor):
+            removed.append((each, former))
+    return ListEffects(tuple(wanted), tuple(added), tuple(removed))
+
+
+async def take_back(tx: Transaction, effects: ListEffects, *, actor: Actor) -> None:
+    """Undo what a verdict did to lists; one that was deleted since is passed over."""
+    rows = {name: await locked(tx, name) for name in sorted({name for name, _ in effects.added + effects.removed})}
+    for name, entry in effects.added:
+        if (row := rows[name]) is not None:
+            await take_out(tx, row, [[bytes.fromhex(entry)]], actor=actor)
+    for name, entry in effects.removed:
+        row = rows[name]
+        if row is not None and (new := await unknown(tx, await state_of(tx, row), [bytes.fromhex(entry)])):
+            await add_rows(tx, row.id, [new])
+            await changed(tx, row, [new], len(new), actor=actor, action="add_entries")
 
 
 async def _created(tx: Transaction, name: str, action: Action, kind: str) -> bool:
@@ -100,10 +132,13 @@ async def _begun(tx: Transaction, row: Row[Any] | None, actor: Actor) -> Row[Any
     return await locked(tx, row.name)
 
 
-async def _put(tx: Transaction, row: Row[Any] | None, action: Action, kind: str, entry: bytes, *, actor: Actor) -> None:
+async def _put(tx: Transaction, row: Row[Any] | None, action: Action, kind: str, entry: bytes, *, actor: Actor) -> bool:
+    """Put an entry on a list; return whether it is new there."""
     assert row is not None  # noqa: S101 - locked in this transaction
     if (row.action, row.kind) != (action, kind):
         raise ListUnfit(row.name, row.action, row.kind)
-    if new := await unknown(tx, await state_of(tx, row), [entry]):
+    new = await unknown(tx, await state_of(tx, row), [entry])
+    if new:
         await add_rows(tx, row.id, [new])
         await changed(tx, row, [new], len(new), actor=actor, action="add_entries")
+    return bool(new)

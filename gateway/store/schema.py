@@ -26,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
 )
 from sqlalchemy.dialects import postgresql
 
@@ -213,18 +214,25 @@ fired_categories = Table(
 )
 Index("fired_categories_by_decision", fired_categories.c.decision_id)
 
+# Verdicts, appeals and verdicts taken back. ``token`` is the claim under which a verdict was given, so that a repeated
+# one is known; ``before`` is what it changed, so that it can be taken back.
 feedback = Table(
     "feedback",
     metadata,
     Column("id", RowNumber, primary_key=True),
     Column("decision_id", CodePointText, _of_a_decision("feedback_on_a_decision"), nullable=False),
     Column("at", UtcDateTime, nullable=False),
-    Column("decision", CodePointText, nullable=False),
+    Column("kind", CodePointText, nullable=False),
+    Column("decision", CodePointText),
     Column("categories", JSON, nullable=False),
     Column("note", CodePointText, nullable=False),
+    Column("reason", CodePointText, nullable=False),
     Column("key", CodePointText),
     Column("reviewer", CodePointText),
     Column("list", CodePointText),
+    Column("undone", Boolean, nullable=False),
+    Column("token", CodePointText),
+    Column("before", JSON),
 )
 Index("feedback_by_decision", feedback.c.decision_id, feedback.c.at, feedback.c.id)
 
@@ -236,6 +244,7 @@ lists = Table(
     Column("action", CodePointText, nullable=False),
     Column("kind", CodePointText, nullable=False),
     Column("max_distance", Integer, nullable=False),
+    Column("withhold", Boolean, nullable=False, server_default=false()),
     Column("entries", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("logged_since", BigInteger, nullable=False, server_default="0"),

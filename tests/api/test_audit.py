@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from gateway.store.audit import Actor, AuditFilter
 from gateway.store.database import Transaction
-from gateway.store.decisions import Feedback
 from gateway.store.lists import HashList
 from gateway.store.outages import StoreUnavailable
+from gateway.store.review.feedback import Feedback
 from tests.auth.test_api_keys import ENTRIES, bearer
 from tests.support.in_process_app import Web, is_problem, png
 from tests.support.stores import NOON, Store, decision, save
@@ -36,7 +36,7 @@ async def test_every_kind_of_change_leaves_a_row(store: Store) -> None:
     await store.lists.drop("bad", actor=ME)
     await store.versions.remove("classifier", "cats", actor=ME)
     revision = await store.versions.revision()
-    await store.decisions.add_feedback(VERDICT, actor=ME)
+    await store.verdicts.give(VERDICT, actor=ME)
     await store.decisions.forget("user-42", actor=ME)
     assert await store.versions.revision() == revision, "nothing in force has changed"
     rows = await store.audit.latest(99)
@@ -59,7 +59,7 @@ async def test_every_kind_of_change_leaves_a_row(store: Store) -> None:
 
 
 async def test_what_changes_nothing_leaves_none(store: Store) -> None:
-    assert not await store.decisions.add_feedback(VERDICT, actor=ME)
+    assert not await store.verdicts.give(VERDICT, actor=ME)
     assert await store.decisions.forget("nobody", actor=ME) == 0
     assert not await store.versions.remove("classifier", "none", actor=ME)
     assert await store.audit.latest(9) == ()
@@ -74,7 +74,7 @@ async def test_no_change_without_a_row(store: Store) -> None:
     await store.decisions.append([decision(1, external_id="me")])
     await store.database.write(spoil)
     for change in (
-        lambda: store.decisions.add_feedback(VERDICT, actor=ME),
+        lambda: store.verdicts.give(VERDICT, actor=ME),
         lambda: store.decisions.forget("me", actor=ME),
         lambda: save(store, "cats", {}),
         lambda: store.lists.put(HashList("bad", "block", "sha256", 0), actor=ME),

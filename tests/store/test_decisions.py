@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import event
 
 from gateway.store.audit import Actor
-from gateway.store.decisions import DecisionFilter, DecisionRecord, Feedback
+from gateway.store.decisions import DecisionFilter, DecisionRecord
 from gateway.store.lists import HashList
+from gateway.store.review.feedback import Feedback
 from gateway.store.reviewed_lists import ListUnfit
 from tests.support.stores import NOON, Store, decision, fired, opened
 
@@ -174,8 +175,8 @@ async def test_feedback_is_kept_in_order(store: Store) -> None:
     late = Feedback(key, NOON + timedelta(hours=2), "allow", [], "")
     early = Feedback(key, NOON + timedelta(hours=1), "block", ["gore", "nudity"], "blood, ü")
     for verdict in (late, early, late):
-        assert await store.decisions.add_feedback(verdict, actor=ME)
-    assert not await store.decisions.add_feedback(dataclasses.replace(late, decision_id="nothing"), actor=ME)
+        assert await store.verdicts.give(verdict, actor=ME)
+    assert not await store.verdicts.give(dataclasses.replace(late, decision_id="nothing"), actor=ME)
     judged = decision(1, outcome="allow", reviewed_at=late.at)
     assert await store.decisions.read(key) == (judged, (early, late, late))
     assert await store.decisions.read(decision(2).id) == (decision(2), ())
@@ -186,7 +187,7 @@ async def test_the_latest_verdict_is_the_outcome(store: Store) -> None:
     first = Feedback(decision(1).id, NOON, "allow", [], "", "console", "ann")
     second = Feedback(decision(2).id, NOON, "allow", [], "")
     for verdict in (first, second, dataclasses.replace(second, decision="block", key="other")):
-        await store.decisions.add_feedback(verdict, actor=ME)
+        await store.verdicts.give(verdict, actor=ME)
     assert await numbers(store, outcome="allow") == [1]
     assert await numbers(store, outcome="block") == [2, 0]
     assert await numbers(store, decision="block") == [2, 1, 0]
@@ -199,7 +200,7 @@ async def test_the_latest_verdict_is_the_outcome(store: Store) -> None:
 
 async def put_on_list(store: Store, number: int, said: Literal["allow", "block"], name: str | None = None) -> Any:
     verdict = Feedback(decision(number).id, NOON, said, [], "", list=name)
-    kept = await store.decisions.add_feedback(verdict, actor=ME, add_to_list=True)
+    kept = await store.verdicts.give(verdict, actor=ME, add_to_list=True)
     assert kept is not None
     return kept.lists
 
@@ -260,7 +261,7 @@ async def test_contrary_verdicts_at_once_leave_the_image_on_one_list(store: Stor
 async def test_an_external_id_is_forgotten_with_all_about_it(store: Store) -> None:
     mine = [decision(number, external_id="me", detail=fired(gore="block")) for number in range(1205)]
     await store.decisions.append([*mine, decision(2000, external_id="you", detail=fired(gore="block"))])
-    await store.decisions.add_feedback(Feedback(mine[0].id, NOON, "allow", [], "mistaken"), actor=ME)
+    await store.verdicts.give(Feedback(mine[0].id, NOON, "allow", [], "mistaken"), actor=ME)
     assert await store.decisions.forget("me", actor=ME) == 1205
     assert await store.decisions.forget("me", actor=ME) == 0
     assert await numbers(store, category="gore") == [2000]

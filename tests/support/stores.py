@@ -16,10 +16,14 @@ from gateway.store.database import Database
 from gateway.store.decisions import DecisionRecord, Decisions
 from gateway.store.lists import Lists
 from gateway.store.migrate import open_database
+from gateway.store.review.cases import Cases, ClaimRules
+from gateway.store.review.legal_holds import LegalHolds
+from gateway.store.review.verdicts import Verdicts
 from gateway.store.versions import Saved, Versions
 
 TIMEOUT_S = 10.0
 BUNDLE_ID = "bundle"
+CLAIM_RULES = ClaimRules(lease_s=300, skip_s=900, claims=3)
 ROOT = Path(__file__).parents[2]
 
 LOCK = """
@@ -44,6 +48,9 @@ class Store:
     decisions: Decisions
     lists: Lists
     audit: Audit
+    cases: Cases
+    verdicts: Verdicts
+    legal_holds: LegalHolds
 
     def seen_by(self, bundle_id: str, text_checksum: str = "text") -> Versions:
         """Return the versions as a gateway with another bundle sees them."""
@@ -54,8 +61,9 @@ class Store:
 async def opened(database_url: str, timeout_s: float = TIMEOUT_S, pool_size: int = 5) -> AsyncIterator[Store]:
     """Open a store and close it in the end."""
     made = await open_database(database_url, timeout_s=timeout_s, pool_size=pool_size)
+    parts = (Cases(made, CLAIM_RULES), Verdicts(made), LegalHolds(made))
     try:
-        yield Store(made, Versions(made, BUNDLE_ID, "text"), Decisions(made), Lists(made), Audit(made))
+        yield Store(made, Versions(made, BUNDLE_ID, "text"), Decisions(made), Lists(made), Audit(made), *parts)
     finally:
         await made.close()
 

@@ -17,8 +17,22 @@ MAX_NUMBER = 2**63 - 1
 
 router = APIRouter(tags=["audit"], dependencies=[Depends(known_parameters)])
 
-Action = Literal["save", "activate", "delete", "put", "add_entries", "remove_entries", "feedback", "forget"]
-Kind = Literal["classifier", "policy", "rollout", "list", "decision", "external_id"]
+Action = Literal[
+    "save",
+    "activate",
+    "delete",
+    "put",
+    "add_entries",
+    "remove_entries",
+    "feedback",
+    "forget",
+    "view",
+    "undo",
+    "appeal",
+    "hold",
+    "lift",
+]
+Kind = Literal["classifier", "policy", "rollout", "list", "decision", "external_id", "review_image"]
 
 
 @router.get("/v1/audit", summary="Who changed what, newest first", response_model=AuditOut)
@@ -33,7 +47,9 @@ async def audit(
     cursor: Annotated[int | None, Query(ge=1, le=MAX_NUMBER)] = None,
     limit: Limit = 50,
 ) -> dict[str, Any]:
-    """Return a page of the audit: changes of classifiers, policies, rollouts and lists, feedback, and forgetting.
+    """Return a page of the audit: changes of classifiers, policies, rollouts and lists, feedback, forgetting, stills.
+
+    A `view` of a `review_image` is somebody's look at a still of the decision that is its `name`.
 
     Rows are written in the transaction of the change, and never changed or deleted. `actor` is the API key's name.
     An `external_id` that was forgotten is named by its SHA-256.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -18,15 +17,17 @@ from gateway.api.body.validation import validated
 from gateway.api.dependencies import ServicesDep
 from gateway.api.openapi import HASH_PATTERN, request_body
 from gateway.api.parameters import Text, known_parameters
+from gateway.api.review.reviewer import session_reviewer
+from gateway.api.review.verdict_answer import feedback_out, reviewed
 from gateway.api.schemas.stored_requests import FeedbackIn, Moment
-from gateway.api.schemas.stored_responses import DecisionOut, DecisionsOut, Deleted, FeedbackOut, ReviewedOut
-from gateway.api.store_calls import put_in_force, stored
-from gateway.decoding.pdq import MIN_QUALITY
-from gateway.errors import InvalidRequest, NotFound
-from gateway.hash_matching.matcher import HashMatcher
+from gateway.api.schemas.stored_responses import DecisionOut, DecisionsOut, Deleted, ReviewedOut
+from gateway.api.store_calls import stored
+from gateway.errors import InvalidRequest, LegalHold, NotFound, StorageUnavailable
 from gateway.moderation.classifiers import Reference, split_reference
-from gateway.store.decisions import DecisionFilter, DecisionRecord, Decisions, Feedback, Page, Reviewed
-from gateway.store.reviewed_lists import REVIEWED_NEAR, ListUnfit
+from gateway.review.still_errors import StillStoreAway
+from gateway.store.decisions import DecisionFilter, DecisionRecord, Decisions, Page
+from gateway.store.review.feedback import Feedback
+from gateway.store.review.legal_holds import LegallyHeld
 
 PAGE, EXPORT_PAGE, MOST_EXPORTED = 50, 500, 10**9
 NOT_FILTERED = "A filter holds a character that cannot be kept, or the cursor is not one given out here."
@@ -114,6 +115,8 @@ async def decision_of(services: ServicesDep, decision_id: str) -> Response:
 async def give_feedback(request: Request, services: ServicesDep, decision_id: str) -> Response:
     """Keep what a reviewer decided; several verdicts may be given, each is kept, and the latest is the `outcome`.
 
+    It closes the decision's case if one is open; whoever has claimed that loses it.
+
     With `add_to_list` the same file gets this verdict from now on, by every policy and in every gateway. A block list
     that somebody else keeps wins over it, and is named in `still_blocked_by`.
     """
@@ -128,27 +131,13 @@ async def give_feedback(request: Request, services: ServicesDep, decision_id: st
         given.categories,
         given.note,
         key_name(request),
-        given.reviewer,
+        given.reviewer or session_reviewer(request),
         given.add_to_list if isinstance(given.add_to_list, str) else None,
+        reason=given.reason,
     )
-    keeping = services.decisions.add_feedback(made, actor=actor_of(request), add_to_list=bool(given.add_to_list))
-    try:
-        kept = await stored(keeping)
-    except ListUnfit as unfit:
-        raise InvalidRequest(
-            f"The list “{unfit.name}” holds {unfit.kind} and its action is {unfit.action}; name a new one, "
-            f"or one that holds sha256 and whose action is {given.decision}."
-        ) from None
-    if kept is None:
-        raise NotFound("There is no such decision.")
-    if kept.lists:
-        await put_in_force(services.list_refresher)
-    answer = {
-        **feedback_out(kept.verdict),
-        "lists": kept.lists,
-        "still_blocked_by": await asyncio.to_thread(still_blocked_by, services.list_refresher.current, kept),
-    }
-    return Response(orjson.dumps(answer), 201, media_type="application/json")
+    adding = bool(given.add_to_list)
+    giving = services.review.verdicts.give(made, actor=actor_of(request), add_to_list=adding)
+    return await reviewed(services, giving, given.decision)
 
 
 @router.delete("/v1/decisions", summary="Forget an external id", response_model=Deleted)
@@ -157,8 +146,19 @@ async def forget(
     services: ServicesDep,
     external_id: Annotated[str, Query(min_length=1, max_length=256)],
 ) -> Deleted:
-    """Delete every decision of an external id, and its feedback."""
-    return Deleted(deleted=await stored(services.decisions.forget(external_id, actor=actor_of(request))))
+    """Delete every decision of an external id, its case and feedback, and the stills that are kept of it.
+
+    409 `legal_hold` while the external id is under a hold: then nothing is deleted.
+    """
+    if services.review_images is not None:
+        try:
+            await stored(services.review_images.forget(external_id, actor=actor_of(request)))
+        except StillStoreAway:
+            raise StorageUnavailable("The stills could not be deleted; nothing else was. Try again later.") from None
+    try:
+        return Deleted(deleted=await stored(services.decisions.forget(external_id, actor=actor_of(request))))
+    except LegallyHeld:
+        raise LegalHold("The external id is under a legal hold; lift that first: /v1/legal-holds.") from None
 
 
 async def export(log: Decisions, wanted: DecisionFilter, first: Page, *, most: int | None) -> AsyncIterator[bytes]:
@@ -202,16 +202,3 @@ def out(record: DecisionRecord) -> dict[str, Any]:
         "shadow": record.detail.get("shadow"),
         "warnings": record.detail.get("warnings", []),
     }
-
-
-def still_blocked_by(matcher: HashMatcher, kept: Reviewed) -> list[str]:
-    """Return the lists that block an image although it was put on one that allows it; for a thread."""
-    if kept.verdict.decision == "block" or not kept.lists:
-        return []
-    found = matcher.match(kept.image.sha256, kept.image.pdq, MIN_QUALITY)
-    return [match.list for match in found if match.action == "block" and match.list != REVIEWED_NEAR]
-
-
-def feedback_out(feedback: Feedback) -> dict[str, Any]:
-    """Return a verdict as the API shows it."""
-    return {name: getattr(feedback, name) for name in FeedbackOut.model_fields}

@@ -141,6 +141,7 @@ class FeedbackIn(StrictModel):
     decision: Literal["allow", "block"]
     categories: list[Annotated[str, Field(max_length=64)]] = Field(default_factory=list, max_length=50)
     note: str = Field("", max_length=4000)
+    reason: str = Field("", max_length=256, description="In a word or sentence; webhooks carry it, unlike the note.")
     reviewer: ClientId | None = Field(None, description="Who decided, where several people share an API key.")
     add_to_list: Annotated[str, Field(pattern=NAME_PATTERN)] | bool | None = Field(
         None,
@@ -160,3 +161,8 @@ class ListIn(StrictModel):
         description="Of its hashes. sha256: the same file. pdq: the same picture, scaled or compressed anew, to block."
     )
     max_distance: WholeNumber = Field(31, ge=0, le=127, description="Bits of 256 that may differ; PDQ only.")
+    withhold: bool = Field(
+        default=False,
+        description="What the list matches is never stored or shown to reviewers, as of known illegal material; for "
+        "lists that block.",
+    )

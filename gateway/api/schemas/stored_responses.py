@@ -45,15 +45,18 @@ class RolloutOut(BaseModel):
 
 
 class FeedbackOut(BaseModel):
-    """A reviewer's verdict as it was kept."""
+    """What was said of a decision as it was kept: a verdict, an appeal, or a verdict taken back."""
 
     at: str
-    decision: Literal["allow", "block"]
+    kind: Literal["verdict", "appeal", "undo"]
+    decision: Literal["allow", "block"] | None
     categories: list[str]
     note: str
+    reason: str
     key: str | None
     reviewer: str | None
     list: str | None
+    undone: bool
 
 
 class ReviewedOut(FeedbackOut):
@@ -61,6 +64,7 @@ class ReviewedOut(FeedbackOut):
 
     lists: list[str]
     still_blocked_by: list[str]
+    state: Literal["waiting", "closed"]
 
 
 class ReviewOut(BaseModel):
@@ -135,6 +139,7 @@ class ListOut(BaseModel):
     action: Literal["block", "allow"]
     kind: Literal["sha256", "pdq"]
     max_distance: int
+    withhold: bool
     entries: int
 
 

@@ -21,7 +21,8 @@ from gateway.limits.deadline import Deadline
 from gateway.moderation.classifiers import split_reference
 from gateway.moderation.heads import unpacked
 from gateway.moderation.policy_diff import OTHER_VIEWS, sample_of
-from gateway.store.decisions import DecisionFilter, DecisionRecord, Feedback
+from gateway.store.decisions import DecisionFilter, DecisionRecord
+from gateway.store.review.feedback import Feedback
 
 PAGE = 200
 VIEW = "full"
@@ -187,9 +188,9 @@ class Gatherer:
 
     def _said(self, feedback: Sequence[Feedback]) -> list[str] | str:
         """Return the labels that the latest verdict means, or why there are none."""
-        if not feedback:
+        verdict = next((said for said in reversed(feedback) if said.stands), None)
+        if verdict is None:
             return "not_reviewed"
-        verdict = feedback[-1]
         if verdict.decision == "allow":
             return [] if self.harmless is None else [self.harmless]
         return [name for name in verdict.categories if name in self.labels] or "feedback_names_no_label"

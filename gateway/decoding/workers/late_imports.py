@@ -15,6 +15,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
 
+from PIL import Image
+
 from gateway.decoding.plugins import plugin_of
 
 _MODULES: Final = (
@@ -38,6 +40,7 @@ def load_libraries(*, heic: bool) -> None:
         codecs.lookup(encoding)
     for module in _MODULES:
         importlib.import_module(module)
+    Image.preinit()  # the plugins that writing an image asks for; nothing is opened by them
     if heic:
         plugin_of("heic")
 

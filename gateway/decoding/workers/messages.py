@@ -1,4 +1,4 @@
-"""Messages between the gateway and a decoding worker: a job to the worker, facts and pixels back.
+"""Messages between the gateway and a decoding worker: a job to the worker; facts, pixels and stills back.
 
 A job is pickled, by the gateway and for its own workers; nothing that comes from a worker is ever unpickled. A hostile
 image may have taken the worker over, so its whole answer is checked against the job before it is
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Final, Literal
 
@@ -19,6 +20,7 @@ from gateway.decoding.decoder import ImageInfo
 from gateway.decoding.downscale import Box
 from gateway.decoding.pdq import PerceptualHash
 from gateway.decoding.preprocess import Job, PreprocessedImage
+from gateway.decoding.stills import Still, StillPlace, StillRefused, checked_still
 from gateway.decoding.views import Place
 from gateway.errors import GatewayError, ImageError, error_classes
 from gateway.observability.stage_timer import StageTimer
@@ -28,7 +30,7 @@ READY: Final = struct.Struct(">B")
 """A worker's first byte: the ``Layers`` of its sandbox."""
 
 HEAD: Final = struct.Struct(">II")
-"""What each message begins with: bytes of the order or the facts, bytes of the image or the pixels behind them."""
+"""What each message begins with: bytes of the order or the facts, bytes of the image or the pixels and stills."""
 
 MOST_FACTS_BYTES: Final = 1 << 18
 
@@ -58,6 +60,7 @@ class _Facts(_Strict):
     info: ImageInfo | None = None
     places: list[Place] = Field([], max_length=4096)
     fingerprints: list[PerceptualHash] = Field([], max_length=4096)
+    stills: list[StillPlace] = Field([], max_length=4096)
     error: _Error | None = None
     elapsed_s: dict[Literal["decode", "views", "fingerprint"], Seconds]
 
@@ -79,7 +82,7 @@ def read_answer(job: Job, facts: bytes, pixels: bytes, timer: StageTimer) -> Pre
     Args:
         job: what it was asked.
         facts: JSON, at most ``MOST_FACTS_BYTES``.
-        pixels: what it sent behind them.
+        pixels: what it sent behind them: those of the views, then the stills.
         timer: gets the time of each stage.
 
     Raises:
@@ -94,14 +97,26 @@ def read_answer(job: Job, facts: bytes, pixels: bytes, timer: StageTimer) -> Pre
     timer.add(dict(said.elapsed_s.items()))
     if said.error is not None:
         raise _error(said.error)
-    if said.info is None or not _fits(job, said.info, said, pixels):
+    pixel_bytes = len(said.places) * job.size_px**2 * 3
+    if said.info is None or not _fits(job, said.info, said, len(pixels) - pixel_bytes):
         raise AnswerRefused("its answer does not fit the image's header")
     return PreprocessedImage(
         said.info,
         tuple(said.places),
-        np.frombuffer(pixels, np.uint8).reshape(-1, job.size_px, job.size_px, 3),
+        np.frombuffer(pixels, np.uint8, pixel_bytes).reshape(-1, job.size_px, job.size_px, 3),
         tuple(said.fingerprints),
+        tuple(_stills(job, said, pixels[pixel_bytes:])),
     )
+
+
+def _stills(job: Job, said: _Facts, jpegs: bytes) -> Iterator[Still]:
+    at = 0
+    for place in said.stills:
+        try:
+            yield checked_still(jpegs[at : at + place.size], place, job.still_side_px)
+        except StillRefused as why:
+            raise AnswerRefused(str(why)) from None
+        at += place.size
 
 
 def _error(said: _Error) -> GatewayError:
@@ -113,7 +128,7 @@ def _error(said: _Error) -> GatewayError:
     return known(said.detail)
 
 
-def _fits(job: Job, info: ImageInfo, said: _Facts, pixels: bytes) -> bool:
+def _fits(job: Job, info: ImageInfo, said: _Facts, still_bytes: int) -> bool:
     header, rows = job.header, len(said.places)
     on_white = sum(place.background is None for place in said.places)
     return (
@@ -124,7 +139,10 @@ def _fits(job: Job, info: ImageInfo, said: _Facts, pixels: bytes) -> bool:
         and info.frames <= header.frames
         and on_white >= info.frames_analyzed
         and (on_white == rows or job.both_grounds)
-        and len(pixels) == rows * job.size_px**2 * 3
+        and still_bytes == sum(still.size for still in said.stills)
+        and len(said.stills) <= job.most_stills
+        and still_bytes <= job.still_bytes
+        and {still.frame_ms for still in said.stills} <= {place.frame_ms for place in said.places}
         and len(said.fingerprints) in {0, info.frames_analyzed}
         and all(_is_within(place.box, info) for place in said.places)
     )

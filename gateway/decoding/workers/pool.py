@@ -103,7 +103,7 @@ class DecodePool:
             WorkerLost: it ended, and not because of the image.
             GatewayError: as ``prepare``.
         """
-        most_pixel_bytes = self._most_rows * job.size_px * job.size_px * 3
+        most_pixel_bytes = self._most_rows * job.size_px * job.size_px * 3 + job.still_bytes
         worker = await self._borrow()
         ending: Ending | None = "abandoned"  # when the client leaves or the deadline passes, we are cancelled
         try:

@@ -8,7 +8,7 @@ over the gateway.
 
 The process that forks is told ``FORK``, with a socket, or the number of a worker that ended, and answers how it did.
 The gateway sends a worker ``messages.HEAD``, an order and the image's bytes. The worker answers ``messages.HEAD``,
-facts as JSON, and pixels.
+facts as JSON, pixels, and stills.
 """
 
 from __future__ import annotations
@@ -154,11 +154,12 @@ def work(
     allow_memory(floor + granted + _MEMORY_SLACK)
     timer = StageTimer()
     facts: dict[str, object]
-    pixels = memoryview(b"")
+    behind: list[memoryview | bytes] = []
     try:
         prepared = stage(job, timer, hasher)
         facts = {"info": prepared.info, "places": prepared.places, "fingerprints": prepared.fingerprints}
-        pixels = prepared.pixels.data.cast("B")
+        facts["stills"] = [still.place for still in prepared.stills]
+        behind = [prepared.pixels.data.cast("B"), *(still.jpeg for still in prepared.stills)]
     except GatewayError as error:
         facts = {"error": {"kind": type(error).__name__, "detail": error.detail}}
     except MemoryError:
@@ -166,10 +167,10 @@ def work(
     except Exception as bug:  # noqa: BLE001 - a bug of ours: the gateway logs it
         facts = {"error": {"kind": "", "detail": trace(bug)[-_MOST_TRACE_CHARS:]}}
     if late := imports.taken():
-        facts, pixels = {"error": {"kind": "", "detail": f"LateImport of {late}"}}, memoryview(b"")
+        facts, behind = {"error": {"kind": "", "detail": f"LateImport of {late}"}}, []
     written = orjson.dumps({**facts, "elapsed_s": timer.elapsed_s})
-    gateway.write(HEAD.pack(len(written), pixels.nbytes) + written)
-    gateway.write(pixels)
+    gateway.write(HEAD.pack(len(written), sum(map(len, behind))) + written)
+    gateway.writelines(behind)
     gateway.flush()
     return True
 

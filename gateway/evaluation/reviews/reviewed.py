@@ -201,6 +201,7 @@ def decision_of(row: Mapping[str, Any], known: frozenset[str]) -> ReviewedDecisi
             given["reviewer"] or given["key"] or UNNAMED,
         )
         for given in row["feedback"]
+        if given.get("kind", "verdict") == "verdict" and not given.get("undone")
     )
     if not reviews:
         raise ValueError("nobody reviewed it")
