@@ -14,7 +14,7 @@ DEVICE ?= auto
 REPLICAS ?= 1
 export MODEL PRECISION DEVICE REPLICAS
 
-.PHONY: serve test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate demo-figures study clean
+.PHONY: serve s3-server test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate demo-figures study clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -40,6 +40,11 @@ $(SUPPLY)/.installed: requirements/tools.txt
 	$(PYTHON) -m venv $(SUPPLY)
 	$(SUPPLY)/bin/pip $(LOCKED) --requirement requirements/tools.txt
 	@touch $@
+
+# A server that speaks S3, for the tests of stills in a bucket, which skip without it; what it needs is nobody else's.
+s3-server: ## Install moto's S3 server into .venv-s3
+	$(PYTHON) -m venv .venv-s3
+	.venv-s3/bin/pip install --quiet --disable-pip-version-check 'moto[server]>=5.2,<6'
 
 serve: $(VENV)/.serve-installed ## Triton and the gateway; MODEL=demo|<hub id>|<folder>|random:<architecture>, REPLICAS=n
 	@exec $(BIN)/python -m scripts.serve

@@ -193,7 +193,7 @@ async def lifespan(
     list_refresher = ListRefresher(hashes)
     decision_log = DecisionLog(stored, lambda: catalog.store_lost)
     decoders = preparer(settings, threads, metrics)
-    kept_images = make_images(database, metrics)
+    kept_images = make_images(database, lambda: list_refresher.current, metrics)
     kept = decision_log if settings.decision_log else None
     readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)

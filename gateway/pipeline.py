@@ -208,7 +208,7 @@ class Pipeline:
                 with timer.stage("heatmap"):
                     heat = await self.explainer.heat_map(options.explain, prepared, vectors, deadline)
         kept = () if matches else prepared.stills
-        dropped = options.stills is not None and not options.stills.room(sum(len(still.jpeg) for still in kept))
+        dropped = options.stills is not None and not options.stills.room(sum(2 * len(still.jpeg) for still in kept))
         prepared = replace(prepared, pixels=prepared.pixels[:0].copy(), stills=() if dropped else kept)
         return ImageOutcome(
             index,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+from gateway.hash_matching.matcher import HashMatcher
 from gateway.limits.memory_budget import MemoryBudget
 from gateway.observability.metrics import Metrics
 from gateway.review.images import ImageRules, ReviewImages
@@ -19,7 +20,7 @@ from gateway.store.review.images import ImageRows
 from gateway.store.review.legal_holds import LegalHolds
 from gateway.store.review.verdicts import Verdicts
 
-MakeReviewImages = Callable[[Database, Metrics], ReviewImages | None]
+MakeReviewImages = Callable[[Database, Callable[[], HashMatcher], Metrics], ReviewImages | None]
 
 
 def review_images(settings: Settings) -> MakeReviewImages:
@@ -29,7 +30,7 @@ def review_images(settings: Settings) -> MakeReviewImages:
         ReviewImagesInvalid: they are to be kept, and cannot be with these settings.
     """
     if settings.review_images == "none":
-        return lambda _database, _metrics: None
+        return lambda *_: None
     if not settings.decision_log:
         raise ReviewImagesInvalid("REVIEW_IMAGES keeps pictures of logged decisions: set DECISION_LOG=true")
     try:
@@ -58,8 +59,8 @@ def review_images(settings: Settings) -> MakeReviewImages:
         settings.review_image_timeout_s,
     )
     room = MemoryBudget(settings.review_image_memory_mib * MIB)
-    return lambda database, metrics: ReviewImages(
-        ImageRows(database), store, sealer, rules, room, metrics.observe_review_image
+    return lambda database, lists, metrics: ReviewImages(
+        ImageRows(database), store, sealer, rules, lists, room, metrics.observe_review_image
     )
 
 

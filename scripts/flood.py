@@ -47,6 +47,7 @@ def ceiling_mib(settings: Settings) -> float:
         + settings.fetch_concurrency * settings.max_image_bytes / MIB
         + settings.effective_decode_workers * WORKER_MIB
         + settings.max_connections * READ_MIB
+        + (settings.review_images != "none") * settings.review_image_memory_mib
     )
 
 

@@ -26,8 +26,8 @@ LOWER_QUALITY: Final = 30
 """Of what takes more bytes than it may: noise takes 0.67 bytes a pixel at quality 80 and 0.28 at 30."""
 
 LEAST_OF_SIDE: Final = 0.75
-"""Views are cut from an image that may have been averaged down. A still is made of the same where that has at least
-this share of the side asked for: it saves 22 ms for 12 megapixels."""
+"""An image that was averaged down to at least this share of the side asked for is a still as it is, such as the one
+that views are cut from: resampling takes 22 ms for 12 megapixels."""
 
 DIFFERENCE: Final = 16
 DIFFERENT_SHARE: Final = 0.005
@@ -131,8 +131,11 @@ def _shrunk(image: Image.Image, side_px: int) -> Image.Image:
     if longest <= side_px:
         return image
     width, height = (max(1, round(side * side_px / longest)) for side in image.size)
-    if (factor := longest // side_px) > 1:
-        image = image.reduce(factor)
+    factor = -(-longest // side_px)
+    if longest >= factor * LEAST_OF_SIDE * side_px:
+        return image.reduce(factor)
+    if factor > 2:  # noqa: PLR2004 - what is left is between one and two times the side
+        image = image.reduce(factor - 1)
     return image.resize((width, height), Image.Resampling.BILINEAR)
 
 

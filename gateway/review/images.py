@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
+from gateway.decoding.pdq import MIN_QUALITY
 from gateway.decoding.stills import Still
+from gateway.hash_matching.matcher import HashMatcher
 from gateway.limits.deadline import Deadline
 from gateway.limits.memory_budget import MemoryBudget
 from gateway.review.still_errors import NotOpened, StillStoreAway
 from gateway.store.audit import Actor, Detail
 from gateway.store.outages import StoreUnavailable
-from gateway.store.review.images import ImageRows, ReviewImage
+from gateway.store.review.images import ImageHashes, ImageRows, ReviewImage
 
 if TYPE_CHECKING:  # libraries of an extra stand behind these
     from gateway.review.sealing import Sealer
@@ -35,6 +37,7 @@ PAUSE_S: Final = 5.0
 """After stills could not be kept, for so long no moderation waits for their store."""
 
 _AT_A_TIME: Final = 100
+_READ_AT_A_TIME: Final = 4
 
 Shown = tuple[int | None, str | None]
 """The frame that evidence points to: its milliseconds, and its background."""
@@ -88,7 +91,8 @@ class ReviewImages:
         store: where it lies.
         sealer: encrypts it.
         rules: how much is kept, and how long.
-        room: memory of stills between their making and their keeping.
+        lists: returns the hash lists in force; what one that withholds knows is not shown, and is deleted.
+        room: memory of stills, and of what is encrypted of them, until they are kept.
         observe: called with what became of the stills of a decision.
     """
 
@@ -98,6 +102,7 @@ class ReviewImages:
         store: StillStore,
         sealer: Sealer,
         rules: ImageRules,
+        lists: Callable[[], HashMatcher],
         room: MemoryBudget,
         observe: Callable[[Result], None],
     ) -> None:
@@ -105,9 +110,11 @@ class ReviewImages:
         self.room = room
         self.observe = observe
         self._rows = rows
+        self._lists = lists
         self._store = store
         self._sealer = sealer
         self._paused_until_s = 0.0
+        self._reading = asyncio.Semaphore(_READ_AT_A_TIME)
         self._log = structlog.get_logger("review_images")
 
     async def keep(self, items: Sequence[ToKeep], deadline: Deadline) -> None:
@@ -134,20 +141,22 @@ class ReviewImages:
         row = await self._rows.read(decision_id)
         if row is None or row.state != "kept" or not 0 <= still < len(row.stills):
             return None
+        hashes = await self._rows.hashes(1, only=decision_id)
+        withheld = await asyncio.to_thread(_withheld, self._lists(), hashes)
+        if withheld or not hashes:
+            return None
         name = _name(decision_id, still)
-        sealed = await self._store.get(name)
-        if sealed is None:
-            self._log.error("a still that should be kept is gone", decision_id=decision_id, still=still)
-            return None
-        try:
-            return self._sealer.open(sealed, name)
-        except NotOpened:
-            self._log.error(
-                "a still cannot be opened: it was changed, or its key is not in REVIEW_IMAGE_KEY",
-                decision_id=decision_id,
-                still=still,
-            )
-            return None
+        async with self._reading:
+            sealed = await self._store.get(name)
+            if sealed is None:
+                self._log.error("a still that should be kept is gone", decision_id=decision_id, still=still)
+                return None
+            try:
+                return self._sealer.open(sealed, name)
+            except NotOpened:
+                why = "a still cannot be opened: it was changed, or its key is not in REVIEW_IMAGE_KEY"
+                self._log.error(why, decision_id=decision_id, still=still)
+                return None
 
     async def note_view(self, decision_id: str, *, actor: Actor, detail: Detail) -> None:
         """Add a row to the audit; to be called before a still is sent.
@@ -186,15 +195,16 @@ class ReviewImages:
         now = datetime.now(UTC)
         old = now - UNFINISHED_FOR
         try:
-            while rows := await self._rows.due(_AT_A_TIME, reviewed_before=now - self.rules.kept_for, begun_before=old):
-                await self._delete(rows, RETENTION)
-            await self._rows.remove_orphans()
             async for names in self._store.listed(old):
                 strays = await self._rows.without_stills(sorted({_decision_of(name) for name in names}))
                 stray = [name for name in names if _decision_of(name) in strays]
                 if stray:
                     self._log.warning("stills that no row speaks of were deleted", count=len(stray))
                     await self._store.delete(stray)
+            while rows := await self._rows.due(_AT_A_TIME, reviewed_before=now - self.rules.kept_for, begun_before=old):
+                await self._delete(rows, RETENTION)
+            await self._rows.remove_orphans()
+            await self._delete_withheld()
         except StillStoreAway as why:
             self._log.warning("stills that are due could not be deleted", reason=str(why))
 
@@ -209,6 +219,14 @@ class ReviewImages:
         ]
         await self._store.put(sealed)
         await self._rows.finish([item.decision_id for item in items], datetime.now(UTC))
+
+    async def _delete_withheld(self) -> None:
+        """Delete the stills of images that a list which withholds has come to know since they were kept."""
+        last = ""
+        while hashes := await self._rows.hashes(_AT_A_TIME, after=last):
+            for decision_id in await asyncio.to_thread(_withheld, self._lists(), hashes):
+                await self.discard(decision_id, actor=RETENTION)
+            last = hashes[-1].decision_id
 
     async def _delete(self, rows: Sequence[ReviewImage], actor: Actor) -> None:
         """Delete stills, then say so: what fails in between is deleted once more."""
@@ -229,6 +247,15 @@ def chosen_of(item: ToKeep, most: int) -> tuple[Still, ...]:
     need = min(most - len(wanted), len(rest))
     wanted += [rest[(2 * number + 1) * len(rest) // (2 * need)] for number in range(need)]
     return tuple(still for _, still in sorted(wanted, key=lambda each: each[0]))
+
+
+def _withheld(matcher: HashMatcher, hashes: Sequence[ImageHashes]) -> list[str]:
+    """Return the decisions whose images lists know that withhold what they match; for a thread."""
+    return [
+        each.decision_id
+        for each in hashes
+        if any(getattr(found, "withhold", False) for found in matcher.match(each.sha256, each.pdq, MIN_QUALITY))
+    ]
 
 
 def _shown(still: Still) -> Shown:

@@ -15,11 +15,12 @@ from obstore.store import LocalStore, S3Store
 
 from gateway.review.still_errors import ReviewImagesInvalid, StillStoreAway
 
-MOST_BYTES: Final = 64 << 20
-"""Of one object that is read: far above any still, so that what somebody else put there is not taken into memory."""
+MOST_BYTES: Final = 8 << 20
+"""Of one object that is read: above any still, so that what somebody else put there is not taken into memory."""
 
 _LISTED_AT_A_TIME: Final = 500
 _RETRIES: Final = 2
+_MOST_TEXT_CHARS: Final = 200
 
 
 class StillStore:
@@ -133,5 +134,11 @@ def _named() -> Iterator[None]:
         raise
     except TimeoutError:
         raise StillStoreAway("it did not answer in time") from None
-    except (BaseError, OSError, ValueError, ExceptionGroup) as fault:
-        raise StillStoreAway(f"{type(fault).__name__}: {fault}"[:500]) from fault
+    except ExceptionGroup as faults:
+        raise StillStoreAway(_text(faults.exceptions[0])) from faults
+    except (BaseError, OSError, ValueError) as fault:
+        raise StillStoreAway(_text(fault)) from fault
+
+
+def _text(fault: Exception) -> str:
+    return (str(fault).strip() or type(fault).__name__).splitlines()[0][:_MOST_TEXT_CHARS]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -10,10 +9,9 @@ from fastapi.responses import Response
 from starlette.requests import Request
 
 from gateway.api.authorization import actor_of
-from gateway.api.dependencies import Services, ServicesDep
+from gateway.api.dependencies import ServicesDep
 from gateway.api.parameters import Text, known_parameters
 from gateway.api.store_calls import stored
-from gateway.decoding.pdq import MIN_QUALITY
 from gateway.errors import ImageGone, StorageUnavailable
 from gateway.review.still_errors import StillStoreAway
 
@@ -43,7 +41,7 @@ async def image_of(
     """
     gone = ImageGone("No image of this decision is kept.")
     images = services.review_images
-    if images is None or await is_withheld(services, decision_id):
+    if images is None:
         raise gone
     try:
         jpeg = await stored(images.read(decision_id, still))
@@ -55,14 +53,3 @@ async def image_of(
     await stored(images.note_view(decision_id, actor=actor_of(request), detail=detail))
     disposition = f'inline; filename="{decision_id[:64]}-{still}.jpg"' if decision_id.isalnum() else "inline"
     return Response(jpeg, media_type="image/jpeg", headers={"Content-Disposition": disposition})
-
-
-async def is_withheld(services: Services, decision_id: str) -> bool:
-    """Return whether a list of material that is never shown knows a decision's image by now; also of no decision."""
-    found = await stored(services.decisions.read(decision_id))
-    if found is None:
-        return True
-    record = found[0]
-    match = services.list_refresher.current.match
-    matches = await asyncio.to_thread(match, record.image_sha256, record.image_pdq, MIN_QUALITY)
-    return any(getattr(one, "withhold", False) for one in matches)

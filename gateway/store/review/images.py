@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
 
@@ -14,6 +14,9 @@ from gateway.store.audit import Actor, Detail
 from gateway.store.database import Repository, Transaction, reads, writes
 from gateway.store.review.tables import legal_holds, review_images
 from gateway.store.schema import decisions
+
+_ITS_DECISION = decisions.c.id == review_images.c.decision_id
+_HELD = exists().where(legal_holds.c.external_id == review_images.c.external_id)
 
 ImageState = Literal["none", "kept", "deleted"]
 
@@ -50,6 +53,14 @@ class ReviewImage:
         return "none" if self.kept_at is None else "kept"
 
 
+class ImageHashes(NamedTuple):
+    """Of a decision's image: the SHA-256 of its file, and its perceptual hash or None, both hexadecimal."""
+
+    decision_id: str
+    sha256: str
+    pdq: str | None
+
+
 class ImageRows(Repository):
     """The rows of kept stills."""
 
@@ -68,6 +79,24 @@ class ImageRows(Repository):
     async def read(self, tx: Transaction, decision_id: str) -> ReviewImage | None:
         """Return the row of a decision."""
         return (await images_of(tx, [decision_id])).get(decision_id)
+
+    @reads
+    async def hashes(
+        self, tx: Transaction, limit: int, *, after: str = "", only: str | None = None
+    ) -> list[ImageHashes]:
+        """Return whose stills are kept with the hashes of their images, in order of ids; none under a legal hold.
+
+        Args:
+            tx: the transaction.
+            limit: how many at most.
+            after: ids up to this one are left out.
+            only: this decision alone, held or not.
+        """
+        columns = decisions.c.id, decisions.c.image_sha256, decisions.c.image_pdq
+        asked = select(*columns).join(review_images, _ITS_DECISION).where(review_images.c.deleted_at.is_(None))
+        asked = asked.where(~_HELD, decisions.c.id > after) if only is None else asked.where(decisions.c.id == only)
+        rows = await tx.execute(asked.order_by(decisions.c.id).limit(limit))
+        return [ImageHashes(row.id, row.image_sha256, row.image_pdq) for row in rows]
 
     @writes
     async def note_view(self, tx: Transaction, decision_id: str, *, actor: Actor, detail: Detail) -> None:
@@ -124,12 +153,10 @@ async def images_of(tx: Transaction, decision_ids: Sequence[str]) -> dict[str, R
     return {row["decision_id"]: ReviewImage(**row) for row in (await tx.execute(asked)).mappings()}
 
 
-_ITS_DECISION = decisions.c.id == review_images.c.decision_id
 _COLUMNS = tuple(review_images.c[field.name] for field in fields(ReviewImage))
 
 
 async def _some(tx: Transaction, condition: ColumnElement[bool], limit: int) -> tuple[ReviewImage, ...]:
-    held = exists().where(legal_holds.c.external_id == review_images.c.external_id)
-    asked = select(*_COLUMNS).where(review_images.c.deleted_at.is_(None), ~held, condition)
+    asked = select(*_COLUMNS).where(review_images.c.deleted_at.is_(None), ~_HELD, condition)
     rows = await tx.execute(asked.order_by(review_images.c.at, review_images.c.decision_id).limit(limit))
     return tuple(ReviewImage(**row) for row in rows.mappings())
