@@ -28,6 +28,8 @@ export function Case({ held, draft, settings, mayList, canUndo, onEdit, onDecide
   const stills = held.pictures.count;
   /** @param {number} by */
   const step = (by) => setStill((before) => Math.min(Math.max(before + by, 0), Math.max(stills - 1, 0)));
+  const frames = item.image.frames_ms ?? [];
+  const boxes = boxesOf(item).filter((/** @type {any} */ one) => frames[still] === undefined || one.frame_ms === frames[still]);
   const categories = categoriesOf(item);
   const off = !settings.shortcuts;
   useShortcuts([
@@ -51,12 +53,12 @@ export function Case({ held, draft, settings, mayList, canUndo, onEdit, onDecide
       ${item.legal_hold && html`<span class="badge badge-review">${t("review.legal_hold")}</span>`}
       ${item.withheld && html`<span class="badge badge-block">${t("review.withheld", { list: item.withheld.list })}</span>`}
       <span class="quiet">${t("review.opened", { ago: ago(item.opened_at) })}</span>
-    </header>
-    <div class="case-picture">
-      <${Still} held=${held} still=${still} settings=${settings} reveal=${reveal} marked=${marked} boxes=${boxesOf(item)} />
       ${stills > 1 && html`<div class="row stills"><button type="button" disabled=${still === 0} onClick=${() => step(-1)} aria-label=${t("review.key.back")}>←</button>
         <span class="number" role="status">${t("review.still", { number: still + 1, count: stills })}</span>
         <button type="button" disabled=${still === stills - 1} onClick=${() => step(1)} aria-label=${t("review.key.on")}>→</button></div>`}
+    </header>
+    <div class="case-picture">
+      <${Still} held=${held} still=${still} settings=${settings} reveal=${reveal} marked=${marked} boxes=${boxes} />
     </div>
     <div class="case-facts" tabindex="0" role="region" aria-label=${t("review.known")}>
       ${said && html`<${History} item=${item} />`}
