@@ -37,7 +37,7 @@ export const isReachable = () => reachable;
  * Send a request and return the answer, whatever its status.
  * @param {string} method
  * @param {string} path
- * @param {{body?: any, form?: FormData, headers?: Record<string, string>, signal?: AbortSignal, timeoutMs?: number}} [options]
+ * @param {{body?: any, form?: FormData, headers?: Record<string, string>, signal?: AbortSignal, timeoutMs?: number, keepalive?: boolean}} [options]
  * @returns {Promise<Response>}
  * @throws {Problem} no answer in time
  */
@@ -53,7 +53,9 @@ export async function send(method, path, options = {}) {
     body = JSON.stringify(options.body);
   }
   try {
-    const answer = await fetch(path, { method, headers, body, signal, credentials: "same-origin", cache: "no-store" });
+    const answer = await fetch(path, {
+      method, headers, body, signal, credentials: "same-origin", cache: "no-store", keepalive: options.keepalive ?? false,
+    });
     setReachable(true);
     return answer;
   } catch (error) {

@@ -85,7 +85,8 @@ def test_a_case_from_claim_to_verdict(client: TestClient) -> None:
         "ann",
     )
     assert (case["risk"], round(case["margin"], 6)) == (0.9, 0.05)
-    assert case["image"] == {"state": "none", "stills": 0, "width": None, "height": None, "url": None}
+    nothing = {"state": "none", "stills": 0, "width": None, "height": None, "frames_ms": [], "url": None}
+    assert case["image"] == nothing
     assert "token" not in client.get(f"/v1/reviews/{case['id']}").json()["claim"]
     until = client.post(f"/v1/reviews/{case['id']}/extend", json={"claim": case["claim"]["token"]}).json()["until"]
     assert until > case["claim"]["until"]
@@ -126,6 +127,13 @@ def test_release_and_skip(client: TestClient) -> None:
     assert client.post(path, json={"claim": first["claim"]["token"], "skip": True}).status_code == 204
     assert claim(client, reviewer="ann")["id"] != first["id"]
     assert claim(client, reviewer="bo")["id"] == first["id"]
+
+
+def test_claims_of_those_that_wait_for_one_reason(client: TestClient) -> None:
+    appealed = client.get("/v1/reviews").json()["data"][1]["id"]
+    assert client.post("/v1/reviews/claim", json={"reason": "appeal"}).status_code == 204
+    assert client.post(f"/v1/reviews/{appealed}/appeal", json={"note": "Mine."}).status_code == 201
+    assert claim(client, reason="appeal")["id"] == appealed
 
 
 def test_nothing_waits(client: TestClient) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.conftest import ROOT, running_stack
+from tests.conftest import ROOT, Stack, running_stack
+from tests.support.review_console import Desk, Reviewer, desk_of
 
 PATIENCE_MS = 30_000  # of what a busy machine takes for one step
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
@@ -63,3 +64,34 @@ def accessible(page: Page) -> None:
         if one["impact"] in SERIOUS
     ]
     assert faults == []
+
+
+@pytest.fixture(scope="module")
+def running_desk(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A gateway for reviewers."""
+    with desk_of(stack, tmp_path_factory.mktemp("desk")) as made:
+        yield made
+
+
+@pytest.fixture
+def desk(running_desk: Desk) -> Desk:
+    """That gateway, with nothing waiting."""
+    running_desk.empty()
+    return running_desk
+
+
+@pytest.fixture
+def reviewer(chromium: Browser, desk: Desk) -> Iterator[Callable[[str], Reviewer]]:
+    """Seats a person at the review view; at the end no page has thrown, nor violated its Content-Security-Policy."""
+    seated: list[Reviewer] = []
+
+    def seat(name: str, **options: object) -> Reviewer:
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})  # type: ignore[arg-type]
+        seated.append(Reviewer(context, desk, name))
+        return seated[-1]
+
+    yield seat
+    complaints = [complaint for one in seated for complaint in one.complaints]
+    for one in seated:
+        one.context.close()
+    assert complaints == []

@@ -12,7 +12,7 @@ from gateway.review.image_url import image_url
 from gateway.review.withholding import withheld
 from gateway.store.review.cases import CaseRecord
 
-NOTHING = {"stills": 0, "width": None, "height": None, "url": None}
+NOTHING = {"stills": 0, "width": None, "height": None, "frames_ms": [], "url": None}
 
 
 async def cases_out(services: Services, cases: Sequence[CaseRecord]) -> list[dict[str, Any]]:
@@ -67,7 +67,8 @@ def _image(services: Services, case: CaseRecord, *, is_withheld: bool) -> dict[s
     kept, url = case.image, image_url(services.review.image_url, case.decision)
     if kept is not None and kept.state == "kept":
         size = {"width": kept.width, "height": kept.height}
-        return {"state": "kept", "stills": len(kept.stills), **size, "url": url}
+        frames = [still.get("frame_ms") for still in kept.stills]
+        return {"state": "kept", "stills": len(frames), **size, "frames_ms": frames, "url": url}
     if url is not None:
         return {**NOTHING, "state": "linked", "url": url}
     return {**NOTHING, "state": kept.state if kept is not None else "none"}

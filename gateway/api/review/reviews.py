@@ -92,7 +92,7 @@ async def claim(request: Request, services: ServicesDep) -> Response:
     skipped lately, nor for a second opinion one that they decided.
     """
     given = await _body(request, services, ClaimIn)
-    wanted = CaseFilter(given.policy, given.category, given.key)
+    wanted = CaseFilter(given.policy, given.category, given.key, reason=given.reason)
     found = await stored(services.review.cases.claim(reviewer_of(request, given.reviewer), given.order, wanted))
     return Response(status_code=204) if found is None else _json(await case_out(services, found, token=True))
 

@@ -22,6 +22,7 @@ class ClaimIn(StrictModel):
     policy: Filter | None = None
     category: Filter | None = Field(None, description="One that fired.")
     key: Filter | None = Field(None, description="Name of the API key that asked for the decision.")
+    reason: Literal["policy", "audit", "appeal", "second_opinion"] | None = Field(None, description="Why it waits.")
     reviewer: ClientId | None = Field(None, description="Who claims, where several people share an API key.")
 
 
@@ -83,12 +84,16 @@ class WithheldOut(BaseModel):
 
 
 class CaseImageOut(BaseModel):
-    """What there is to see: so many kept stills of an image of this size, or a URL."""
+    """What there is to see: so many kept stills of an image of this size, or a URL.
+
+    ``frames_ms`` has for each still when its frame begins; null of what does not move.
+    """
 
     state: Literal["kept", "linked", "none", "deleted", "withheld"]
     stills: int
     width: int | None
     height: int | None
+    frames_ms: list[int | None]
     url: str | None
 
 
