@@ -64,7 +64,7 @@ async def test_what_waits_and_in_which_order(store: Store) -> None:
     first = await store.cases.page(ANY, "oldest", limit=1)
     for other in ("riskiest", "uncertain"):
         with pytest.raises(ValueError, match="cursor"):
-            await store.cases.page(ANY, other, limit=1, cursor=first.next_cursor)  # type: ignore[arg-type]
+            await store.cases.page(ANY, other, limit=1, cursor=first.next_cursor)
     for broken in ("", "!", "AAAA", "b2xkZXN0IDIwMjYgYQ"):
         with pytest.raises(ValueError, match="cursor"):
             await store.cases.page(ANY, "oldest", limit=1, cursor=broken)
@@ -161,6 +161,8 @@ async def test_of_two_verdicts_one_wins(store: Store) -> None:
     """The short form and the claim at once: both are not kept as if each had decided the case."""
     await store.decisions.append([waiting(1)])
     mine = await claimed(store)
+    short: Any
+    long: Any
     short, long = await asyncio.gather(
         store.verdicts.give(said(mine, "allow", reviewer="bo"), actor=ME),
         store.verdicts.give(said(mine, "block"), actor=ME, token=mine.token),
