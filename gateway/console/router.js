@@ -24,11 +24,21 @@ export const go = (...parts) => {
   location.hash = link(...parts);
 };
 
+/** @type {((event: HashChangeEvent) => boolean) | null} */
+let guard = null;
+
+/** Ask before an address is followed; null: do not. @param {typeof guard} asks true: it is held back */
+export const setGuard = (asks) => {
+  guard = asks;
+};
+
 /** @returns {Route} */
 export function useRoute() {
   const [route, setRoute] = useState(current);
   useEffect(() => {
-    const follow = () => setRoute(current());
+    const follow = (/** @type {HashChangeEvent} */ event) => {
+      if (!guard?.(event)) setRoute(current());
+    };
     addEventListener("hashchange", follow);
     return () => removeEventListener("hashchange", follow);
   }, []);

@@ -40,7 +40,7 @@ def test_from_an_uploaded_folder_to_the_report(page: Page, folder: Path) -> None
     expect(page.get_by_text("gore 8")).to_be_visible()
     accessible(page)
 
-    page.get_by_label("Pictures", exact=True).select_option("shapes")
+    page.get_by_role("combobox", name="Pictures").select_option("shapes")
     page.get_by_role("button", name="Start evaluation").click()
     page.wait_for_url("**/console#/evaluate/*")
     expect(page.get_by_role("heading", name="Figures")).to_be_visible(timeout=JOB_MS)

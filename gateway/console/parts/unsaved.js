@@ -1,5 +1,6 @@
 /** Asks before a change that was not saved is left behind. */
-import { html, useEffect, useRef, useState } from "../html.js";
+import { html, useLayoutEffect, useRef, useState } from "../html.js";
+import { setGuard } from "../router.js";
 import { t } from "../texts.js";
 import { Dialog } from "./dialog.js";
 
@@ -9,20 +10,20 @@ import { Dialog } from "./dialog.js";
 export function Unsaved({ dirty, stays }) {
   const [wanted, setWanted] = useState(/** @type {string | null} */ (null));
   const leaving = useRef(false);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!dirty) return;
     leaving.current = false;
     const onHash = (/** @type {HashChangeEvent} */ event) => {
-      if (leaving.current || stays(location.hash)) return;
-      event.stopImmediatePropagation(); // the router follows only once somebody has agreed
+      if (leaving.current || stays(location.hash)) return false;
       setWanted(location.hash);
       history.pushState(null, "", event.oldURL);
+      return true;
     };
     const onUnload = (/** @type {BeforeUnloadEvent} */ event) => event.preventDefault();
-    addEventListener("hashchange", onHash, { capture: true });
+    setGuard(onHash);
     addEventListener("beforeunload", onUnload);
     return () => {
-      removeEventListener("hashchange", onHash, { capture: true });
+      setGuard(null);
       removeEventListener("beforeunload", onUnload);
     };
   }, [dirty, stays]);

@@ -108,7 +108,7 @@ function Log({ filters }) {
       <div class="view-head">
         <p role="status" class="quiet">${rows.length || !loading ? t(all ? "decisions.found" : "decisions.found_more", { count: number(rows.length) }) : t("app.loading")}</p>
         <div class="row">
-          <button type="button" class="plain" disabled=${loading} onClick=${again}>${t("status.refresh")}</button>
+          <button type="button" class="plain" onClick=${again}>${t("status.refresh")}</button>
           <a class="button" href=${withQuery("/v1/decisions", { ...filters, format: "csv" })} download="decisions.csv">${t("decisions.csv")}</a>
           <a class="button" href=${withQuery("/v1/decisions", { ...filters, format: "jsonl" })} download="decisions.jsonl">${t("decisions.jsonl")}</a>
         </div>

@@ -54,7 +54,7 @@ export function Sessions() {
 export function Audit() {
   const { rows, more, error, loading, again } = usePages("/v1/audit?limit=25");
   return html`<section class="card"><div class="view-head"><h2>${t("status.audit")}</h2>
-      <button type="button" class="plain" disabled=${loading} onClick=${again}>${t("status.refresh")}</button></div>
+      <button type="button" class="plain" onClick=${again}>${t("status.refresh")}</button></div>
     ${error && html`<p class="error-text">${error.detail}</p>`}
     ${!loading && rows.length === 0 && !error && html`<p class="quiet">${t("status.no_audit")}</p>`}
     ${rows.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label=${t("status.audit")}><table class="dense">
