@@ -7,7 +7,7 @@ import re
 
 import httpx2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.conftest import ROOT
 from tests.console.conftest import accessible
@@ -15,11 +15,11 @@ from tests.console.conftest import accessible
 pytestmark = pytest.mark.heavy
 
 DRAWINGS = ROOT / "gateway" / "console" / "demo"
-HOSTILE = '<img src=x onerror=alert(1)>"\';.webp'
+HOSTILE = "<img src=x onerror=alert(1)>\"';.webp"
 ANSWERED_MS = 60_000
 
 
-def drawing(name: str, as_name: str = "") -> dict[str, object]:
+def drawing(name: str, as_name: str = "") -> FilePayload:
     """Return one of the tour's drawings, as a file that is chosen."""
     return {
         "name": as_name or f"{name}.webp",
