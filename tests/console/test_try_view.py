@@ -36,14 +36,8 @@ def opened(page: Page) -> None:
 
 def test_each_picture_is_answered_or_fails_alone_and_names_are_text(page: Page) -> None:
     opened(page)
-    page.set_input_files(
-        "input[type=file]",
-        [
-            drawing("splatter-paper-1", HOSTILE),
-            {"name": "broken.heic", "mimeType": "image/heic", "buffer": b"no picture"},
-            drawing("face-crayon-1"),
-        ],
-    )
+    broken: FilePayload = {"name": "broken.heic", "mimeType": "image/heic", "buffer": b"no picture"}
+    page.set_input_files("input[type=file]", [drawing("splatter-paper-1", HOSTILE), broken, drawing("face-crayon-1")])
     answers = page.locator("article.answer")
     expect(page.locator("article.answer[aria-busy=false]")).to_have_count(3, timeout=ANSWERED_MS)
     expect(answers.nth(0).get_by_role("heading", name=HOSTILE)).to_be_visible()
