@@ -7,7 +7,7 @@ import re
 
 import httpx2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.conftest import ROOT
 from tests.console.conftest import accessible
@@ -15,11 +15,11 @@ from tests.console.conftest import accessible
 pytestmark = pytest.mark.heavy
 
 DRAWINGS = ROOT / "gateway" / "console" / "demo"
-HOSTILE = '<img src=x onerror=alert(1)>"\';.webp'
+HOSTILE = "<img src=x onerror=alert(1)>\"';.webp"
 ANSWERED_MS = 60_000
 
 
-def drawing(name: str, as_name: str = "") -> dict[str, object]:
+def drawing(name: str, as_name: str = "") -> FilePayload:
     """Return one of the tour's drawings, as a file that is chosen."""
     return {
         "name": as_name or f"{name}.webp",
@@ -36,14 +36,8 @@ def opened(page: Page) -> None:
 
 def test_each_picture_is_answered_or_fails_alone_and_names_are_text(page: Page) -> None:
     opened(page)
-    page.set_input_files(
-        "input[type=file]",
-        [
-            drawing("splatter-paper-1", HOSTILE),
-            {"name": "broken.heic", "mimeType": "image/heic", "buffer": b"no picture"},
-            drawing("face-crayon-1"),
-        ],
-    )
+    broken: FilePayload = {"name": "broken.heic", "mimeType": "image/heic", "buffer": b"no picture"}
+    page.set_input_files("input[type=file]", [drawing("splatter-paper-1", HOSTILE), broken, drawing("face-crayon-1")])
     answers = page.locator("article.answer")
     expect(page.locator("article.answer[aria-busy=false]")).to_have_count(3, timeout=ANSWERED_MS)
     expect(answers.nth(0).get_by_role("heading", name=HOSTILE)).to_be_visible()
