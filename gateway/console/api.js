@@ -26,8 +26,9 @@ let reachable = true;
 
 /** @param {boolean} now */
 function setReachable(now) {
-  if (now !== reachable) events.dispatchEvent(new Event(now ? "found" : "lost"));
-  reachable = now;
+  const changed = now !== reachable;
+  reachable = now; // before the event: who hears it asks isReachable()
+  if (changed) events.dispatchEvent(new Event(now ? "found" : "lost"));
 }
 
 /** Whether the latest request was answered. */

@@ -46,8 +46,8 @@ export const texts = {
     open: "No keys are configured: everybody who reaches this gateway may do everything.",
     lead: "Exchange an API key for a session of this page.",
   },
-  account: { menu: "Account: {name}", you: "Account", keep_name: "Save name", name_kept: "The name is saved.", roles: "{name}: {roles}", version: "Version {version}", api: "API" },
-  evidence: { boxes: "Where it was seen", heatmap: "Heat map", cannot_show: "This browser cannot show the picture. Its verdict stands all the same." },
+  account: { menu: "Account:", you: "Account", keep_name: "Save name", name_kept: "The name is saved.", roles: "{name}: {roles}", version: "Version {version}", api: "API" },
+  evidence: { boxes: "Where it was seen", heatmap: "Heat map", cannot_show: "This browser cannot show the picture. The gateway reads more formats." },
   try: {
     lead: "See what the gateway says of a picture, and where it saw it.",
     question: "What to ask", by: "Ask by", by_policy: "Policy", by_labels: "Labels", by_classifier: "Classifier",

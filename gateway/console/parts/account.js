@@ -39,7 +39,8 @@ export function Account() {
   };
   const shown = session.reviewer ?? session.name ?? t("account.you");
   return html`
-    <button type="button" class="plain account-button" popovertarget="account" aria-label=${t("account.menu", { name: shown })}>
+    <button type="button" class="plain account-button" popovertarget="account">
+      <span class="hidden">${t("account.menu")}</span>
       <span class="avatar" aria-hidden="true">${[...shown][0]?.toUpperCase()}</span><span class="account-name">${shown}</span>
     </button>
     <div id="account" popover class="menu">

@@ -15,8 +15,8 @@ const eager = (rule) => ({ ...rule, review_at: 0.2, block_at: null });
 async function savePolicy() {
   const { data } = await api.get("/v1/policies");
   if (data.some((/** @type {any} */ one) => one.name === POLICY)) return;
-  const { body } = await api.get("/v1/policies/default");
-  await api.put(`/v1/policies/${POLICY}`, { ...body, description: t("tour.policy"), rules: body.rules.map(eager), audit_share: 0.1 });
+  const { views, rules } = await api.get("/v1/policies/default");
+  await api.put(`/v1/policies/${POLICY}`, { description: t("tour.policy"), views, rules: rules.map(eager), audit_share: 0.1 });
 }
 
 /** @param {string} name @param {AbortSignal} signal */

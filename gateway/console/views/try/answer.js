@@ -6,6 +6,8 @@ import { link } from "../../router.js";
 import { number, percent, t } from "../../texts.js";
 import { ScoreBar } from "../score_bar.js";
 
+const LEAST = 0.05; // of a score whose box is drawn: below it nothing was seen there
+
 /** @param {{picture: import("./ask.js").Picture, onRemove: () => void}} props */
 export function Answer({ picture, onRemove }) {
   const [frame, setFrame] = useState(/** @type {number | null} */ (null));
@@ -70,7 +72,7 @@ export function boxesOf(answer, frame) {
   const here = (/** @type {any} */ seen) => frame === null || seen.frame_ms === frame;
   const say = (/** @type {any} */ seen) => (seen.view === "full" || seen.view === "center" ? "" : ` · ${seen.view}`);
   if (answer.categories)
-    return answer.categories.flatMap((/** @type {any} */ category) => category.evidence.filter((/** @type {any} */ seen) => seen.box && here(seen))
+    return answer.categories.flatMap((/** @type {any} */ category) => category.evidence.filter((/** @type {any} */ seen) => seen.box && seen.score >= LEAST && here(seen))
       .map((/** @type {any} */ seen) => ({ box: seen.box, label: `${category.category}: ${seen.label}${say(seen)}`, score: seen.score, kind: category.decision })));
   return (answer.views ?? []).filter(here).filter((/** @type {any} */ view) => view.scores?.length).map((/** @type {any} */ view) => {
     const best = view.scores.reduce((/** @type {any} */ a, /** @type {any} */ b) => (b.score > a.score ? b : a));
