@@ -66,7 +66,9 @@ def test_an_animation_is_stills_that_arrow_keys_step_through(desk: Desk, reviewe
 
 def test_an_appeal_shows_what_was_said_before_first(desk: Desk, reviewer: Seat) -> None:
     (case_id,) = desk.fill(["appealed"])
-    desk.ask("POST", f"/v1/decisions/{case_id}/feedback", {"decision": "block", "note": "looks bad", "reviewer": "cleo"})
+    desk.ask(
+        "POST", f"/v1/decisions/{case_id}/feedback", {"decision": "block", "note": "looks bad", "reviewer": "cleo"}
+    )
     desk.ask("POST", f"/v1/reviews/{case_id}/appeal", {"note": "It is my own drawing.", "by": "customer 7"})
     ann = reviewer("ann")
     ann.open()
@@ -113,23 +115,25 @@ def test_a_picture_that_is_gone_leaves_the_rest(desk: Desk, reviewer: Seat) -> N
 
 
 def test_hostile_texts_are_text(desk: Desk, reviewer: Seat) -> None:
-    label = {"label": HOSTILE[:60], "prompts": ["a red circle"]}
-    desk.ask("PUT", "/v1/classifiers/hostile", {"mode": "independent", "labels": [label]})
-    rules = [{"category": "<b>bold</b>", "classifier": "hostile", "labels": [label["label"]], "review_at": 0.0}]
-    desk.ask("PUT", "/v1/policies/hostile", {"rules": rules, "views": "full"})
-    policy = desk.ask("GET", "/v1/policies/shapes")
-    (case_id,) = desk.fill([HOSTILE], None)
+    label = HOSTILE[:60]
+    labels = [{"label": label, "prompts": ["a red circle"]}]
+    desk.ask("PUT", "/v1/classifiers/hostile", {"mode": "independent", "labels": labels})
+    rule = {"category": "marked", "classifier": "hostile", "labels": [label], "review_at": 0.0}
+    desk.ask("PUT", "/v1/policies/hostile", {"rules": [rule], "views": "full"})
+    (case_id,) = desk.fill([HOSTILE], policy="hostile")
     desk.ask("POST", f"/v1/reviews/{case_id}/appeal", {"note": HOSTILE, "by": "<i>mallory</i>"})
     ann = reviewer("ann")
     ann.open()
     ann.see(HOSTILE)
     ann.see_text("<i>mallory</i>")
-    assert policy["name"] == "shapes"
+    ann.see_text(label)
     assert ann.page.locator("main img:not(.still img), main script, main i:not([class])").count() == 0
     assert ann.page.evaluate("window.hacked") is None
 
 
-@pytest.mark.parametrize("options", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 844}}])
+@pytest.mark.parametrize(
+    "options", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 844}}]
+)
 def test_axe_finds_nothing_serious(desk: Desk, reviewer: Seat, options: dict[str, object]) -> None:
     (case_id, _) = desk.fill(["axe", "next"])
     desk.ask("POST", f"/v1/reviews/{case_id}/appeal", {"note": "Look again.", "by": "somebody"})
