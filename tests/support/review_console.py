@@ -20,7 +20,7 @@ from tests.support.browser import browser_path
 from tests.support.drawings import LABELS, encoded, shape
 from tests.support.gateway_processes import more_gateways
 
-PATIENCE_MS = 15_000  # of a page on a busy machine
+PATIENCE_MS = 30_000  # of a page on a busy machine
 EVERYTHING: frozenset[Role] = frozenset({"infer", "read", "manage", "review"})
 CLASSIFIER = {"mode": "independent", "labels": [{"label": label} for label in LABELS[:4]]}
 POLICY = {
@@ -114,6 +114,7 @@ def desk_of(stack: Stack, folder: Path, **environment: str) -> Iterator[Desk]:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Run the machine's own Chromium."""
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
         try:

@@ -1,6 +1,7 @@
 /** Where reviewers work: the next case, what is known of it, and the verdict. */
 import { isReachable, Problem } from "../api.js";
 import { html, useCallback, useEffect, useMemo, useReducer, useState } from "../html.js";
+import { useShortcuts } from "../parts/keys.js";
 import { Loading, Notice } from "../parts/notice.js";
 import { toast } from "../parts/toast.js";
 import { may, setReviewer, useSession } from "../session.js";
@@ -140,14 +141,14 @@ function Desk({ session }) {
         ? html`<${Case} held=${work.current} draft=${work.draft(work.current.item)} settings=${settings}
             mayList=${may(session, "manage")} canUndo=${work.decided.length > 0}
             onEdit=${(/** @type {any} */ change) => work.current && work.edit(work.current.item, change)} onDecide=${decide} onSkip=${skip} onUndo=${undo} />`
-        : html`<${Nothing} work=${work} unsent=${sender} session=${session} onUndo=${undo} />`}
+        : html`<${Nothing} work=${work} unsent=${sender} session=${session} off=${!settings.shortcuts} onUndo=${undo} />`}
     <${SettingsDialog} open=${settingsOpen} settings=${settings} onChange=${setSettings} onClose=${() => setSettingsOpen(false)} />
     <${BreakDialog} open=${breaks.isDue && !paused} session=${breaks.session} onPause=${pause} onLater=${breaks.later} />
   `;
 }
 
-/** What stands there while no case does. @param {{work: Work | null, unsent: Unsent, session: any, onUndo: () => void}} props */
-function Nothing({ work, unsent: sender, session, onUndo }) {
+/** What stands there while no case does. @param {{work: Work | null, unsent: Unsent, session: any, off: boolean, onUndo: () => void}} props */
+function Nothing({ work, unsent: sender, session, off, onUndo }) {
   const [filling, setFilling] = useState(false);
   const fill = useCallback(async () => {
     setFilling(true);
@@ -161,6 +162,7 @@ function Nothing({ work, unsent: sender, session, onUndo }) {
       setFilling(false);
     }
   }, [work]);
+  useShortcuts(work?.decided.length ? [{ keys: ["u"], text: t("review.key.undo"), run: onUndo, disabled: off }] : []);
   const error = work?.error;
   if (!isReachable() || (error && error.status === 0))
     return html`<${Notice} text=${t("review.connection_lost", { count: sender.waiting.length })} onRetry=${() => void work?.fill()} />`;
