@@ -14,7 +14,7 @@ DEVICE ?= auto
 REPLICAS ?= 1
 export MODEL PRECISION DEVICE REPLICAS
 
-.PHONY: serve s3-server test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate demo-figures study clean
+.PHONY: serve s3-server test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint lint-console vendor-console docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate demo-figures study clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -81,10 +81,22 @@ flood: $(VENV)/.dev-installed ## 1,000 uploads of 10 MB at once to the gateway o
 rolling: $(VENV)/.dev-installed ## 100,000 uploads while replicas are replaced; ROLLING='--launcher PID http://127.0.0.1:8000'
 	$(BIN)/python -m scripts.rolling $(ROLLING)
 
-lint: $(VENV)/.dev-installed
+lint: $(VENV)/.dev-installed lint-console
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The console's modules need no node to run; with it their types are checked.
+lint-console: ## The types of the console's modules, where npm is installed
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules/.installed && node_modules/.bin/tsc --noEmit; \
+	else echo 'npm is not installed: the types of gateway/console are not checked' >&2; fi
+
+node_modules/.installed: package.json package-lock.json
+	npm ci --silent --no-audit --no-fund
+	@touch $@
+
+vendor-console: node_modules/.installed ## Copy the console's libraries, in the versions of package-lock.json, to gateway/console/vendor
+	$(BIN)/python -m scripts.vendor_console
 
 docs: $(VENV)/.dev-installed ## The documentation as a site: reports/site/index.html; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

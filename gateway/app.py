@@ -24,14 +24,15 @@ from gateway.api import (
 )
 from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
-from gateway.api.console import audit
+from gateway.api.console import audit, jobs, labelled_sets, samples
 from gateway.api.console.pages import install_pages
+from gateway.api.console.static import install_console
 from gateway.api.dependencies import ModerationsRules, Services
 from gateway.api.openapi import install_openapi
 from gateway.api.problems import install_handlers
 from gateway.api.request_context import RequestContext
 from gateway.api.request_rules import RequestRules
-from gateway.api.review import decisions, images, legal_holds, reviews, similar
+from gateway.api.review import decisions, images, legal_holds, reviews, similar, statistics
 from gateway.api.training import route as training
 from gateway.auth.key_file import KeyFile
 from gateway.auth.rate_limits import RateLimits
@@ -45,6 +46,7 @@ from gateway.inference.explanation import Explainer
 from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
 from gateway.inference.tokenizer import Tokenizer
+from gateway.job_parts import Parts, make_jobs
 from gateway.limits.admission import Admission, AdmissionLimits
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.catalog import Catalog
@@ -76,6 +78,7 @@ from gateway.store.installation import Installation
 from gateway.store.leases import Leases
 from gateway.store.lists import Lists
 from gateway.store.migrate import late_database
+from gateway.store.review.statistics import Statistics
 from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
 from gateway.training.trainer import Trainer, TrainingLimits
@@ -87,7 +90,9 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 """
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
-    *(decisions, similar, reviews, images, legal_holds, audit, health, training),
+    # The statistics before a decision, whose route takes any name.
+    *(statistics, decisions, similar, reviews, images, legal_holds, audit, health, training, samples),
+    *(labelled_sets, jobs),
 )
 
 
@@ -140,7 +145,9 @@ def create_app(
     hosts = HostPatterns.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
     app.add_middleware(RequestContext, rules=rules, metrics=metrics)
-    install_pages(app, demo=manifest.model.demo)
+    install_pages(app, demo=manifest.model.demo, console=settings.console)
+    if settings.console:
+        install_console(app, settings.review_image_url)
     install_openapi(app)
     return app
 
@@ -199,8 +206,11 @@ async def lifespan(
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
     watches = [asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, checks.keys)]
     keys = IdempotencyKeys(database)
+    job_parts = make_jobs(settings, database, manifest, Parts(catalog, versions, stored, metrics))
     days = settings.decision_retention_days
-    watches.append(asyncio.create_task(watch_retention(stored, days, leases, keys, kept_images)))
+    others = [job_parts.expire, *([kept_images.sweep] if kept_images is not None else [])]
+    watches.append(asyncio.create_task(watch_retention(stored, days, leases, keys, *others)))
+    watches.append(asyncio.create_task(job_parts.worker.watch()))
     watches.append(asyncio.create_task(catalog.watch(installation.load, lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
@@ -277,6 +287,8 @@ async def lifespan(
                     settings.training_processes,
                 )
             ),
+            statistics=Statistics(database),
+            jobs=job_parts.services,
         )
         await readiness.wait(checks.ready_within_s)
         yield {"services": services}

@@ -96,15 +96,15 @@ class ImageGone(RequestError, status=404, code="image_gone", title="No image is 
     """No still of this decision is kept: none ever was, it was deleted, it is withheld, or it cannot be read."""
 
 
-class ClaimLost(RequestError, status=409, code="claim_lost", title="Claim lost"):
+class ReviewClaimLost(RequestError, status=409, code="claim_lost", title="Claim lost"):
     """Somebody else has the case by now, or it is decided."""
 
 
-class NotUndoable(RequestError, status=409, code="not_undoable", title="Nothing to undo"):
+class VerdictNotUndoable(RequestError, status=409, code="not_undoable", title="Nothing to undo"):
     """The reviewer has no verdict on this decision that can still be taken back."""
 
 
-class LegalHold(RequestError, status=409, code="legal_hold", title="Under a legal hold"):
+class UnderLegalHold(RequestError, status=409, code="legal_hold", title="Under a legal hold"):
     """What was decided of an external id may not be deleted while the hold stands."""
 
 
@@ -166,6 +166,16 @@ class IdempotencyKeyReused(
 
 class PreconditionFailed(RequestError, status=412, code="precondition_failed", title="Precondition failed"):
     """``If-Match`` names something else than what is there, or ``If-None-Match`` what is."""
+
+
+class SetModelMismatch(
+    RequestError, status=409, code="set_model_mismatch", title="Labelled set belongs to another model"
+):
+    """The vectors of the labelled set are of another bundle than the one being served."""
+
+
+class JobTooLarge(RequestError, status=422, code="job_too_large", title="Job is too large"):
+    """The job took more time, memory or space than it may."""
 
 
 class ImageError(GatewayError):
@@ -238,6 +248,16 @@ class ServiceError(GatewayError):
 
 class InternalError(ServiceError, status=500, code="internal_error", title="Internal error"):
     """A bug of ours."""
+
+
+class JobGivenUp(ServiceError, status=500, code="job_given_up", title="Job given up"):
+    """The gateways that worked on the job ended, several times."""
+
+
+class EvaluationNotInstalled(
+    ServiceError, status=501, code="evaluation_not_installed", title="Evaluation is not installed"
+):
+    """The extra that draws reports and chooses thresholds is not installed in this gateway."""
 
 
 class ModelUnavailable(ServiceError, status=503, code="model_unavailable", title="Model unavailable"):

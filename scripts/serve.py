@@ -28,6 +28,9 @@ from scripts.triton.supervisor import TritonSupervisor
 
 POLL_S = 0.1
 WISHES = ("INSTANCES", "TEXT_INSTANCES", "THREADS")
+OFF = ("false", "0", "no", "off", "f", "n")  # what pydantic takes for false
+TOUR = {"REVIEW_IMAGE_URL": "/console/demo/{external_id}.webp", "DECISION_VECTORS": "true"}
+"""Settings of the demo, unless given: reviewers see the drawings of the console's tour, and what is like them."""
 
 
 class StackFailed(Exception):
@@ -113,7 +116,7 @@ def read_stack(environment: Mapping[str, str]) -> Stack:
         metrics_port=port("GATEWAY_METRICS_PORT"),
         replicas=max(1, count("REPLICAS")),
         triton=triton,
-        environment={**environment, **given},
+        environment={**(TOUR if given["MODEL"] == "demo" else {}), **environment, **given},
     )
 
 
@@ -285,6 +288,8 @@ def announce(stack: Stack, gateways: Replicas | None, *, with_triton: bool) -> N
     if gateways is not None:
         address = f"http://{stack.gateway_host}:{stack.gateway_port}"
         say(f"gateway        {address}   (docs {address}/docs)")
+        if stack.environment.get("CONSOLE", "true").lower() not in OFF:
+            say(f"console        {address}/console")
         for port in gateways.metrics_ports if stack.replicas > 1 or stack.metrics_port else []:
             say(f"one replica    http://{LOOPBACK}:{port}/metrics")
     if with_triton:

@@ -20,7 +20,7 @@ LAYERS = (
     ("cli",),
     ("__main__",),
     ("app",),
-    ("parts", "review_parts"),
+    ("parts", "job_parts", "review_parts"),
     ("settings",),
     ("setting_types", "console_settings"),
     ("serving",),
@@ -137,7 +137,7 @@ def test_a_library_stands_behind_its_package(library: str) -> None:
 
 def test_settings_are_read_where_the_parts_are_made() -> None:
     readers = {name for name, path in MODULES.items() if "gateway.settings" in imports(path)}
-    assert readers == {"gateway.app", "gateway.parts", "gateway.review_parts", "gateway.__main__"}
+    assert readers == {"gateway.app", "gateway.parts", "gateway.job_parts", "gateway.review_parts", "gateway.__main__"}
 
 
 def test_headers_are_read_by_python_alone() -> None:

@@ -25,8 +25,8 @@ ANONYMOUS = "anonymous"  # in the audit, while no keys are configured
 
 # Open to everybody. Health says nothing about anyone's data, and who asks for it (an orchestrator, a load balancer)
 # often cannot send a header. The documentation says what the source says, and a browser opens a page without a key.
-OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
-OPEN_FOLDERS = ("/swagger/",)
+OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json", "/console"})
+OPEN_FOLDERS = ("/swagger/", "/console/")
 
 ANY_ROLE: frozenset[Role] = frozenset({"infer", "read", "manage", "review"})
 INFER: frozenset[Role] = frozenset({"infer"})
@@ -46,6 +46,7 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/v1/models"): ANY_ROLE,
     ("GET", "/metrics"): METRICS,
     ("GET", "/v1/decisions"): READ,
+    ("GET", "/v1/decisions/statistics"): READ,
     ("GET", "/v1/decisions/{decision_id}"): READ,
     ("GET", "/v1/decisions/{decision_id}/similar"): READ | REVIEW,
     # Who may see a decision may say what holds instead. To put its image on a list needs ``manage`` too.
@@ -83,6 +84,19 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     ("DELETE", "/v1/policies/{name}/rollout"): MANAGE,
     # Saves nothing, but runs the model, and its examples name logged decisions.
     ("POST", "/v1/policies/{name}/dry-run"): MANAGE,
+    # Save nothing and run no model; rows name logged decisions, as the examples of a dry run do.
+    ("POST", "/v1/policies/{name}/sample"): CONFIGURATION,
+    ("POST", "/v1/policies/{name}/histogram"): CONFIGURATION,
+    ("GET", "/v1/labelled-sets"): CONFIGURATION,
+    ("GET", "/v1/labelled-sets/{name}"): CONFIGURATION,
+    ("PUT", "/v1/labelled-sets/{name}"): MANAGE,
+    ("DELETE", "/v1/labelled-sets/{name}"): MANAGE,
+    ("POST", "/v1/labelled-sets/{name}/images"): MANAGE,
+    ("GET", "/v1/jobs"): CONFIGURATION,
+    ("GET", "/v1/jobs/{job_id}"): CONFIGURATION,
+    ("GET", "/v1/jobs/{job_id}/files/{name}"): CONFIGURATION,
+    ("POST", "/v1/jobs"): MANAGE,
+    ("DELETE", "/v1/jobs/{job_id}"): MANAGE,
     ("GET", "/v1/lists"): CONFIGURATION,
     ("GET", "/v1/lists/{name}"): CONFIGURATION,
     ("GET", "/v1/lists/{name}/entries"): CONFIGURATION,

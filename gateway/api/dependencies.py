@@ -13,6 +13,7 @@ from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.bundle import Manifest
 from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextEmbeddings
+from gateway.jobs.services import JobServices
 from gateway.limits.admission import Admission
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
@@ -27,6 +28,7 @@ from gateway.review.services import ReviewServices
 from gateway.store.audit import Audit
 from gateway.store.decisions import Decisions
 from gateway.store.lists import Lists
+from gateway.store.review.statistics import Statistics
 from gateway.store.rollouts import Rollouts
 from gateway.store.versions import Versions
 from gateway.training.trainer import Trainer
@@ -67,6 +69,8 @@ class Services:
     idempotency: Idempotency
     moderations: ModerationsRules
     trainer: Trainer
+    statistics: Statistics
+    jobs: JobServices
     review_images: ReviewImages | None
     review: ReviewServices
 

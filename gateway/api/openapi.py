@@ -29,7 +29,6 @@ from gateway.errors import (
     IdempotencyKeyReused,
     InternalError,
     InvalidRequest,
-    LegalHold,
     MethodNotAllowed,
     NotFound,
     Overloaded,
@@ -38,6 +37,7 @@ from gateway.errors import (
     RequestTimeout,
     ResourceInUse,
     StorageUnavailable,
+    UnderLegalHold,
     error_classes,
 )
 
@@ -219,4 +219,4 @@ def is_possible(error: type[GatewayError], path: str, method: str, operation: di
         return True
     if error is NotFound:
         return "{" in path
-    return error in {PreconditionFailed, ResourceInUse, LegalHold} and method == "delete"
+    return error in {PreconditionFailed, ResourceInUse, UnderLegalHold} and method == "delete"

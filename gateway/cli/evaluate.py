@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +17,17 @@ from gateway.cli.collecting import Question, collect, known_labels, pinned
 from gateway.cli.connection import Connection, connection_options
 from gateway.cli.goals import SHARE, goal_options
 from gateway.cli.policies import Refused, written
-from gateway.cli.reviews import Moment, check_source, retuned, reviews_of, sections_of, write_table
-from gateway.evaluation.collect import OtherRun, contradictions, contradictions_section, truths
+from gateway.cli.reviews import Moment, check_source, reviews_of, write_table
+from gateway.evaluation.collect import OtherRun, contradictions, truths
+from gateway.evaluation.installed import is_installed
 from gateway.evaluation.judged import JudgedSet
-from gateway.evaluation.reviews.reviewed import Reviews
-from gateway.evaluation.section import Section
 from gateway.evaluation.sources import read_source
+from gateway.evaluation.steps import Evaluation, Steps, fit, reported, sections_of
 from gateway.evaluation.tables import SourceUnusable
-from gateway.moderation.classifiers import split_reference
-from gateway.moderation.policy import Policy
 
 DONE, SOME_FAILED, NOT_PROMISED, INTERRUPTED = 0, 3, 5, 130
 DRAFT = "draft"
 MISSING = "This needs the extra “evaluate”: pip install 'clip-moderation-gateway[evaluate]'"
-
-
-@dataclass(slots=True)
-class Evaluation:
-    """What was found, and what follows from it.
-
-    Attributes:
-        judged: images with scores, rescored by each step.
-        sections: that steps add to the report.
-        policy: draft of the policy; None where nothing was fitted.
-        classifiers: drafts by name.
-        promises: what the thresholds keep, for people; those that cannot be promised in ``missing``.
-        reviews: that the labels come from; None where somebody labelled the images.
-    """
-
-    judged: JudgedSet
-    sections: list[Section] = field(default_factory=list)
-    policy: dict[str, Any] | None = None
-    classifiers: dict[str, Any] = field(default_factory=dict)
-    promises: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    reviews: Reviews | None = None
 
 
 @click.command()
@@ -114,8 +89,9 @@ def evaluate(
             else Evaluation(collected(question, source, out, fresh=fresh))
         )
         try:
-            fit(done, given)
-            report = reported(done, out, given)
+            steps = Steps(**{step.name: given[step.name] for step in fields(Steps)})
+            fit(done, steps)
+            report = reported(done, out, steps)
         except ValidationError:
             raise Refused("The gateway's classifiers or policy are of another form than this version reads") from None
         except ValueError as fault:  # a step that cannot work with these images; it says why
@@ -149,7 +125,7 @@ def check_extra() -> None:
     Raises:
         Refused: it is not.
     """
-    if any(importlib.util.find_spec(name) is None for name in ("jinja2", "mapie", "matplotlib")):
+    if not is_installed():
         raise Refused(MISSING)
 
 
@@ -193,97 +169,18 @@ def collected(question: Question, path: Path, out: Path, *, fresh: bool) -> Judg
     return judged
 
 
-def fit(done: Evaluation, given: Mapping[str, Any]) -> None:
-    """Train heads, choose thresholds, and calibrate, as far as each is asked for.
-
-    Thresholds come before calibrations, which move them and keep every decision: chosen on scores whose calibration was
-    fitted to the same images, they would promise more than was tested.
-    """
-    if given["head"]:
-        from gateway.evaluation.heads import fit_heads  # noqa: PLC0415 - loads scikit-learn
-
-        heads = fit_heads(done.judged)
-        done.judged, done.policy = heads.judged, heads.policy
-        done.classifiers |= heads.classifiers
-        done.sections.append(heads.section())
-    goals = {name: given[name] for name in ("block_fpr", "review_share", "catch")}
-    if any(goal is not None for goal in goals.values()):
-        if done.judged.run.policy_body is None:
-            raise Refused("Thresholds are a policy's: give --policy rather than --classifier")
-        from gateway.evaluation.rescoring import bodies_of, rescored  # noqa: PLC0415 - loads what judges
-        from gateway.evaluation.risk_control import Goals, choose  # noqa: PLC0415 - of an extra
-
-        wanted = Goals(**goals, confidence=given["confidence"], prevalence=given["prevalence"] or None)
-        choice = choose(done.judged, wanted) if done.reviews is None else retuned(done.reviews, wanted)
-        done.sections.append(choice.section())
-        done.promises = [promise.text for promise in choice.promises]
-        done.missing = [*(missing.text for missing in choice.missing), *choice.contradictions]
-        if choice.policy is not None:
-            done.policy = dict(choice.policy)
-        if choice.policy is not None and done.reviews is None:
-            before = bodies_of(done.judged.run)
-            after = replace(before, policy=Policy.model_validate(choice.policy))
-            done.judged = rescored(done.judged, before, after)
-    if given["calibrate"]:
-        from gateway.evaluation.calibration import calibrate  # noqa: PLC0415 - loads scikit-learn
-
-        calibrated = calibrate(done.judged, given["prevalence"] or None)
-        done.judged, done.policy = calibrated.judged, calibrated.policy
-        done.classifiers |= calibrated.classifiers
-        done.sections.append(calibrated.section())
-    if given["none_of_these"] is not None:
-        from gateway.evaluation.none_of_these import fit_none_of_these  # noqa: PLC0415 - loads SciPy
-
-        none = fit_none_of_these(done.judged, given["none_of_these"])
-        done.classifiers[none.name] = none.classifier
-        done.sections.append(none.section())
-
-
-def reported(done: Evaluation, out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the report and return its JSON values."""
-    from gateway.evaluation.report import ReportOptions, write_report  # noqa: PLC0415 - of an extra
-
-    options = ReportOptions(
-        traffic_per_day=given["traffic"],
-        price_per_hour=given["price_per_hour"],
-        prevalence=sum(given["prevalence"].values()) or None,
-        thumbnails=given["thumbnails"],
-        caveats=() if done.reviews is None else done.reviews.caveats,
-        part="all" if done.reviews else "test" if done.policy is not None or done.classifiers else "auto",
-    )
-    contradicting = contradictions_section(done.judged)
-    report = write_report(done.judged, out, options, [*([contradicting] if contradicting else []), *done.sections])
-    if given["compare"] is not None:
-        from gateway.evaluation.compare import compare_reports  # noqa: PLC0415 - of an extra
-
-        compare_reports(given["compare"], out, out)
-    return report
-
-
 def write_draft(done: Evaluation, out: Path) -> None:
     """Write the drafts in the form that ``clip-gateway policies import`` reads; those of a run before are removed."""
-    from gateway.evaluation.draft import draft_body  # noqa: PLC0415 - of an extra
-
     for path in (out / DRAFT).glob("*/*.yaml"):
         path.unlink()
-    files = {}
-    if done.policy is not None and done.judged.run.policy is not None:
-        pinned_body = draft_body(done.policy, done.judged.run)
-        rules = [
-            {**rule, "classifier": unpinned(rule["classifier"], done.classifiers)} for rule in pinned_body["rules"]
-        ]
-        files = {f"policies/{done.judged.run.policy['name']}.yaml": {**pinned_body, "rules": rules}}
-    files |= {f"classifiers/{name}.yaml": dict(classifier) for name, classifier in done.classifiers.items()}
+    files = {f"classifiers/{name}.yaml": dict(classifier) for name, classifier in done.classifiers.items()}
+    body = done.draft()
+    if body is not None and done.judged.run.policy is not None:
+        files[f"policies/{done.judged.run.policy['name']}.yaml"] = body
     for name, value in files.items():
         path = out / DRAFT / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(written(value), encoding="utf-8")
-
-
-def unpinned(reference: str, drafts: Mapping[str, Any]) -> str:
-    """Return a reference; without a version where the draft brings a new one."""
-    name, _ = split_reference(reference)
-    return name if name in drafts else reference
 
 
 def summary(

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import httpx2
@@ -15,17 +15,8 @@ from gateway.cli.collecting import Question, pinned
 from gateway.cli.policies import Refused
 from gateway.cli.policies import answered as good
 from gateway.evaluation.reviews.reviewed import Reviews, ReviewsUnreadable, reviewed_set
-from gateway.evaluation.section import Section
-
-if TYPE_CHECKING:
-    from gateway.evaluation.guarantee.choice import Choice
-    from gateway.evaluation.risk_control import Goals
 
 TABLE = "reviewed.csv"
-NO_AUDIT = (
-    "nothing was audited, so that reviewers saw only what the policy flagged; set audit_share in the policy, and come "
-    "back when audited images have been reviewed"
-)
 
 
 class Moment(click.ParamType[Any]):
@@ -80,28 +71,6 @@ def reviews_of(question: Question, since: str | None, until: str | None) -> Revi
         why = ", ".join(f"{count} {reason}" for reason, count in reviews.skipped.items())
         raise Refused(f"No reviewed decision of {run.policy['name']} can be used{f': {why}' if why else ''}")
     return reviews
-
-
-def sections_of(reviews: Reviews) -> list[Section]:
-    """Return what the report says of the reviews beside its figures."""
-    from gateway.evaluation.reviews.agreement import agreement_section, missed_section  # noqa: PLC0415 - loads scikit-learn
-    from gateway.evaluation.reviews.drift import drift_section  # noqa: PLC0415 - of an extra
-
-    return [reviews.section(), missed_section(reviews), agreement_section(reviews), drift_section(reviews)]
-
-
-def retuned(reviews: Reviews, goals: Goals) -> Choice:
-    """Return thresholds chosen on those reviewed files that are like the traffic.
-
-    Raises:
-        Refused: nothing was audited: thresholds from what the policy flagged alone would let pass what nobody saw.
-    """
-    from gateway.evaluation.risk_control import choose  # noqa: PLC0415 - of an extra
-
-    fair = reviews.fair
-    if fair is None:
-        raise Refused(f"No thresholds can be proposed: {NO_AUDIT}")
-    return choose(fair, goals, traffic=[image.scores for image in fair.images])
 
 
 def write_table(reviews: Reviews, out: Path) -> Path:

@@ -1,6 +1,8 @@
 /** The frame around the views: navigation, session, connection, errors. */
 import { events, isReachable } from "./api.js";
+import { watchConnection } from "./connection.js";
 import { html, render, useCallback, useEffect, useErrorBoundary, useState } from "./html.js";
+import { Account, applyTheme } from "./parts/account.js";
 import { Loading, Notice } from "./parts/notice.js";
 import { KeyboardHelp } from "./parts/keys.js";
 import { Toasts } from "./parts/toast.js";
@@ -71,7 +73,8 @@ function Frame({ session }) {
 
 /** @param {{session: import("./session.js").Session, route: import("./router.js").Route}} props */
 function Top({ session, route }) {
-  const shown = Object.keys(VIEWS).filter((name) => may(session, ...VIEWS[name].roles));
+  const signedOut = !session.open && !session.signed_in;
+  const shown = Object.keys(VIEWS).filter((name) => !signedOut && may(session, ...VIEWS[name].roles));
   return html`
     <header class="top">
       <a class="brand" href=${link("try")}><img src="/console/icon.svg" alt="" width="24" height="24" />${t("app.name")}</a>
@@ -81,7 +84,8 @@ function Top({ session, route }) {
             html`<a key=${name} href=${link(name)} aria-current=${route.view === name ? "page" : undefined}>${t(`nav.${name}`)}</a>`,
         )}
       </nav>
-      ${session.demo && html`<span class="badge">${t("app.demo")}</span>`}
+      ${session.demo && html`<span class="badge demo-badge" title=${t("app.demo")}>${t("app.demo_short")}</span>`}
+      <${Account} />
     </header>
   `;
 }
@@ -115,5 +119,7 @@ function Lazy({ load: loadView, route }) {
   return state.view ? html`<${state.view} route=${route} />` : html`<${Loading} />`;
 }
 
+applyTheme();
+watchConnection();
 const root = document.getElementById("app");
 if (root) render(html`<${App} />`, root);

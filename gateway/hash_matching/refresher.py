@@ -102,8 +102,8 @@ def check_list(made: HashList) -> HashList:
     """Return the list if it may exist.
 
     Raises:
-        InvalidRequest: an allow-list that withholds, or of perceptual hashes: whoever finds an image near an allowed one
-            would pass.
+        InvalidRequest: an allow-list that withholds, or one of perceptual hashes: whoever finds an image near an
+            allowed one would pass.
     """
     if made.withhold and made.action != "block":
         raise InvalidRequest("Only a list that blocks can withhold what it matches.")

@@ -125,6 +125,24 @@ class Manifest:
         parts = [sorted(towers.items()) or unnamed, self.text.tokenizer_sha256]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
+    def described(self) -> dict[str, Any]:
+        """Return what clients may know of the model, as ``/v1/models`` shows it."""
+        return {
+            "id": self.model.id,
+            "revision": self.model.revision,
+            "bundle_id": self.bundle_id,
+            "embedding_dim": self.embedding_dim,
+            "image_size": self.image.size_px,
+            "context_length": self.text.context_length,
+            "precision": self.precision,
+            "device": self.device,
+            "demo": self.model.demo,
+            "random": self.model.random,
+            "logit_scale": self.logit_scale,
+            "templates": list(self.templates),
+            "negatives": list(self.negatives),
+        }
+
     def to_json(self) -> str:
         """Return the text of ``manifest.json``."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"

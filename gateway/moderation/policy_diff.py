@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,10 +53,7 @@ class Comparison:
 
 def sample_of(record: DecisionRecord, dim: int, bundle_id: str) -> Sample | str:
     """Return a logged decision as a sample, or why it is none."""
-    places = tuple(
-        Place(entry["view"], tuple(entry["box"]), entry["frame_ms"], entry.get("background"))
-        for entry in record.detail.get("places", [])
-    )
+    places = places_of(record.detail.get("places", []))
     if record.bundle_id != bundle_id:
         return OTHER_MODEL
     if record.vectors is None:
@@ -65,6 +63,13 @@ def sample_of(record: DecisionRecord, dim: int, bundle_id: str) -> Sample | str:
         return NO_VECTORS
     warnings = tuple(record.detail.get("warnings", ()))
     return Sample(record.id, record.external_id, record.image_sha256, vectors, places, warnings)
+
+
+def places_of(entries: Iterable[Mapping[str, Any]]) -> tuple[Place, ...]:
+    """Return places that were kept as JSON values."""
+    return tuple(
+        Place(entry["view"], tuple(entry["box"]), entry["frame_ms"], entry.get("background")) for entry in entries
+    )
 
 
 def compare(

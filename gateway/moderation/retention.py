@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from gateway.review.images import ReviewImages
 from gateway.store.decisions import Decisions
 from gateway.store.idempotency import IdempotencyKeys
 from gateway.store.leases import Leases
@@ -18,7 +18,7 @@ LEASE_S = 300.0
 
 
 async def watch_retention(
-    decisions: Decisions, days: int, leases: Leases, keys: IdempotencyKeys, images: ReviewImages | None = None
+    decisions: Decisions, days: int, leases: Leases, keys: IdempotencyKeys, *others: Callable[[], Awaitable[object]]
 ) -> None:
     """Delete what is due, once an hour, for ever; runs as a task of the application's lifespan.
 
@@ -27,7 +27,7 @@ async def watch_retention(
         days: how long; 0 means for ever.
         leases: of several gateways, one deletes at a time.
         keys: of requests that may be repeated.
-        images: stills kept for review; None where none are.
+        others: delete what else is due.
     """
     log = structlog.get_logger("retention")
     while True:
@@ -37,8 +37,8 @@ async def watch_retention(
                 if deleted:
                     log.info("decisions expired", count=deleted)
                 await keys.expire()
-                if images is not None:
-                    await images.sweep()
+                for expire in others:
+                    await expire()
         except StoreUnavailable:
             log.debug("nothing expired: the store is away")
         await asyncio.sleep(PAUSE_S)

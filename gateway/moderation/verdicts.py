@@ -100,16 +100,7 @@ def verdict_of(
         logit_scale: of the bundle.
         image_warnings: codes of what was not looked at; the policy may send the image to review for them.
     """
-    used = [row for row, place in enumerate(places) if uses(policy, place.view)]
-    used_places = [places[row] for row in used]
-    scores = {
-        key: ClassifierScores(
-            bound.matrix.labels,
-            bound.calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities),
-            "head" if isinstance(bound.matrix, Head) else "label",
-        )
-        for key, bound in policy.classifiers.items()
-    }
+    scores, used_places = classifier_scores(policy, vectors, places, logit_scale)
     categories = judge(policy.rules, scores, used_places)
     white = [row for row, place in enumerate(used_places) if place.background is None]
     attributes = {}
@@ -122,6 +113,22 @@ def verdict_of(
     if decision == "allow" and not policy.review_on.isdisjoint(image_warnings):
         decision = "review"
     return Verdict(policy, decision, categories, attributes, (*warnings, *image_warnings))
+
+
+def classifier_scores(
+    policy: BoundPolicy, vectors: Vectors, places: Sequence[Place], logit_scale: float
+) -> tuple[dict[str, ClassifierScores], list[Place]]:
+    """Return the calibrated scores of a policy's classifiers by key, and the places that it uses, one a row of them."""
+    used = [row for row, place in enumerate(places) if uses(policy, place.view)]
+    scores = {
+        key: ClassifierScores(
+            bound.matrix.labels,
+            bound.calibrated(score(vectors[used], bound.matrix, logit_scale).probabilities),
+            "head" if isinstance(bound.matrix, Head) else "label",
+        )
+        for key, bound in policy.classifiers.items()
+    }
+    return scores, [places[row] for row in used]
 
 
 def uses(policy: BoundPolicy, view: str) -> bool:

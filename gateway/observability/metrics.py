@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -74,6 +75,7 @@ class Metrics:
             ["result"],
         )
         self.store_failures = counter("gateway_store_failures", "Uses of the database that failed.")
+        self._jobs = gauge("gateway_jobs", "Jobs of all gateways on the store, by state.", ["state"])
         self._degraded = gauge(
             "gateway_degraded",
             "1 while requests are answered without a part: the store, or the decision log.",
@@ -85,6 +87,11 @@ class Metrics:
         """Ask these at each scrape whether a part is lost."""
         for name, lost in parts.items():
             self._degraded.labels(name).set_function(lost)
+
+    def set_jobs(self, counts: Mapping[Any, int]) -> None:
+        """Tell how many jobs there are in each state."""
+        for state, count in counts.items():
+            self._jobs.labels(state).set(count)
 
     def observe_image(self, format_name: str, width: int, height: int) -> None:
         """Count one image that was judged; its sides are in pixels."""

@@ -7,26 +7,15 @@ from __future__ import annotations
 
 import base64
 import json
-import resource
 import sys
 
-from gateway.decoding.workers.sandbox import Kernel, address_space
+from gateway.training.confined_process import confine
 
 
 def main() -> None:
     """Train once, confined; whatever goes wrong ends the process with an exit code and a traceback."""
     parent, memory, cpu_s, confidence = sys.argv[1:]
-    kernel = Kernel()
-    kernel.drop_privileges()
-    kernel.die_with(int(parent))
-    limits = {
-        resource.RLIMIT_AS: address_space() + int(memory),
-        resource.RLIMIT_CPU: int(cpu_s),
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
-    }
-    for limit, value in limits.items():
-        resource.setrlimit(limit, (value, value))
+    confine(parent, memory, cpu_s)
     data = sys.stdin.buffer.read()
 
     from gateway.training.examples import Examples  # noqa: PLC0415 - numpy and scikit-learn load under the limits

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,15 +16,12 @@ import structlog
 from gateway.errors import DeadlineExceeded, InternalError, InvalidRequest, Overloaded
 from gateway.inference.heads import Head, Layer
 from gateway.limits.deadline import Deadline
+from gateway.training.confined_process import Ended, run_confined
 from gateway.training.examples import Examples
 
 CONFIDENCE: Final = 0.95
-_PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
-_CODE: Final = Path(__file__).resolve().parents[2]
 _SHOWN_CHARS: Final = 2000
 _RETRY_AFTER_S: Final = 10
-OUT_OF_MEMORY: Final = ("memoryerror", "unable to allocate", "memory allocation")
-"""What Python, numpy and OpenBLAS say where no memory is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +94,13 @@ class Trainer:
             InternalError: a bug.
         """
         data = await asyncio.to_thread(examples.to_bytes)
-        code, answer, errors = await self._run(data, deadline)
-        if code != 0:
-            said = errors.decode(errors="replace")[-_SHOWN_CHARS:]
-            self._log.error("training failed", exit=code, said=said)
-            if code < 0 or any(word in said.lower() for word in OUT_OF_MEMORY):
+        ended = await self._run(data, deadline)
+        if ended.code != 0:
+            self._log.error("training failed", exit=ended.code, said=ended.said[-_SHOWN_CHARS:])
+            if ended.is_out_of_bounds:
                 raise self._too_much()
             raise InternalError("The training failed; nothing was saved.")
-        made = json.loads(answer)
+        made = json.loads(ended.output)
         head = None
         if made["weight"] is not None:
             bias = np.frombuffer(base64.b64decode(made["bias"]), np.float32)
@@ -116,8 +108,8 @@ class Trainer:
             head = Head(examples.labels, examples.output, (Layer(weight, bias),))
         return Training(head, made["reason"], made["figures"])
 
-    async def _run(self, data: bytes, deadline: Deadline) -> tuple[int, bytes, bytes]:
-        """Return the exit code of a process that trains, and what it wrote.
+    async def _run(self, data: bytes, deadline: Deadline) -> Ended:
+        """Return how the process that trains ended.
 
         Raises:
             InvalidRequest, Overloaded: it took longer than a training may, or than what waiting had left of that.
@@ -125,28 +117,16 @@ class Trainer:
         if deadline.passed:
             raise _busy()
         timeout_s = min(self.limits.timeout_s, deadline.remaining_s())
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        environment |= {"PYTHONPATH": str(_CODE), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        limits = [str(os.getpid()), str(self.limits.memory_bytes), str(round(timeout_s) + 1), str(CONFIDENCE)]
-        # -P: nothing is imported from the working directory.
-        process = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-B", "-P", "-m", "gateway.training.child", *limits],
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
-        )
         try:
-            async with asyncio.timeout(timeout_s):
-                answer, errors = await process.communicate(data)
+            return await run_confined(
+                "gateway.training.child",
+                [str(CONFIDENCE)],
+                memory_bytes=self.limits.memory_bytes,
+                timeout_s=timeout_s,
+                data=data,
+            )
         except TimeoutError:
             raise (self._too_much() if timeout_s == self.limits.timeout_s else _busy()) from None
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        return process.returncode or 0, answer, errors
 
     def _too_much(self) -> InvalidRequest:
         return InvalidRequest(

@@ -285,7 +285,7 @@ def test_roles(tmp_path: Path) -> None:
     with app_on(tmp_path, gateway_api_keys=entries) as client:
         for (method, path), allowed in rights.items():
             for role, key in keys.items():
-                body = {} if method in {"POST", "PUT"} else None
+                body: Any = {} if method in {"POST", "PUT"} else None
                 answer = client.request(method, path, json=body, headers={"Authorization": f"Bearer {key}"})
                 assert (answer.status_code != 403) == (role in allowed), (method, path, role, answer.text)
 

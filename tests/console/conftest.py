@@ -1,21 +1,69 @@
-"""The console in a real browser on the real stack."""
+"""The console in a real Chromium, against the real stack."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.conftest import Stack
-from tests.support.review_console import Desk, Reviewer, chromium, desk_of
+from tests.conftest import ROOT, Stack, running_stack
+from tests.support.review_console import Desk, Reviewer, desk_of
+
+PATIENCE_MS = 30_000  # of what a busy machine takes for one step
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+SERIOUS = ("serious", "critical")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One Chromium for a module; each person has a context of their own in it."""
-    with chromium() as made:
-        yield made
+@pytest.fixture(scope="session")
+def console(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[str]:
+    """Address of a gateway whose log holds vectors; shared by the tests of the views."""
+    folder = tmp_path_factory.mktemp("console")
+    with running_stack(folder, bundle, MODEL="demo", DECISION_VECTORS="true") as stack:
+        yield stack.gateway_url
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium; skips where it is absent."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium: the console is checked where it is installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser, console: str) -> Iterator[Page]:
+    """A fresh page; fails when it broke the content policy, threw, or opened a dialog of a script."""
+    context = chromium.new_context(base_url=console, accept_downloads=True, viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE_MS)
+    faults: list[str] = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+    opened.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+    yield opened
+    context.close()
+    assert faults == []
+
+
+def accessible(page: Page) -> None:
+    """Check that axe finds nothing serious in what is shown."""
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed (npm ci)")
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa', 'best-practice']})")
+    faults = [
+        (one["id"], [node["target"] for node in one["nodes"]])
+        for one in found["violations"]
+        if one["impact"] in SERIOUS
+    ]
+    assert faults == []
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +81,13 @@ def desk(running_desk: Desk) -> Desk:
 
 
 @pytest.fixture
-def reviewer(browser: Browser, desk: Desk) -> Iterator[Callable[[str], Reviewer]]:
+def reviewer(chromium: Browser, desk: Desk) -> Iterator[Callable[..., Reviewer]]:
     """Seats a person at the review view; at the end no page has thrown, nor violated its Content-Security-Policy."""
+    expect.set_options(timeout=PATIENCE_MS)
     seated: list[Reviewer] = []
 
     def seat(name: str, **options: object) -> Reviewer:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})  # type: ignore[arg-type]
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})  # type: ignore[arg-type]
         seated.append(Reviewer(context, desk, name))
         return seated[-1]
 

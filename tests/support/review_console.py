@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect
 
 from gateway.auth.api_keys import ApiKey, Role, digest_of, entry_of, new_key
 from tests.conftest import Stack
-from tests.support.browser import browser_path
 from tests.support.drawings import LABELS, encoded, shape
 from tests.support.gateway_processes import more_gateways
 
@@ -109,18 +108,6 @@ def desk_of(stack: Stack, folder: Path, **environment: str) -> Iterator[Desk]:
         desk.ask("PUT", "/v1/classifiers/shapes", CLASSIFIER)
         desk.ask("PUT", "/v1/policies/shapes", POLICY)
         yield desk
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Run the machine's own Chromium."""
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 class Reviewer:

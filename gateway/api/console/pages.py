@@ -14,18 +14,21 @@ from fastapi.staticfiles import StaticFiles
 
 DEMO = "It runs the bundled demo model, which understands drawings only."
 REAL = "It runs a CLIP trained on photographs."
+CONSOLE = '<dt><a href="console">Console</a></dt><dd>Try pictures, review decisions, tune policies.</dd>\n'
 
 
-def install_pages(app: FastAPI, *, demo: bool) -> None:
+def install_pages(app: FastAPI, *, demo: bool, console: bool) -> None:
     """Serve the pages from installed files, so that they work in a closed network too.
 
     Args:
         app: the application.
         demo: whether the model is the demo one; no page says more about it, as pages need no key.
+        console: whether there is one to link.
     """
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="swagger")
     start = resources.files("gateway.api.console").joinpath("start_page.html").read_text(encoding="utf-8")
-    _add_page(app, "/", start.replace("{{model}}", DEMO if demo else REAL), f"style-src {_digests('style', start)}")
+    start = start.replace("{{model}}", DEMO if demo else REAL).replace("{{console}}", CONSOLE if console else "")
+    _add_page(app, "/", start, f"style-src {_digests('style', start)}")
     swagger = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=app.title,

@@ -17,12 +17,13 @@ from gateway.api.body.validation import validated
 from gateway.api.dependencies import ServicesDep
 from gateway.api.openapi import HASH_PATTERN, request_body
 from gateway.api.parameters import Text, known_parameters
+from gateway.api.review import csv_export
 from gateway.api.review.reviewer import session_reviewer
 from gateway.api.review.verdict_answer import feedback_out, reviewed
 from gateway.api.schemas.stored_requests import FeedbackIn, Moment
 from gateway.api.schemas.stored_responses import DecisionOut, DecisionsOut, Deleted, ReviewedOut
 from gateway.api.store_calls import stored
-from gateway.errors import InvalidRequest, LegalHold, NotFound, StorageUnavailable
+from gateway.errors import InvalidRequest, NotFound, StorageUnavailable, UnderLegalHold
 from gateway.moderation.classifiers import Reference, split_reference
 from gateway.review.still_errors import StillStoreAway
 from gateway.store.decisions import DecisionFilter, DecisionRecord, Decisions, Page
@@ -41,7 +42,9 @@ Wanted = Literal["allow", "review", "block"]
     "/v1/decisions",
     summary="The decision log, newest first",
     response_model=DecisionsOut,
-    responses={200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {kind: {"schema": {"type": "string"}} for kind in ("application/x-ndjson", "text/csv")}}
+    },
 )
 async def decisions(
     services: ServicesDep,
@@ -60,13 +63,14 @@ async def decisions(
     cursor: Text = None,
     limit: Annotated[
         int | None,
-        Query(ge=1, le=MOST_EXPORTED, description="Of a page 50 by default and 500 at most; of jsonl all by default."),
+        Query(ge=1, le=MOST_EXPORTED, description="Of a page 50 by default and 500 at most; of jsonl and csv all."),
     ] = None,
-    format: Literal["json", "jsonl"] = "json",  # noqa: A002 - the API's name
+    format: Literal["json", "jsonl", "csv"] = "json",  # noqa: A002 - the API's name
 ) -> Response:
-    """Return a page of decisions, or with ``format=jsonl`` all that the filters leave, one a line.
+    """Return a page of decisions, or with ``format=jsonl`` or ``csv`` all that the filters leave, one a line.
 
-    Lines of ``reviewed=true`` have the reviewers' verdicts in ``feedback``.
+    JSON lines of ``reviewed=true`` have the reviewers' verdicts in ``feedback``. In CSV a cell that a spreadsheet would
+    take for a formula begins with an apostrophe.
     """
     name, number = split_reference(policy) if policy else (None, None)
     wanted = DecisionFilter(
@@ -83,12 +87,18 @@ async def decisions(
         shadow_differs,
     )
     if format == "json" and limit is not None and limit > EXPORT_PAGE:
-        raise InvalidRequest(f"The query parameter “limit” must be at most {EXPORT_PAGE}, unless format is jsonl.")
-    most = limit or (MOST_EXPORTED if format == "jsonl" else PAGE)
+        raise InvalidRequest(f"The query parameter “limit” must be at most {EXPORT_PAGE} of a page of JSON.")
+    most = limit or (PAGE if format == "json" else MOST_EXPORTED)
     first = await stored(services.decisions.page(wanted, cursor=cursor, limit=min(most, EXPORT_PAGE)), NOT_FILTERED)
     if format == "jsonl":
         return StreamingResponse(
             export(services.decisions, wanted, first, most=limit), media_type="application/x-ndjson"
+        )
+    if format == "csv":
+        return StreamingResponse(
+            export_csv(services.decisions, wanted, first, most=limit),
+            media_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": 'attachment; filename="decisions.csv"'},
         )
     answer = {"data": [out(record) for record in first.records], "next_cursor": first.next_cursor}
     return Response(orjson.dumps(answer), media_type="application/json")
@@ -158,20 +168,36 @@ async def forget(
     try:
         return Deleted(deleted=await stored(services.decisions.forget(external_id, actor=actor_of(request))))
     except LegallyHeld:
-        raise LegalHold("The external id is under a legal hold; lift that first: /v1/legal-holds.") from None
+        raise UnderLegalHold("The external id is under a legal hold; lift that first: /v1/legal-holds.") from None
 
 
 async def export(log: Decisions, wanted: DecisionFilter, first: Page, *, most: int | None) -> AsyncIterator[bytes]:
     """Yield decisions as JSON lines, page after page: every one, or so many at most."""
-    current, sent = first, 0
-    while True:
-        rows = {record.id: out(record) for record in current.records}
+    async for records in pages(log, wanted, first, most=most):
+        rows = {record.id: out(record) for record in records}
         if wanted.reviewed and rows:
             for row in rows.values():
                 row["feedback"] = []
             for given in await log.feedback_on(list(rows)):
                 rows[given.decision_id]["feedback"].append(feedback_out(given))
         yield b"".join(orjson.dumps(row) + b"\n" for row in rows.values())
+
+
+async def export_csv(log: Decisions, wanted: DecisionFilter, first: Page, *, most: int | None) -> AsyncIterator[bytes]:
+    """Yield decisions as CSV, likewise."""
+    yield csv_export.head()
+    async for records in pages(log, wanted, first, most=most):
+        reviewed = [record.id for record in records if record.reviewed_at is not None]
+        yield csv_export.csv_of(records, await log.feedback_on(reviewed) if reviewed else ())
+
+
+async def pages(
+    log: Decisions, wanted: DecisionFilter, first: Page, *, most: int | None
+) -> AsyncIterator[tuple[DecisionRecord, ...]]:
+    """Yield page after page: every decision, or so many at most."""
+    current, sent = first, 0
+    while True:
+        yield current.records
         sent += len(current.records)
         left = EXPORT_PAGE if most is None else min(most - sent, EXPORT_PAGE)
         if current.next_cursor is None or not left:

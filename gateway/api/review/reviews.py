@@ -33,10 +33,10 @@ from gateway.api.schemas.reviews import (
 )
 from gateway.api.schemas.stored_responses import ReviewedOut
 from gateway.api.store_calls import put_in_force, stored
-from gateway.errors import ClaimLost, NotFound, NotUndoable
-from gateway.store.review import cases, verdicts
-from gateway.store.review.cases import CaseFilter
+from gateway.errors import NotFound, ReviewClaimLost, VerdictNotUndoable
+from gateway.store.review.cases import CaseFilter, CaseTaken
 from gateway.store.review.feedback import Feedback
+from gateway.store.review.verdicts import NotUndoable
 
 M = TypeVar("M", bound=BaseModel)
 NOT_FILTERED = "A filter holds a character that cannot be kept, or the cursor is not one given out here."
@@ -117,8 +117,8 @@ async def extend(request: Request, services: ServicesDep, decision_id: str) -> R
     given = await _body(request, services, ExtendIn)
     try:
         until = await stored(services.review.cases.extend(decision_id, given.claim))
-    except cases.ClaimLost:
-        raise ClaimLost(TAKEN) from None
+    except CaseTaken:
+        raise ReviewClaimLost(TAKEN) from None
     return _json({"until": until.isoformat()})
 
 
@@ -133,8 +133,8 @@ async def release(request: Request, services: ServicesDep, decision_id: str) -> 
     given = await _body(request, services, ReleaseIn)
     try:
         await stored(services.review.cases.release(decision_id, given.claim, skip=given.skip))
-    except cases.ClaimLost:
-        raise ClaimLost(TAKEN) from None
+    except CaseTaken:
+        raise ReviewClaimLost(TAKEN) from None
     return Response(status_code=204)
 
 
@@ -194,8 +194,8 @@ async def undo(request: Request, services: ServicesDep, decision_id: str) -> Res
     undoing = services.review.verdicts.undo(decision_id, who, actor=actor_of(request), key=key_name(request))
     try:
         case = await stored(undoing)
-    except verdicts.NotUndoable:
-        raise NotUndoable("There is no verdict of this reviewer that can still be taken back.") from None
+    except NotUndoable:
+        raise VerdictNotUndoable("There is no verdict of this reviewer that can still be taken back.") from None
     await put_in_force(services.list_refresher)
     return _json(await case_out(services, case, token=True))
 

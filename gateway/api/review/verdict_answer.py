@@ -13,9 +13,9 @@ from gateway.api.dependencies import Services
 from gateway.api.schemas.stored_responses import FeedbackOut
 from gateway.api.store_calls import put_in_force, stored
 from gateway.decoding.pdq import MIN_QUALITY
-from gateway.errors import ClaimLost, InvalidRequest, NotFound
+from gateway.errors import InvalidRequest, NotFound, ReviewClaimLost
 from gateway.hash_matching.matcher import HashMatcher
-from gateway.store.review import cases
+from gateway.store.review.cases import CaseTaken
 from gateway.store.review.feedback import Feedback
 from gateway.store.review.verdicts import Reviewed
 from gateway.store.reviewed_lists import REVIEWED_NEAR, ListUnfit
@@ -27,7 +27,7 @@ async def reviewed(services: Services, giving: Coroutine[Any, Any, Reviewed | No
     """Return the answer of a verdict, and put what it changed of lists in force.
 
     Raises:
-        ClaimLost: somebody else has the case, or it is decided.
+        ReviewClaimLost: somebody else has the case, or it is decided.
         InvalidRequest: the list that it names says something else.
         NotFound: there is no such decision.
     """
@@ -38,8 +38,8 @@ async def reviewed(services: Services, giving: Coroutine[Any, Any, Reviewed | No
             f"The list “{unfit.name}” holds {unfit.kind} and its action is {unfit.action}; name a new one, "
             f"or one that holds sha256 and whose action is {decision}."
         ) from None
-    except cases.ClaimLost:
-        raise ClaimLost(TAKEN) from None
+    except CaseTaken:
+        raise ReviewClaimLost(TAKEN) from None
     if kept is None:
         raise NotFound("There is no such decision.")
     if kept.agreement is not None:

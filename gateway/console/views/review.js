@@ -1,8 +1,9 @@
 /** Where reviewers work: the next case, what is known of it, and the verdict. */
 import { isReachable, Problem } from "../api.js";
-import { html, useCallback, useEffect, useMemo, useReducer, useState } from "../html.js";
+import { html, useEffect, useMemo, useReducer, useState } from "../html.js";
 import { useShortcuts } from "../parts/keys.js";
 import { Loading, Notice } from "../parts/notice.js";
+import { Tour } from "../parts/tour.js";
 import { toast } from "../parts/toast.js";
 import { may, setReviewer, useSession } from "../session.js";
 import { t } from "../texts.js";
@@ -149,19 +150,6 @@ function Desk({ session }) {
 
 /** What stands there while no case does. @param {{work: Work | null, unsent: Unsent, session: any, off: boolean, onUndo: () => void}} props */
 function Nothing({ work, unsent: sender, session, off, onUndo }) {
-  const [filling, setFilling] = useState(false);
-  const fill = useCallback(async () => {
-    setFilling(true);
-    try {
-      const tour = await import("../demo.js");
-      await tour.fillQueue();
-      await work?.fill();
-    } catch (error) {
-      toast(error instanceof Problem ? error.detail : t("review.tour_failed"), "error");
-    } finally {
-      setFilling(false);
-    }
-  }, [work]);
   useShortcuts(work?.decided.length ? [{ keys: ["u"], text: t("review.key.undo"), run: onUndo, disabled: off }] : []);
   const error = work?.error;
   if (!isReachable() || (error && error.status === 0))
@@ -171,6 +159,6 @@ function Nothing({ work, unsent: sender, session, off, onUndo }) {
   return html`<${Notice}>
     <h2>${t("review.empty")}</h2><p>${t(work.hasFilters ? "review.empty_filtered" : "review.empty_hint")}</p>
     ${work.decided.length > 0 && html`<button type="button" onClick=${onUndo}>${t("review.undo")}</button>`}
-    ${session.demo && html`<button type="button" class="primary" disabled=${filling} onClick=${fill}>${t("review.tour")}</button>`}
+    ${session.demo && may(session, "infer") && may(session, "manage") && html`<${Tour} onDone=${() => void work?.fill()} />`}
   <//>`;
 }

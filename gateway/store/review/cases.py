@@ -28,12 +28,12 @@ CaseState = Literal["waiting", "claimed", "closed"]
 Reason = Literal["policy", "audit", "appeal", "second_opinion"]
 ANONYMOUS: Final = "anonymous"  # who judged with neither a name nor an API key
 
-_OPEN = review_cases.c.closed_at.is_(None)
+
 _case_id = review_cases.c.decision_id
 
 
 @dataclass
-class ClaimLost(Exception):
+class CaseTaken(Exception):
     """A claim is not in force any more: somebody else has the case, or it is decided."""
 
 
@@ -138,7 +138,7 @@ class Cases(Repository):
         Who holds as many cases as one may is given the one claimed first again, with its lease begun anew.
         """
         now = datetime.now(UTC)
-        held = select(_case_id).where(_OPEN, review_cases.c.claimed_by == who, review_cases.c.claimed_until > now)
+        held = select(_case_id).where(_open(), review_cases.c.claimed_by == who, review_cases.c.claimed_until > now)
         held = held.order_by(review_cases.c.claimed_at, _case_id).limit(self._rules.claims)
         mine = (await tx.execute(held.with_for_update())).scalars().all()
         until = now + timedelta(seconds=self._rules.lease_s)
@@ -158,7 +158,7 @@ class Cases(Repository):
         """Begin a claim's lease anew; return until when.
 
         Raises:
-            ClaimLost: somebody else has the case, or it is decided.
+            CaseTaken: somebody else has the case, or it is decided.
         """
         until = datetime.now(UTC) + timedelta(seconds=self._rules.lease_s)
         await _changed(tx, decision_id, token, {"claimed_until": until})
@@ -169,7 +169,7 @@ class Cases(Repository):
         """Give a case back; with ``skip`` it is not offered to the same person for a while.
 
         Raises:
-            ClaimLost: somebody else has the case, or it is decided.
+            CaseTaken: somebody else has the case, or it is decided.
         """
         who = (await tx.execute(select(review_cases.c.claimed_by).where(_case_id == decision_id))).scalar_one_or_none()
         await _changed(tx, decision_id, token, UNCLAIMED)
@@ -207,11 +207,13 @@ class Cases(Repository):
     @reads
     async def counts(self, tx: Transaction) -> Counts:
         """Return the queue in numbers."""
-        by_reason = select(review_cases.c.reason, func.count()).where(_OPEN).group_by(review_cases.c.reason)
-        reasons: dict[str, int] = {row[0]: row[1] for row in await tx.execute(by_reason)}
-        held = select(func.count()).where(_OPEN, review_cases.c.claimed_by.is_not(None))
+        by_reason = (
+            select(review_cases.c.reason, func.count().label("n")).where(_open()).group_by(review_cases.c.reason)
+        )
+        reasons: dict[str, int] = {row["reason"]: row["n"] for row in (await tx.execute(by_reason)).mappings()}
+        held = select(func.count()).where(_open(), review_cases.c.claimed_by.is_not(None))
         claimed = (await tx.execute(held.where(review_cases.c.claimed_until > datetime.now(UTC)))).scalar_one()
-        oldest = select(review_cases.c.opened_at).where(_OPEN).order_by(*_keys("oldest")).limit(1)
+        oldest = select(review_cases.c.opened_at).where(_open()).order_by(*_keys("oldest")).limit(1)
         oldest_at = (await tx.execute(oldest)).scalar_one_or_none()
         return Counts(sum(reasons.values()) - claimed, claimed, reasons.get("appeal", 0), oldest_at)
 
@@ -227,9 +229,13 @@ async def read_case(tx: Transaction, decision_id: str) -> CaseRecord | None:
 
 
 async def _changed(tx: Transaction, decision_id: str, token: str, values: dict[str, Any]) -> None:
-    mine = update(review_cases).where(_case_id == decision_id, review_cases.c.token == token, _OPEN)
+    mine = update(review_cases).where(_case_id == decision_id, review_cases.c.token == token, _open())
     if (await tx.execute(mine.values(**values))).rowcount != 1:
-        raise ClaimLost
+        raise CaseTaken
+
+
+def _open() -> ColumnElement[bool]:
+    return review_cases.c.closed_at.is_(None)
 
 
 def _free(asked: Select[Any], who: str, now: datetime) -> Select[Any]:
@@ -239,7 +245,7 @@ def _free(asked: Select[Any], who: str, now: datetime) -> Select[Any]:
         review_skips.c.decision_id == _case_id, review_skips.c.reviewer == who, review_skips.c.until > now
     )
     judged = exists().where(feedback.c.decision_id == _case_id, feedback.c.kind == "verdict", said_by(who))
-    return asked.where(_OPEN, free, ~skipped, or_(review_cases.c.reason != "second_opinion", ~judged))
+    return asked.where(_open(), free, ~skipped, or_(review_cases.c.reason != "second_opinion", ~judged))
 
 
 def said_by(who: str) -> ColumnElement[bool]:
@@ -256,7 +262,7 @@ def _keys(order: Order) -> tuple[ColumnElement[Any], ...]:
 
 def _conditions(wanted: CaseFilter) -> list[ColumnElement[bool]]:
     held = and_(review_cases.c.claimed_by.is_not(None), review_cases.c.claimed_until > datetime.now(UTC))
-    asked: list[ColumnElement[bool]] = [~_OPEN if wanted.state == "closed" else _OPEN]
+    asked: list[ColumnElement[bool]] = [~_open() if wanted.state == "closed" else _open()]
     if wanted.state == "claimed":
         asked.append(held)
     elif wanted.state == "waiting":

@@ -15,7 +15,7 @@ from sqlalchemy import Row, delete, insert, select, update
 from gateway.store import audit
 from gateway.store.audit import Actor, Detail
 from gateway.store.database import Database, Repository, Transaction, writes
-from gateway.store.review.cases import ANONYMOUS, UNCLAIMED, CaseRecord, ClaimLost, read_case
+from gateway.store.review.cases import ANONYMOUS, UNCLAIMED, CaseRecord, CaseTaken, read_case
 from gateway.store.review.feedback import Feedback
 from gateway.store.review.new_cases import AUDIT, new_case
 from gateway.store.review.outbox import enqueue
@@ -95,7 +95,7 @@ class Verdicts(Repository):
             second_opinion: leave the case open for another person.
 
         Raises:
-            ClaimLost: somebody else has claimed the case, or it is decided.
+            CaseTaken: somebody else has claimed the case, or it is decided.
             ListUnfit: the list is of another action or kind.
         """
         row = await _locked(tx, verdict.decision_id)
@@ -108,7 +108,7 @@ class Verdicts(Repository):
                 kept, lists = given
                 return Reviewed(kept, image, lists, "closed" if case is None or case.closed_at else "waiting")
             if case is None or case.closed_at is not None or case.token != token:
-                raise ClaimLost
+                raise CaseTaken
             if verdict.reviewer is None and case.claimed_by != (verdict.key or ANONYMOUS):
                 verdict = replace(verdict, reviewer=case.claimed_by)
         effects = ListEffects()

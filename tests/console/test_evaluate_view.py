@@ -1,0 +1,61 @@
+"""Evaluations in the console: from a folder of pictures to the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.console.conftest import accessible
+from tests.support.drawings import COLOURS, SHAPES, encoded, shape
+
+pytestmark = pytest.mark.heavy
+
+JOB_MS = 180_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures in a folder for each label; one is no picture."""
+    made = tmp_path_factory.mktemp("labelled")
+    for number, (colour, form) in enumerate((colour, form) for colour in COLOURS for form in SHAPES):
+        into = made / ("gore" if number % 2 else "harmless")
+        into.mkdir(exist_ok=True)
+        (into / f"{number}.png").write_bytes(encoded(shape(f"a {colour} {form}")))
+    (made / "harmless" / "<i>broken.png").write_bytes(b"no picture")
+    return made
+
+
+def test_from_an_uploaded_folder_to_the_report(page: Page, folder: Path) -> None:
+    page.goto("/console#/evaluate")
+    page.get_by_role("button", name="New set").click()
+    dialog = page.get_by_role("dialog", name="New set")
+    dialog.get_by_label("Name").fill("shapes")
+    dialog.get_by_label("A folder of folders").set_input_files(folder)
+    dialog.get_by_role("button", name="Upload 17 pictures").click()
+    expect(dialog.get_by_text("1 failed")).to_be_visible()
+    expect(dialog.get_by_text("<i>broken.png")).to_be_visible()
+    dialog.get_by_role("button", name="Close").click()
+    expect(page.get_by_text("gore 8")).to_be_visible()
+    accessible(page)
+
+    page.get_by_label("Pictures", exact=True).select_option("shapes")
+    page.get_by_role("button", name="Start evaluation").click()
+    page.wait_for_url("**/console#/evaluate/*")
+    expect(page.get_by_role("heading", name="Figures")).to_be_visible(timeout=JOB_MS)
+    expect(page.get_by_role("rowheader", name="gore")).to_be_visible()
+    report = page.frame_locator("iframe.report")
+    expect(report.locator("body")).not_to_be_empty()
+    accessible(page)
+
+
+def test_a_set_is_deleted_after_asking(page: Page) -> None:
+    page.request.put("/v1/labelled-sets/short-lived", data={"description": "<b>bold</b>"})
+    page.goto("/console#/evaluate")
+    row = page.get_by_role("row").filter(has_text="short-lived")
+    expect(row).to_contain_text("<b>bold</b>")
+    row.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(row).to_have_count(0)
+    assert page.request.get("/v1/labelled-sets/short-lived").status == 404
