@@ -71,11 +71,11 @@ function Desk({ session }) {
     work.addEventListener("change", tick, { signal: stop.signal });
     work.addEventListener("lost", lost, { signal: stop.signal });
     sender.addEventListener("change", tick, { signal: stop.signal });
-    sender.addEventListener("kept", ({ detail: { entry, answer } }) => {
+    sender.addEventListener("kept", (/** @type {any} */ { detail: { entry, answer } }) => {
       for (const list of answer.still_blocked_by ?? []) toast(t("review.said.still_blocked", { title: entry.title, list }), "error");
       void work.count();
     }, { signal: stop.signal });
-    sender.addEventListener("refused", ({ detail: { entry, problem } }) => {
+    sender.addEventListener("refused", (/** @type {any} */ { detail: { entry, problem } }) => {
       if (problem.code === "claim_lost") breaks.count(-1);
       toast(t("review.refused", { title: entry.title, decision: t(`decision.${entry.body.decision}`) }), "error");
     }, { signal: stop.signal });

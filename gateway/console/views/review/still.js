@@ -80,7 +80,7 @@ export function Still({ held, still, settings, boxes, marked, reveal }) {
   return html`<div class=${`still ${settings.blur ? "is-blurred" : ""} ${settings.grey ? "is-grey" : ""} ${open ? "is-open" : ""}`}
       onPointerDown=${(/** @type {PointerEvent} */ event) => event.button === 0 && setOpen((/** @type {boolean} */ before) => holds || !before)}
       onPointerUp=${hide} onPointerLeave=${hide} onPointerCancel=${hide}>
-    ${loaded && html`<img src=${loaded.url} alt=${t("review.image.alt")} draggable=${false} referrerpolicy="no-referrer"
+    ${loaded?.state === "ready" && html`<img src=${loaded.url} alt=${t("review.image.alt")} draggable=${false} referrerpolicy="no-referrer"
       onLoad=${(/** @type {any} */ event) => setSize({ width: event.target.naturalWidth, height: event.target.naturalHeight })} />`}
     ${whole && settings.boxes && html`<svg viewBox=${`0 0 ${whole.width} ${whole.height}`} aria-hidden="true">
       ${boxes.map(({ key, box, decision }) => html`<rect key=${key} class=${`seen-box seen-box-${decision} ${key === marked ? "is-marked" : ""}`}
