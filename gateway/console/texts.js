@@ -171,8 +171,6 @@ export const texts = {
     empty: "The queue is empty",
     empty_hint: "New cases appear here by themselves.",
     empty_filtered: "Nothing that your filters leave waits for you. New cases appear here by themselves.",
-    tour: "Fill the queue with drawings",
-    tour_failed: "The drawings could not be loaded.",
     connection_lost: "The connection to the gateway is lost. Verdicts that wait to be sent: {count}. They are kept in this tab and sent when it is back.",
     unsent: "Not sent yet: {count}",
     send_now: "Send now",

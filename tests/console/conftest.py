@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import ROOT, Stack, running_stack
 from tests.support.review_console import Desk, Reviewer, desk_of
@@ -81,8 +81,9 @@ def desk(running_desk: Desk) -> Desk:
 
 
 @pytest.fixture
-def reviewer(chromium: Browser, desk: Desk) -> Iterator[Callable[[str], Reviewer]]:
+def reviewer(chromium: Browser, desk: Desk) -> Iterator[Callable[..., Reviewer]]:
     """Seats a person at the review view; at the end no page has thrown, nor violated its Content-Security-Policy."""
+    expect.set_options(timeout=PATIENCE_MS)
     seated: list[Reviewer] = []
 
     def seat(name: str, **options: object) -> Reviewer:

@@ -1,7 +1,9 @@
 /** Where reviewers work: the next case, what is known of it, and the verdict. */
 import { isReachable, Problem } from "../api.js";
-import { html, useCallback, useEffect, useMemo, useReducer, useState } from "../html.js";
+import { html, useEffect, useMemo, useReducer, useState } from "../html.js";
+import { useShortcuts } from "../parts/keys.js";
 import { Loading, Notice } from "../parts/notice.js";
+import { Tour } from "../parts/tour.js";
 import { toast } from "../parts/toast.js";
 import { may, setReviewer, useSession } from "../session.js";
 import { t } from "../texts.js";
@@ -69,11 +71,11 @@ function Desk({ session }) {
     work.addEventListener("change", tick, { signal: stop.signal });
     work.addEventListener("lost", lost, { signal: stop.signal });
     sender.addEventListener("change", tick, { signal: stop.signal });
-    sender.addEventListener("kept", ({ detail: { entry, answer } }) => {
+    sender.addEventListener("kept", (/** @type {any} */ { detail: { entry, answer } }) => {
       for (const list of answer.still_blocked_by ?? []) toast(t("review.said.still_blocked", { title: entry.title, list }), "error");
       void work.count();
     }, { signal: stop.signal });
-    sender.addEventListener("refused", ({ detail: { entry, problem } }) => {
+    sender.addEventListener("refused", (/** @type {any} */ { detail: { entry, problem } }) => {
       if (problem.code === "claim_lost") breaks.count(-1);
       toast(t("review.refused", { title: entry.title, decision: t(`decision.${entry.body.decision}`) }), "error");
     }, { signal: stop.signal });
@@ -140,27 +142,15 @@ function Desk({ session }) {
         ? html`<${Case} held=${work.current} draft=${work.draft(work.current.item)} settings=${settings}
             mayList=${may(session, "manage")} canUndo=${work.decided.length > 0}
             onEdit=${(/** @type {any} */ change) => work.current && work.edit(work.current.item, change)} onDecide=${decide} onSkip=${skip} onUndo=${undo} />`
-        : html`<${Nothing} work=${work} unsent=${sender} session=${session} onUndo=${undo} />`}
+        : html`<${Nothing} work=${work} unsent=${sender} session=${session} off=${!settings.shortcuts} onUndo=${undo} />`}
     <${SettingsDialog} open=${settingsOpen} settings=${settings} onChange=${setSettings} onClose=${() => setSettingsOpen(false)} />
     <${BreakDialog} open=${breaks.isDue && !paused} session=${breaks.session} onPause=${pause} onLater=${breaks.later} />
   `;
 }
 
-/** What stands there while no case does. @param {{work: Work | null, unsent: Unsent, session: any, onUndo: () => void}} props */
-function Nothing({ work, unsent: sender, session, onUndo }) {
-  const [filling, setFilling] = useState(false);
-  const fill = useCallback(async () => {
-    setFilling(true);
-    try {
-      const tour = await import("../demo.js");
-      await tour.fillQueue();
-      await work?.fill();
-    } catch (error) {
-      toast(error instanceof Problem ? error.detail : t("review.tour_failed"), "error");
-    } finally {
-      setFilling(false);
-    }
-  }, [work]);
+/** What stands there while no case does. @param {{work: Work | null, unsent: Unsent, session: any, off: boolean, onUndo: () => void}} props */
+function Nothing({ work, unsent: sender, session, off, onUndo }) {
+  useShortcuts(work?.decided.length ? [{ keys: ["u"], text: t("review.key.undo"), run: onUndo, disabled: off }] : []);
   const error = work?.error;
   if (!isReachable() || (error && error.status === 0))
     return html`<${Notice} text=${t("review.connection_lost", { count: sender.waiting.length })} onRetry=${() => void work?.fill()} />`;
@@ -169,6 +159,6 @@ function Nothing({ work, unsent: sender, session, onUndo }) {
   return html`<${Notice}>
     <h2>${t("review.empty")}</h2><p>${t(work.hasFilters ? "review.empty_filtered" : "review.empty_hint")}</p>
     ${work.decided.length > 0 && html`<button type="button" onClick=${onUndo}>${t("review.undo")}</button>`}
-    ${session.demo && html`<button type="button" class="primary" disabled=${filling} onClick=${fill}>${t("review.tour")}</button>`}
+    ${session.demo && may(session, "infer") && may(session, "manage") && html`<${Tour} onDone=${() => void work?.fill()} />`}
   <//>`;
 }

@@ -25,7 +25,7 @@ export function Scores({ item, marked, onMark }) {
       ${category.evidence.map((/** @type {any} */ one, /** @type {number} */ index) => {
         const key = `${category.category}/${index}`;
         const where = one.frame_ms === null ? one.view : `${one.view}, ${number(one.frame_ms / 1000, 1)} s`;
-        return html`<button type="button" class="evidence" key=${key} aria-pressed=${marked === key}
+        return html`<button type="button" class="seen-line" key=${key} aria-pressed=${marked === key}
           onClick=${() => onMark(marked === key ? null : key)} onMouseEnter=${() => onMark(key)} onMouseLeave=${() => onMark(null)}>
           <span class="wrap">${one.kind === "list" ? t("review.on_list", { list: one.label }) : one.label}</span>
           <span class="quiet">${one.kind === "list" ? "" : where}</span><span class="number">${number(one.score, 2)}</span></button>`;
@@ -41,7 +41,7 @@ function Bar({ score, decision, review_at: reviewAt, block_at: blockAt }) {
   const given = marks.filter(([, at]) => at !== null && at !== undefined);
   return html`<div class="review-bar" aria-hidden="true">
     <i class=${`fill fill-${decision}`} style=${{ "--part": score }}></i>
-    ${given.map(([name, at]) => html`<i key=${name} class=${`mark mark-${name}`} style=${{ "--part": at }}></i>`)}
+    ${given.map(([name, at]) => html`<i key=${name} class=${`at-mark at-mark-${name}`} style=${{ "--part": at }}></i>`)}
   </div>
   <p class="quiet small">${given.map(([name, at]) => t(`review.from_${name}`, { at: number(Number(at), 2) })).join(" · ")}</p>`;
 }
@@ -52,7 +52,7 @@ export function Facts({ item }) {
   const attributes = Object.entries(decision.attributes ?? {});
   return html`<section class="card" aria-labelledby="review-facts">
     <h3 id="review-facts">${t("review.facts")}</h3>
-    <dl class="facts">
+    <dl class="case-list">
       <${Fact} name="policy">${decision.policy.name}@${decision.policy.version}<//>
       ${decision.shadow && html`<${Fact} name="shadow"><span class="row"><span class="mono">${decision.shadow.policy.name}@${decision.shadow.policy.version}</span><${Decision} decision=${decision.shadow.decision} /></span><//>`}
       <${Fact} name="outcome"><${Decision} decision=${decision.outcome} /><//>

@@ -12,8 +12,8 @@ export function History({ item }) {
   return html`<section class="card" aria-labelledby="review-history">
     <h3 id="review-history">${t("review.history")}</h3>
     ${said.length === 0 && html`<p class="quiet">${t("review.no_history")}</p>`}
-    <ol class="history">
-      ${said.map((one, index) => html`<li key=${index} class=${`history-${one.kind ?? "verdict"}`}>
+    <ol class="said-list">
+      ${said.map((one, index) => html`<li key=${index} class=${`said-list-${one.kind ?? "verdict"}`}>
         <span class="row"><strong>${t(`review.kind.${one.kind ?? "verdict"}`)}</strong>
           ${one.decision && html`<${Decision} decision=${one.decision} />`}
           <span class="quiet">${one.reviewer ?? one.key ?? t("review.somebody")}, <time datetime=${one.at} title=${time(one.at)}>${ago(one.at)}</time></span></span>

@@ -22,7 +22,7 @@ export function Queue({ filters, counts, held, session, onFilters, onSettings, o
       <select id=${`${id}order`} value=${filters.order} onChange=${(/** @type {any} */ event) => set({ order: event.target.value })}>
         ${ORDERS.map((name) => html`<option key=${name} value=${name}>${t(`review.orders.${name}`)}</option>`)}
       </select>
-    <details class="filters"><summary>${active ? t("review.filters_on", { count: active }) : t("review.filters")}</summary>
+    <details class="queue-filters"><summary>${active ? t("review.filters_on", { count: active }) : t("review.filters")}</summary>
       <form class="card" onSubmit=${(/** @type {any} */ event) => {
         event.preventDefault();
         const given = new FormData(event.target);

@@ -80,10 +80,10 @@ export function Still({ held, still, settings, boxes, marked, reveal }) {
   return html`<div class=${`still ${settings.blur ? "is-blurred" : ""} ${settings.grey ? "is-grey" : ""} ${open ? "is-open" : ""}`}
       onPointerDown=${(/** @type {PointerEvent} */ event) => event.button === 0 && setOpen((/** @type {boolean} */ before) => holds || !before)}
       onPointerUp=${hide} onPointerLeave=${hide} onPointerCancel=${hide}>
-    ${loaded && html`<img src=${loaded.url} alt=${t("review.image.alt")} draggable=${false} referrerpolicy="no-referrer"
+    ${loaded?.state === "ready" && html`<img src=${loaded.url} alt=${t("review.image.alt")} draggable=${false} referrerpolicy="no-referrer"
       onLoad=${(/** @type {any} */ event) => setSize({ width: event.target.naturalWidth, height: event.target.naturalHeight })} />`}
     ${whole && settings.boxes && html`<svg viewBox=${`0 0 ${whole.width} ${whole.height}`} aria-hidden="true">
-      ${boxes.map(({ key, box, decision }) => html`<rect key=${key} class=${`box box-${decision} ${key === marked ? "is-marked" : ""}`}
+      ${boxes.map(({ key, box, decision }) => html`<rect key=${key} class=${`seen-box seen-box-${decision} ${key === marked ? "is-marked" : ""}`}
         x=${box[0]} y=${box[1]} width=${box[2] - box[0]} height=${box[3] - box[1]} />`)}
     </svg>`}
     ${(settings.blur || settings.grey) && !open && html`<span class="still-hint">${t(holds ? "review.image.hold" : "review.image.click")}</span>`}
