@@ -27,7 +27,7 @@ def client(console: str) -> Iterator[httpx2.Client]:
 @pytest.fixture
 def policy(client: httpx2.Client, request: pytest.FixtureRequest) -> str:
     """A policy that blocks a blue square, and one decision of it in the log."""
-    name = request.node.name.replace("test_", "").replace("_", "-")[:40]
+    name: str = request.node.name.replace("test_", "").replace("_", "-")[:40]
     labels = [{"label": "a blue square"}, {"label": "a red circle"}]
     assert client.put("/v1/classifiers/squares", json={"labels": labels}).is_success
     rule = {"category": "squares", "classifier": "squares", "labels": ["a blue square"]}

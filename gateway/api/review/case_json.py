@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from gateway.api.dependencies import Services
@@ -12,7 +13,9 @@ from gateway.review.image_url import image_url
 from gateway.review.withholding import withheld
 from gateway.store.review.cases import CaseRecord
 
-NOTHING = {"stills": 0, "width": None, "height": None, "frames_ms": [], "url": None}
+NOTHING: Mapping[str, Any] = MappingProxyType(
+    {"stills": 0, "width": None, "height": None, "frames_ms": [], "url": None}
+)
 
 
 async def cases_out(services: Services, cases: Sequence[CaseRecord]) -> list[dict[str, Any]]:
