@@ -12,7 +12,7 @@ from gateway.review.image_url import image_url
 from gateway.review.withholding import withheld
 from gateway.store.review.cases import CaseRecord
 
-NOTHING = {"stills": 0, "width": None, "height": None, "frames_ms": [], "url": None}
+NOTHING: dict[str, Any] = {"stills": 0, "width": None, "height": None, "frames_ms": [], "url": None}
 
 
 async def cases_out(services: Services, cases: Sequence[CaseRecord]) -> list[dict[str, Any]]:
