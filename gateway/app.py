@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from gateway.access_parts import access_services, check_oidc
 from gateway.api import (
     classifiers_and_policies,
     classify,
@@ -24,7 +25,7 @@ from gateway.api import (
 )
 from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
-from gateway.api.console import audit
+from gateway.api.console import audit, session, session_oidc, status
 from gateway.api.console.pages import install_pages
 from gateway.api.console.static import install_console
 from gateway.api.dependencies import ModerationsRules, Services
@@ -88,8 +89,9 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 """
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
-    *(decisions, similar, reviews, images, legal_holds, audit, health, training),
+    *(decisions, similar, reviews, images, legal_holds, audit, health, status, training),
 )
+SESSIONS = (session, session_oidc)
 
 
 def create_app(
@@ -110,7 +112,7 @@ def create_app(
         BundleError: the bundle is absent or inconsistent.
         DecoderMissing: HEIC is switched on, and its extra is not installed or decoders are not isolated.
         KeysInvalid, RateLimitStoreInvalid: the settings of API keys or of their rates cannot be used.
-        ReviewImagesInvalid: likewise those of stills for review.
+        OidcInvalid, ReviewImagesInvalid: likewise those of signing in and of stills for review.
     """
     settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
@@ -119,6 +121,7 @@ def create_app(
     rate_limits = RateLimits(settings.rate_limit_storage_url)
     draining = asyncio.Event()
     make_images = review_images(settings)
+    check_oidc(settings)
     manifest = read_manifest(settings.model_repository)  # checked last: `--check` comes before an export
     checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
     app = FastAPI(
@@ -134,10 +137,10 @@ def create_app(
         redirect_slashes=False,  # it would send clients to whatever host they named
     )
     app.state.draining = draining
-    for resource in RESOURCES:
+    for resource in RESOURCES + (SESSIONS if settings.console else ()):
         app.include_router(resource.router)
     install_handlers(app, metrics)
-    app.add_middleware(Authentication, keys=keys, rate_limits=rate_limits, metrics=metrics)
+    app.add_middleware(Authentication, keys=keys, rate_limits=rate_limits, metrics=metrics, console=settings.console)
     hosts = HostPatterns.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
     app.add_middleware(RequestContext, rules=rules, metrics=metrics)
@@ -200,10 +203,13 @@ async def lifespan(
     kept = decision_log if settings.decision_log else None
     readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
-    watches = [asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, checks.keys)]
+    access = access_services(settings, checks.keys, checks.rate_limits, database, readiness, metrics)
+    watched = (encoder, list_refresher, decision_log, checks.keys, access.presence)
+    watches = [asyncio.create_task(part.watch()) for part in watched]
     keys = IdempotencyKeys(database)
     days = settings.decision_retention_days
-    watches.append(asyncio.create_task(watch_retention(stored, days, leases, keys, kept_images)))
+    sweeps = (access.sessions.expire,)
+    watches.append(asyncio.create_task(watch_retention(stored, days, leases, keys, kept_images, sweeps)))
     watches.append(asyncio.create_task(catalog.watch(installation.load, lambda: seed_alone(saver, leases))))
     try:
         fetcher = make_fetcher(settings)
@@ -263,6 +269,7 @@ async def lifespan(
                 kept_images,
             ),
             review_images=kept_images,
+            access=access,
             review=review_services(settings, database, manifest.embedding_dim),
             list_refresher=list_refresher,
             decision_log=decision_log,
@@ -289,6 +296,7 @@ async def lifespan(
         await asyncio.gather(*watches, return_exceptions=True)
         await decoders.close()
         threads.shutdown(wait=False, cancel_futures=True)
+        await access.presence.leave()
         await database.close()
         await checks.rate_limits.close()
         await server.close()

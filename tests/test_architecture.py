@@ -20,7 +20,7 @@ LAYERS = (
     ("cli",),
     ("__main__",),
     ("app",),
-    ("parts", "review_parts"),
+    ("access_parts", "parts", "review_parts"),
     ("settings",),
     ("setting_types", "console_settings"),
     ("serving",),
@@ -55,6 +55,8 @@ OWNERS = {
     "click": ("cli",),
     "httpx2": ("cli",),
     "prometheus_client": ("observability",),
+    "authlib": ("api",),
+    "joserfc": ("api",),
     "sklearn": ("training", "evaluation"),
     "scipy": ("training", "evaluation"),
     "mapie": ("evaluation",),
@@ -137,7 +139,13 @@ def test_a_library_stands_behind_its_package(library: str) -> None:
 
 def test_settings_are_read_where_the_parts_are_made() -> None:
     readers = {name for name, path in MODULES.items() if "gateway.settings" in imports(path)}
-    assert readers == {"gateway.app", "gateway.parts", "gateway.review_parts", "gateway.__main__"}
+    assert readers == {
+        "gateway.access_parts",
+        "gateway.app",
+        "gateway.parts",
+        "gateway.review_parts",
+        "gateway.__main__",
+    }
 
 
 def test_headers_are_read_by_python_alone() -> None:

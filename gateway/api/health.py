@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from gateway.api.dependencies import ServicesDep
 from gateway.api.schemas.responses import ModelOut, ModelsResponse, ReadinessOut
+from gateway.inference.bundle import Manifest
 
 router = APIRouter(tags=["service"])
 
@@ -52,23 +53,23 @@ async def metrics(services: ServicesDep) -> Response:
 @router.get("/v1/models", summary="Which models answer", response_model=ModelsResponse)
 async def models(services: ServicesDep) -> ModelsResponse:
     """Return the served model with what a client needs to know about it."""
-    manifest = services.manifest
-    return ModelsResponse(
-        data=[
-            ModelOut(
-                id=manifest.model.id,
-                revision=manifest.model.revision,
-                bundle_id=manifest.bundle_id,
-                embedding_dim=manifest.embedding_dim,
-                image_size=manifest.image.size_px,
-                context_length=manifest.text.context_length,
-                precision=manifest.precision,
-                device=manifest.device,
-                demo=manifest.model.demo,
-                random=manifest.model.random,
-                logit_scale=manifest.logit_scale,
-                templates=list(manifest.templates),
-                negatives=list(manifest.negatives),
-            )
-        ]
+    return ModelsResponse(data=[model_of(services.manifest)])
+
+
+def model_of(manifest: Manifest) -> ModelOut:
+    """Return what a client needs to know about a model."""
+    return ModelOut(
+        id=manifest.model.id,
+        revision=manifest.model.revision,
+        bundle_id=manifest.bundle_id,
+        embedding_dim=manifest.embedding_dim,
+        image_size=manifest.image.size_px,
+        context_length=manifest.text.context_length,
+        precision=manifest.precision,
+        device=manifest.device,
+        demo=manifest.model.demo,
+        random=manifest.model.random,
+        logit_scale=manifest.logit_scale,
+        templates=list(manifest.templates),
+        negatives=list(manifest.negatives),
     )

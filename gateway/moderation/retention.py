@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -18,7 +19,12 @@ LEASE_S = 300.0
 
 
 async def watch_retention(
-    decisions: Decisions, days: int, leases: Leases, keys: IdempotencyKeys, images: ReviewImages | None = None
+    decisions: Decisions,
+    days: int,
+    leases: Leases,
+    keys: IdempotencyKeys,
+    images: ReviewImages | None = None,
+    sweeps: Sequence[Callable[[], Awaitable[object]]] = (),
 ) -> None:
     """Delete what is due, once an hour, for ever; runs as a task of the application's lifespan.
 
@@ -28,6 +34,7 @@ async def watch_retention(
         leases: of several gateways, one deletes at a time.
         keys: of requests that may be repeated.
         images: stills kept for review; None where none are.
+        sweeps: delete what else is due.
     """
     log = structlog.get_logger("retention")
     while True:
@@ -39,6 +46,8 @@ async def watch_retention(
                 await keys.expire()
                 if images is not None:
                     await images.sweep()
+                for sweep in sweeps:
+                    await sweep()
         except StoreUnavailable:
             log.debug("nothing expired: the store is away")
         await asyncio.sleep(PAUSE_S)

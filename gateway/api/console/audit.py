@@ -21,6 +21,7 @@ Action = Literal[
     "save",
     "activate",
     "delete",
+    "revoke",
     "put",
     "add_entries",
     "remove_entries",
@@ -32,7 +33,7 @@ Action = Literal[
     "hold",
     "lift",
 ]
-Kind = Literal["classifier", "policy", "rollout", "list", "decision", "external_id", "review_image"]
+Kind = Literal["classifier", "policy", "rollout", "list", "decision", "external_id", "review_image", "session"]
 
 
 @router.get("/v1/audit", summary="Who changed what, newest first", response_model=AuditOut)
