@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from gateway.access_parts import OidcInvalid
 from gateway.app import connection_protocol, create_app
 from gateway.auth.api_keys import KeysInvalid
 from gateway.auth.rate_limits import RateLimitStoreInvalid
@@ -80,7 +81,7 @@ def main(make_fetcher: MakeFetcher = public_fetcher, arguments: Sequence[str] | 
             app = create_app(settings, make_fetcher=make_fetcher, ready_within_s=READY_WITHIN_S if inherited else 0.0)
         except BundleError as error:
             return 0 if given.check else refuse(str(error))  # the bundle is yet to be exported
-    except (DecoderMissing, ReviewImagesInvalid, WebhooksInvalid) as error:
+    except (DecoderMissing, OidcInvalid, ReviewImagesInvalid, WebhooksInvalid) as error:
         return refuse(str(error))
     except (KeysInvalid, RateLimitStoreInvalid, DatabaseUnusable) as error:
         return refuse(f"{CANNOT_BE_USED[type(error)]} cannot be used: {error}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from gateway.access_parts import access_services, check_oidc
 from gateway.api import (
     classifiers_and_policies,
     classify,
@@ -24,7 +25,7 @@ from gateway.api import (
 )
 from gateway.api.authorization import Authentication, authorize
 from gateway.api.body.reader import BodyRules
-from gateway.api.console import audit, jobs, labelled_sets, samples, webhooks
+from gateway.api.console import audit, jobs, labelled_sets, samples, session, session_oidc, status, webhooks
 from gateway.api.console.pages import install_pages
 from gateway.api.console.static import install_console
 from gateway.api.dependencies import ModerationsRules, Services
@@ -93,9 +94,10 @@ Every error is `application/problem+json` with a stable `code`; every answer nam
 RESOURCES = (
     *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
     # The statistics before a decision, whose route takes any name.
-    *(statistics, decisions, similar, reviews, images, legal_holds, audit, health, training, samples),
+    *(statistics, decisions, similar, reviews, images, legal_holds, audit, health, status, training, samples),
     *(labelled_sets, jobs, webhooks),
 )
+SESSIONS = (session, session_oidc)
 
 
 def create_app(
@@ -116,8 +118,8 @@ def create_app(
         BundleError: the bundle is absent or inconsistent.
         DecoderMissing: HEIC is switched on, and its extra is not installed or decoders are not isolated.
         KeysInvalid, RateLimitStoreInvalid: the settings of API keys or of their rates cannot be used.
-        ReviewImagesInvalid: likewise those of stills for review.
-        WebhooksInvalid: likewise those of webhooks.
+        OidcInvalid, ReviewImagesInvalid, WebhooksInvalid: likewise those of signing in, of stills for review, and of
+            webhooks.
     """
     settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
@@ -126,6 +128,7 @@ def create_app(
     rate_limits = RateLimits(settings.rate_limit_storage_url)
     draining = asyncio.Event()
     make_images, make_webhooks = review_images(settings), webhook_delivery(settings)
+    check_oidc(settings)
     manifest = read_manifest(settings.model_repository)  # checked last: `--check` comes before an export
     checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
     app = FastAPI(
@@ -143,11 +146,11 @@ def create_app(
         redirect_slashes=False,  # it would send clients to whatever host they named
     )
     app.state.draining = draining
-    for resource in RESOURCES:
+    for resource in RESOURCES + (SESSIONS if settings.console else ()):
         app.include_router(resource.router)
     app.webhooks.include_router(webhooks.events)
     install_handlers(app, metrics)
-    app.add_middleware(Authentication, keys=keys, rate_limits=rate_limits, metrics=metrics)
+    app.add_middleware(Authentication, keys=keys, rate_limits=rate_limits, metrics=metrics, console=settings.console)
     hosts = HostPatterns.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
     app.add_middleware(RequestContext, rules=rules, metrics=metrics)
@@ -212,18 +215,20 @@ async def lifespan(
     kept = decision_log if settings.decision_log else None
     readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
-    watches = [asyncio.create_task(part.watch()) for part in (encoder, list_refresher, decision_log, checks.keys)]
-    keys = IdempotencyKeys(database)
+    access = access_services(settings, checks.keys, checks.rate_limits, database, readiness, metrics)
+    keys, outbox = IdempotencyKeys(database), Outbox(database)
     job_parts = make_jobs(settings, database, manifest, Parts(catalog, versions, stored, metrics))
-    expiries = [job_parts.expire] if kept_images is None else [job_parts.expire, kept_images.sweep]
-    days = settings.decision_retention_days
-    watches.append(asyncio.create_task(watch_retention(stored, days, leases, keys, *expiries)))
-    watches.append(asyncio.create_task(job_parts.worker.watch()))
-    watches.append(asyncio.create_task(watch_queue(review.cases, metrics)))
-    outbox = Outbox(database)
-    if delivery := make_webhooks(outbox, metrics):
-        watches.append(asyncio.create_task(delivery.watch()))
-    watches.append(asyncio.create_task(catalog.watch(installation.load, lambda: seed_alone(saver, leases))))
+    expiries = [job_parts.expire, access.sessions.expire, *([kept_images.sweep] if kept_images else [])]
+    delivery = make_webhooks(outbox, metrics)
+    watched = (encoder, list_refresher, decision_log, checks.keys, access.presence, job_parts.worker)
+    watching = [
+        *(part.watch() for part in watched),
+        *([delivery.watch()] if delivery else []),
+        watch_retention(stored, settings.decision_retention_days, leases, keys, *expiries),
+        watch_queue(review.cases, metrics),
+        catalog.watch(installation.load, lambda: seed_alone(saver, leases)),
+    ]
+    watches = [asyncio.create_task(each) for each in watching]
     try:
         fetcher = make_fetcher(settings)
         pipeline = Pipeline(
@@ -282,6 +287,7 @@ async def lifespan(
                 kept_images,
             ),
             review_images=kept_images,
+            access=access,
             review=review,
             outbox=outbox,
             list_refresher=list_refresher,
@@ -311,6 +317,7 @@ async def lifespan(
         await asyncio.gather(*watches, return_exceptions=True)
         await decoders.close()
         threads.shutdown(wait=False, cancel_futures=True)
+        await access.presence.leave()
         await database.close()
         await checks.rate_limits.close()
         await server.close()

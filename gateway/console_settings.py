@@ -11,7 +11,33 @@ from gateway.review.image_url import ImageUrl
 class ConsoleSettings(BaseSettings):
     """What people who review and tune work with."""
 
-    console: bool = Field(default=True, description="Serve /console, the pages for people.")
+    console: bool = Field(default=True, description="Serve /console, the pages for people, and let people sign in.")
+    session_hours: float = Field(8.0, gt=0, le=168, description="Hours after which a person has to sign in again.")
+    session_idle_minutes: float = Field(
+        60.0, ge=5, le=1440, description="Minutes without a request after which a person has to sign in again."
+    )
+    sign_ins_per_minute: int = Field(
+        20, ge=1, le=10_000, description="Attempts to sign in of one client address; one more gets 429."
+    )
+    oidc_issuer: str = Field(
+        "",
+        pattern=r"^(https://.+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?(/.*)?)?$",
+        description="Identity provider (OpenID Connect) at which people may sign in to the console, as its tokens name "
+        "it; needs the extra oidc and API keys. Empty: by API key alone.",
+    )
+    oidc_client_id: str = Field("", description="Of this gateway at the identity provider.")
+    oidc_client_secret: str = Field("", repr=False, description="Likewise; empty: a public client.")
+    oidc_redirect_url: str = Field(
+        "",
+        pattern=r"^(https?://[^/?#]+/v1/session/oidc/callback)?$",
+        description="Address that the provider sends browsers back to: the console's, with /v1/session/oidc/callback.",
+    )
+    oidc_roles_claim: str = Field("groups", description="Claim of the ID token that names a person's groups.")
+    oidc_roles: str = Field(
+        "", description="Roles of each group, comma-separated: moderators=review+read,trust=review+read+manage."
+    )
+    oidc_scope: str = Field("openid profile email", description="Scopes that are asked for.")
+    oidc_timeout_s: float = Field(5.0, gt=0, le=60, description="How long the provider may take in one step.")
 
     review_lease_s: float = Field(
         300.0, ge=1, le=86_400, description="How long a claimed case is kept for its reviewer, unless extended, s."

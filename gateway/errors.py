@@ -124,6 +124,10 @@ class Forbidden(RequestError, status=403, code="forbidden", title="Not allowed w
     """The API key has none of the roles that may do this."""
 
 
+class SignInFailed(RequestError, status=401, code="sign_in_failed", title="Signing in failed"):
+    """The identity provider's answer signs nobody in."""
+
+
 class CrossSiteRequest(RequestError, status=403, code="cross_site_request", title="Cross-site request refused"):
     """A browser sent it for a page of another site."""
 
@@ -262,6 +266,10 @@ class EvaluationNotInstalled(
 
 class ModelUnavailable(ServiceError, status=503, code="model_unavailable", title="Model unavailable"):
     """Triton is down, restarting, or does not serve our bundle."""
+
+
+class ProviderUnavailable(ServiceError, status=502, code="provider_unavailable", title="Identity provider unavailable"):
+    """The identity provider does not answer, or not as one."""
 
 
 class Overloaded(ServiceError, status=503, code="overloaded", title="Overloaded"):

@@ -20,7 +20,7 @@ LAYERS = (
     ("cli",),
     ("__main__",),
     ("app",),
-    ("parts", "review_parts", "job_parts"),
+    ("access_parts", "job_parts", "parts", "review_parts"),
     ("settings",),
     ("setting_types", "console_settings"),
     ("serving",),
@@ -56,6 +56,8 @@ OWNERS = {
     "click": ("cli",),
     "httpx2": ("cli",),
     "prometheus_client": ("observability",),
+    "authlib": ("api",),
+    "joserfc": ("api",),
     "sklearn": ("training", "evaluation"),
     "scipy": ("training", "evaluation"),
     "mapie": ("evaluation",),
@@ -138,7 +140,8 @@ def test_a_library_stands_behind_its_package(library: str) -> None:
 
 def test_settings_are_read_where_the_parts_are_made() -> None:
     readers = {name for name, path in MODULES.items() if "gateway.settings" in imports(path)}
-    assert readers == {f"gateway.{name}" for name in ("app", "parts", "review_parts", "job_parts", "__main__")}
+    parts = ("access_parts", "job_parts", "parts", "review_parts")
+    assert readers == {f"gateway.{name}" for name in ("app", "__main__", *parts)}
 
 
 def test_headers_are_read_by_python_alone() -> None:

@@ -10,14 +10,18 @@ from collections.abc import Mapping
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.api.console.live_sessions import LiveSession
+from gateway.api.dependencies import Services
 from gateway.api.problems import error_response
+from gateway.api.request_rules import is_own_page, is_secure_page
 from gateway.auth.api_keys import ApiKey, Keyring, Role
 from gateway.auth.key_file import KeyFile
 from gateway.auth.rate_limits import RateLimits, RateLimitStatus
-from gateway.errors import Forbidden, GatewayError, RateLimited, Unauthorized
+from gateway.auth.sessions import Cookie, cookie_of
+from gateway.errors import CrossSiteRequest, Forbidden, GatewayError, RateLimited, Unauthorized
 from gateway.observability.metrics import Metrics
 from gateway.store.audit import Actor
 
@@ -25,7 +29,10 @@ ANONYMOUS = "anonymous"  # in the audit, while no keys are configured
 
 # Open to everybody. Health says nothing about anyone's data, and who asks for it (an orchestrator, a load balancer)
 # often cannot send a header. The documentation says what the source says, and a browser opens a page without a key.
-OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json", "/console"})
+SESSION_PATHS = frozenset(
+    {"/v1/session", "/v1/session/oidc", "/v1/session/oidc/callback"}
+)  # who signs in has no key yet
+OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json", "/console"}) | SESSION_PATHS
 OPEN_FOLDERS = ("/swagger/", "/console/")
 
 ANY_ROLE: frozenset[Role] = frozenset({"infer", "read", "manage", "review"})
@@ -68,6 +75,10 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/v1/audit"): CONFIGURATION,
     ("GET", "/v1/webhooks/deliveries"): CONFIGURATION,
     ("POST", "/v1/webhooks/deliveries/{delivery_id}/retry"): MANAGE,
+    ("GET", "/v1/keys"): MANAGE,
+    ("GET", "/v1/sessions"): MANAGE,
+    ("DELETE", "/v1/sessions/{session_id}"): MANAGE,
+    ("GET", "/v1/status"): CONFIGURATION | REVIEW,
     ("GET", "/v1/classifiers"): CONFIGURATION,
     ("GET", "/v1/classifiers/{name}"): CONFIGURATION,
     ("GET", "/v1/classifiers/{name}/versions"): CONFIGURATION,
@@ -160,17 +171,22 @@ async def authorize(request: Request) -> None:
 class Authentication:
     """ASGI middleware: finds out whose key a request carries and counts it, before anything else is read.
 
-    Puts the key, or None where no keys are configured, into the request's state.
+    A key in a header counts, else the cookie of a session of the console. Puts the key, or None where no keys are
+    configured, into the request's state, and as whom a session signs verdicts.
 
     Args:
         app: what it wraps.
         keys: in force.
         rate_limits: of the keys.
         metrics: refusals are counted there.
+        console: whether there are sessions.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyFile, rate_limits: RateLimits, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: KeyFile, rate_limits: RateLimits, metrics: Metrics, *, console: bool
+    ) -> None:
         self._app = app
+        self._console = console
         self._keys = keys
         self._rate_limits = rate_limits
         self._metrics = metrics
@@ -181,7 +197,7 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         state = scope["state"]
-        state["key"] = None
+        state["key"] = state["reviewer"] = None
         keyring = self._keys.current
         if keyring is None or is_open(scope["path"]):
             await self._app(scope, receive, send)
@@ -194,8 +210,9 @@ class Authentication:
             await send(message)
 
         try:
-            key = state["key"] = self._authenticated(scope, keyring)
+            key = state["key"] = await self._authenticated(scope, keyring)
             structlog.contextvars.bind_contextvars(key=key.name)
+            state["services"].access.note_use(key.name)
             status = await self._rate_limits.hit(key)
             if status is not None and not status.admitted:
                 raise RateLimited(
@@ -209,14 +226,23 @@ class Authentication:
             return
         await self._app(scope, receive, send_marked)
 
-    @staticmethod
-    def _authenticated(scope: Scope, keyring: Keyring) -> ApiKey:
-        """Return the key that the one Authorization header carries.
+    async def _authenticated(self, scope: Scope, keyring: Keyring) -> ApiKey:
+        """Return the key that the one Authorization header carries, or that a session was opened with.
 
         Raises:
-            Unauthorized: there is no such header, or it carries no known key. What it carries is not logged.
+            Unauthorized: there is neither, or it carries no known key. What it carries is not logged.
+            CrossSiteRequest: there is a session, and no proof that a page of the console sent the request.
+            StorageUnavailable: the store is away, and with it who is signed in.
         """
-        given = Headers(scope=scope).getlist("authorization")
+        headers = Headers(scope=scope)
+        given = headers.getlist("authorization")
+        if not given and self._console and (session := await session_of(scope)) is not None:
+            if not is_own_page(scope["method"], headers):
+                raise CrossSiteRequest(
+                    "With a session only the console's own pages may send this; programs send a key."
+                )
+            scope["state"]["reviewer"] = session.row.reviewer
+            return session.key
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
         key = keyring.find(token.strip()) if scheme.lower() == "bearer" else None
         if key is None:
@@ -225,6 +251,23 @@ class Authentication:
             structlog.contextvars.bind_contextvars(refused=reason, client=client[0])
             raise Unauthorized("Send a valid API key: Authorization: Bearer …")
         return key
+
+
+async def session_of(scope: Scope) -> LiveSession | None:
+    """Return the session whose cookie a request carries, or None.
+
+    Raises:
+        StorageUnavailable: the store is away, and this gateway does not know the cookie.
+    """
+    services: Services = scope["state"]["services"]
+    return await services.access.sessions.find(cookie_in(scope))
+
+
+def cookie_in(scope: Scope) -> Cookie | None:
+    """Return the session's cookie that a request carries, or None."""
+    headers = Headers(scope=scope)
+    cookies = cookie_parser("; ".join(headers.getlist("cookie")))
+    return cookie_of(cookies, plain_allowed=not is_secure_page(scope["scheme"], headers))
 
 
 def mark(headers: MutableHeaders, name: str, status: RateLimitStatus) -> None:

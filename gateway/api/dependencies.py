@@ -9,6 +9,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from gateway.api.body.reader import BodyRules
+from gateway.api.console.services import AccessServices
 from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.bundle import Manifest
 from gateway.inference.prompts import LabelRules
@@ -75,6 +76,7 @@ class Services:
     statistics: Statistics
     jobs: JobServices
     outbox: Outbox
+    access: AccessServices
 
 
 async def services_of(request: Request) -> Services:

@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from pydantic import BaseModel, TypeAdapter
 
-from gateway.api.authorization import ACCESS, is_open
+from gateway.api.authorization import ACCESS, SESSION_PATHS, is_open
 from gateway.api.body.images import FILE, list_fields
 from gateway.api.body.reader import FORM_TYPE, JSON_TYPE
 from gateway.api.body.repeats import HEADER
@@ -21,6 +21,7 @@ from gateway.api.request_rules import SAFE_METHODS
 from gateway.api.schemas.responses import OpenAIError, OpenAIProblem, Problem
 from gateway.errors import (
     CrossSiteRequest,
+    Forbidden,
     GatewayError,
     HeadersTooLarge,
     HostNotAllowed,
@@ -29,16 +30,22 @@ from gateway.errors import (
     IdempotencyKeyReused,
     ImageGone,
     InternalError,
+    InvalidJson,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     Overloaded,
     PayloadTooLarge,
     PreconditionFailed,
+    ProviderUnavailable,
+    RateLimited,
     RequestTimeout,
     ResourceInUse,
+    SignInFailed,
     StorageUnavailable,
+    Unauthorized,
     UnderLegalHold,
+    UnsupportedMediaType,
     error_classes,
 )
 
@@ -218,14 +225,29 @@ def is_possible(error: type[GatewayError], path: str, method: str, operation: di
     if error in {CrossSiteRequest, IdempotencyKeyInUse, IdempotencyKeyReused}:
         has_key = any(parameter["name"] == HEADER for parameter in operation.get("parameters", ()))
         return method.upper() not in SAFE_METHODS if error is CrossSiteRequest else has_key
+    if error in {ProviderUnavailable, SignInFailed} or path in SESSION_PATHS:
+        return is_possible_at_sign_in(error, path, method)
     if "requestBody" in operation or error in ALWAYS_POSSIBLE:
         return True
     if error.status in OF_KEYS:
         return not is_open(path)
-    if not path.startswith("/v1/"):
-        return False
     if error in {InvalidRequest, StorageUnavailable}:
-        return True
+        return path.startswith("/v1/")
     if error is NotFound:
-        return "{" in path
+        return path.startswith("/v1/") and "{" in path
     return error in {PreconditionFailed, ResourceInUse, UnderLegalHold} and method == "delete"
+
+
+def is_possible_at_sign_in(error: type[GatewayError], path: str, method: str) -> bool:
+    """Tell the same of the routes that sign people in: ``ImageError`` and the like cannot happen there."""
+    if error in ALWAYS_POSSIBLE or error in {InvalidRequest, StorageUnavailable}:
+        return path in SESSION_PATHS
+    if path == "/v1/session":
+        with_body = error in {InvalidJson, UnsupportedMediaType} and method in {"post", "patch"}
+        return (
+            with_body
+            or (error is Unauthorized and method in {"post", "patch"})
+            or (error is RateLimited and method == "post")
+        )
+    comes_back = path.endswith("/callback") and error in {SignInFailed, Forbidden}
+    return path in SESSION_PATHS and (comes_back or error in {NotFound, ProviderUnavailable, RateLimited})

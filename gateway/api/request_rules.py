@@ -96,11 +96,11 @@ class RequestRules:
         return shared
 
     def _is_allowed(self, host: str) -> bool:
-        name = host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
+        name = _name(host)
         try:
-            return self.allowed_hosts.covers(ip_address(name.strip("[]")))
+            return self.allowed_hosts.covers(ip_address(name))
         except ValueError:
-            return self.allowed_hosts.covers(name.lower().removesuffix("."))
+            return self.allowed_hosts.covers(name)
 
     def _is_from_here(self, host: str, headers: Headers) -> bool:
         """Tell whether no page of another site sent a request; what is no browser says nothing about that."""
@@ -112,8 +112,45 @@ class RequestRules:
         return origin is None or _is_at(origin, host)
 
 
+def is_own_page(method: str, headers: Headers) -> bool:
+    """Tell whether a browser vouches that a page of this gateway, or the person, sent a request with a cookie.
+
+    What changes something needs proof. What does not may come without, from browsers that send none to addresses
+    without HTTPS; that of a page of another origin, listed or not, is refused too.
+    """
+    if "sec-fetch-site" in headers:
+        site = ", ".join(headers.getlist("sec-fetch-site"))
+        return site == "same-origin" or (site == "none" and method in SAFE_METHODS)
+    origin = _origin(headers)
+    return method in SAFE_METHODS if origin is None else _is_at(origin, headers.get("host", ""))
+
+
+def is_secure_page(scheme: str, headers: Headers) -> bool:
+    """Tell whether a browser sent a request over HTTPS, whatever a proxy made of it.
+
+    Origins say so. Without one: browsers send Sec-Fetch-Site over HTTPS and to loopback alone (Fetch Metadata, 2).
+    """
+    origin = _origin(headers)
+    if scheme == "https" or (origin or "").startswith("https://"):
+        return True
+    return origin is None and "sec-fetch-site" in headers and not _is_loopback(_name(headers.get("host", "")))
+
+
 def _origin(headers: Headers) -> str | None:
     return ", ".join(headers.getlist("origin")) if "origin" in headers else None
+
+
+def _name(host: str) -> str:
+    """Return the name or address of a host without its port."""
+    name = host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
+    return name.strip("[]").lower().removesuffix(".")
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
 
 
 def _host(scope: Scope, hosts: list[str]) -> str | None:

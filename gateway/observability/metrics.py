@@ -33,6 +33,7 @@ class Metrics:
             "gateway_inference_batch_size", "Rows of one inference sent to Triton, which batches further.", ["model"]
         )
         self.text_lookups = counter("gateway_text_cache_lookups", "Look-ups of text vectors.", ["outcome"])
+        self.sign_ins = counter("gateway_sign_ins", "Attempts to sign in to the console, by outcome.", ["outcome"])
         self.in_flight = gauge("gateway_requests_in_flight", "Requests being worked on.")
         self.ready = gauge("gateway_ready", "1 when the models answer.")
         self.decode_workers_ended = counter(
@@ -45,7 +46,7 @@ class Metrics:
         )
         for stage in STAGES:  # those that have not run yet are shown too
             self.stage_seconds.labels(stage)
-        self._images = counter("gateway_images", "Images judged, by format and size.", ["format", "megapixels"])
+        self.images = counter("gateway_images", "Images judged, by format and size.", ["format", "megapixels"])
         self._decisions = counter("gateway_decisions", "Decisions about images.", ["policy", "decision"])
         names = ["policy", "category"]
         self._audited = counter(
@@ -110,7 +111,7 @@ class Metrics:
         """Count one image that was judged; its sides are in pixels."""
         pixels = width * height
         size = next((f"<={most:g}" for most in MEGAPIXELS if pixels <= most * 1e6), f">{MEGAPIXELS[-1]:g}")
-        self._images.labels(format_name, size).inc()
+        self.images.labels(format_name, size).inc()
 
     def observe_decision(self, policy: str, decision: str) -> None:
         """Count one decision that a policy came to."""

@@ -21,6 +21,7 @@ Action = Literal[
     "save",
     "activate",
     "delete",
+    "revoke",
     "put",
     "add_entries",
     "remove_entries",
@@ -33,7 +34,9 @@ Action = Literal[
     "lift",
     "retry",
 ]
-Kind = Literal["classifier", "policy", "rollout", "list", "decision", "external_id", "review_image", "webhook"]
+Kind = Literal[
+    "classifier", "policy", "rollout", "list", "decision", "external_id", "review_image", "session", "webhook"
+]
 
 
 @router.get("/v1/audit", summary="Who changed what, newest first", response_model=AuditOut)
