@@ -31,7 +31,7 @@ class WebhooksInvalid(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class DeliveryAttempt:
     """How an attempt ended.
 
     Attributes:
@@ -64,19 +64,21 @@ class WebhookSender:
         self._ssl_context = ssl_context or httpcore2.default_ssl_context()
         self._signers = tuple(Webhook(key) for key in _keys(secret))
 
-    async def send(self, message_id: str, body: str) -> Attempt:
+    async def send(self, message_id: str, body: str) -> DeliveryAttempt:
         """Make one attempt; never raises."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._post(message_id, body)
         except (TimeoutError, httpcore2.TimeoutException):
-            return Attempt("timeout", f"no answer within {self._timeout_s:g} s")
+            return DeliveryAttempt("timeout", f"no answer within {self._timeout_s:g} s")
         except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError) as fault:
             if isinstance(fault, ssl.SSLError) or isinstance(fault.__context__, ssl.SSLError):
-                return Attempt("tls", "TLS failed: the certificate is not valid for the address, or no TLS is spoken")
-            return Attempt("connection", f"the connection failed ({type(fault).__name__})")
+                return DeliveryAttempt(
+                    "tls", "TLS failed: the certificate is not valid for the address, or no TLS is spoken"
+                )
+            return DeliveryAttempt("connection", f"the connection failed ({type(fault).__name__})")
 
-    async def _post(self, message_id: str, body: str) -> Attempt:
+    async def _post(self, message_id: str, body: str) -> DeliveryAttempt:
         now = datetime.now(UTC)
         signatures = " ".join(signer.sign(message_id, now, body) for signer in self._signers)
         content = body.encode()
@@ -98,12 +100,14 @@ class WebhookSender:
             return _attempt(response.status, {name.lower(): value for name, value in response.headers})
 
 
-def _attempt(status: int, headers: dict[bytes, bytes]) -> Attempt:
+def _attempt(status: int, headers: dict[bytes, bytes]) -> DeliveryAttempt:
     if status // 100 == 2:  # noqa: PLR2004
-        return Attempt("delivered")
+        return DeliveryAttempt("delivered")
     kinds: dict[int, AttemptOutcome] = {3: "redirect", 4: "refused"}
     outcome: AttemptOutcome = "gone" if status == _GONE else kinds.get(status // 100, "failed")
-    return Attempt(outcome, f"status {status}", _seconds(headers.get(b"retry-after", b"").decode("latin-1").strip()))
+    return DeliveryAttempt(
+        outcome, f"status {status}", _seconds(headers.get(b"retry-after", b"").decode("latin-1").strip())
+    )
 
 
 def _seconds(text: str) -> float | None:

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from gateway.observability.metrics import Metrics
-from gateway.review.webhook_sender import Attempt, WebhookSender
+from gateway.review.webhook_sender import DeliveryAttempt, WebhookSender
 from gateway.store.outages import StoreUnavailable
 from gateway.store.review.outbox import ClaimedEvent, Outbox
 
@@ -110,7 +110,7 @@ class Webhooks:
         except Exception:  # noqa: BLE001 - likewise, and the lease runs out
             self._log.exception("an attempt's outcome was not kept", id=event.message_id)
 
-    async def _fail(self, event: ClaimedEvent, attempt: Attempt) -> None:
+    async def _fail(self, event: ClaimedEvent, attempt: DeliveryAttempt) -> None:
         dead = attempt.outcome == "gone" or event.attempts >= self._rules.attempts
         pause = timedelta(seconds=pause_s(event.attempts, attempt, self._rules.first_pause_s))
         next_at = None if dead else datetime.now(UTC) + pause
@@ -132,7 +132,7 @@ class Webhooks:
             self._expired = now
 
 
-def pause_s(attempts: int, attempt: Attempt, first_s: float) -> float:
+def pause_s(attempts: int, attempt: DeliveryAttempt, first_s: float) -> float:
     """Return the pause before the next attempt, in seconds.
 
     It grows threefold up to 6 h, 20 % more or less; it is longer where ``Retry-After`` asks for it, up to 6 h.

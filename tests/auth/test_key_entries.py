@@ -38,7 +38,7 @@ def test_every_fault_is_told_by_its_number_and_the_other_entries_are_read() -> N
     assert faults == (
         "entry 2 has no SHA-256 of 64 hex digits; a key itself never stands in the configuration",
         "entry 4 has the hash of another entry",
-        "entry 5 has roles other than infer, manage, metrics, read, joined by +",
+        "entry 5 has roles other than infer, manage, metrics, read, review, joined by +",
     )
     with pytest.raises(KeysInvalid) as raised:
         parse_entries(text)

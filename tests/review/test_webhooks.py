@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from gateway.observability.metrics import Metrics
-from gateway.review.webhook_sender import Attempt, WebhookSender, WebhooksInvalid
+from gateway.review.webhook_sender import DeliveryAttempt, WebhookSender, WebhooksInvalid
 from gateway.review.webhooks import MAX_PAUSE_S, DeliveryRules, Webhooks, pause_s
 from gateway.store.audit import Actor
 from gateway.store.review.feedback import Feedback
@@ -307,7 +307,7 @@ async def test_retry_after_may_be_a_date() -> None:
 
 
 def test_twelve_attempts_take_about_a_day() -> None:
-    total = sum(pause_s(attempts, Attempt("failed"), 5) for attempts in range(1, 12))
+    total = sum(pause_s(attempts, DeliveryAttempt("failed"), 5) for attempts in range(1, 12))
     assert 18 * 3600 <= total <= 28 * 3600
 
 
