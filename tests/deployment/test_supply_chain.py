@@ -21,7 +21,8 @@ from tests.conftest import ROOT, free_ports
 from tests.support.fake_encoder import write_bundle
 
 HINT = "run: make lock"
-FILES = ("gateway.txt", "heic.txt", "redis.txt", "review.txt", "build.txt", "tools.txt")
+EXTRAS = ("evaluate.txt", "heic.txt", "oidc.txt", "redis.txt", "review.txt")
+FILES = ("gateway.txt", *EXTRAS, "build.txt", "tools.txt")
 TEXTS = {file: (lock.FOLDER / file).read_text(encoding="utf-8") for file in FILES}
 PINS = {
     file: {name: Requirement(entry.split("\\\n")[0]) for name, entry in lock.entries(text).items()}
@@ -59,7 +60,7 @@ def test_the_versions_are_those_of_constraints_and_meet_pyproject(file: str) -> 
     for name, requirement in PINS[file].items():
         if name in CONSTRAINTS or file != "tools.txt":
             assert CONSTRAINTS.get(name) == pinned(requirement), f"{name}: {HINT}"
-    beside = PINS["gateway.txt"] if file in {"heic.txt", "redis.txt", "review.txt"} else {}
+    beside = PINS["gateway.txt"] if file in EXTRAS else {}
     for line in lock.wanted()[file]:
         wanted = Requirement(line)
         found = (beside | PINS[file]).get(lock.normalised(wanted.name))
@@ -71,9 +72,7 @@ def test_what_the_gateway_needs_is_locked_to_the_last_package() -> None:
     """Followed through what is installed here: a package that no lock holds would end an installation by hash."""
     for wanted, locked in (
         ("gateway.txt", PINS["gateway.txt"]),
-        ("heic.txt", PINS["gateway.txt"] | PINS["heic.txt"]),
-        ("redis.txt", PINS["gateway.txt"] | PINS["redis.txt"]),
-        ("review.txt", PINS["gateway.txt"] | PINS["review.txt"]),
+        *((file, PINS["gateway.txt"] | PINS[file]) for file in EXTRAS),
     ):
         open_ends = [Requirement(line) for line in lock.wanted()[wanted]]
         seen: set[str] = set()
