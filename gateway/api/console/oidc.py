@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import structlog
+from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
 from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[import-untyped]
 from joserfc import jwt
 from joserfc.jwk import KeySet
@@ -126,23 +127,13 @@ class OidcProvider:
         return _Asking(self.rules, self._log)
 
     async def _token(self, client: AsyncOAuth2Client, secret: str, code: str) -> str:
-        answer = await client.post(
-            self._metadata["token_endpoint"],
-            data={
-                "grant_type": "authorization_code",
-                "code": code,
-                "redirect_uri": self.rules.redirect_url,
-                "code_verifier": derived(secret, "verifier"),
-                "client_id": self.rules.client_id,
-            },
-            auth=client.client_auth(client.token_endpoint_auth_method),
-            withhold_token=True,
-        )
-        if answer.status_code >= 500:  # noqa: PLR2004
-            raise ProviderUnavailable("The identity provider does not answer.", retry_after_s=5)
-        found = answer.json().get("id_token") if answer.status_code == 200 else None  # noqa: PLR2004
-        if not isinstance(found, str):
-            self._log.warning("the provider gave no ID token", status=answer.status_code)
+        verifier = derived(secret, "verifier")
+        try:
+            answer = await client.fetch_token(self._metadata["token_endpoint"], code=code, code_verifier=verifier)
+        except OAuthError as refused:
+            self._log.warning("the provider gave no token", error=type(refused).__name__)
+            raise SignInFailed(REFUSED) from None
+        if not isinstance(found := answer.get("id_token"), str):
             raise SignInFailed(REFUSED)
         return found
 
