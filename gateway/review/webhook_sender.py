@@ -116,9 +116,9 @@ def _seconds(text: str) -> float | None:
         return float(text[:_MOST_DIGITS])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):  # what parses may still be of no year or zone that there is
         return None
-    return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
 
 
 def _keys(secret: str) -> list[bytes]:

@@ -58,6 +58,16 @@ class ListEffects:
         pairs = (tuple((name, entry) for name, entry in kept[part]) for part in ("added", "removed"))
         return cls(tuple(kept["on"]), *pairs)
 
+    def behind(self, earlier: ListEffects) -> ListEffects:
+        """Return what this verdict would have done had the earlier one not been."""
+        added = [*self.added, *earlier.added]
+        removed = [*self.removed, *earlier.removed]
+        return ListEffects(
+            self.on,
+            tuple(pair for pair in added if pair not in removed),
+            tuple(pair for pair in removed if pair not in added),
+        )
+
 
 async def put_on_list(
     tx: Transaction, image: ReviewedImage, action: Action, name: str | None, contrary: Iterable[str], *, actor: Actor

@@ -300,6 +300,12 @@ def test_roles(tmp_path: Path) -> None:
         assert ask("review", path, claim=token, decision="block", note="secret").json()["key"] == "review"
         appealed = ask("infer", f"/v1/reviews/{mine['id']}/appeal").json()
         assert "feedback" not in appealed["decision"], "who may not read the log learns no reviewer's words"
+        headers = {"Authorization": f"Bearer {keys['manage']}"}
+        client.put("/v1/legal-holds", json={"external_id": "post 1", "reason": "secret"}, headers=headers)
+        ask("review", "/v1/reviews/claim", reviewer="zoë")
+        for role in ("infer", "manage"):
+            text = ask(role, f"/v1/reviews/{mine['id']}/appeal").text
+            assert not any(word in text for word in ("zoë", "secret", '"key":"review"', '"legal_hold":true')), text
 
 
 def test_an_audited_image_waits_too(web: Web) -> None:

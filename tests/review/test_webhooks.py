@@ -290,7 +290,8 @@ async def test_nothing_is_told_of_a_forgotten_external_id(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("header", "pause"),
-    [("30", (30, 30)), ("99999999999", (MAX_PAUSE_S, MAX_PAUSE_S)), ("0", (4, 6)), ("soon", (4, 6)), ("-5", (4, 6))],
+    [("30", (30, 30)), ("99999999999", (MAX_PAUSE_S, MAX_PAUSE_S)), ("0", (4, 6)), ("soon", (4, 6)), ("-5", (4, 6))]
+    + [(f"Mon, 01 Jan {year} 00:00:00 {zone}", (4, 6)) for year, zone in (("2020", "+" + "9" * 20), ("9" * 20, "GMT"))],
 )
 async def test_retry_after_is_respected_within_bounds(header: str, pause: tuple[float, float]) -> None:
     with receiving(lambda *_: (429, {"Retry-After": header})) as receiver:

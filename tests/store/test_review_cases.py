@@ -157,6 +157,18 @@ async def test_a_verdict_is_kept_exactly_once(store: Store) -> None:
     assert [row.kind for row in found.feedback] == ["verdict"]
 
 
+async def test_another_verdict_under_a_claim_is_refused_and_never_passed_over(store: Store) -> None:
+    await store.decisions.append([waiting(1)])
+    mine = await claimed(store)
+    await store.verdicts.give(said(mine), actor=ME, token=mine.token)
+    for other in (said(mine, "allow"), dataclasses.replace(said(mine), note="more"), said(mine, reason="gore")):
+        with pytest.raises(CaseTaken):
+            await store.verdicts.give(other, actor=ME, token=mine.token)
+    await store.verdicts.undo(mine.decision.id, "ann", actor=ME, key=None)
+    with pytest.raises(CaseTaken):
+        await store.verdicts.give(said(mine), actor=ME, token=mine.token)
+
+
 async def test_of_two_verdicts_one_wins(store: Store) -> None:
     """The short form and the claim at once: both are not kept as if each had decided the case."""
     await store.decisions.append([waiting(1)])
@@ -204,6 +216,17 @@ async def test_a_second_opinion_never_goes_to_who_decided_first(store: Store) ->
     assert (kept.reason, kept.agreement) == ("second_opinion", "overturned")
 
 
+async def test_who_took_the_first_opinion_back_may_give_the_second(store: Store) -> None:
+    await store.decisions.append([waiting(1)])
+    mine = await claimed(store)
+    await store.verdicts.give(said(mine), actor=ME, token=mine.token, second_opinion=True)
+    back = await store.verdicts.undo(mine.decision.id, "ann", actor=ME, key=None)
+    await store.cases.release(mine.decision.id, back.token or "", skip=False)
+    other = await claimed(store, "bo")
+    await store.verdicts.give(said(other, reviewer="bo"), actor=ME, token=other.token, second_opinion=True)
+    assert await store.cases.claim("ann", "oldest", ANY) is not None
+
+
 async def test_the_reviewer_of_a_claim_is_that_of_its_verdict(store: Store) -> None:
     await store.decisions.append([waiting(1)])
     mine = await claimed(store, "ann")
@@ -242,6 +265,34 @@ async def test_undo_leaves_all_as_it_was(store: Store) -> None:
     again = await store.verdicts.give(said(back, "allow"), actor=ME, token=back.token)
     assert again is not None
     assert (await store.verdicts.undo(name, "ann", actor=ME, key=None)).decision.outcome == "allow"
+
+
+@pytest.mark.parametrize("first", ["block", "allow"])
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+async def test_undo_of_one_of_two_verdicts_on_a_file(store: Store, first: str, order: tuple[int, int]) -> None:
+    """Two decisions of one file: lists follow the verdict that stands, and with both taken back they are empty."""
+    await store.decisions.append([waiting(number, image_sha256="ab" * 32) for number in (1, 2)])
+    verdicts = {1: first, 2: "block"}
+    for number, verdict in verdicts.items():
+        await store.verdicts.give(said(decision(number).id, verdict), actor=ME, add_to_list=True)
+
+    async def listed() -> set[str]:
+        return {made.name for made in await store.lists.every() if made.entries}
+
+    assert await listed() == {"reviewed-block"}
+    await store.verdicts.undo(decision(order[0]).id, "ann", actor=ME, key=None)
+    assert await listed() == {f"reviewed-{verdicts[order[1]]}"}
+    await store.verdicts.undo(decision(order[1]).id, "ann", actor=ME, key=None)
+    assert await listed() == set()
+
+
+async def test_a_verdict_is_taken_back_by_the_key_that_gave_it_alone(store: Store) -> None:
+    await store.decisions.append([waiting(1)])
+    mine = await claimed(store)
+    await store.verdicts.give(said(mine, key="lead"), actor=ME, token=mine.token)
+    with pytest.raises(NotUndoable):
+        await store.verdicts.undo(mine.decision.id, "ann", actor=ME, key="other")
+    assert await store.verdicts.undo(mine.decision.id, "ann", actor=ME, key="lead")
 
 
 async def test_an_undo_may_be_too_late(store: Store) -> None:

@@ -24,23 +24,21 @@ async def cases_out(services: Services, cases: Sequence[CaseRecord]) -> list[dic
     return [_case(services, case, lists.get(case.decision.id)) for case in cases]
 
 
-async def case_out(
-    services: Services, case: CaseRecord, *, feedback: bool = True, token: bool = False
-) -> dict[str, Any]:
-    """Return one case.
-
-    Args:
-        services: of the gateway.
-        case: shown.
-        feedback: show what was said of the decision.
-        token: show the claim's token, to who has it.
-    """
+async def case_out(services: Services, case: CaseRecord, *, token: bool = False) -> dict[str, Any]:
+    """Return one case with what was said of the decision; ``token``: show the claim's, to who has it."""
     (shown,) = await cases_out(services, [case])
-    if feedback:
-        shown["decision"]["feedback"] = [feedback_out(entry) for entry in case.feedback]
+    shown["decision"]["feedback"] = [feedback_out(entry) for entry in case.feedback]
     if token and shown["claim"]:
         shown["claim"]["token"] = case.token
     return shown
+
+
+def without_people(shown: dict[str, Any]) -> dict[str, Any]:
+    """Return a case for who may appeal but not read: without reviewers and their words, lists and legal holds."""
+    decision = {name: value for name, value in shown["decision"].items() if name != "feedback"}
+    image = {**NOTHING, "state": "none"}
+    hidden = {"claim": None, "legal_hold": False, "withheld": None, "image": image}
+    return {**shown, **hidden, "decision": {**decision, "reviewed": None, "shadow": None}}
 
 
 def _case(services: Services, case: CaseRecord, withheld_by: str | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.openapi import request_body
 from gateway.api.parameters import Limit, Text, known_parameters
-from gateway.api.review.case_json import case_out, cases_out
+from gateway.api.review.case_json import case_out, cases_out, without_people
 from gateway.api.review.reviewer import reviewer_of, session_reviewer
 from gateway.api.review.verdict_answer import TAKEN, reviewed
 from gateway.api.schemas.reviews import (
@@ -210,14 +210,15 @@ async def undo(request: Request, services: ServicesDep, decision_id: str) -> Res
 async def appeal(request: Request, services: ServicesDep, decision_id: str) -> Response:
     """Open a decision's case, or reopen it with its history; the `outcome` stays until a verdict.
 
-    Keys without the role `review` or `read` see no feedback.
+    Keys without the role `review` or `read` see neither who reviewed or claimed it, nor what was said, nor holds.
     """
     given = await _body(request, services, AppealIn)
     made = Feedback(decision_id, datetime.now(UTC), None, [], given.note, key_name(request), given.by, kind="appeal")
     case = await stored(services.review.verdicts.appeal(made, actor=actor_of(request)))
     if case is None:
         raise NotFound("There is no such decision.")
-    return _json(await case_out(services, case, feedback=holds(request, READ | REVIEW)), 201)
+    shown = await case_out(services, case)
+    return _json(shown if holds(request, READ | REVIEW) else without_people(shown), 201)
 
 
 async def _body(request: Request, services: Services, model: type[M]) -> M:

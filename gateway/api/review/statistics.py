@@ -38,7 +38,7 @@ async def statistics(
     end = until or datetime.now(UTC)
     try:
         begin = since or end - BY_DEFAULT
-        count = (end - begin_of(begin, bucket)) / SPANS[bucket]
+        count = (end + SPANS[bucket] - begin_of(begin, bucket)) / SPANS[bucket] - 1  # the last span ends behind `until`
     except OverflowError:
         raise InvalidRequest("The query parameters “since” and “until” leave the years 1 to 9999.") from None
     if count > MOST_BUCKETS:

@@ -244,7 +244,8 @@ def _free(asked: Select[Any], who: str, now: datetime) -> Select[Any]:
     skipped = exists().where(
         review_skips.c.decision_id == _case_id, review_skips.c.reviewer == who, review_skips.c.until > now
     )
-    judged = exists().where(feedback.c.decision_id == _case_id, feedback.c.kind == "verdict", said_by(who))
+    stands = (feedback.c.kind == "verdict", ~feedback.c.undone)
+    judged = exists().where(feedback.c.decision_id == _case_id, *stands, said_by(who))
     return asked.where(_open(), free, ~skipped, or_(review_cases.c.reason != "second_opinion", ~judged))
 
 

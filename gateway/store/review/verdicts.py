@@ -84,7 +84,8 @@ class Verdicts(Repository):
     ) -> Reviewed | None:
         """Keep a verdict, which is the decision's outcome from now on; None if there is no such decision.
 
-        It closes the decision's case. Given under a claim it may be repeated, and is kept once.
+        It closes the decision's case. Given under a claim it may be repeated, and is kept once; another one under that
+        claim, or the same after it was taken back, is refused.
 
         Args:
             tx: of the verdict and of its changes of lists.
@@ -106,6 +107,8 @@ class Verdicts(Repository):
         if token is not None:
             if (given := await _given_under(tx, verdict.decision_id, token)) is not None:
                 kept, lists = given
+                if not _repeats(verdict, kept):
+                    raise CaseTaken
                 return Reviewed(kept, image, lists, "closed" if case is None or case.closed_at else "waiting")
             if case is None or case.closed_at is not None or case.token != token:
                 raise CaseTaken
@@ -144,20 +147,25 @@ class Verdicts(Repository):
     async def undo(self, tx: Transaction, decision_id: str, who: str, *, actor: Actor, key: str | None) -> CaseRecord:
         """Take back a person's own verdict: outcome and hash lists are as before it, and the case is theirs again.
 
+        It has to come by the API key that the verdict came by, since names are free to choose, and verdicts change
+        lists.
+
         Raises:
             NotUndoable: somebody else's word came last, somebody else has the case, or it is too late.
         """
         row, case = await _locked(tx, decision_id), await _locked_case(tx, decision_id)
         now = datetime.now(UTC)
         of_it = select(feedback).where(feedback.c.decision_id == decision_id, feedback.c.kind != "undo")
-        last = (await tx.execute(of_it.where(~feedback.c.undone).order_by(feedback.c.id.desc()).limit(1))).first()
+        of_it = of_it.where(~feedback.c.undone).order_by(feedback.c.id.desc()).limit(1)
+        last = (await tx.execute(of_it.with_for_update())).first()
         if row is None or case is None or last is None or last.kind != "verdict" or last.before is None:
             raise NotUndoable
         taken = case.closed_at is None and case.claimed_until is not None and case.claimed_until > now
-        if (last.reviewer or last.key or ANONYMOUS) != who or last.at < now - timedelta(seconds=self._undo_s) or taken:
+        others = (last.reviewer or last.key or ANONYMOUS, last.key) != (who, key)
+        if others or taken or last.at < now - timedelta(seconds=self._undo_s):
             raise NotUndoable
         before: dict[str, Any] = last.before
-        await take_back(tx, ListEffects.of(before["lists"]), actor=actor)
+        await _take_back(tx, last.id, row.image_sha256, ListEffects.of(before["lists"]), actor)
         reviewed_at = before["reviewed_at"] and datetime.fromisoformat(before["reviewed_at"])
         restored = {name: before[name] for name in ("outcome", "reviewed_by", "reviewer")}
         mine = decisions.c.id == decision_id
@@ -235,6 +243,25 @@ async def _given_under(tx: Transaction, decision_id: str, token: str) -> tuple[F
     if row is None:
         return None
     return Feedback(**{name: row[name] for name in Feedback.__dataclass_fields__}), tuple(row["before"]["lists"]["on"])
+
+
+def _repeats(verdict: Feedback, kept: Feedback) -> bool:
+    said = ("decision", "categories", "note", "reason")
+    return kept.stands and all(getattr(verdict, name) == getattr(kept, name) for name in said)
+
+
+async def _take_back(tx: Transaction, number: int, sha256: str, effects: ListEffects, actor: Actor) -> None:
+    """Undo what a verdict did to lists; where a later one about the same file stands, that has done it instead."""
+    later = select(feedback.c.id, feedback.c.before).join(decisions, decisions.c.id == feedback.c.decision_id)
+    later = later.where(decisions.c.image_sha256 == sha256, feedback.c.id > number, feedback.c.list.is_not(None))
+    later = later.where(~feedback.c.undone).order_by(feedback.c.id).limit(1)
+    heir = (await tx.execute(later.with_for_update(of=feedback))).one_or_none()
+    if heir is None or not (effects.added or effects.removed):
+        await take_back(tx, effects, actor=actor)
+        return
+    lists = asdict(ListEffects.of(heir.before["lists"]).behind(effects))
+    mine = feedback.c.id == heir.id
+    await tx.execute(update(feedback).where(mine).values(before={**heir.before, "lists": lists}))
 
 
 async def _settle(tx: Transaction, verdict: Feedback, *, second_opinion: bool) -> None:
