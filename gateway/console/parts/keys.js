@@ -43,6 +43,9 @@ function dispatch(event) {
       }
 }
 
+/** A row of keys is told by its ends. @param {string[]} keys */
+const shown = (keys) => (keys.length > 3 ? [`${keys[0]} – ${keys.at(-1)}`] : keys);
+
 export function KeyboardHelp() {
   const [open, setOpen] = useState(false);
   useShortcuts([{ keys: ["?"], text: t("keys.help"), run: () => setOpen(true) }]);
@@ -53,7 +56,7 @@ export function KeyboardHelp() {
   return html`<${Dialog} open=${open} title=${t("keys.title")} onClose=${() => setOpen(false)}>
     <dl class="keys">
       ${[...inForce].flatMap(({ current }) => current).map(
-        ({ keys, text }) => html`<div key=${text}><dt>${keys.map((key) => html`<kbd>${key.length === 1 ? key.toUpperCase() : key}</kbd>`)}</dt><dd>${text}</dd></div>`,
+        ({ keys, text }) => html`<div key=${text}><dt>${shown(keys).map((key) => html`<kbd>${key.length === 1 ? key.toUpperCase() : key}</kbd>`)}</dt><dd>${text}</dd></div>`,
       )}
     </dl>
   <//>`;
