@@ -171,7 +171,7 @@ export const texts = {
     empty: "The queue is empty",
     empty_hint: "New cases appear here by themselves.",
     none_fits: "No case fits your filters",
-    empty_filtered: "Other cases may wait. New ones that fit appear here by themselves.",
+    empty_filtered: "Nothing that your filters leave waits for you. New cases appear here by themselves.",
     connection_lost: "The connection to the gateway is lost. Verdicts that wait to be sent: {count}. They are kept in this tab and sent when it is back.",
     unsent: "Not sent yet: {count}",
     send_now: "Send now",

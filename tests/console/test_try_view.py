@@ -134,7 +134,7 @@ def test_the_tour_fills_the_queue_and_its_drawings_are_shown(page: Page, console
     for case in httpx2.get(f"{console}/v1/reviews", params={"limit": 500}).json()["data"]:
         httpx2.post(f"{console}/v1/decisions/{case['id']}/feedback", json={"decision": "allow"})
     page.goto("/console#/review")
-    page.get_by_label("Your name").fill("ann")
+    page.locator("main").get_by_label("Your name").fill("ann")
     page.get_by_role("button", name="Begin").click()
     expect(page.get_by_role("heading", name="The queue is empty")).to_be_visible()
     page.get_by_role("button", name="Fill the queue").click()

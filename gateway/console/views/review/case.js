@@ -29,7 +29,7 @@ export function Case({ held, draft, settings, mayList, canUndo, onEdit, onDecide
   /** @param {number} by */
   const step = (by) => setStill((before) => Math.min(Math.max(before + by, 0), Math.max(stills - 1, 0)));
   const frames = item.image.frames_ms ?? [];
-  const boxes = boxesOf(item, marked).filter((/** @type {any} */ one) => frames[still] === undefined || one.frame_ms === frames[still]);
+  const boxes = boxesOf(item).filter((/** @type {any} */ one) => frames[still] === undefined || one.frame_ms === frames[still]);
   const categories = categoriesOf(item);
   const off = !settings.shortcuts;
   useShortcuts([

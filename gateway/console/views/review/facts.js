@@ -8,15 +8,14 @@ import { ScoreBar } from "../score_bar.js";
 
 const LEAST = 0.05; // of a score that is worth a line and a box: below it nothing was seen there
 
-/** What was seen for a category, each with a key of its own; the strongest always. @param {any} category @returns {any[]} */
+/** What was seen for a category, each with a key of its own; the strongest of one that fired always. @param {any} category @returns {any[]} */
 const seenFor = (category) =>
   category.evidence
     .map((/** @type {any} */ one, /** @type {number} */ index) => ({ ...one, key: `${category.category}/${index}`, decision: category.decision }))
-    .filter((/** @type {any} */ one, /** @type {number} */ index) => index === 0 || one.score >= LEAST);
+    .filter((/** @type {any} */ one, /** @type {number} */ index) => one.score >= LEAST || (index === 0 && category.decision !== "allow"));
 
-/** Boxes to draw: what was seen, and what is pointed at. @param {any} item the case @param {string | null} marked */
-export const boxesOf = (item, marked) =>
-  item.decision.categories.flatMap(seenFor).filter((/** @type {any} */ one) => one.box && (one.score >= LEAST || one.key === marked));
+/** Boxes to draw. @param {any} item the case */
+export const boxesOf = (item) => item.decision.categories.flatMap(seenFor).filter((/** @type {any} */ one) => one.box);
 
 /** @param {{item: any, marked: string | null, onMark: (key: string | null) => void}} props */
 export function Scores({ item, marked, onMark }) {
