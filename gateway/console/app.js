@@ -49,39 +49,38 @@ function Frame({ session }) {
     if (failure) again();
   }, [route.view]);
   const signedOut = !session.open && !session.signed_in;
-  const view = VIEWS[route.view];
-  const allowed = view && may(session, ...view.roles);
+  const open = Object.keys(VIEWS).filter((name) => !signedOut && may(session, ...VIEWS[name].roles));
+  const name = route.view || (open[0] ?? "try");
+  const view = VIEWS[name];
   return html`
     <a class="skip" href="#main">${t("app.skip")}</a>
-    <${Top} session=${session} route=${route} />
+    <${Top} session=${session} open=${open} here=${name} />
     <${Connection} />
-    <main id="main" tabindex="-1" class=${`view view-${route.view}`}>
+    <main id="main" tabindex="-1" class=${`view view-${name}`}>
       ${signedOut
         ? html`<${Lazy} key="signin" load=${() => import("./views/signin.js")} />`
         : !view
           ? html`<${Notice} text=${t("app.not_found")} />`
-          : !allowed
+          : !open.includes(name)
             ? html`<${Notice} text=${t("app.forbidden", { roles: view.roles.join(" / ") })} />`
             : failure
               ? html`<${Notice} error=${failure} text=${t("app.failed")} onRetry=${again} />`
-              : html`<${Lazy} key=${route.view} load=${view.load} route=${route} />`}
+              : html`<${Lazy} key=${name} load=${view.load} route=${route} />`}
     </main>
     <${Toasts} />
     <${KeyboardHelp} />
   `;
 }
 
-/** @param {{session: import("./session.js").Session, route: import("./router.js").Route}} props */
-function Top({ session, route }) {
-  const signedOut = !session.open && !session.signed_in;
-  const shown = Object.keys(VIEWS).filter((name) => !signedOut && may(session, ...VIEWS[name].roles));
+/** @param {{session: import("./session.js").Session, open: string[], here: string}} props open: the views that this person may see */
+function Top({ session, open, here }) {
   return html`
     <header class="top">
-      <a class="brand" href=${link("try")}><img src="/console/icon.svg" alt="" width="24" height="24" />${t("app.name")}</a>
+      <a class="brand" href=${link()}><img src="/console/icon.svg" alt="" width="24" height="24" />${t("app.name")}</a>
       <nav aria-label=${t("app.navigation")}>
-        ${shown.map(
+        ${open.map(
           (name) =>
-            html`<a key=${name} href=${link(name)} aria-current=${route.view === name ? "page" : undefined}>${t(`nav.${name}`)}</a>`,
+            html`<a key=${name} href=${link(name)} aria-current=${here === name ? "page" : undefined}>${t(`nav.${name}`)}</a>`,
         )}
       </nav>
       ${session.demo && html`<span class="badge demo-badge" title=${t("app.demo")}>${t("app.demo_short")}</span>`}

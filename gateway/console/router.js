@@ -1,7 +1,7 @@
 /** Which view is shown: the part of the address behind `#`. */
 import { useEffect, useState } from "./html.js";
 
-/** @typedef {{view: string, rest: string[], query: URLSearchParams}} Route */
+/** @typedef {{view: string, rest: string[], query: URLSearchParams}} Route view is empty where the address names none */
 
 /** @returns {Route} */
 export function current() {
@@ -13,7 +13,7 @@ export function current() {
       return part;
     }
   });
-  return { view: view || "try", rest, query: new URLSearchParams(query ?? "") };
+  return { view, rest, query: new URLSearchParams(query ?? "") };
 }
 
 /** Return the address of a view, for `href`. @param {string[]} parts */

@@ -170,6 +170,7 @@ export const texts = {
     no_log: "This gateway keeps no decisions (DECISION_LOG is off), so none can wait for review.",
     empty: "The queue is empty",
     empty_hint: "New cases appear here by themselves.",
+    none_fits: "No case fits your filters",
     empty_filtered: "Nothing that your filters leave waits for you. New cases appear here by themselves.",
     connection_lost: "The connection to the gateway is lost. Verdicts that wait to be sent: {count}. They are kept in this tab and sent when it is back.",
     unsent: "Not sent yet: {count}",
@@ -179,8 +180,6 @@ export const texts = {
     scores: "Scores and evidence",
     no_categories: "The policy saw nothing: this is a random sample of what it allowed.",
     on_list: "on list {list}",
-    from_review: "review from {at}",
-    from_block: "block from {at}",
     facts: "Case",
     fact: {
       policy: "Policy", shadow: "Shadow says", outcome: "Holds now", at: "Decided", key: "API key", external_id: "External id",
@@ -209,7 +208,7 @@ export const texts = {
     add_to_list: "Add to list",
     legal_hold: "Legal hold",
     withheld: "Withheld: list {list}",
-    opened: "waits since {ago}",
+    opened: "opened {ago}",
     still: "Still {number} of {count}",
     image: {
       alt: "The picture of this case, hidden until you ask for it",

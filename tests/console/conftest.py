@@ -71,7 +71,7 @@ def accessible(page: Page) -> None:
     assert faults == []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running_desk(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A gateway for reviewers."""
     with desk_of(stack, tmp_path_factory.mktemp("desk")) as made:

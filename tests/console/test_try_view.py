@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 
@@ -89,11 +90,57 @@ def test_a_lost_connection_is_told_and_found_again(page: Page) -> None:
     expect(page.locator(".banner")).to_have_count(0)
 
 
-def test_the_tour_fills_the_queue(page: Page, console: str) -> None:
-    names = json.loads((DRAWINGS / "drawings.json").read_text())
+def test_a_second_policy_and_a_classifier_answer_too(page: Page) -> None:
     opened(page)
+    page.get_by_label("Second policy").select_option("default")
+    page.set_input_files("input[type=file]", [drawing("splatter-paper-1")])
+    answer = page.locator("article.answer[aria-busy=false]")
+    expect(answer.locator(".shadow-policy")).to_contain_text("default@1 would say", timeout=ANSWERED_MS)
+    expect(answer.locator(".shadow-policy h3")).to_contain_text("Block")
+    page.get_by_role("button", name="Classifier", exact=True).click()
+    page.get_by_role("button", name="Ask again").click()
+    expect(answer.locator(".shadow-policy")).to_have_count(0)
+    expect(answer.locator(".score").nth(1)).to_be_visible(timeout=ANSWERED_MS)
+    expect(answer.locator("header .badge")).to_have_count(0)
+
+
+HANDED = """([type, base64]) => {
+    const bytes = Uint8Array.from(atob(base64), (one) => one.charCodeAt(0));
+    const data = new DataTransfer();
+    data.items.add(new File([bytes], `${type}.webp`, { type: "image/webp" }));
+    const event = type === "paste"
+        ? new ClipboardEvent(type, { clipboardData: data, bubbles: true })
+        : new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true });
+    document.querySelector(".drop-zone").dispatchEvent(event);
+}"""
+
+
+def test_pictures_come_by_paste_by_drop_and_by_link(page: Page, console: str) -> None:
+    opened(page)
+    content = base64.b64encode((DRAWINGS / "splatter-paper-1.webp").read_bytes()).decode()
+    for kind in ("paste", "drop"):
+        page.evaluate(HANDED, [kind, content])
+    page.get_by_label("Address of a picture").fill(f"{console}/console/demo/face-crayon-1.webp")
+    page.get_by_role("button", name="Add", exact=True).click()
+    answers = page.locator("article.answer[aria-busy=false]")
+    expect(answers).to_have_count(3, timeout=ANSWERED_MS)
+    expect(answers.filter(has_text="Block")).to_have_count(2)
+    refused = answers.filter(has_text=console).get_by_role("alert")
+    expect(refused).to_contain_text("source_url_forbidden")  # the gateway fetches from no private address
+
+
+def test_the_tour_fills_the_queue_and_its_drawings_are_shown(page: Page, console: str) -> None:
+    names = json.loads((DRAWINGS / "drawings.json").read_text())
+    for case in httpx2.get(f"{console}/v1/reviews", params={"limit": 500}).json()["data"]:
+        httpx2.post(f"{console}/v1/decisions/{case['id']}/feedback", json={"decision": "allow"})
+    page.goto("/console#/review")
+    page.locator("main").get_by_label("Your name").fill("ann")
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("heading", name="The queue is empty")).to_be_visible()
     page.get_by_role("button", name="Fill the queue").click()
-    page.wait_for_url("**#/review", timeout=3 * ANSWERED_MS)
+    picture = page.locator(".still img")
+    expect(picture).to_have_attribute("src", re.compile("/console/demo/.+webp"), timeout=3 * ANSWERED_MS)
+    assert picture.evaluate("(image) => image.naturalWidth") > 0
     decided = httpx2.get(f"{console}/v1/decisions", params={"policy": "tour", "limit": 200}).json()["data"]
     assert {one["external_id"] for one in decided} == set(names)
     assert sum(one["decision"] == "review" for one in decided) >= 10

@@ -47,12 +47,14 @@ class Desk:
         assert answer.status_code < 300, (path, answer.text)
         return answer.json() if answer.content else None
 
-    def fill(self, names: Sequence[str], picture: bytes | None = None, policy: str = "shapes") -> list[str]:
+    def fill(
+        self, names: Sequence[str], picture: bytes | None = None, policy: str = "shapes", who: str = "chief"
+    ) -> list[str]:
         """Have drawings of these external ids wait for review; returns the cases' ids."""
         made = []
         for number, name in enumerate(names):  # one a request: they wait in this order
             image = {"base64": base64.b64encode(picture or drawing(number)).decode(), "external_id": name}
-            answer = self.ask("POST", "/v1/moderate", {"images": [image], "policy": policy})
+            answer = self.ask("POST", "/v1/moderate", {"images": [image], "policy": policy}, who=who)
             made.append(answer["results"][0]["decision_id"])
         return made
 
@@ -91,7 +93,7 @@ def desk_of(stack: Stack, folder: Path, **environment: str) -> Iterator[Desk]:
     """Run a gateway with the keys of a chief and two reviewers, and the policy that has everything reviewed."""
     roles: dict[str, frozenset[Role]] = {
         "chief": EVERYTHING, "ann": frozenset({"review", "read"}), "ben": frozenset({"review", "read"}),
-        "client": frozenset({"infer"}),
+        "rita": frozenset({"review"}), "client": frozenset({"infer"}),
     }  # fmt: skip
     keys = {name: new_key() for name in roles}
     settings = {

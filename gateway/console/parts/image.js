@@ -26,26 +26,20 @@ export function usePictureUrl(image) {
 }
 
 /**
- * @param {{image: string | Blob, alt: string, width?: number, height?: number, boxes?: Box[], blur?: boolean, grey?: boolean,
+ * @param {{image: string | Blob, alt: string, width?: number, height?: number, boxes?: Box[],
  *   heatmap?: {png: string, view_box: number[]} | null}} props
  *   width and height are of the upright image; without them nothing is drawn over it
  */
-export function Evidence({ image, alt, width = 0, height = 0, boxes = [], heatmap = null, blur = false, grey = false }) {
+export function Evidence({ image, alt, width = 0, height = 0, boxes = [], heatmap = null }) {
   const url = usePictureUrl(image);
   const [broken, setBroken] = useState(false);
-  const [held, setHeld] = useState(false);
   const [withBoxes, setWithBoxes] = useState(true);
   const [withHeat, setWithHeat] = useState(true);
   const id = useId();
   useEffect(() => setBroken(false), [url]);
-  const veiled = !held && (blur || grey);
   const drawn = width > 0 && height > 0;
-  const hold = blur || grey ? {
-    onPointerDown: () => setHeld(true), onPointerUp: () => setHeld(false), onPointerLeave: () => setHeld(false),
-  } : {};
   return html`<figure class="evidence">
-    <div class=${`evidence-frame ${veiled && blur ? "veil-blur" : ""} ${veiled && grey ? "veil-grey" : ""}`}
-      style=${drawn ? { "--ratio": `${width} / ${height}` } : {}} ...${hold}>
+    <div class="evidence-frame" style=${drawn ? { "--ratio": `${width} / ${height}` } : {}}>
       ${broken
         ? html`<p class="evidence-gone" role="img" aria-label=${alt}><span>${t("evidence.cannot_show")}</span></p>`
         : url && html`<img src=${url} alt=${alt} referrerpolicy="no-referrer" onError=${() => setBroken(true)} />`}

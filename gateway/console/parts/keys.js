@@ -1,5 +1,5 @@
 /** Keyboard shortcuts of the view that is shown, and the help that lists them (?). */
-import { html, useEffect, useState } from "../html.js";
+import { html, useLayoutEffect, useState } from "../html.js";
 import { t } from "../texts.js";
 import { Dialog } from "./dialog.js";
 
@@ -21,7 +21,7 @@ const isTyping = (target) =>
 export function useShortcuts(shortcuts) {
   const [mine] = useState(() => ({ current: shortcuts }));
   mine.current = shortcuts;
-  useEffect(() => {
+  useLayoutEffect(() => { // before the page is painted: who sees a case may press its keys
     inForce.add(mine);
     return () => {
       inForce.delete(mine);
@@ -43,17 +43,20 @@ function dispatch(event) {
       }
 }
 
+/** A row of keys is told by its ends. @param {string[]} keys */
+const shown = (keys) => (keys.length > 3 ? [`${keys[0]} – ${keys.at(-1)}`] : keys);
+
 export function KeyboardHelp() {
   const [open, setOpen] = useState(false);
   useShortcuts([{ keys: ["?"], text: t("keys.help"), run: () => setOpen(true) }]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     addEventListener("keydown", dispatch);
     return () => removeEventListener("keydown", dispatch);
   }, []);
   return html`<${Dialog} open=${open} title=${t("keys.title")} onClose=${() => setOpen(false)}>
     <dl class="keys">
       ${[...inForce].flatMap(({ current }) => current).map(
-        ({ keys, text }) => html`<div key=${text}><dt>${keys.map((key) => html`<kbd>${key.length === 1 ? key.toUpperCase() : key}</kbd>`)}</dt><dd>${text}</dd></div>`,
+        ({ keys, text }) => html`<div key=${text}><dt>${shown(keys).map((key) => html`<kbd>${key.length === 1 ? key.toUpperCase() : key}</kbd>`)}</dt><dd>${text}</dd></div>`,
       )}
     </dl>
   <//>`;

@@ -41,8 +41,8 @@ function WhoAreYou() {
       setError(failure);
     }
   };
-  return html`<h1>${t("nav.review")}</h1>
-    <form class="card who" onSubmit=${submit}>
+  return html`<form class="card signin" onSubmit=${submit}>
+      <h1>${t("nav.review")}</h1>
       <label>${t("review.who")}<input name="reviewer" required maxlength="128" autocomplete="name" autofocus />
         <span class="field-hint">${t("review.who_hint")}</span></label>
       ${error && html`<p class="error-text" role="alert">${error.detail}</p>`}
@@ -157,8 +157,8 @@ function Nothing({ work, unsent: sender, session, off, onUndo }) {
   if (error) return html`<${Notice} error=${error} onRetry=${() => void work?.fill()} />`;
   if (!work?.empty) return html`<${Loading} />`;
   return html`<${Notice}>
-    <h2>${t("review.empty")}</h2><p>${t(work.hasFilters ? "review.empty_filtered" : "review.empty_hint")}</p>
+    <h2>${t(work.hasFilters ? "review.none_fits" : "review.empty")}</h2><p>${t(work.hasFilters ? "review.empty_filtered" : "review.empty_hint")}</p>
     ${work.decided.length > 0 && html`<button type="button" onClick=${onUndo}>${t("review.undo")}</button>`}
-    ${session.demo && may(session, "infer") && may(session, "manage") && html`<${Tour} onDone=${() => void work?.fill()} />`}
+    ${session.demo && !work.hasFilters && may(session, "infer") && may(session, "manage") && html`<${Tour} onDone=${() => void work?.fill()} />`}
   <//>`;
 }

@@ -81,6 +81,12 @@ export default function Try() {
     if (url.trim()) add([fromUrl(url.trim())]);
     setUrl("");
   };
+  const answers = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    // On a phone the answers stand below the question; whoever added a picture wants to see them.
+    const below = (answers.current?.getBoundingClientRect().top ?? 0) > innerHeight / 2;
+    if (pictures.length > 0 && below) answers.current?.scrollIntoView();
+  }, [pictures.length > 0 && pictures[0].id]);
   const ready = complete(question);
   const first = pictures[0];
   return html`<div class="stack wide-stack try" ...${drag}>
@@ -102,7 +108,7 @@ export default function Try() {
         <details class="card"><summary>${t("try.same_call")}</summary><div class="inner">
           <${Snippets} call=${{ ...request(question), file: first?.file ? first.name : "picture.jpg", url: first?.url ?? "" }} /></div></details>
       </div>
-      <section class="answers" aria-label=${t("try.answers")}>
+      <section ref=${answers} class="answers" aria-label=${t("try.answers")}>
         <p class="hidden" role="status">${summary(pictures)}</p>
         ${pictures.length === 0
           ? html`<div class="card empty"><p>${t("try.empty")}</p>${session.demo && may(session, "infer") && may(session, "manage") && html`<${Tour} />`}</div>`

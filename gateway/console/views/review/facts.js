@@ -3,15 +3,19 @@ import { html } from "../../html.js";
 import { Decision } from "../../parts/decision.js";
 import { toast } from "../../parts/toast.js";
 import { link } from "../../router.js";
-import { ago, number, t, time } from "../../texts.js";
+import { ago, number, percent, t, time } from "../../texts.js";
+import { ScoreBar } from "../score_bar.js";
 
-/** Evidence with a box, each with a key of its own. @param {any} item the case */
-export const boxesOf = (item) =>
-  item.decision.categories.flatMap((/** @type {any} */ category) =>
-    category.evidence
-      .map((/** @type {any} */ one, /** @type {number} */ index) => ({ ...one, key: `${category.category}/${index}`, decision: category.decision }))
-      .filter((/** @type {any} */ one) => one.kind !== "list"),
-  );
+const LEAST = 0.05; // of a score that is worth a line and a box: below it nothing was seen there
+
+/** What was seen for a category, each with a key of its own; the strongest of one that fired always. @param {any} category @returns {any[]} */
+const seenFor = (category) =>
+  category.evidence
+    .map((/** @type {any} */ one, /** @type {number} */ index) => ({ ...one, key: `${category.category}/${index}`, decision: category.decision }))
+    .filter((/** @type {any} */ one, /** @type {number} */ index) => one.score >= LEAST || (index === 0 && category.decision !== "allow"));
+
+/** Boxes to draw. @param {any} item the case */
+export const boxesOf = (item) => item.decision.categories.flatMap(seenFor).filter((/** @type {any} */ one) => one.box);
 
 /** @param {{item: any, marked: string | null, onMark: (key: string | null) => void}} props */
 export function Scores({ item, marked, onMark }) {
@@ -19,31 +23,17 @@ export function Scores({ item, marked, onMark }) {
     <h3 id="review-scores">${t("review.scores")}</h3>
     ${item.decision.categories.length === 0 && html`<p class="quiet">${t("review.no_categories")}</p>`}
     ${item.decision.categories.map((/** @type {any} */ category) => html`<div class="review-score" key=${category.category}>
-      <div class="row spread"><strong class="mono">${category.category}</strong>
-        <span class="row"><span class="number">${number(category.score, 2)}</span><${Decision} decision=${category.decision} /></span></div>
-      <${Bar} ...${category} />
-      ${category.evidence.map((/** @type {any} */ one, /** @type {number} */ index) => {
-        const key = `${category.category}/${index}`;
+      <${ScoreBar} name=${category.category} score=${category.score} decision=${category.decision} reviewAt=${category.review_at} blockAt=${category.block_at} />
+      ${seenFor(category).map((one) => {
+        const { key } = one;
         const where = one.frame_ms === null ? one.view : `${one.view}, ${number(one.frame_ms / 1000, 1)} s`;
         return html`<button type="button" class="seen-line" key=${key} aria-pressed=${marked === key}
           onClick=${() => onMark(marked === key ? null : key)} onMouseEnter=${() => onMark(key)} onMouseLeave=${() => onMark(null)}>
           <span class="wrap">${one.kind === "list" ? t("review.on_list", { list: one.label }) : one.label}</span>
-          <span class="quiet">${one.kind === "list" ? "" : where}</span><span class="number">${number(one.score, 2)}</span></button>`;
+          <span class="quiet">${one.kind === "list" ? "" : where}</span><span class="number">${percent(one.score)}</span></button>`;
       })}
     </div>`)}
   </section>`;
-}
-
-/** @param {{score: number, decision: string, review_at: number | null, block_at: number | null}} props */
-function Bar({ score, decision, review_at: reviewAt, block_at: blockAt }) {
-  /** @type {[string, number | null][]} */
-  const marks = [["review", reviewAt], ["block", blockAt]];
-  const given = marks.filter(([, at]) => at !== null && at !== undefined);
-  return html`<div class="review-bar" aria-hidden="true">
-    <i class=${`fill fill-${decision}`} style=${{ "--part": score }}></i>
-    ${given.map(([name, at]) => html`<i key=${name} class=${`at-mark at-mark-${name}`} style=${{ "--part": at }}></i>`)}
-  </div>
-  <p class="quiet small">${given.map(([name, at]) => t(`review.from_${name}`, { at: number(Number(at), 2) })).join(" · ")}</p>`;
 }
 
 /** @param {{item: any}} props */

@@ -1,5 +1,5 @@
 /** The picture of a case: blurred and grey until it is asked for, its evidence drawn where it was seen, nothing plays. */
-import { html, useEffect, useState } from "../../html.js";
+import { html, useEffect, useLayoutEffect, useState } from "../../html.js";
 import { t } from "../../texts.js";
 
 /** @typedef {{key: string, box: number[], decision: string, frame_ms: number | null}} Box */
@@ -15,7 +15,7 @@ const USES_SPACE = "button, a, summary, input, select, textarea, [contenteditabl
 export function useReveal(caseId, settings) {
   const [open, setOpen] = useState(false);
   useEffect(() => setOpen(false), [caseId]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const holds = settings.reveal === "hold";
     /** @param {KeyboardEvent} event */
     const isReveal = (event) => {

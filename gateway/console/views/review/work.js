@@ -66,8 +66,7 @@ export class Work extends EventTarget {
       setInterval(() => void this.extend(), 5000),
       setInterval(() => !document.hidden && void this.count(), COUNT_MS),
     ];
-    void this.resume().then(fill);
-    void this.count();
+    void this.resume().then(() => this.fill()).then(() => this.count()); // counted after: what is in hand counts as in work
   }
 
   /** Stop, and give back what is held; after a lost session it is kept, since the sign-in comes back to it. */
