@@ -38,8 +38,8 @@ export function Detail({ id, back }) {
         <${Actions} decision=${decision} onDone=${load} />
       </div>
       <div class="split">
-        <div class="stack"><${Picture} decision=${decision} /><${Categories} decision=${decision} /><${Shadow} shadow=${decision.shadow} differs=${decision.shadow_differs} /><${Similar} id=${id} /></div>
-        <div class="stack"><${Facts} decision=${decision} /><${History} rows=${decision.feedback ?? []} /><${Attributes} attributes=${decision.attributes} /><${Raw} value=${decision} /></div>
+        <div class="stack"><${Categories} decision=${decision} /><${Shadow} shadow=${decision.shadow} differs=${decision.shadow_differs} /><${Similar} id=${id} /></div>
+        <div class="stack"><${Picture} decision=${decision} /><${Facts} decision=${decision} /><${History} rows=${decision.feedback ?? []} /><${Attributes} attributes=${decision.attributes} /><${Raw} value=${decision} /></div>
       </div>`}
   `;
 }

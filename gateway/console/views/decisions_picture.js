@@ -55,10 +55,10 @@ export function Picture({ decision }) {
 /** @param {{button?: any, children?: any}} props */
 const Card = ({ button, children }) => html`<section class="card" aria-labelledby="picture"><div class="view-head"><h2 id="picture">${t("decisions.picture")}</h2>${button}</div>${children}</section>`;
 
-/** What was seen in the first still. @param {any} item the case @returns {import("../parts/image.js").Box[]} */
+/** What was seen in the first still, of the categories that fired. @param {any} item the case @returns {import("../parts/image.js").Box[]} */
 function boxesOf(item) {
   const [frame] = item.image.frames_ms ?? [];
-  return item.decision.categories.flatMap((/** @type {any} */ category) =>
+  return item.decision.categories.filter((/** @type {any} */ category) => category.decision !== "allow").flatMap((/** @type {any} */ category) =>
     category.evidence
       .filter((/** @type {any} */ one) => one.box && (frame === undefined || frame === null || one.frame_ms === frame))
       .map((/** @type {any} */ one) => ({ box: one.box, label: one.label, score: one.score, kind: category.decision })),

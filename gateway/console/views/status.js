@@ -64,10 +64,8 @@ function Parts({ status }) {
   return html`<div class="columns">
     <${Stages} stages=${status.stages.filter((/** @type {any} */ stage) => stage.count > 0)} />
     <${Model} model=${status.model} version=${status.version} replica=${status.replica} />
-    <${Errors} errors=${status.errors} />
-    <${Lists} lists=${status.lists} />
-    <${Replicas} replicas=${status.replicas} />
-  </div>`;
+    <div class="stack wide-stack"><${Errors} errors=${status.errors} /><${Lists} lists=${status.lists} /></div>
+  </div><${Replicas} replicas=${status.replicas} />`;
 }
 
 /** @param {{stages: any[]}} props */
@@ -131,6 +129,6 @@ function Replicas({ replicas }) {
     <div class="scroll" tabindex="0"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("status.state")}</th><th scope="col">${t("status.started")}</th><th scope="col">${t("status.seen")}</th></tr></thead>
       <tbody>${replicas.map((one) => html`<tr key=${one.id}><th scope="row" class="mono">${one.id}</th>
         <td><span class=${`badge badge-${one.ready ? (one.degraded?.length ? "review" : "allow") : "block"}`}>${t(one.ready ? (one.degraded?.length ? "status.degraded_short" : "status.ready_short") : "status.unready_short")}</span></td>
-        <td>${time(one.started_at)}</td><td>${time(one.seen_at)}</td></tr>`)}</tbody></table></div>
+        <td class="nowrap">${time(one.started_at)}</td><td class="nowrap">${ago(one.seen_at)}</td></tr>`)}</tbody></table></div>
   </section>`;
 }

@@ -52,7 +52,7 @@ export function Sessions() {
 }
 
 export function Audit() {
-  const { rows, more, error, loading, again } = usePages("/v1/audit?limit=25");
+  const { rows, more, error, loading, again } = usePages("/v1/audit?limit=12");
   return html`<section class="card"><div class="view-head"><h2>${t("status.audit")}</h2>
       <button type="button" class="plain" onClick=${again}>${t("status.refresh")}</button></div>
     ${error && html`<p class="error-text">${error.detail}</p>`}
