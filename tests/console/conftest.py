@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
-from tests.conftest import ROOT, Stack, running_stack
+from scripts.serve import TOUR
+from tests.conftest import ROOT, Stack
+from tests.support.gateway_processes import more_gateways
 from tests.support.review_console import Desk, Reviewer, desk_of
+from tests.support.webhook_receiver import SECRET
 
 PATIENCE_MS = 30_000  # of what a busy machine takes for one step
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
@@ -18,11 +20,11 @@ SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture(scope="session")
-def console(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[str]:
-    """Address of a gateway whose log holds vectors; shared by the tests of the views."""
-    folder = tmp_path_factory.mktemp("console")
-    with running_stack(folder, bundle, MODEL="demo", DECISION_VECTORS="true") as stack:
-        yield stack.gateway_url
+def console(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a gateway with a log of its own, as `make serve` starts it; nobody takes its webhooks."""
+    webhooks = {"WEBHOOK_URL": "http://127.0.0.1:9/discard", "WEBHOOK_SECRET": SECRET, "WEBHOOK_ATTEMPTS": "1"}
+    with more_gateways(stack, 1, tmp_path_factory.mktemp("console"), **TOUR, **webhooks) as (url,):
+        yield url
 
 
 @pytest.fixture(scope="session")

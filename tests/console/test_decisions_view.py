@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.console.conftest import accessible
 from tests.support.drawings import encoded, shape
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.heavy
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}"
 FORMULA = "=1+2"
+DRAWING = "face-ink-1"  # where REVIEW_IMAGE_URL of these tests finds a picture
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def decided(console: str) -> dict[str, str]:
     """Ids of decisions by their external id; one was judged by a person with a hostile note."""
     found = {}
     with httpx2.Client(base_url=console, timeout=60) as client:
-        for number, external_id in enumerate(["plain", HOSTILE, FORMULA, "forget-me"]):
+        for number, external_id in enumerate(["plain", HOSTILE, FORMULA, "forget-me", DRAWING]):
             picture = encoded(shape("a red circle", (200 + number, 200)))
             answer = client.post("/v1/moderate", files={"file": ("a.png", picture)}, data={"external_id": external_id})
             found[external_id] = answer.json()["results"][0]["decision_id"]
@@ -72,25 +74,58 @@ def test_the_same_filters_are_exported(page: Page, decided: dict[str, str]) -> N
     assert rows[0]["id"] == decided[FORMULA]
 
 
-def test_a_verdict_is_given_and_an_id_forgotten_only_when_typed(
+def test_a_verdict_is_given_and_an_id_forgotten_only_when_typed_and_not_held(
     page: Page, console: str, decided: dict[str, str]
 ) -> None:
     one = decided["forget-me"]
     page.goto(f"/console#/decisions/{one}")
-    page.get_by_role("button", name="Give verdict").click()
-    dialog = page.get_by_role("dialog", name="Give verdict")
+    dialog = asked(page, "Give verdict")
     dialog.get_by_label("Block").check()
     dialog.get_by_label("Note").fill("seen")
     dialog.get_by_role("button", name="Keep verdict").click()
     expect(page.locator(".history")).to_contain_text("seen")
     assert httpx2.get(f"{console}/v1/decisions/{one}").json()["outcome"] == "block"
-    page.get_by_role("button", name="Forget").click()
-    dialog = page.get_by_role("dialog", name="Forget")
+    dialog = asked(page, "Legal hold")
+    dialog.get_by_label("Reason").fill("a court asks")
+    dialog.get_by_role("button", name="Legal hold").click()
+    expect(page.get_by_text("The legal hold is set.")).to_be_visible()
+    dialog = asked(page, "Forget")
     expect(dialog.get_by_role("button", name="Forget")).to_be_disabled()
+    dialog.get_by_label("Type the external id").fill("forget-me")
+    dialog.get_by_role("button", name="Forget").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("hold")
+    dialog.get_by_role("button", name="Close").click()
+    dialog = asked(page, "Legal hold")
+    expect(dialog).to_contain_text("a court asks")
+    dialog.get_by_role("button", name="Release hold").click()
+    dialog = asked(page, "Forget")
     dialog.get_by_label("Type the external id").fill("forget-me")
     dialog.get_by_role("button", name="Forget").click()
     page.wait_for_url("**/console#/decisions")
     assert httpx2.get(f"{console}/v1/decisions/{one}").status_code == 404
+
+
+def test_an_appeal_opens_a_case_and_its_picture_is_veiled_until_asked_for(
+    page: Page, console: str, decided: dict[str, str]
+) -> None:
+    one = decided[DRAWING]
+    page.goto(f"/console#/decisions/{one}")
+    dialog = asked(page, "Appeal")
+    dialog.get_by_label("Note").fill("It is only a face.")
+    dialog.get_by_role("button", name="Appeal").click()
+    expect(page.locator(".history")).to_contain_text("It is only a face.")
+    assert httpx2.get(f"{console}/v1/reviews/{one}").json()["reason"] == "appeal"
+    page.reload()
+    picture = page.get_by_role("img", name="Picture of face-ink-1")
+    expect(picture).to_have_css("filter", re.compile("blur"))
+    page.get_by_role("button", name="Show picture").click()
+    expect(picture).to_have_css("filter", "none")
+
+
+def asked(page: Page, name: str) -> Locator:
+    """Open a dialog of the detail."""
+    page.get_by_role("button", name=name, exact=True).first.click()
+    return page.get_by_role("dialog", name=name)
 
 
 @pytest.mark.usefixtures("decided")

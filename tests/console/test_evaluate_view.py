@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_from_an_uploaded_folder_to_the_report(page: Page, folder: Path) -> None:
+def test_from_an_uploaded_folder_to_the_report_to_a_draft(page: Page, folder: Path) -> None:
     page.goto("/console#/evaluate")
     page.get_by_role("button", name="New set").click()
     dialog = page.get_by_role("dialog", name="New set")
@@ -48,6 +48,28 @@ def test_from_an_uploaded_folder_to_the_report(page: Page, folder: Path) -> None
     report = page.frame_locator("iframe.report")
     expect(report.locator("body")).not_to_be_empty()
     accessible(page)
+
+    first = page.url.rsplit("/", 1)[1]
+    again, cancelled = (start(page, first) for _ in range(2))  # one at a time: the second waits
+    page.goto(f"/console#/evaluate/{cancelled}")
+    page.get_by_role("button", name="Cancel job").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Cancelled")
+    page.goto(f"/console#/evaluate/{again}")
+    expect(page.get_by_role("columnheader", name="AUC against before")).to_be_visible(timeout=JOB_MS)
+    expect(page.get_by_role("row").filter(has_text="gore").get_by_text("+0.000")).to_be_visible()
+    page.get_by_role("button", name="Use these thresholds").click()
+    expect(page.get_by_text("Editing from version")).to_be_visible()
+    expect(page.get_by_role("region", name="What would change")).to_be_visible()
+    active = page.request.get("/v1/policies/default").json()
+    assert active["version"] == 1, "a draft decides nothing"
+
+
+def start(page: Page, before: str) -> str:
+    """Return the id of another evaluation of the same set."""
+    body = {"kind": "evaluate", "policy": "default", "source": {"set": "shapes"}, "compare_with": before}
+    answer = page.request.post("/v1/jobs", data=body)
+    assert answer.status == 202, answer.text()
+    return str(answer.json()["id"])
 
 
 def test_a_set_is_deleted_after_asking(page: Page) -> None:

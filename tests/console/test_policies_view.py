@@ -76,9 +76,13 @@ def test_a_threshold_is_moved_previewed_saved_and_rolled_back(page: Page, client
     accessible(page)
 
 
-def test_a_draft_does_not_decide(page: Page, client: httpx2.Client, policy: str) -> None:
+def test_a_draft_is_tried_on_pictures_and_does_not_decide(page: Page, client: httpx2.Client, policy: str) -> None:
     page.goto(f"/console#/policies/{policy}")
     never_block(page)
+    dropped = page.get_by_role("region", name="Try on pictures")
+    dropped.locator("input[type=file]").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": PICTURE})
+    expect(dropped.get_by_text("1 would change")).to_be_visible()
+    expect(dropped.locator("tr[data-decision=allow] strong")).to_have_text("1")
     page.get_by_role("button", name="Save draft").click()
     expect(page.get_by_text("Not in force")).to_be_visible()
     assert decision(client, policy) == "block"

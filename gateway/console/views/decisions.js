@@ -45,24 +45,21 @@ const strongest = (row) => Object.entries(row.scores ?? {}).sort(([, one], [, ot
 
 /** @type {() => import("../parts/table.js").Column[]} */
 const columns = () => [
-  { name: t("decisions.at"), class: "nowrap", cell: (row) => time(row.at) },
-  { name: t("decisions.decision"), cell: (row) => html`<${Decision} decision=${row.decision} />` },
+  { name: t("decisions.at"), width: "12.5rem", cell: (row) => time(row.at) },
+  { name: t("decisions.external_id"), width: "minmax(0, 1fr)", cell: (row) => row.external_id ?? html`<span class="quiet">–</span>` },
+  { name: t("decisions.decision"), width: "6.75rem", cell: (row) => html`<${Decision} decision=${row.decision} />` },
+  { name: t("decisions.outcome"), width: "6.75rem", cell: (row) => (row.reviewed ? html`<${Decision} decision=${row.outcome} />` : html`<span class="quiet">–</span>`) },
+  { name: t("decisions.reviewer"), width: "8rem", from: 62, cell: (row) => row.reviewed?.reviewer ?? row.reviewed?.key ?? "" },
   {
-    name: t("decisions.outcome"),
-    cell: (row) => (row.reviewed ? html`<${Decision} decision=${row.outcome} />` : html`<span class="quiet">–</span>`),
-  },
-  {
-    name: t("decisions.strongest"),
+    name: t("decisions.strongest"), width: "11rem",
     cell: (row) => {
       const [category, score] = strongest(row) ?? [];
       return category === undefined ? "–" : html`<span class="cell-score"><span>${category}</span><span class="number quiet">${percent(Number(score))}</span></span>`;
     },
   },
-  { name: t("decisions.external_id"), class: "grow", cell: (row) => row.external_id ?? html`<span class="quiet">–</span>` },
-  { name: t("decisions.policy"), class: "hide-medium", cell: (row) => `${row.policy.name}@${row.policy.version}` },
-  { name: t("decisions.key"), class: "hide-medium", cell: (row) => row.key ?? "–" },
-  { name: t("decisions.hash"), class: "hide-medium mono", cell: (row) => (row.image.sha256 ?? "").slice(0, 12) },
-  { name: t("decisions.reviewer"), class: "hide-medium", cell: (row) => row.reviewed?.reviewer ?? row.reviewed?.key ?? "" },
+  { name: t("decisions.policy"), width: "9rem", from: 56, cell: (row) => `${row.policy.name}@${row.policy.version}` },
+  { name: t("decisions.key"), width: "8rem", from: 88, cell: (row) => row.key ?? "–" },
+  { name: t("decisions.hash"), width: "8.5rem", from: 88, cell: (row) => html`<span class="mono">${(row.image.sha256 ?? "").slice(0, 12)}</span>` },
 ];
 
 /** @param {{filters: Record<string, string>}} props */

@@ -44,7 +44,7 @@ function Bars({ spans }) {
     <figcaption class="row small">
       ${PARTS.toReversed().map((name) => html`<span key=${name} class=${`legend legend-${name}`}>${t(`decision.${name}`)}</span>`)}
       <span class="legend legend-line">${t("decisions.agreed_share")}</span></figcaption>
-    <div class="chart-frame"><span class="chart-axis small quiet">${number(most)}</span><span class="chart-axis-end small quiet">100 %</span>
+    <div class="chart-frame"><span class="chart-axis small quiet">${number(most)}</span><span class="chart-axis-end small quiet">${percent(1)}</span>
     <svg viewBox=${`0 -6 ${WIDTH} ${HEIGHT + 8}`} preserveAspectRatio="none" role="img" aria-label=${t("decisions.chart")}>
       ${[0, 0.25, 0.5, 0.75, 1].map((part) => html`<line key=${part} class="grid-line" x1="0" x2=${WIDTH} y1=${HEIGHT * part} y2=${HEIGHT * part} />`)}
       ${spans.map((span, place) => {

@@ -7,6 +7,7 @@ import { link } from "../router.js";
 import { may, useSession } from "../session.js";
 import { percent, t, time } from "../texts.js";
 import { Actions } from "./decisions_actions.js";
+import { Picture } from "./decisions_picture.js";
 import { ScoreBar } from "./score_bar.js";
 
 /** @param {{id: string, back: string}} props */
@@ -38,7 +39,7 @@ export function Detail({ id, back }) {
       </div>
       <div class="split">
         <div class="stack"><${Categories} decision=${decision} /><${Shadow} shadow=${decision.shadow} differs=${decision.shadow_differs} /><${Similar} id=${id} /></div>
-        <div class="stack"><${Facts} decision=${decision} /><${History} rows=${decision.feedback ?? []} /><${Attributes} attributes=${decision.attributes} /><${Raw} value=${decision} /></div>
+        <div class="stack"><${Picture} decision=${decision} /><${Facts} decision=${decision} /><${History} rows=${decision.feedback ?? []} /><${Attributes} attributes=${decision.attributes} /><${Raw} value=${decision} /></div>
       </div>`}
   `;
 }

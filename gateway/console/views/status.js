@@ -2,7 +2,7 @@
 import { html } from "../html.js";
 import { Loading, Notice } from "../parts/notice.js";
 import { may, useSession } from "../session.js";
-import { number, t, time } from "../texts.js";
+import { ago, number, t, time } from "../texts.js";
 import { usePolled } from "./polled.js";
 import { Audit, Keys, Sessions } from "./status_access.js";
 import { Deliveries, Jobs } from "./status_activity.js";
@@ -27,37 +27,32 @@ export default function Status() {
   `;
 }
 
-/** What is wrong, in plain words, with what to do. @param {{status: any}} props */
+/** What is wrong, and what to do; the API names failing checks, and tells what is degraded in words. @param {{status: any}} props */
 function Health({ status }) {
-  const failing = status.failing ?? [];
-  const degraded = (status.degraded ?? []).filter((/** @type {string} */ reason) => !failing.includes(reason));
-  const calm = status.ready && !degraded.length;
-  const kind = !status.ready ? "block" : degraded.length ? "review" : "allow";
+  const { ready, failing, degraded } = status;
+  const calm = ready && !degraded.length;
+  const kind = !ready ? "block" : calm ? "allow" : "review";
   return html`<section class=${`health health-${kind}`} aria-labelledby="health">
     <h2 id="health"><span class="lamp" aria-hidden="true">${calm ? "✓" : "!"}</span>
-      ${t(!status.ready ? "status.unready" : calm ? "status.ready" : "status.degraded")}</h2>
-    ${[...failing, ...degraded].map((reason) => html`<${Reason} key=${reason} reason=${reason} />`)}
+      ${t(!ready ? "status.unready" : calm ? "status.ready" : "status.degraded")}</h2>
+    ${failing.map((/** @type {string} */ check) => html`<p key=${check}>${t(`status.failing.${check}`)}</p>`)}
+    ${degraded.map((/** @type {string} */ reason) => html`<p key=${reason}>${reason}</p>`)}
   </section>`;
-}
-
-/** @param {{reason: string}} props */
-function Reason({ reason }) {
-  const known = t(`status.reasons.${reason}`);
-  return html`<p>${known === `status.reasons.${reason}` ? t("status.reasons.other", { reason }) : known}</p>`;
 }
 
 /** @param {{status: any}} props */
 function Figures({ status }) {
-  const { throughput = {}, reviews = {}, webhooks = {}, jobs = {} } = status;
-  const flying = Object.values(status.in_flight ?? {}).filter((value) => typeof value === "number");
-  /** @type {[string, any, string?][]} */
+  const { throughput, reviews, webhooks, jobs } = status;
+  // Null: the store does not answer, so that nobody knows.
+  const known = (/** @type {number | undefined} */ count) => (count === undefined ? "–" : number(count));
+  /** @type {[string, string, string?][]} */
   const figures = [
-    [t("status.requests"), number(throughput.requests_per_s ?? 0, 1), t("status.per_second")],
-    [t("status.images"), number(throughput.images_per_s ?? 0, 1), t("status.per_second")],
-    [t("status.in_flight"), number(flying[0] ?? 0)],
-    [t("status.waiting"), number(reviews.waiting ?? 0), reviews.oldest_at && t("status.oldest", { at: time(reviews.oldest_at) })],
-    [t("status.jobs_running"), number(jobs.running ?? 0), t("status.jobs_queued", { count: jobs.queued ?? 0 })],
-    [t("status.dead"), number(webhooks.dead ?? 0), t("status.undelivered", { count: webhooks.waiting ?? 0 })],
+    [t("status.requests"), number(throughput.requests_per_s, 1), t("status.per_second")],
+    [t("status.images"), number(throughput.images_per_s, 1), t("status.per_second")],
+    [t("status.in_flight"), number(status.in_flight.requests)],
+    [t("status.waiting"), known(reviews?.waiting), reviews ? reviews.oldest_at && t("status.oldest", { at: ago(reviews.oldest_at) }) : t("status.unknown")],
+    [t("status.jobs_running"), known(jobs?.running), jobs ? t("status.jobs_queued", { count: jobs.queued }) : t("status.unknown")],
+    [t("status.dead"), known(webhooks?.dead), webhooks ? t("status.undelivered", { count: webhooks.waiting }) : t("status.unknown")],
   ];
   return html`<dl class="tiles">${figures.map(
     ([name, value, hint]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd>${hint && html`<dd class="quiet small">${hint}</dd>`}</div>`,
@@ -67,34 +62,33 @@ function Figures({ status }) {
 /** @param {{status: any}} props */
 function Parts({ status }) {
   return html`<div class="columns">
-    <${Stages} stages=${status.stages ?? []} />
-    <${Model} model=${status.model ?? {}} version=${status.version} />
-    <${Errors} errors=${status.errors ?? []} />
-    <${Lists} lists=${status.lists ?? []} />
-    <${Replicas} replicas=${status.replicas ?? []} />
-  </div>`;
+    <${Stages} stages=${status.stages.filter((/** @type {any} */ stage) => stage.count > 0)} />
+    <${Model} model=${status.model} version=${status.version} replica=${status.replica} />
+    <div class="stack wide-stack"><${Errors} errors=${status.errors} /><${Lists} lists=${status.lists} /></div>
+  </div><${Replicas} replicas=${status.replicas} />`;
 }
 
 /** @param {{stages: any[]}} props */
 function Stages({ stages }) {
-  const most = Math.max(1, ...stages.map((stage) => stage.p95_ms ?? 0));
+  const most = Math.max(1, ...stages.map((stage) => stage.p95_ms));
   return html`<section class="card"><h2>${t("status.latency")}</h2>
     ${stages.length === 0 && html`<p class="quiet">${t("status.no_requests")}</p>`}
     ${stages.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense">
       <thead><tr><th scope="col">${t("status.stage")}</th><th scope="col" class="hide-narrow"><span class="hidden">${t("status.latency")}</span></th>
         <th scope="col" class="number">p50</th><th scope="col" class="number">p95</th><th scope="col" class="number">${t("status.count")}</th></tr></thead>
       <tbody>${stages.map((stage) => html`<tr key=${stage.stage}><th scope="row">${stage.stage}</th>
-        <td class="hide-narrow"><span class="range" aria-hidden="true" style=${{ "--from": (stage.p50_ms ?? 0) / most, "--to": (stage.p95_ms ?? 0) / most }}></span></td>
-        <td class="number">${number(stage.p50_ms ?? 0, 1)} ms</td><td class="number">${number(stage.p95_ms ?? 0, 1)} ms</td>
+        <td class="hide-narrow"><span class="range" aria-hidden="true" style=${{ "--from": stage.p50_ms / most, "--to": stage.p95_ms / most }}></span></td>
+        <td class="number">${number(stage.p50_ms, 1)} ms</td><td class="number">${number(stage.p95_ms, 1)} ms</td>
         <td class="number">${number(stage.count)}</td></tr>`)}</tbody></table></div>`}
   </section>`;
 }
 
-/** @param {{model: any, version: string}} props */
-function Model({ model, version }) {
+/** @param {{model: any, version: string, replica: string}} props */
+function Model({ model, version, replica }) {
   /** @type {[string, any][]} */
   const facts = [
     [t("status.gateway"), version],
+    [t("status.replica"), replica],
     [t("status.model"), model.id],
     [t("status.revision"), model.revision],
     [t("status.bundle"), model.bundle_id],
@@ -131,11 +125,10 @@ function Lists({ lists }) {
 
 /** @param {{replicas: any[]}} props */
 function Replicas({ replicas }) {
-  if (!replicas.length) return null;
   return html`<section class="card"><h2>${t("status.replicas")}</h2>
     <div class="scroll" tabindex="0"><table class="dense"><thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("status.state")}</th><th scope="col">${t("status.started")}</th><th scope="col">${t("status.seen")}</th></tr></thead>
       <tbody>${replicas.map((one) => html`<tr key=${one.id}><th scope="row" class="mono">${one.id}</th>
         <td><span class=${`badge badge-${one.ready ? (one.degraded?.length ? "review" : "allow") : "block"}`}>${t(one.ready ? (one.degraded?.length ? "status.degraded_short" : "status.ready_short") : "status.unready_short")}</span></td>
-        <td>${time(one.started_at)}</td><td>${time(one.seen_at)}</td></tr>`)}</tbody></table></div>
+        <td class="nowrap">${time(one.started_at)}</td><td class="nowrap">${ago(one.seen_at)}</td></tr>`)}</tbody></table></div>
   </section>`;
 }

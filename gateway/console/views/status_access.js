@@ -17,7 +17,7 @@ export function Keys() {
     ${keys.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense">
       <thead><tr><th scope="col">${t("status.name")}</th><th scope="col">${t("status.roles")}</th><th scope="col">${t("status.rate")}</th><th scope="col">${t("status.last_used")}</th></tr></thead>
       <tbody>${keys.map((/** @type {any} */ key) => html`<tr key=${key.name}><th scope="row">${key.name}</th>
-        <td>${(key.roles ?? []).map((/** @type {string} */ role) => html`<span class="badge">${role}</span> `)}</td>
+        <td>${key.roles.map((/** @type {string} */ role) => html`<span class="badge">${role}</span> `)}</td>
         <td>${key.rate ?? "–"}</td><td>${key.last_used_at ? ago(key.last_used_at) : t("status.never")}</td></tr>`)}</tbody></table></div>`}
   </section>`;
 }
@@ -40,9 +40,9 @@ export function Sessions() {
     ${error && html`<p class="error-text">${error.detail}</p>`}
     ${data && sessions.length === 0 && html`<p class="quiet">${t("status.no_sessions")}</p>`}
     ${sessions.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense">
-      <thead><tr><th scope="col">${t("status.who")}</th><th scope="col">${t("status.roles")}</th><th scope="col">${t("status.started")}</th><th scope="col">${t("status.expires")}</th><th scope="col"><span class="hidden">${t("status.revoke")}</span></th></tr></thead>
-      <tbody>${sessions.map((/** @type {any} */ one) => html`<tr key=${one.id}><th scope="row">${one.reviewer ?? one.name}${one.reviewer && one.name && html` <span class="quiet small">${one.name}</span>`}</th>
-        <td>${(one.roles ?? []).join(", ")}</td><td>${one.created_at ? ago(one.created_at) : "–"}</td><td>${one.expires_at ? time(one.expires_at) : "–"}</td>
+      <thead><tr><th scope="col">${t("status.who")}</th><th scope="col">${t("status.signed_in_by")}</th><th scope="col">${t("status.seen")}</th><th scope="col">${t("status.expires")}</th><th scope="col"><span class="hidden">${t("status.revoke")}</span></th></tr></thead>
+      <tbody>${sessions.map((/** @type {any} */ one) => html`<tr key=${one.id}><th scope="row">${one.reviewer ?? one.name}${one.reviewer && html` <span class="quiet small">${one.name}</span>`}</th>
+        <td>${t(`status.by.${one.by}`)}</td><td>${ago(one.seen_at)}</td><td>${ago(one.expires_at)}</td>
         <td><button type="button" class="plain" onClick=${() => setEnding(one)}>${t("status.revoke")}</button></td></tr>`)}</tbody></table></div>`}
     <${Dialog} open=${ending !== null} title=${t("status.revoke_title")} onClose=${() => setEnding(null)}>
       <div class="stack"><p>${t("status.revoke_text", { who: ending?.reviewer ?? ending?.name ?? "" })}</p>
@@ -52,7 +52,7 @@ export function Sessions() {
 }
 
 export function Audit() {
-  const { rows, more, error, loading, again } = usePages("/v1/audit?limit=25");
+  const { rows, more, error, loading, again } = usePages("/v1/audit?limit=12");
   return html`<section class="card"><div class="view-head"><h2>${t("status.audit")}</h2>
       <button type="button" class="plain" onClick=${again}>${t("status.refresh")}</button></div>
     ${error && html`<p class="error-text">${error.detail}</p>`}

@@ -59,9 +59,9 @@ export function Deliveries() {
     ${error && html`<p class="error-text">${error.detail}</p>`}
     ${data && rows.length === 0 && html`<p class="quiet">${t("status.no_deliveries")}</p>`}
     ${rows.length > 0 && html`<div class="scroll" tabindex="0"><table class="dense">
-      <thead><tr><th scope="col">${t("status.event")}</th><th scope="col">${t("status.decision")}</th><th scope="col" class="number">${t("status.attempts")}</th><th scope="col">${t("status.last_error")}</th><th scope="col">${t("status.at")}</th><th scope="col"><span class="hidden">${t("status.retry")}</span></th></tr></thead>
+      <thead><tr><th scope="col">${t("status.event")}</th><th scope="col">${t("status.decision")}</th><th scope="col" class="number">${t("status.attempts")}</th><th scope="col">${t("status.last_error")}</th><th scope="col">${t("status.at")}</th><th scope="col">${t("status.next")}</th><th scope="col"><span class="hidden">${t("status.retry")}</span></th></tr></thead>
       <tbody>${rows.map((/** @type {any} */ row) => html`<tr key=${row.id}><td>${row.event}</td><td><a class="mono" href=${link("decisions", row.decision_id)}>${String(row.decision_id).slice(0, 8)}</a></td>
-        <td class="number">${row.attempts}</td><td>${row.last_error ?? "–"}</td><td>${ago(row.created_at)}</td>
+        <td class="number">${row.attempts}</td><td>${row.last_error ?? "–"}</td><td class="nowrap">${ago(row.created_at)}</td><td class="nowrap">${row.next_at ? ago(row.next_at) : "–"}</td>
         <td>${row.state !== "delivered" && may(session, "manage") && html`<button type="button" class="plain" onClick=${() => retry(row.id)}>${t("status.retry")}</button>`}</td></tr>`)}</tbody></table></div>`}
   </section>`;
 }
