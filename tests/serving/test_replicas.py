@@ -26,6 +26,8 @@ from gateway.settings import MIB, Settings
 from tests.conftest import ROOT, Stack, free_ports
 from tests.support.waiting import UNTIL_S, until
 
+pytestmark = pytest.mark.heavy  # processes that start and stop
+
 COUNT = 3
 
 

@@ -25,6 +25,8 @@ from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.fault_rig_fixtures", "tests.support.store_fixtures"]
 
+pytestmark = pytest.mark.heavy  # processes that start and stop
+
 
 def classifier(text: str) -> dict[str, Any]:
     return {"labels": ["a red circle", "a blue square"], "description": text}
