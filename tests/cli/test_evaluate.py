@@ -19,6 +19,8 @@ from scripts.demo.labelled import write
 from tests.conftest import Stack
 from tests.support.drawings import encoded, shape
 
+pytestmark = pytest.mark.heavy
+
 DONE, USAGE, SOME_FAILED, NOT_PROMISED = 0, 2, 3, 5
 PROMISABLE = ("--block-fpr", "0.2", "--catch", "0.5")
 

@@ -27,6 +27,8 @@ from tests.support.raw_http import RawAnswer, connection, head, read_answer, sen
 from tests.support.slow_senders import slow_senders
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.heavy
+
 JSON = "Content-Type: application/json"
 SECRET = "Zwiebelkuchen"
 HONEST = "127.9.0.1"

@@ -24,6 +24,8 @@ from tests.support.in_process_app import Web, b64, is_problem, png, wait_ready
 from tests.support.saved_policies import put
 from tests.support.stores import locked
 
+pytestmark = pytest.mark.heavy
+
 CLASSIFIER: dict[str, Any] = {
     "mode": "independent",
     "labels": [

@@ -22,6 +22,8 @@ from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.store_fixtures"]
 
+pytestmark = pytest.mark.heavy
+
 WRITERS = 10
 LIVE_WITHIN_S = 2.0
 FEW = 6
