@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from tests.api.test_reviews import app_on, claim, fill, verdict, waiting
+from gateway.auth.api_keys import ApiKey, digest_of, entry_of, new_key
+from tests.api.test_reviews import ROLES, app_on, claim, fill, verdict, waiting
 from tests.support.fake_encoder import FakeEncoder
 from tests.support.in_process_app import Web, is_problem, wait_ready
 from tests.support.waiting import until
@@ -76,3 +78,32 @@ def test_without_an_address_nothing_is_kept_for_it(tmp_path: Path) -> None:
             "next_cursor": None,
             "counts": {"waiting": 0, "dead": 0, "delivered": 0},
         }
+
+
+def test_roles_and_what_the_view_never_tells(tmp_path: Path) -> None:
+    keys = {role: new_key() for role in ROLES}
+    entries = " ".join(entry_of(ApiKey(role, digest_of(key), frozenset({role}))) for role, key in keys.items())
+    fill(tmp_path, waiting(1))
+    given = {"webhook_secret": SECRET, "webhook_attempts": 1, "gateway_api_keys": entries}
+    with (
+        receiving(lambda *_: 500) as receiver,
+        app_on(tmp_path, webhook_url=f"{receiver.url}?token=hidden", **given) as client,
+    ):
+        wait_ready(Web(client, FakeEncoder()))
+
+        def ask(role: str, method: str, path: str) -> Any:
+            return client.request(method, path, headers={"Authorization": f"Bearer {keys[role]}"})
+
+        path = f"/v1/decisions/{waiting(1).id}/feedback"
+        headers = {"Authorization": f"Bearer {keys['review']}"}
+        client.post(path, json={"decision": "block", "note": "private"}, headers=headers)
+        view = "/v1/webhooks/deliveries"
+        until(lambda: ask("read", "GET", view).json()["counts"]["dead"] == 1, lambda: "no event is dead")
+        retry = f"{view}/{ask('read', 'GET', view).json()['data'][0]['id']}/retry"
+        rights = {("GET", view): {"read", "manage"}, ("POST", retry): {"manage"}}
+        for (method, route), allowed in rights.items():
+            assert {role for role in ROLES if ask(role, method, route).status_code != 403} == allowed
+            assert client.request(method, route).status_code == 401
+        texts = (ask("manage", "GET", view), ask("read", "GET", "/metrics"), ask("read", "GET", "/v1/status"))
+        for text in (answer.text for answer in texts):
+            assert not any(word in text for word in (SECRET, "whsec_", "hidden", "private", receiver.url))
