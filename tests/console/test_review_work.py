@@ -27,6 +27,7 @@ def test_fifty_cases_by_keyboard_alone(desk: Desk, reviewer: Seat) -> None:
         if number < 49:
             ann.see_another(name)
     ann.see_text("The queue is empty")
+    until(lambda: all_told(desk, ids[-3:]) == 3, "the last verdicts did not arrive", 60)
     assert sorted(seen) == names
     decided = {name: "block" if number % 2 else "allow" for number, name in enumerate(seen)}
     for case_id, name in zip(ids, names, strict=True):
@@ -74,6 +75,7 @@ def test_categories_reason_and_note_reach_the_log(desk: Desk, reviewer: Seat) ->
     ann.page.get_by_label("Reason").fill("Art or education")
     ann.press("Escape", "b")
     ann.see_text("The queue is empty")
+    until(lambda: all_told(desk, [case_id]) == 1, "the verdict did not arrive", 60)
     (said,) = desk.decision(case_id)["feedback"]
     assert (said["decision"], said["note"], said["reason"]) == (
         "block",

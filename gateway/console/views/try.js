@@ -86,7 +86,7 @@ export default function Try() {
     // On a phone the answers stand below the question; whoever added a picture wants to see them.
     const below = (answers.current?.getBoundingClientRect().top ?? 0) > innerHeight / 2;
     if (pictures.length > 0 && below) answers.current?.scrollIntoView();
-  }, [pictures.length > 0 && pictures[0].id]);
+  }, [pictures[0]?.id, pictures[0]?.state]);
   const ready = complete(question);
   const first = pictures[0];
   return html`<div class="stack wide-stack try" ...${drag}>
