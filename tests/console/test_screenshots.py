@@ -34,7 +34,7 @@ VIEWS = {
     "versions": ("policies/default", ".diff-new"),
     "evaluate": ("evaluate", "text=drawings >> nth=0"),
     "evaluation": ("evaluate/{job}", "role=heading[name=Figures]"),
-    "status": ("status", "role=heading[name=Audit]"),
+    "status": ("status", "role=heading[name=Replicas]"),
 }
 
 
