@@ -25,7 +25,7 @@ INTO = ROOT / "reports" / "console"
 VIEWS = {
     "try": ("try", ".answer .evidence img"),
     "review": ("review", ".still img"),
-    "review-empty": ("review", "text=Nothing that your filters leave waits for you."),
+    "review-empty": ("review", "text=appear here by themselves"),
     "decisions": ("decisions", ".virtual-row"),
     "decision": ("decisions/{decision}", ".evidence img >> visible=true"),
     "agreement": ("decisions?show=agreement", ".chart-line"),
