@@ -33,6 +33,7 @@ def chromium() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         pytest.skip("no Chromium: the console is checked where it is installed")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
@@ -90,7 +91,6 @@ def desk(running_desk: Desk) -> Desk:
 @pytest.fixture
 def reviewer(chromium: Browser, desk: Desk) -> Iterator[Callable[..., Reviewer]]:
     """Seats a person at the review view; at the end no page has thrown, nor violated its Content-Security-Policy."""
-    expect.set_options(timeout=PATIENCE_MS)
     seated: list[Reviewer] = []
 
     def seat(name: str, **options: object) -> Reviewer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from gateway.auth.api_keys import ApiKey, digest_of, entry_of, new_key
 from tests.conftest import ROOT, Stack
@@ -25,16 +25,16 @@ INTO = ROOT / "reports" / "console"
 VIEWS = {
     "try": ("try", ".answer .evidence img"),
     "review": ("review", ".still img"),
-    "review-empty": ("review", "text=Nothing that your filters leave waits for you."),
+    "review-empty": ("review", "text=appear here by themselves"),
     "decisions": ("decisions", ".virtual-row"),
     "decision": ("decisions/{decision}", ".evidence img >> visible=true"),
     "agreement": ("decisions?show=agreement", ".chart-line"),
     "policies": ("policies", ".rule-line"),
     "policy": ("policies/default", ".histogram rect"),
     "versions": ("policies/default", ".diff-new"),
-    "evaluate": ("evaluate", "text=drawings >> nth=0"),
+    "evaluate": ("evaluate", "role=cell[name=drawings]"),
     "evaluation": ("evaluate/{job}", "role=heading[name=Figures]"),
-    "status": ("status", "role=heading[name=Audit]"),
+    "status": ("status", "role=heading[name=Replicas]"),
 }
 
 
@@ -82,6 +82,7 @@ def act(page: Page, name: str) -> None:
     if name == "try":
         pictures = [DRAWINGS / f"{one}.webp" for one in ("splatter-ink-2", "face-paper-1", "scrawl-crayon-2")]
         page.locator("input[type=file]").set_input_files(pictures)
+        expect(page.locator("article.answer[aria-busy=false]")).to_have_count(len(pictures), timeout=PATIENCE_MS)
     elif name == "decision":
         page.get_by_role("button", name="Show picture").click()
     elif name == "policy":

@@ -48,7 +48,7 @@ export function Picture({ decision }) {
     ${!wanted && html`<p class="quiet small">${t("decisions.noted")}</p>`}
     ${wanted && !shown && html`<p class="quiet">${t("app.loading")}</p>`}
     ${shown === "gone" && html`<p class="quiet">${t("review.image.gone")}</p>`}
-    ${shown && shown !== "gone" && html`<${Evidence} image=${shown.url} alt=${t("decisions.picture_of", { name: decision.external_id ?? decision.id })} width=${shown.width} height=${shown.height} boxes=${boxesOf(item)} blur=${!open} grey=${!open} />`}
+    ${shown && shown !== "gone" && html`<div class=${open ? "" : "veiled"}><${Evidence} image=${shown.url} alt=${t("decisions.picture_of", { name: decision.external_id ?? decision.id })} width=${shown.width} height=${shown.height} boxes=${boxesOf(item)} /></div>`}
   <//>`;
 }
 
