@@ -62,8 +62,8 @@ def claimed(client: httpx2.Client) -> dict[str, Any]:
     """Return a case that waited for review, claimed."""
     rule = {"category": "any", "classifier": "nudity", "labels": ["shape"], "review_at": 0.0, "block_at": None}
     assert client.put("/v1/policies/asks-people", json={"rules": [rule]}).is_success
-    asked = {"files": {"file": RED.read_bytes()}, "data": {"policy": "asks-people"}}
-    assert client.post("/v1/moderate", **asked).json()["results"][0]["decision"] == "review"
+    answer = client.post("/v1/moderate", files={"file": RED.read_bytes()}, data={"policy": "asks-people"})
+    assert answer.json()["results"][0]["decision"] == "review"
     return dict(client.post("/v1/reviews/claim", json={}).json())
 
 
