@@ -41,15 +41,15 @@ CREATE TABLE decisions (
     vectors BLOB,
     PRIMARY KEY (id)
 );
-CREATE INDEX decisions_by_time ON decisions (at, id);
-CREATE INDEX decisions_by_policy ON decisions (policy, at, id);
-CREATE INDEX decisions_by_image ON decisions (image_sha256, at, id);
-CREATE INDEX decisions_by_outcome ON decisions (outcome, at, id);
-CREATE INDEX decisions_with_vectors ON decisions (at, id) WHERE vectors IS NOT NULL;
-CREATE INDEX decisions_by_external_id ON decisions (external_id, at, id) WHERE external_id IS NOT NULL;
-CREATE INDEX decisions_reviewed ON decisions (at, id) WHERE reviewed_at IS NOT NULL;
-CREATE INDEX decisions_with_a_shadow ON decisions (shadow_differs, at, id) WHERE shadow_differs IS NOT NULL;
 CREATE INDEX decisions_by_decision ON decisions (decision, at, id);
+CREATE INDEX decisions_with_vectors ON decisions (at, id) WHERE vectors IS NOT NULL;
+CREATE INDEX decisions_by_outcome ON decisions (outcome, at, id);
+CREATE INDEX decisions_by_image ON decisions (image_sha256, at, id);
+CREATE INDEX decisions_reviewed ON decisions (at, id) WHERE reviewed_at IS NOT NULL;
+CREATE INDEX decisions_by_policy ON decisions (policy, at, id);
+CREATE INDEX decisions_by_external_id ON decisions (external_id, at, id) WHERE external_id IS NOT NULL;
+CREATE INDEX decisions_by_time ON decisions (at, id);
+CREATE INDEX decisions_with_a_shadow ON decisions (shadow_differs, at, id) WHERE shadow_differs IS NOT NULL;
 CREATE TABLE lists (
     id INTEGER NOT NULL,
     name TEXT NOT NULL,
@@ -133,8 +133,8 @@ CREATE TABLE sessions (
     expires_at DATETIME NOT NULL,
     PRIMARY KEY (id)
 );
-CREATE UNIQUE INDEX sessions_by_token ON sessions (token_sha256);
 CREATE INDEX sessions_by_time ON sessions (expires_at);
+CREATE UNIQUE INDEX sessions_by_token ON sessions (token_sha256);
 CREATE TABLE key_uses (
     name TEXT NOT NULL,
     at DATETIME NOT NULL,
@@ -192,8 +192,8 @@ CREATE TABLE review_images (
     stills JSON NOT NULL,
     PRIMARY KEY (decision_id)
 );
-CREATE INDEX review_images_by_time ON review_images (at);
 CREATE INDEX review_images_by_external_id ON review_images (external_id);
+CREATE INDEX review_images_by_time ON review_images (at);
 CREATE TABLE webhook_events (
     number INTEGER NOT NULL,
     message_id TEXT NOT NULL,
@@ -212,10 +212,10 @@ CREATE TABLE webhook_events (
     delivered_at DATETIME,
     PRIMARY KEY (number)
 );
-CREATE INDEX webhook_events_due ON webhook_events (next_at, number) WHERE state = 'waiting';
-CREATE INDEX webhook_events_by_external_id ON webhook_events (external_id);
 CREATE INDEX webhook_events_by_state ON webhook_events (state, number);
+CREATE INDEX webhook_events_by_external_id ON webhook_events (external_id);
 CREATE INDEX webhook_events_in_order ON webhook_events (order_key, number) WHERE state = 'waiting';
+CREATE INDEX webhook_events_due ON webhook_events (next_at, number) WHERE state = 'waiting';
 CREATE UNIQUE INDEX webhook_events_by_message ON webhook_events (message_id);
 CREATE TABLE versions (
     kind TEXT NOT NULL,
@@ -295,12 +295,12 @@ CREATE TABLE review_cases (
     PRIMARY KEY (decision_id),
     CONSTRAINT case_of_a_decision FOREIGN KEY(decision_id) REFERENCES decisions (id) ON DELETE CASCADE
 );
-CREATE INDEX review_cases_oldest ON review_cases (opened_at, decision_id) WHERE closed_at IS NULL;
-CREATE INDEX review_cases_by_reason ON review_cases (reason, opened_at, decision_id) WHERE closed_at IS NULL;
-CREATE INDEX review_cases_by_claim ON review_cases (claimed_by, claimed_until) WHERE closed_at IS NULL;
-CREATE INDEX review_cases_riskiest ON review_cases (risk DESC, decision_id) WHERE closed_at IS NULL;
-CREATE INDEX review_cases_closed ON review_cases (closed_at, decision_id) WHERE closed_at IS NOT NULL;
 CREATE INDEX review_cases_uncertain ON review_cases (margin, decision_id) WHERE closed_at IS NULL;
+CREATE INDEX review_cases_by_reason ON review_cases (reason, opened_at, decision_id) WHERE closed_at IS NULL;
+CREATE INDEX review_cases_closed ON review_cases (closed_at, decision_id) WHERE closed_at IS NOT NULL;
+CREATE INDEX review_cases_riskiest ON review_cases (risk DESC, decision_id) WHERE closed_at IS NULL;
+CREATE INDEX review_cases_by_claim ON review_cases (claimed_by, claimed_until) WHERE closed_at IS NULL;
+CREATE INDEX review_cases_oldest ON review_cases (opened_at, decision_id) WHERE closed_at IS NULL;
 CREATE TABLE activations (
     kind TEXT NOT NULL,
     name TEXT NOT NULL,
