@@ -234,7 +234,7 @@ def is_possible(error: type[GatewayError], path: str, method: str, operation: di
     if error in {InvalidRequest, StorageUnavailable}:
         return path.startswith("/v1/")
     if error is NotFound:
-        return path.startswith("/v1/") and "{" in path
+        return path.startswith("/v1/") and ("{" in path or (path == "/v1/legal-holds" and method == "delete"))
     return error in {PreconditionFailed, ResourceInUse, UnderLegalHold} and method == "delete"
 
 

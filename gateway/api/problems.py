@@ -133,7 +133,14 @@ def gateway_error(request: Request, error: Exception) -> GatewayError:
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """Return the methods of all routes at a request's path; the framework names those of one route only."""
+    """Return the methods of all routes at a request's path; the framework names those of one route only.
+
+    Where the path itself is described (``/v1/reviews/claim``), a route that takes any name there is not meant.
+    """
+    path: str = request.scope["path"]
+    described = request.app.openapi()["paths"].get(path) if path.startswith("/v1/") else None
+    if described is not None:
+        return sorted(method.upper() for method in described)
     routes = [route for route in request.app.routes if not isinstance(route, Mount)]
     return [
         method
