@@ -17,6 +17,8 @@ from tests.support.gateway_processes import more_gateways
 from tests.support.in_process_app import Web, b64, png
 from tests.support.raw_http import head, send_raw
 
+pytestmark = pytest.mark.heavy
+
 LISTED = "https://console.example.org"
 STRANGERS = [
     "http://console.example.org",

@@ -46,6 +46,8 @@ from tests.support.fault_table import FaultLog
 from tests.support.raw_http import connection, field, form, head, read_answer
 from tests.support.waiting import UNTIL_S, until
 
+pytestmark = pytest.mark.heavy
+
 QUEUED = 100
 JSON = {"content-type": "application/json"}
 PICTURE = encoded(shape("a red circle"))

@@ -13,6 +13,8 @@ from tests.conftest import ROOT, Stack
 from tests.support.browser import Page, browser
 from tests.support.gateway_processes import more_gateways
 
+pytestmark = pytest.mark.heavy
+
 RED = ROOT / "examples" / "red-circle.png"
 FORMS = ("/v1/classify", "/v1/moderate")
 # In this order, since a body may name what another route made: lists before entries, classifiers before policies.

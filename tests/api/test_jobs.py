@@ -14,6 +14,8 @@ from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.saved_policies_fixtures"]
 
+pytestmark = pytest.mark.heavy
+
 COLORS = ("red", "green", "blue", "black", "white", "pink", "gold", "navy", "teal", "lime", "gray", "brown")
 HALF = {**ALWAYS, "rules": [{**ALWAYS["rules"][0], "review_at": 0.3, "block_at": 0.5}]}
 WAIT_S = 120

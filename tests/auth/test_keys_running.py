@@ -27,6 +27,8 @@ from tests.support.fault_table import FaultLog
 from tests.support.gateway_processes import more_gateways
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.heavy
+
 LABEL = "a red circle"
 QUOTA = 3
 

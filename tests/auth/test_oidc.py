@@ -19,6 +19,8 @@ from tests.support.fake_encoder import FakeEncoder, write_bundle
 from tests.support.in_process_app import Web, is_problem, wait_ready
 from tests.support.oidc_provider import CLIENT, SECRET, Provider, provider
 
+pytestmark = pytest.mark.heavy
+
 CALLBACK = "/v1/session/oidc/callback"
 
 

@@ -18,6 +18,8 @@ from scripts.demo.world import SCENARIOS, draw, scenario_scene
 from tests.conftest import Stack
 from tests.support.drawings import encoded
 
+pytestmark = pytest.mark.heavy
+
 NAME, SEED, PER_KIND = "audited", 5_123, 12
 
 

@@ -26,6 +26,8 @@ from tests.support.drawings import encoded, shape
 from tests.support.fake_encoder import write_bundle
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.heavy
+
 DECIDED, BLOCKED, USAGE, UNDECIDED, BOTH = 0, 1, 2, 3, 4
 COMMAND = Path(sys.executable).with_name("clip-gateway")
 

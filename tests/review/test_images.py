@@ -28,6 +28,8 @@ from tests.support.moderator_parts import sha256
 from tests.support.saved_policies import ALWAYS, CLASSIFIER, NEVER, moderate, put
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.heavy
+
 KEY, OTHER_KEY = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
 WAITS = {**ALWAYS, "rules": [{**ALWAYS["rules"][0], "block_at": None}]}
 OLD_S = 2 * 3600

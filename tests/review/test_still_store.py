@@ -25,6 +25,8 @@ from tests.review.test_images import KEY, decided, gone, results, saved, seen
 from tests.support.fake_encoder import FakeEncoder, write_bundle
 from tests.support.s3_server import NoS3Server, S3Server, running_s3
 
+pytestmark = pytest.mark.heavy
+
 LATER = timedelta(seconds=5)
 BOUND_S = 5.0
 

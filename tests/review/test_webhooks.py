@@ -27,6 +27,8 @@ from tests.support.webhook_receiver import SECOND, SECRET, receiving
 
 pytest_plugins = ["tests.support.store_fixtures"]
 
+pytestmark = pytest.mark.heavy
+
 ME = Actor("me")
 WAIT_S = 30.0
 

@@ -25,6 +25,8 @@ from scripts.export.source import parse_source
 from scripts.export.towers import ImageTower, TextTower
 from tests.support.tiny_clip import export, tiny_clip
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,6 +20,8 @@ from tests.conftest import free_ports
 from tests.support.tiny_clip import export, tiny_clip
 from tests.support.waiting import UNTIL_S, until
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parents[2]
 
 

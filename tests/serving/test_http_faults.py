@@ -21,6 +21,8 @@ from tests.support.gateway_processes import more_gateways
 from tests.support.raw_http import RawAnswer, connection, field, form, head, read_answer, send_raw
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.heavy
+
 JSON = "Content-Type: application/json"
 PICTURE = encoded(shape("a red circle"))
 WORDS = ["a red circle", "a blue square"]

@@ -24,6 +24,8 @@ from tests.support.gateway_processes import more_gateways
 from tests.support.raw_http import head
 from tests.support.waiting import UNTIL_S
 
+pytestmark = pytest.mark.heavy
+
 WRITE_TIMEOUT_S = 2.0
 PROMPT_S = 5.0  # on a machine that does other work too; it was 3.5 s for one such client, 20 s for twenty
 GROWN_MIB = 48

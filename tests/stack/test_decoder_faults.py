@@ -22,6 +22,8 @@ from tests.support.fault_table import FaultLog
 from tests.support.memory_usage import gateway_process
 from tests.support.waiting import UNTIL_S, until
 
+pytestmark = pytest.mark.heavy
+
 LABELS = ["a red circle", "a blue square"]
 DEADLINE_S = Settings.model_fields["request_timeout_s"].default
 

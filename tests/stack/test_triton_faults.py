@@ -27,6 +27,8 @@ from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.fault_rig_fixtures"]
 
+pytestmark = pytest.mark.heavy
+
 
 def test_94_one_slow_inference_among_others(ready: Rig, faults: FaultLog) -> None:
     with ThreadPoolExecutor(1) as pool:

@@ -20,6 +20,8 @@ from gateway.training.examples import Examples, ZeroShot
 from gateway.training.held_out import ranking, train
 from gateway.training.trainer import Trainer, Training, TrainingLimits
 
+pytestmark = pytest.mark.heavy
+
 DIM, SCALE = 64, 50.0
 LIMITS = TrainingLimits(max_examples=1000, timeout_s=120, memory_bytes=2 << 30, processes=1)
 ROOT = Path(__file__).parents[2]
