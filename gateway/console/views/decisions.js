@@ -45,7 +45,7 @@ const strongest = (row) => Object.entries(row.scores ?? {}).sort(([, one], [, ot
 
 /** @type {() => import("../parts/table.js").Column[]} */
 const columns = () => [
-  { name: t("decisions.at"), width: "13.25rem", cell: (row) => time(row.at) },
+  { name: t("decisions.at"), width: "14.25rem", cell: (row) => time(row.at) },
   { name: t("decisions.external_id"), width: "minmax(8rem, 1fr)", cell: (row) => row.external_id ?? html`<span class="quiet">–</span>` },
   { name: t("decisions.decision"), width: "6.75rem", cell: (row) => html`<${Decision} decision=${row.decision} />` },
   { name: t("decisions.outcome"), width: "6.75rem", cell: (row) => (row.reviewed ? html`<${Decision} decision=${row.outcome} />` : html`<span class="quiet">–</span>`) },
