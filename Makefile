@@ -87,9 +87,10 @@ lint: $(VENV)/.dev-installed lint-console
 	$(BIN)/mypy
 
 # The console's modules need no node to run; with it their types are checked.
-lint-console: ## The types of the console's modules, where npm is installed
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules/.installed && node_modules/.bin/tsc --noEmit; \
-	else echo 'npm is not installed: the types of gateway/console are not checked' >&2; fi
+lint-console: ## The types of the console's modules, where npm is installed and reaches its registry
+	@if command -v npm >/dev/null && $(MAKE) --no-print-directory node_modules/.installed; \
+	then node_modules/.bin/tsc --noEmit; \
+	else echo 'npm is not there or reaches no registry: the types of gateway/console are not checked' >&2; fi
 
 node_modules/.installed: package.json package-lock.json
 	npm ci --silent --no-audit --no-fund
