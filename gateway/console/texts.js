@@ -9,7 +9,6 @@ export const texts = {
     loading: "Loading…",
     retry: "Try again",
     lost: "The connection to the gateway is lost. What you do is not saved until it is back.",
-    found: "The connection is back.",
     demo: "Demo model: it understands drawings only.",
     demo_short: "Demo model",
     theme: "Colors",
@@ -246,7 +245,7 @@ export const texts = {
       take: "Take a break", later: "{minutes} more minutes",
     },
   },
-  keys: { title: "Keyboard", help: "This help", close: "Close" },
+  keys: { title: "Keyboard", help: "This help" },
 };
 
 /**

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -11,15 +10,14 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 from starlette.requests import Request
 
-from gateway.api.authorization import MANAGE, actor_of, key_name, require
+from gateway.api.authorization import actor_of
 from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import ServicesDep
 from gateway.api.openapi import HASH_PATTERN, request_body
 from gateway.api.parameters import Text, known_parameters
 from gateway.api.review import csv_export
-from gateway.api.review.reviewer import session_reviewer
-from gateway.api.review.verdict_answer import feedback_out, reviewed
+from gateway.api.review.verdict_answer import feedback_out, reviewed, verdict_of
 from gateway.api.schemas.stored_requests import FeedbackIn, Moment
 from gateway.api.schemas.stored_responses import DecisionOut, DecisionsOut, Deleted, ReviewedOut
 from gateway.api.store_calls import stored
@@ -27,7 +25,6 @@ from gateway.errors import InvalidRequest, NotFound, StorageUnavailable, UnderLe
 from gateway.moderation.classifiers import Reference, split_reference
 from gateway.review.still_errors import StillStoreAway
 from gateway.store.decisions import DecisionFilter, DecisionRecord, Decisions, Page
-from gateway.store.review.feedback import Feedback
 from gateway.store.review.legal_holds import LegallyHeld
 
 PAGE, EXPORT_PAGE, MOST_EXPORTED = 50, 500, 10**9
@@ -132,19 +129,7 @@ async def give_feedback(request: Request, services: ServicesDep, decision_id: st
     """
     with services.admission.request() as reservation:
         given = validated(FeedbackIn, await read_json(request, services.body_rules, reservation))
-    if given.add_to_list:
-        require(request, MANAGE)
-    made = Feedback(
-        decision_id,
-        datetime.now(UTC),
-        given.decision,
-        given.categories,
-        given.note,
-        key_name(request),
-        given.reviewer or session_reviewer(request),
-        given.add_to_list if isinstance(given.add_to_list, str) else None,
-        reason=given.reason,
-    )
+    made = verdict_of(request, decision_id, given)
     adding = bool(given.add_to_list)
     giving = services.review.verdicts.give(made, actor=actor_of(request), add_to_list=adding)
     return await reviewed(services, giving, given.decision)

@@ -11,15 +11,15 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from gateway.api.authorization import MANAGE, READ, REVIEW, actor_of, holds, key_name, require
+from gateway.api.authorization import READ, REVIEW, actor_of, holds, key_name
 from gateway.api.body.reader import read_json
 from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.openapi import request_body
 from gateway.api.parameters import Limit, Text, known_parameters
 from gateway.api.review.case_json import case_out, cases_out, without_people
-from gateway.api.review.reviewer import reviewer_of, session_reviewer
-from gateway.api.review.verdict_answer import TAKEN, reviewed
+from gateway.api.review.reviewer import reviewer_of
+from gateway.api.review.verdict_answer import TAKEN, reviewed, verdict_of
 from gateway.api.schemas.reviews import (
     AppealIn,
     CaseOut,
@@ -154,19 +154,7 @@ async def give_verdict(request: Request, services: ServicesDep, decision_id: str
     else has claimed the case since: 409 `claim_lost`. `second_opinion` leaves the case open for another person.
     """
     given = await _body(request, services, VerdictIn)
-    if given.add_to_list:
-        require(request, MANAGE)
-    made = Feedback(
-        decision_id,
-        datetime.now(UTC),
-        given.decision,
-        given.categories,
-        given.note,
-        key_name(request),
-        given.reviewer or session_reviewer(request),
-        given.add_to_list if isinstance(given.add_to_list, str) else None,
-        reason=given.reason,
-    )
+    made = verdict_of(request, decision_id, given)
     giving = services.review.verdicts.give(
         made,
         actor=actor_of(request),

@@ -1,15 +1,20 @@
-"""How a verdict is answered, by whichever route it was given."""
+"""How a verdict is read and answered, by whichever route it is given."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from fastapi.responses import Response
+from starlette.requests import Request
 
+from gateway.api.authorization import MANAGE, key_name, require
 from gateway.api.dependencies import Services
+from gateway.api.review.reviewer import session_reviewer
+from gateway.api.schemas.stored_requests import FeedbackIn
 from gateway.api.schemas.stored_responses import FeedbackOut
 from gateway.api.store_calls import put_in_force, stored
 from gateway.decoding.pdq import MIN_QUALITY
@@ -21,6 +26,27 @@ from gateway.store.review.verdicts import Reviewed
 from gateway.store.reviewed_lists import REVIEWED_NEAR, ListUnfit
 
 TAKEN = "Somebody else has the case by now, or it is decided."
+
+
+def verdict_of(request: Request, decision_id: str, given: FeedbackIn) -> Feedback:
+    """Return the verdict that a body gives of a decision.
+
+    Raises:
+        Forbidden: it names a hash list, and the request's key may not change one.
+    """
+    if given.add_to_list:
+        require(request, MANAGE)
+    return Feedback(
+        decision_id,
+        datetime.now(UTC),
+        given.decision,
+        given.categories,
+        given.note,
+        key_name(request),
+        given.reviewer or session_reviewer(request),
+        given.add_to_list if isinstance(given.add_to_list, str) else None,
+        reason=given.reason,
+    )
 
 
 async def reviewed(services: Services, giving: Coroutine[Any, Any, Reviewed | None], decision: str) -> Response:
