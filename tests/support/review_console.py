@@ -102,6 +102,7 @@ def desk_of(stack: Stack, folder: Path, **environment: str) -> Iterator[Desk]:
         "REVIEW_IMAGE_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
         "REVIEW_WITHHELD_PROCEDURE": "Call the duty officer.\nTell nobody else.",
         "DECISION_VECTORS": "true",
+        "SIGN_INS_PER_MINUTE": "10000",  # on a fast machine the tests sign in more often than people do
         "LOG_LEVEL": "warning",
         **environment,
     }
