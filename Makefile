@@ -50,7 +50,8 @@ serve: $(VENV)/.serve-installed ## Triton and the gateway; MODEL=demo|<hub id>|<
 	@exec $(BIN)/python -m scripts.serve
 
 # Two processes, each with a stack of its own: what one waits for, the other computes meanwhile.
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+# A test that fails runs once more, and is listed: real servers and a browser on a shared machine have their hiccups.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder --reruns 1 --reruns-delay 2 -raR
 
 test: $(VENV)/.dev-installed ## The tests, against a real Triton
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not heavy'
