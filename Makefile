@@ -61,7 +61,7 @@ test-all: test ## Those that take long too: browser, crowds of slow clients, rol
 
 faults: $(VENV)/.dev-installed ## Stage every fault of the list and write what each got to reports/faults.md
 	@mkdir -p reports
-	$(BIN)/python -m pytest $(PARALLEL) -m fault --fault-table=reports/faults.md
+	$(BIN)/python -m pytest $(PARALLEL) --reruns 0 -m fault --fault-table=reports/faults.md
 
 mutate: $(VENV)/.dev-installed ## Mutants of the code that decides; fails on one that no test notices; MUTATE='gateway.moderation.policy*'
 	$(BIN)/python -m scripts.mutate $(MUTATE)
