@@ -1,4 +1,5 @@
-# Two images from one file: `gateway` (no torch, no build tools) and `export` (torch, transformers; runs once).
+# Three images from one file: `gateway` (no torch, no build tools), `export` (torch, transformers; runs once), and `demo`,
+# which is `make serve` in one container.
 
 # A tag moves; to build from one and the same image, append its digest: 3.11-slim-bookworm@sha256:…
 ARG PYTHON_TAG=3.11-slim-bookworm
@@ -52,6 +53,24 @@ COPY scripts scripts
 ENV HF_HOME=/cache
 USER 10001:10001
 CMD ["python", "-m", "scripts.export", "--repository", "/models"]
+
+
+# Triton's server out of its wheel beside the export's packages: the whole stack for trying it. As `make serve`, it exports
+# MODEL at its first start, for the cores that it finds.
+FROM build-export AS build-demo
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --constraint constraints.txt --no-deps --target /opt/venv/triton nvidia-pytriton
+
+
+FROM runtime AS demo
+COPY --from=build-demo /opt/venv /opt/venv
+COPY scripts scripts
+# Beyond loopback it asks for keys as ever, unless it is told otherwise: GATEWAY_ALLOW_OPEN=true.
+ENV GATEWAY_HOST=0.0.0.0 MODEL_REPOSITORY=/models DATA_DIR=/data HF_HOME=/cache DEVICE=cpu
+USER 10001:10001
+VOLUME ["/models", "/data", "/cache"]
+EXPOSE 8000
+CMD ["python", "-m", "scripts.serve"]
 
 
 FROM runtime AS gateway

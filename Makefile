@@ -14,7 +14,7 @@ DEVICE ?= auto
 REPLICAS ?= 1
 export MODEL PRECISION DEVICE REPLICAS
 
-.PHONY: serve s3-server test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint lint-console vendor-console docs format bench loadtest loadtest-mix soak lock audit sbom train-demo evaluate demo-figures study clean
+.PHONY: serve s3-server test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint lint-console vendor-console docs format bench loadtest loadtest-mix soak lock audit wheel sbom train-demo evaluate demo-figures study clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -125,6 +125,11 @@ lock: $(SUPPLY)/.installed ## Write requirements/*.txt anew, with hashes, from p
 audit: $(SUPPLY)/.installed ## Look all pinned versions up for known vulnerabilities, where the service can be reached
 	$(SUPPLY)/bin/python -m scripts.audit --pip-audit $(SUPPLY)/bin/pip-audit
 
+wheel: ## The gateway's wheel, whose installation gives the command clip-gateway: dist/*.whl
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/pip $(LOCKED) --requirement requirements/build.txt
+	.venv-wheel/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
 sbom: $(SUPPLY)/.installed ## The gateway's bill of materials in CycloneDX: reports/sbom.cdx.json
 	@mkdir -p reports
 	$(SUPPLY)/bin/cyclonedx-py requirements requirements/gateway.txt --pyproject pyproject.toml \
@@ -144,5 +149,5 @@ study: $(VENV)/.serve-installed ## What each step from prompts to heads brings o
 	$(BIN)/python -m scripts.demo.study $(STUDY)
 
 clean: ## Remove the environment, the bundle and all state
-	rm -rf $(VENV) $(SUPPLY) data .cache reports mutants
+	rm -rf $(VENV) $(SUPPLY) .venv-wheel build dist data .cache reports mutants
 	find model_repository -mindepth 1 ! -name README.md -delete
