@@ -119,7 +119,7 @@ def test_modules_of_commands_can_be_imported() -> None:
     ]
     commands += [json.loads(found) for found in re.findall(r"^CMD (\[.*\])$", text_of("Dockerfile"), re.MULTILINE)]
     modules = {words[2] for words in commands if words[:2] == ["python", "-m"]}
-    assert modules == {"scripts.export"}
+    assert modules == {"scripts.export", "scripts.serve"}
     assert all(importlib.util.find_spec(module) for module in modules)
     assert ["clip-gateway", "serve"] in commands
     assert entry_points(group="console_scripts", name="clip-gateway")["clip-gateway"].load() is main

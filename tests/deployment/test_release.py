@@ -64,9 +64,9 @@ def test_its_installation_gives_the_command(wheel: Path, tmp_path: Path) -> None
     assert Path(where.stdout.strip()).is_relative_to(packages), where.stderr
     command = str(tmp_path / "env" / "bin" / "clip-gateway")
     assert "serve" in run(command, "--help").stdout
-    keys = run(command, "keys", "new", "ann", "--roles", "infer")
+    keys = run(command, "keys", "new", "--name", "ann", "--roles", "infer")
     assert keys.returncode == 0, keys.stderr
-    assert re.search(r"ann:sha256:[0-9a-f]{64}:infer", keys.stdout)
+    assert re.search(r"ann:[0-9a-f]{64}:infer", keys.stdout)
     unserved = run(command, "serve")
     assert unserved.returncode != 0
     assert "model_repository" in unserved.stdout + unserved.stderr
