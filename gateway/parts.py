@@ -76,11 +76,11 @@ def triton_tls(settings: Settings) -> Tls | None:
 
 
 def _why(error: OSError) -> str:
-    """Return what is wrong with a file of certificates; an SSLError without a reason could not parse it."""
-    if isinstance(error, ssl.SSLError):
-        mismatch = error.reason == "KEY_VALUES_MISMATCH"
-        return "the key is not the certificate's" if mismatch else "not in PEM form, or with a passphrase"
-    return f"{error.filename or 'a file'}: {error.strerror}"
+    """Return what is wrong with a file of certificates."""
+    if not isinstance(error, ssl.SSLError):
+        return str(error.strerror)
+    mismatch = error.reason == "KEY_VALUES_MISMATCH"
+    return "the key is not the certificate's" if mismatch else "not in PEM form, or with a passphrase"
 
 
 def decode_limits(settings: Settings, manifest: Manifest) -> DecodeLimits:

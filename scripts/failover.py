@@ -3,8 +3,8 @@
 Starts Tritons on loopback addresses (127.0.0.1, .2, .3 and so on, one port) behind one name of a hosts file of their
 own, which takes root (``unshare --mount``), and a gateway on that name. Clients ask for the vector of one picture, one
 request after another. Each stage prints what they got, the longest time without any good answer, the slowest good
-answer, and how many inferences each Triton made. ``--checkout`` runs the gateway of another checkout, to compare. The
-exit status is 1 if any answer was another bundle's.
+answer, and how many inferences each Triton made since the stage began or it was started. ``--checkout`` runs the
+gateway of another checkout, to compare. The exit status is 1 if any answer was another bundle's.
 """
 
 from __future__ import annotations
@@ -159,50 +159,63 @@ def write_hosts(folder: Path, tritons: list[StagedTriton]) -> None:
     (folder / "hosts").write_text("\n".join(lines) + "\n")
 
 
-def stages(tritons: list[StagedTriton], other: Path, calm_s: float) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield the name of each stage and what it does."""
-    first, last = tritons[0], tritons[-1]
+@dataclass(slots=True)
+class Stages:
+    """What is done to the Tritons; the one that is busiest is struck, since a spare one's loss proves nothing.
 
-    def calm() -> None:
-        time.sleep(calm_s)
+    Attributes:
+        tritons: all of them.
+        other: another bundle.
+        bad_s: how long each bad time lasts, seconds.
+        struck: the busiest of the stage before.
+    """
 
-    def killed() -> None:
-        first.kill()
-        calm()
-        first.start().wait_ready()
+    tritons: list[StagedTriton]
+    other: Path
+    bad_s: float
+    struck: StagedTriton
 
-    def frozen() -> None:
-        first.signal(signal.SIGSTOP)
-        calm()
-        first.signal(signal.SIGCONT)
+    def calm(self) -> None:
+        """Do nothing."""
+        time.sleep(self.bad_s)
 
-    def swapped() -> None:
-        ours = first.repository
-        first.kill()
-        first.start(other).wait_ready()
-        calm()
-        first.kill()
-        first.start(ours).wait_ready()
+    def one_is_killed(self) -> None:
+        """Kill one, and start it again later."""
+        self.struck.kill()
+        self.calm()
+        self.struck.start().wait_ready()
 
-    def rolled() -> None:
-        for triton in tritons:
-            triton.terminate()
-            triton.start().wait_ready()
-            time.sleep(1)  # as an orchestrator that waits for readiness does, and the gateway's checks in between
+    def one_freezes(self) -> None:
+        """Stop one, and let it go on later."""
+        self.struck.signal(signal.SIGSTOP)
+        self.calm()
+        self.struck.signal(signal.SIGCONT)
 
-    def all_but_one() -> None:
-        for triton in tritons[:-1]:
-            triton.signal(signal.SIGSTOP)
-        calm()
-        for triton in tritons[:-1]:
+    def all_but_one_freeze(self) -> None:
+        """Stop all but the last, or but the first where the last is the busiest."""
+        spared = self.tritons[0] if self.struck is self.tritons[-1] else self.tritons[-1]
+        for triton in self.tritons:
+            if triton is not spared:
+                triton.signal(signal.SIGSTOP)
+        self.calm()
+        for triton in self.tritons:
             triton.signal(signal.SIGCONT)
 
-    yield "calm", calm
-    yield f"{first.host} killed and started again", killed
-    yield f"{first.host} frozen and awake again", frozen
-    yield f"all but {last.host} frozen and awake again", all_but_one
-    yield f"{first.host} swapped for another bundle and back", swapped
-    yield "rolling update of all", rolled
+    def one_is_swapped(self) -> None:
+        """Start one with another bundle at its address, and later with its own."""
+        ours = self.struck.repository
+        self.struck.kill()
+        self.struck.start(self.other).wait_ready()
+        self.calm()
+        self.struck.kill()
+        self.struck.start(ours).wait_ready()
+
+    def all_are_updated(self) -> None:
+        """Let one after the other drain and start anew, as an orchestrator that waits for readiness does."""
+        for triton in self.tritons:
+            triton.terminate()
+            triton.start().wait_ready()
+            time.sleep(1)
 
 
 def main() -> int:
@@ -235,18 +248,24 @@ def main() -> int:
         time.sleep(1)
         clients = Clients(url, given.clients)
         exits.callback(clients.end)
-        for name, act in stages(tritons, other, given.seconds):
+        does = Stages(tritons, other, given.seconds, tritons[0])
+        for act in (
+            *(does.calm, does.one_is_killed, does.one_freezes, does.all_but_one_freeze),
+            *(does.one_is_swapped, does.all_are_updated),
+        ):
             before = [triton.inferences() for triton in tritons]
             clients.begin()
             start_s = time.monotonic()
             act()
             time.sleep(2)
             seen, end_s = clients.seen, time.monotonic()
-            made = [max(0, triton.inferences() - had) for triton, had in zip(tritons, before, strict=True)]
+            now = [triton.inferences() for triton in tritons]
+            made = [count - had if count >= had else count for count, had in zip(now, before, strict=True)]
+            does.struck = tritons[int(np.argmax(made))]
             wrong += seen.answers["wrong"]
             print(
-                f"{name}: {end_s - start_s:.0f} s, {dict(seen.answers.most_common())}, longest without a good answer "
-                f"{seen.longest_gap_s(start_s, end_s):.2f} s, slowest {seen.slowest_s:.2f} s, inferences {made}",
+                f"{act.__name__}: {end_s - start_s:.0f} s, {dict(seen.answers.most_common())}, longest without a good "
+                f"answer {seen.longest_gap_s(start_s, end_s):.2f} s, slowest {seen.slowest_s:.2f} s, inferences {made}",
                 flush=True,
             )
     return 1 if wrong else 0

@@ -21,6 +21,7 @@ CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),  # or two channels to one address share a connection
     ("grpc.enable_retries", 0),  # gRPC itself moves no call to another connection
+    ("grpc.min_reconnect_backoff_ms", 1000),  # the core's name for how long it tries to make a connection
     ("grpc.enable_http_proxy", 0),  # a proxy in the environment is not for Triton, and would see every image
 ]
 

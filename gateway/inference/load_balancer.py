@@ -182,19 +182,28 @@ class LoadBalancer:
         self, model: str, encode: Callable[[ModelServer], Awaitable[Vectors]], deadline: Deadline
     ) -> Vectors:
         self._budget.earn()
-        address, member = await self._pick(model, deadline)
+        first = await self._pick(model, deadline)
         try:
-            return await member.breaker.call(encode, deadline)
+            return await self._call(first, encode, deadline)
         except ModelUnavailable as error:
-            self._metrics.observe_triton_failure(str(address))
-            if not self._budget.spend():
-                raise
             try:
-                _, another = await self._pick(model, deadline)
+                second = await self._pick(model, deadline)
             except ModelUnavailable:
                 raise error from None
+            if not self._budget.spend():
+                raise
             self._metrics.triton_retries.inc()
-            return await another.breaker.call(encode, deadline)
+            return await self._call(second, encode, deadline)
+
+    async def _call(
+        self, asked: tuple[Address, Member], encode: Callable[[ModelServer], Awaitable[Vectors]], deadline: Deadline
+    ) -> Vectors:
+        address, member = asked
+        try:
+            return await member.breaker.call(encode, deadline)
+        except ModelUnavailable:
+            self._metrics.observe_triton_failure(str(address))
+            raise
 
     async def _pick(self, model: str, deadline: Deadline) -> tuple[Address, Member]:
         """Return the server to ask: of those that are well the one with the fewest inferences of the model under way.
