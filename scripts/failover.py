@@ -84,6 +84,11 @@ class Clients:
         with self._lock:
             self.seen = Seen()
 
+    def answers(self) -> Counter[str]:
+        """Return how many answers of which kind there were since ``begin``."""
+        with self._lock:
+            return self.seen.answers.copy()
+
     def end(self) -> None:
         """Let the last requests end."""
         self._over.set()
@@ -226,24 +231,25 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each calm or bad time")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="the bundle")
     parser.add_argument("--checkout", type=Path, default=Path(), help="whose gateway runs")
-    parser.add_argument("--port", type=int, default=19010, help="of Triton's gRPC; the next three are taken too")
+    parser.add_argument("--port", type=int, default=19010, help="of Triton; the next three are taken too")
     given = parser.parse_args()
     print(machine(), flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # nothing is left running
     wrong = 0
     with ExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="failover-")))
         other = another_bundle(given.repository, folder / "another")
         ours = folder / "ours"
         shutil.copytree(given.repository, ours, ignore=shutil.ignore_patterns(".lock"))
-        tritons = []
+        tritons, ports = [], range(given.port, given.port + 3)
         for number in range(given.tritons):
-            triton = StagedTriton(f"127.0.0.{number + 1}", given.port, folder / f"triton-{number}", ours)
+            triton = StagedTriton(f"127.0.0.{number + 1}", ports, folder / f"triton-{number}", ours)
             exits.callback(triton.kill)
             tritons.append(triton.start())
         for triton in tritons:
             triton.wait_ready()
         write_hosts(folder, tritons)
-        settings = {"TRITON_HOST": NAME, "TRITON_GRPC_PORT": str(given.port), "MODEL_REPOSITORY": str(ours)}
+        settings = {"TRITON_HOST": NAME, "TRITON_GRPC_PORT": str(ports[1]), "MODEL_REPOSITORY": str(ours)}
         url = exits.enter_context(running_gateway(given.checkout.resolve(), folder, given.port + 3, **settings))
         time.sleep(1)
         clients = Clients(url, given.clients)

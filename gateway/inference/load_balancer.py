@@ -144,15 +144,8 @@ class LoadBalancer:
         """Begin with new servers, and leave those that are no longer named once nothing is under way there."""
         found = frozenset(found)
         for address in sorted(found - self._members.keys()):
-            others_well = partial(self._others_well, address)
-            breaker = CircuitBreaker(
-                str(address),
-                self._make_server(address),
-                self._manifest,
-                self._window_s,
-                others_well,
-                self._observe,
-            )
+            server, others_well = self._make_server(address), partial(self._others_well, address)
+            breaker = CircuitBreaker(str(address), server, self._manifest, self._window_s, others_well, self._observe)
             self._members[address] = Member(breaker, asyncio.create_task(breaker.watch()))
             self._metrics.watch_triton(str(address), breaker.is_closed, breaker.under_way)
         for address in self._members.keys() - found:
@@ -224,13 +217,12 @@ class LoadBalancer:
     async def _reconnected(self, deadline: Deadline) -> None:
         """Wait for the first server whose connection was lost a moment ago to be looked at again."""
         lost = [one.breaker.settled for one in self._members.values() if not one.breaker.settled.is_set()]
-        waits = [asyncio.create_task(settled.wait()) for settled in lost]
-        if not waits:
+        if not lost:
             return
+        wait_s = min(RECONNECT_S, deadline.remaining_s())
+        waits = [asyncio.create_task(settled.wait()) for settled in lost]
         try:
-            await asyncio.wait(
-                waits, timeout=min(RECONNECT_S, deadline.remaining_s()), return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx2
@@ -29,7 +30,7 @@ class StagedTriton:
 
     Args:
         host: such as 127.0.0.2.
-        port: of gRPC; HTTP and metrics take the next two.
+        ports: for HTTP, gRPC and metrics.
         folder: for its log and backends.
         repository: the bundle that it serves.
         options: more words of its command line.
@@ -39,10 +40,12 @@ class StagedTriton:
         repository: the bundle that it was started with last.
     """
 
-    def __init__(self, host: str, port: int, folder: Path, repository: Path, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, host: str, ports: Sequence[int], folder: Path, repository: Path, options: tuple[str, ...] = ()
+    ) -> None:
         self.host = host
         self.repository = repository
-        self._port = port
+        self._http_port, self._grpc_port, self._metrics_port = ports
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +56,7 @@ class StagedTriton:
     @property
     def address(self) -> str:
         """``host:port`` of its gRPC endpoint."""
-        return f"{self.host}:{self._port}"
+        return f"{self.host}:{self._grpc_port}"
 
     def start(self, repository: Path | None = None) -> StagedTriton:
         """Start it, with another bundle where one is given."""
@@ -81,7 +84,7 @@ class StagedTriton:
         end = time.monotonic() + READY_WITHIN_S
         while True:
             with contextlib.suppress(httpx2.TransportError):
-                if httpx2.get(f"http://{self.host}:{self._port + 1}/v2/health/ready", timeout=2).is_success:
+                if httpx2.get(f"http://{self.host}:{self._http_port}/v2/health/ready", timeout=2).is_success:
                     return
             if self._process is None or self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError((self._folder / "log").read_text(errors="replace")[-3000:])
@@ -90,7 +93,7 @@ class StagedTriton:
     def inferences(self) -> int:
         """Return how many inferences of images it has made since it was started; 0 where it does not answer."""
         with contextlib.suppress(httpx2.TransportError):
-            shown = httpx2.get(f"http://{self.host}:{self._port + 2}/metrics", timeout=2).text
+            shown = httpx2.get(f"http://{self.host}:{self._metrics_port}/metrics", timeout=2).text
             return sum(int(float(count)) for count in SUCCESSES.findall(shown))
         return 0
 
@@ -117,7 +120,7 @@ class StagedTriton:
 
     @property
     def _settings(self) -> Settings:
-        return Settings(self.repository, self._folder, self._port + 1, self._port, self._port + 2)
+        return Settings(self.repository, self._folder, self._http_port, self._grpc_port, self._metrics_port)
 
 
 def another_bundle(repository: Path, into: Path) -> Path:

@@ -203,7 +203,7 @@ async def test_another_bundle_behind_the_same_address_never_answers(tmp_path: Pa
         at = Address(Endpoint("127.0.0.1", port), "127.0.0.1")
         balancer, _, _ = await exits.enter_async_context(balanced(tmp_path, at))
         asking = [asyncio.create_task(ask(balancer)) for _ in range(8)]
-        for _ in range(5):
+        for _ in range(3):
             await eventually(partial(more, answers["ours"] + 50))
             await asyncio.to_thread(line.cut, other.port)
             await eventually(lambda: balancer.failing_checks() == ["bundle", "inference"])

@@ -53,7 +53,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 @pytest.fixture(scope="module")
 def triton(bundle: Path, files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StagedTriton]:
     """A Triton that asks for a certificate."""
-    (port,) = free_ports(1)
     options = (
         "--grpc-use-ssl-mutual=true",
         f"--grpc-server-cert={files.of('triton')}",
@@ -61,7 +60,7 @@ def triton(bundle: Path, files: Files, tmp_path_factory: pytest.TempPathFactory)
         f"--grpc-root-cert={files.of('ca')}",
     )
     with ExitStack() as exits:
-        made = StagedTriton("127.0.0.1", port, tmp_path_factory.mktemp("tls") / "triton", bundle, options)
+        made = StagedTriton("127.0.0.1", free_ports(3), tmp_path_factory.mktemp("tls") / "triton", bundle, options)
         exits.callback(made.kill)
         made.start().wait_ready()
         yield made
