@@ -23,7 +23,7 @@ from gateway.auth.rate_limits import RateLimitStoreInvalid
 from gateway.decoding.plugins import DecoderMissing
 from gateway.inference.bundle import BundleError
 from gateway.observability.log_format import configure_logging
-from gateway.parts import MakeFetcher, public_fetcher
+from gateway.parts import MakeFetcher, TritonTlsInvalid, public_fetcher
 from gateway.review.still_errors import ReviewImagesInvalid
 from gateway.review.webhook_sender import WebhooksInvalid
 from gateway.serving.server import DrainingServer, ReplicaServer
@@ -81,7 +81,7 @@ def main(make_fetcher: MakeFetcher = public_fetcher, arguments: Sequence[str] | 
             app = create_app(settings, make_fetcher=make_fetcher, ready_within_s=READY_WITHIN_S if inherited else 0.0)
         except BundleError as error:
             return 0 if given.check else refuse(str(error))  # the bundle is yet to be exported
-    except (DecoderMissing, OidcInvalid, ReviewImagesInvalid, WebhooksInvalid) as error:
+    except (DecoderMissing, OidcInvalid, ReviewImagesInvalid, TritonTlsInvalid, WebhooksInvalid) as error:
         return refuse(str(error))
     except (KeysInvalid, RateLimitStoreInvalid, DatabaseUnusable) as error:
         return refuse(f"{CANNOT_BE_USED[type(error)]} cannot be used: {error}")

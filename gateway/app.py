@@ -41,9 +41,10 @@ from gateway.decoding.plugins import accepted_formats
 from gateway.fetching.host_patterns import HostPatterns
 from gateway.fetching.image_source import ImageSource
 from gateway.hash_matching.refresher import ListRefresher
+from gateway.inference.addresses import Addresses
 from gateway.inference.bundle import TOKENIZER_NAME, Manifest, read_manifest
-from gateway.inference.circuit_breaker import CircuitBreaker
 from gateway.inference.explanation import Explainer
+from gateway.inference.load_balancer import LoadBalancer
 from gateway.inference.prompts import LabelRules
 from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
 from gateway.inference.tokenizer import Tokenizer
@@ -59,13 +60,14 @@ from gateway.moderation.saving import Saver
 from gateway.moderation.seeding import seed_alone
 from gateway.observability.metrics import Metrics
 from gateway.parts import (
-    MakeEncoder,
     MakeFetcher,
+    MakeServer,
     decode_limits,
     idempotency_rules,
     preparer,
     public_fetcher,
-    triton_encoder,
+    triton_server,
+    triton_tls,
 )
 from gateway.pipeline import Pipeline
 from gateway.readiness import Readiness
@@ -102,7 +104,7 @@ SESSIONS = (session, session_oidc)
 
 def create_app(
     settings: Settings | None = None,
-    make_encoder: MakeEncoder = triton_encoder,
+    make_server: MakeServer = triton_server,
     make_fetcher: MakeFetcher = public_fetcher,
     ready_within_s: float = 0.0,
 ) -> FastAPI:
@@ -110,7 +112,8 @@ def create_app(
 
     Args:
         settings: read from the environment when None.
-        make_encoder: the seam to the models; tests put another one here and patch nothing. Called within the loop.
+        make_server: the seam to the models, called within the loop with the address of each Triton; tests put another
+            one here and patch nothing.
         make_fetcher: likewise the seam to the internet.
         ready_within_s: how long to wait until it is ready before it takes requests; 0 where no other replica answers.
 
@@ -120,6 +123,7 @@ def create_app(
         KeysInvalid, RateLimitStoreInvalid: the settings of API keys or of their rates cannot be used.
         OidcInvalid, ReviewImagesInvalid, WebhooksInvalid: likewise those of signing in, of stills for review, and of
             webhooks.
+        TritonTlsInvalid: likewise those of TLS to Triton.
     """
     settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
@@ -129,6 +133,7 @@ def create_app(
     draining = asyncio.Event()
     make_images, make_webhooks = review_images(settings), webhook_delivery(settings)
     check_oidc(settings)
+    triton_tls(settings)
     manifest = read_manifest(settings.model_repository)  # checked last: `--check` comes before an export
     checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
     app = FastAPI(
@@ -136,7 +141,7 @@ def create_app(
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lambda _: lifespan(
-            settings, manifest, metrics, make_encoder, make_fetcher, checks, make_images, make_webhooks
+            settings, manifest, metrics, make_server, make_fetcher, checks, make_images, make_webhooks
         ),
         dependencies=[Depends(authorize)],
         openapi_url=None,
@@ -183,7 +188,7 @@ async def lifespan(
     settings: Settings,
     manifest: Manifest,
     metrics: Metrics,
-    make_encoder: MakeEncoder,
+    make_server: MakeServer,
     make_fetcher: MakeFetcher,
     checks: RequestChecks,
     make_images: MakeReviewImages,
@@ -191,8 +196,14 @@ async def lifespan(
 ) -> AsyncIterator[dict[str, Any]]:
     """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
-    server = make_encoder(settings, manifest, metrics)
-    encoder = CircuitBreaker(server, manifest, settings.readiness_window_s, metrics.ready.set)
+    encoder = LoadBalancer(
+        Addresses(settings.triton_endpoints),
+        settings.triton_resolve_s,
+        lambda address: make_server(settings, manifest, metrics, address),
+        manifest,
+        settings.readiness_window_s,
+        metrics,
+    )
     rules = LabelRules(settings.max_labels, settings.max_templates, settings.max_label_chars)
     text_limits = TextLimits(
         settings.text_cache_mib * MIB, settings.max_new_prompts, settings.max_saved_prompts, manifest.text_max_batch
@@ -214,7 +225,11 @@ async def lifespan(
     review = review_services(settings, database, manifest.embedding_dim)
     kept = decision_log if settings.decision_log else None
     readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
-    metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
+    metrics.watch_degraded(
+        store=lambda: readiness.store_lost,
+        decision_log=lambda: readiness.decisions_lost,
+        tritons=lambda: readiness.tritons_lost,
+    )
     access = access_services(settings, checks.keys, checks.rate_limits, database, readiness, metrics)
     keys, outbox = IdempotencyKeys(database), Outbox(database)
     job_parts = make_jobs(settings, database, manifest, Parts(catalog, versions, stored, metrics))
@@ -320,4 +335,4 @@ async def lifespan(
         await access.presence.leave()
         await database.close()
         await checks.rate_limits.close()
-        await server.close()
+        await encoder.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import timedelta
@@ -19,7 +20,9 @@ from gateway.decoding.workers.threads import DecodeThreads
 from gateway.fetching.dns_resolver import DnsResolver
 from gateway.fetching.fetcher import Fetcher, FetchLimits
 from gateway.fetching.host_patterns import HostPatterns
+from gateway.inference.addresses import Address
 from gateway.inference.bundle import Manifest
+from gateway.inference.connection import Tls
 from gateway.inference.triton import ModelServer, TritonEncoder
 from gateway.moderation.idempotency import IdempotencyRules
 from gateway.observability.metrics import Metrics
@@ -28,13 +31,56 @@ from gateway.settings import MIB, Settings
 MOST_BYTES_PER_PIXEL = 32  # above every format's estimate
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
 
-MakeEncoder = Callable[[Settings, Manifest, Metrics], ModelServer]
+MakeServer = Callable[[Settings, Manifest, Metrics, Address], ModelServer]
 MakeFetcher = Callable[[Settings], Fetcher]
 
 
-def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> ModelServer:
-    """Return the encoder that asks Triton."""
-    return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch, settings.gateway_replicas)
+class TritonTlsInvalid(ValueError):
+    """The settings of TLS to Triton cannot be used; the text says which, and no secret."""
+
+
+def triton_server(settings: Settings, manifest: Manifest, metrics: Metrics, address: Address) -> ModelServer:
+    """Return the encoder that asks the Triton at an address."""
+    tls = triton_tls(settings)
+    return TritonEncoder(address, manifest, metrics.observe_batch, settings.gateway_replicas, tls)
+
+
+def triton_tls(settings: Settings) -> Tls | None:
+    """Return how connections to Triton are encrypted; None: not at all.
+
+    Raises:
+        TritonTlsInvalid: a file cannot be read, is not what its name says, or does not go with the others.
+    """
+    certificate, key = settings.triton_cert_file, settings.triton_key_file
+    if not settings.triton_tls:
+        if settings.triton_ca_file or certificate or key or settings.triton_server_name:
+            raise TritonTlsInvalid("TRITON_CA_FILE, TRITON_CERT_FILE and the like need TRITON_TLS=true")
+        return None
+    if (certificate is None) != (key is None):
+        raise TritonTlsInvalid("TRITON_CERT_FILE and TRITON_KEY_FILE are given together, or neither")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if settings.triton_ca_file:
+            context.load_verify_locations(settings.triton_ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise TritonTlsInvalid(f"TRITON_CA_FILE cannot be used: {_why(error)}") from None
+    try:
+        if certificate and key:
+            context.load_cert_chain(certificate, key, password=lambda: "")  # asks nobody at the terminal
+    except (OSError, ssl.SSLError) as error:
+        raise TritonTlsInvalid(f"TRITON_CERT_FILE and TRITON_KEY_FILE cannot be used: {_why(error)}") from None
+    authorities, chain, secret = (
+        path.read_bytes() if path else None for path in (settings.triton_ca_file, certificate, key)
+    )
+    return Tls(authorities, chain, secret, settings.triton_server_name)
+
+
+def _why(error: OSError) -> str:
+    """Return what is wrong with a file of certificates."""
+    if not isinstance(error, ssl.SSLError):
+        return str(error.strerror)
+    mismatch = error.reason == "KEY_VALUES_MISMATCH"
+    return "the key is not the certificate's" if mismatch else "not in PEM form, or with a passphrase"
 
 
 def decode_limits(settings: Settings, manifest: Manifest) -> DecodeLimits:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gateway.decoding.preprocess import Preprocessor
 from gateway.hash_matching.refresher import ListRefresher
-from gateway.inference.circuit_breaker import CircuitBreaker
+from gateway.inference.load_balancer import LoadBalancer
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
 
@@ -22,7 +22,7 @@ class Readiness:
     """Asks the parts.
 
     Attributes:
-        breaker: says whether the models answer.
+        encoder: says whether the models answer, and on which servers.
         catalog: must have been loaded.
         list_refresher: must have loaded the hash lists.
         decision_log: knows whether the store takes decisions; None where none are kept.
@@ -30,7 +30,7 @@ class Readiness:
         draining: set when the process is about to end.
     """
 
-    breaker: CircuitBreaker
+    encoder: LoadBalancer
     catalog: Catalog
     list_refresher: ListRefresher
     decision_log: DecisionLog | None
@@ -39,7 +39,7 @@ class Readiness:
 
     def failing(self) -> list[str]:
         """Return the names of the checks that fail; empty when ready."""
-        failing = self.breaker.failing_checks()
+        failing = self.encoder.failing_checks()
         if not self.catalog.loaded:
             failing.append("policies")
         if not self.list_refresher.loaded:
@@ -60,9 +60,18 @@ class Readiness:
         """Whether decisions should be logged and are not."""
         return self.decision_log is not None and (self.decision_log.lost or self.catalog.store_lost)
 
+    @property
+    def tritons_lost(self) -> bool:
+        """Whether some of several Tritons are not asked, and others are."""
+        states = self.encoder.states().values()
+        return None in states and set(states) != {None}
+
     def reasons(self) -> list[str]:
         """Return what does not work although requests are answered, a sentence each; empty when all does."""
-        return [STORE_LOST] * self.store_lost + [NOT_LOGGED] * self.decisions_lost
+        states = self.encoder.states()
+        lost = sum(reason is not None for reason in states.values())
+        said = [f"{lost} of {len(states)} Tritons cannot be asked: the others take their load."] * self.tritons_lost
+        return [STORE_LOST] * self.store_lost + [NOT_LOGGED] * self.decisions_lost + said
 
     async def wait(self, seconds: float) -> None:
         """Wait until all is ready, but not for ever: a gateway must be able to say why it is not."""

@@ -18,6 +18,7 @@ from pydantic_settings import SettingsConfigDict
 from gateway.console_settings import ConsoleSettings
 from gateway.fetching.fetcher import USER_AGENT
 from gateway.setting_types import Hosts, NameServers, Origins, OutboundProxy, Words, is_host
+from gateway.triton_settings import TritonSettings
 
 MIB = 1 << 20
 _MEMORY = ("decode_memory_mib", "view_memory_mib", "upload_room_mib", "review_image_memory_mib")
@@ -25,7 +26,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})
 HEADER_VALUE = r"^[!-~]([ -~]{0,510}[!-~])?$"  # ASCII of RFC 9110 section 5.5
 
 
-class Settings(ConsoleSettings):
+class Settings(ConsoleSettings, TritonSettings):
     """The gateway's configuration; every default is safe for a laptop and for the internet's uploads."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, validate_default=False)
@@ -36,10 +37,10 @@ class Settings(ConsoleSettings):
         1,
         ge=1,
         le=64,
-        description="Gateways that share this machine and its Triton. Each takes its part of DECODE_WORKERS, "
+        description="Gateways that share this machine and its Tritons. Each takes its part of DECODE_WORKERS, "
         "DECODE_MEMORY_MIB, VIEW_MEMORY_MIB, UPLOAD_ROOM_MIB, REVIEW_IMAGE_MEMORY_MIB, MAX_BYTES_IN_FLIGHT, "
-        "FETCH_CONCURRENCY and of the inferences that the bundle allows at a time; every other limit is each one's "
-        "own.",
+        "FETCH_CONCURRENCY and of the inferences that the bundle allows each Triton at a time; every other limit is "
+        "each one's own.",
     )
     gateway_allow_open: bool = Field(
         default=False,
@@ -67,8 +68,6 @@ class Settings(ConsoleSettings):
         description="redis://… counts rates for all gateways together (extra redis); empty: each by itself, so that a "
         "key has its rate in each.",
     )
-    triton_host: str = Field("127.0.0.1", description="Host of Triton's gRPC endpoint.")
-    triton_grpc_port: int = Field(8101, ge=1, le=65535, description="Port of Triton's gRPC endpoint.")
     model_repository: Path = Field(
         Path("model_repository"),
         description="The bundle that Triton serves: the manifest and the tokenizer are read here.",
@@ -304,12 +303,6 @@ class Settings(ConsoleSettings):
         return self.allowed_hosts | LOOPBACK if checked else frozenset()
 
     @property
-    def triton_address(self) -> str:
-        """``host:port`` of Triton's gRPC endpoint."""
-        host = f"[{self.triton_host}]" if ":" in self.triton_host else self.triton_host
-        return f"{host}:{self.triton_grpc_port}"
-
-    @property
     def effective_database_url(self) -> str:
         """The database that is used."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'gateway.sqlite').absolute()}"
@@ -318,7 +311,8 @@ class Settings(ConsoleSettings):
     def own_hosts(self) -> frozenset[str]:
         """The hosts that this gateway is made of, as the settings name them."""
         databases = urlsplit(self.effective_database_url).hostname or ""
-        found = {self.gateway_host, self.triton_host, *databases.split(",")}  # PostgreSQL: a,b
+        tritons = (end.host for end in self.triton_endpoints)
+        found = {self.gateway_host, *tritons, *databases.split(",")}  # PostgreSQL: a,b
         if self.fetch_proxy is not None:
             found.add(self.fetch_proxy.host)
         return frozenset(filter(is_host, found))

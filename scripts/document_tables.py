@@ -10,6 +10,7 @@ from gateway.errors import error_classes
 from gateway.moderation.builtin_scenarios import shipped
 from gateway.moderation.classifiers import Classifier
 from gateway.settings import Settings
+from gateway.triton_settings import TritonSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
 # The load tests' variables stand in a table of the same head.
@@ -22,8 +23,9 @@ LABELS = re.compile(r"(\| label \| counts \| prompts \|\n\|---\|---\|---\|\n)(?:
 def settings_table() -> str:
     """Return one Markdown row a setting, from the fields themselves."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
-    # A base's fields come first; the page begins with the gateway's own.
-    fields = sorted(Settings.model_fields.items(), key=lambda item: item[0] in ConsoleSettings.model_fields)
+    # Those of bases come first; the page begins with the gateway's own.
+    bases = ConsoleSettings.model_fields.keys() | TritonSettings.model_fields.keys()
+    fields = sorted(Settings.model_fields.items(), key=lambda item: item[0] in bases)
     for name, field in fields:
         default = "" if field.default in (frozenset(), (), None, "") else str(field.default)
         shown = default.lower() if isinstance(field.default, bool) else default

@@ -36,6 +36,14 @@ class Metrics:
         self.sign_ins = counter("gateway_sign_ins", "Attempts to sign in to the console, by outcome.", ["outcome"])
         self.in_flight = gauge("gateway_requests_in_flight", "Requests being worked on.")
         self.ready = gauge("gateway_ready", "1 when the models answer.")
+        self._triton_up = gauge("gateway_triton_up", "1 while a Triton is asked for inferences.", ["address"])
+        self._triton_under_way = gauge(
+            "gateway_triton_inferences_under_way", "Inferences that a Triton works on.", ["address", "model"]
+        )
+        self._triton_failures = counter(
+            "gateway_triton_failures", "Inferences that a Triton refused or left unanswered.", ["address"]
+        )
+        self.triton_retries = counter("gateway_triton_retries", "Inferences asked a second time after such a failure.")
         self.decode_workers_ended = counter(
             "gateway_decode_workers_ended", "Decoding processes that ended, by reason.", ["reason"]
         )
@@ -83,7 +91,7 @@ class Metrics:
         self._jobs = gauge("gateway_jobs", "Jobs of all gateways on the store, by state.", ["state"])
         self._degraded = gauge(
             "gateway_degraded",
-            "1 while requests are answered without a part: the store, or the decision log.",
+            "1 while requests are answered without a part: the store, the decision log, or some Tritons.",
             ["part"],
         )
         self.webhook_attempts = counter("gateway_webhook_attempts", "Webhook attempts, by outcome.", ["outcome"])
@@ -95,6 +103,22 @@ class Metrics:
         """Ask these at each scrape whether a part is lost."""
         for name, lost in parts.items():
             self._degraded.labels(name).set_function(lost)
+
+    def watch_triton(self, address: str, is_up: Callable[[], bool], under_way: Mapping[str, int]) -> None:
+        """Ask these of a Triton at each scrape; ``under_way`` has its inferences by model."""
+        self._triton_up.labels(address).set_function(is_up)
+        for model in under_way:
+            self._triton_under_way.labels(address, model).set_function(partial(under_way.__getitem__, model))
+        self._triton_failures.labels(address)  # shown before the first one
+
+    def observe_triton_failure(self, address: str) -> None:
+        """Count one inference that a Triton refused or left unanswered."""
+        self._triton_failures.labels(address).inc()
+
+    def forget_triton(self, address: str) -> None:
+        """Show no more of a Triton that is no longer named."""
+        for metric in (self._triton_up, self._triton_failures, self._triton_under_way):
+            metric.remove_by_labels({"address": address})
 
     def set_jobs(self, counts: Mapping[Any, int]) -> None:
         """Tell how many jobs there are in each state."""

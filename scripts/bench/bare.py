@@ -12,7 +12,8 @@ import grpc
 import numpy as np
 
 from gateway.inference.bundle import IMAGE_MODEL
-from gateway.inference.triton import CHANNEL_OPTIONS, inference
+from gateway.inference.connection import CHANNEL_OPTIONS
+from gateway.inference.triton import inference
 from scripts.bench.client import OK, Load, Steady
 
 DEADLINE_S = 600.0
@@ -35,8 +36,7 @@ async def closed_loop(address: str, sent: bytes, in_flight: int, seconds: float,
         seconds: after which none is sent any more, if there are answers enough.
         channels: connections that they are spread over.
     """
-    own = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]  # or equal channels share one connection
-    opened = [grpc.aio.insecure_channel(address, options=own) for _ in range(channels)]
+    opened = [grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) for _ in range(channels)]
     calls = [channel.unary_unary("/inference.GRPCInferenceService/ModelInfer") for channel in opened]
     latencies: list[float] = []
     ended: list[float] = []

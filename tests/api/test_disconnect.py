@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import httpx2
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,6 @@ import psutil
 import pytest
 import uvicorn
 from tritonclient import grpc as grpcclient
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.api.body import reader as bodies
 from gateway.api.body import strict_json
@@ -42,6 +40,7 @@ from tests.conftest import Stack, free_ports
 from tests.support.awkward_images import plain
 from tests.support.drawings import encoded, shape
 from tests.support.fake_encoder import PROBE_GREY, FakeEncoder, unit_rows, write_bundle
+from tests.support.fake_triton import FakeTriton, listening
 from tests.support.fault_table import FaultLog
 from tests.support.raw_http import connection, field, form, head, read_answer
 from tests.support.waiting import UNTIL_S, until
@@ -396,28 +395,22 @@ def test_101_tritons_queue_forgets_who_has_left(stack: Stack, client: httpx2.Cli
 async def test_94_a_call_to_triton_carries_what_is_left_of_the_deadline(tmp_path: Path) -> None:
     seen: list[tuple[float, float]] = []
 
-    class Slow(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    class Slow(FakeTriton):
         async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
             seen.append((context.time_remaining(), request.parameters["timeout"].int64_param / 1e6))
             await asyncio.sleep(30)
-            return service_pb2.ModelInferResponse()
 
-    write_bundle(tmp_path)
-    server = grpc.aio.server()
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Slow(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    encoder = TritonEncoder(f"127.0.0.1:{port}", read_manifest(tmp_path), lambda *_: None)
-    try:
+    slow = Slow()
+    async with listening(slow):
+        encoder = TritonEncoder(slow.address, write_bundle(tmp_path), lambda *_: None)
+        await encoder.served_parameters(Deadline.after(30))
         deadline = Deadline.after(2.0)
         await asyncio.sleep(0.8)  # spent on intake and decoding
         with pytest.raises(GatewayError) as caught:
             await encoder.encode_images(np.zeros((1, 32, 32, 3), np.uint8), deadline)
         assert caught.value.code == "deadline_exceeded"
         assert deadline.passed or deadline.remaining_s() < 0.1
-    finally:
         await encoder.close()
-        await server.stop(0)
     ((for_grpc_s, for_the_queue_s),) = seen
     assert 0 < for_grpc_s <= 1.25
     assert 0 < for_the_queue_s <= 1.25

@@ -85,7 +85,7 @@ def test_the_gateway_gets_its_settings_and_no_others() -> None:
 def test_the_gateways_fixed_settings_are_valid() -> None:
     given = {name.lower(): value for name, value in services()["gateway"]["environment"].items() if value is not None}
     settings = Settings(**given)
-    assert settings.triton_address == "triton:8001"
+    assert [str(end) for end in settings.triton_endpoints] == ["triton:8001"]
     assert not settings.gateway_allow_open
     assert services()["gateway"]["volumes"] == [f"bundle:{settings.model_repository}:ro", f"data:{settings.data_dir}"]
 

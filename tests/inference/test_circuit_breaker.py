@@ -1,4 +1,4 @@
-"""The circuit breaker, on an encoder that hangs as a real server will not on demand; the retry budget."""
+"""The circuit breaker, on an encoder that hangs as a real server will not on demand."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import numpy.typing as npt
 import pytest
 
 from gateway.errors import DeadlineExceeded, ModelUnavailable
-from gateway.inference.circuit_breaker import HUNG_S, CircuitBreaker
-from gateway.inference.triton import RetryBudget, Vectors
+from gateway.inference.addresses import Addresses, Endpoint
+from gateway.inference.circuit_breaker import HUNG_S
+from gateway.inference.load_balancer import LoadBalancer
+from gateway.inference.triton import Vectors
 from gateway.limits.deadline import Deadline
+from gateway.observability.metrics import Metrics
 from tests.support.fake_encoder import BUNDLE_ID, FakeEncoder, write_bundle
+from tests.support.waiting import eventually
 
 HANGING, GOOD = np.zeros((1, 32, 32, 3), np.uint8), np.full((1, 32, 32, 3), 200, np.uint8)
 
@@ -38,14 +42,13 @@ class Hanging(FakeEncoder):
 
 
 @asynccontextmanager
-async def watched(folder: Path, encoder: FakeEncoder) -> AsyncIterator[CircuitBreaker]:
-    opened = asyncio.Event()
-    breaker = CircuitBreaker(encoder, write_bundle(folder), 15.0, lambda ready: opened.set() if ready else None)
-    watching = asyncio.create_task(breaker.watch())
+async def watched(folder: Path, encoder: FakeEncoder) -> AsyncIterator[LoadBalancer]:
+    manifest, one = write_bundle(folder), Addresses([Endpoint("127.0.0.1", 1)])
+    balancer = LoadBalancer(one, 60, lambda _: encoder, manifest, 15.0, Metrics())
+    watching = asyncio.create_task(balancer.watch())
     try:
-        async with asyncio.timeout(10):
-            await opened.wait()
-        yield breaker
+        await eventually(lambda: not balancer.failing_checks())
+        yield balancer
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -81,13 +84,3 @@ async def test_94_what_answers_others_is_busy(tmp_path: Path) -> None:
                 await breaker.encode_images(HANGING, deadline)
         assert breaker.failing_checks() == []
         await working
-
-
-def test_retries_are_a_tenth_of_all_calls_and_a_few_at_once() -> None:
-    budget = RetryBudget(saved=5)
-    assert [budget.spend() for _ in range(7)] == [True] * 5 + [False] * 2
-    given = 0
-    for _ in range(1000):
-        budget.earn()
-        given += budget.spend()
-    assert 95 <= given <= 100

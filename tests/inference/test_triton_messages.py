@@ -1,4 +1,4 @@
-"""What the encoder asks of Triton, what it takes for an answer, and what it asks a second time."""
+"""What the encoder asks of Triton, and what it takes for an answer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import pytest
 from tritonclient.grpc import service_pb2 as messages
 
 from gateway.errors import GatewayError, ModelInvalidOutput, ModelUnavailable
+from gateway.inference.connection import ConnectionLost
 from gateway.inference.triton import TritonEncoder, inference, vectors_of
 from gateway.limits.deadline import Deadline
 from tests.support.fake_encoder import DIM, write_bundle
+from tests.support.fake_triton import FakeTriton, listening
 from tests.support.waiting import UNTIL_S
 
 PIXELS = np.zeros((1, 32, 32, 3), np.uint8)
@@ -55,28 +57,29 @@ def test_an_output_is_what_was_sent_and_nothing_else_is_taken_for_one() -> None:
 
 
 @asynccontextmanager
-async def served(folder: Path, *behaviours: Any) -> AsyncIterator[tuple[TritonEncoder, list[bytes]]]:
-    """An encoder in front of a server that does one thing after the other: sends bytes, or fails with status, text."""
-    asked: list[bytes] = []
+async def served(folder: Path, answered: bytes | None = None) -> AsyncIterator[tuple[TritonEncoder, FakeTriton]]:
+    """An encoder in front of a server; its inferences end with the bytes where some are given."""
 
-    async def infer(request: bytes, context: Any) -> bytes:
-        asked.append(request)
-        does = behaviours[len(asked) - 1]
-        if isinstance(does, bytes):
-            return does
-        return await context.abort(*does)  # type: ignore[no-any-return]
+    class Raw(FakeTriton):
+        async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+            answer = await super().ModelInfer(request, context)
+            return answer if answered is None else Junk(answered)
 
-    server = grpc.aio.server()
-    handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(infer)}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    encoder = TritonEncoder(f"127.0.0.1:{port}", write_bundle(folder), lambda *_: None)
-    try:
-        yield encoder, asked
-    finally:
-        await encoder.close()
-        await server.stop(0)
+    triton = Raw()
+    async with listening(triton):
+        encoder = TritonEncoder(triton.address, write_bundle(folder), lambda *_: None)
+        try:
+            await encoder.served_parameters(Deadline.after(UNTIL_S))
+            yield encoder, triton
+        finally:
+            await encoder.close()
+
+
+class Junk(bytes):
+    """Bytes in place of a message."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 - the protocol's name
+        return bytes(self)
 
 
 @pytest.mark.parametrize(
@@ -84,28 +87,18 @@ async def served(folder: Path, *behaviours: Any) -> AsyncIterator[tuple[TritonEn
     [
         ((grpc.StatusCode.UNAVAILABLE, "Request for unknown model: 'clip_image' is not found"), ModelUnavailable),
         ((grpc.StatusCode.UNAVAILABLE, "Server is stopping, scheduler for model has stopped"), ModelUnavailable),
+        ((grpc.StatusCode.UNAVAILABLE, "Socket closed"), ConnectionLost),
         ((grpc.StatusCode.RESOURCE_EXHAUSTED, "out of memory"), ModelInvalidOutput),
         ((grpc.StatusCode.INTERNAL, "onnx runtime error"), ModelInvalidOutput),
     ],
 )
-async def test_what_triton_refused_is_never_asked_again(
-    tmp_path: Path, refusal: Any, error: type[GatewayError]
-) -> None:
-    async with served(tmp_path, refusal, answer().SerializeToString()) as (encoder, asked):
-        with pytest.raises(error):
+async def test_a_refusal_is_one_of_our_errors(tmp_path: Path, refusal: Any, error: type[GatewayError]) -> None:
+    async with served(tmp_path) as (encoder, triton):
+        triton.refusals = [refusal]
+        with pytest.raises(error) as refused:
             await encoder.encode_images(PIXELS, Deadline.after(UNTIL_S))
-        assert len(asked) == 1
-
-
-async def test_a_broken_connection_is_asked_once_more_and_only_once(tmp_path: Path) -> None:
-    broke = (grpc.StatusCode.UNAVAILABLE, "Socket closed")
-    async with served(tmp_path, broke, answer().SerializeToString(), broke, broke) as (encoder, asked):
-        assert (await encoder.encode_images(PIXELS, Deadline.after(UNTIL_S))).shape == (1, DIM)
-        assert len(asked) == 2
-        assert asked[0] == asked[1] or len(asked[0]) == len(asked[1])  # what is left of the time is another
-        with pytest.raises(ModelUnavailable):
-            await encoder.encode_images(PIXELS, Deadline.after(UNTIL_S))
-        assert len(asked) == 4
+        assert type(refused.value) is error
+        assert len(triton.asked) == 1
 
 
 @pytest.mark.parametrize("junk", [b"no message", b"\xff" * 40])

@@ -53,6 +53,7 @@ class FakeEncoder:
         self.probes = 0
         self.text_calls: list[int] = []
         self.cancelled = 0
+        self.under_way: dict[str, int] = {}
 
     async def encode_images(self, pixels: npt.NDArray[np.uint8], deadline: Deadline) -> Vectors:
         if (pixels == PROBE_GREY).all():

@@ -20,12 +20,15 @@ class Line:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", port))
         self._ends: list[socket.socket] = []
+        self._lock = threading.Lock()
         self.connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def cut(self) -> None:
-        """Reset every connection; new ones are passed on."""
-        ends, self._ends = self._ends, []
+    def cut(self, target: int | None = None) -> None:
+        """Reset every connection; new ones are passed on, to another port where one is given."""
+        with self._lock:
+            self._target = target or self._target
+            ends, self._ends = self._ends, []
         for end in ends:
             with contextlib.suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -45,14 +48,15 @@ class Line:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            try:
-                far = socket.create_connection(("127.0.0.1", self._target), timeout=5)
-            except OSError:
-                near.close()
-                continue
-            far.settimeout(None)
-            self.connections += 1
-            self._ends += [near, far]
+            with self._lock:
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+                except OSError:
+                    near.close()
+                    continue
+                far.settimeout(None)
+                self.connections += 1
+                self._ends += [near, far]
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 

@@ -116,6 +116,14 @@ class ErrorCountOut(BaseModel):
     count: int
 
 
+class TritonOut(BaseModel):
+    """A Triton, as the gateway that answers sees it."""
+
+    address: str
+    up: bool
+    reason: str | None = Field(description="Why it is not asked for inferences.")
+
+
 class StatusOut(BaseModel):
     """How the service does: of all gateways ``replicas`` and what the store counts, the rest of ``replica``."""
 
@@ -125,6 +133,7 @@ class StatusOut(BaseModel):
     ready: bool
     failing: list[str]
     degraded: list[str]
+    tritons: list[TritonOut]
     replicas: list[ReplicaOut]
     throughput: ThroughputOut
     stages: list[StageOut]

@@ -242,6 +242,13 @@ class ModelsResponse(BaseModel):
     data: list[ModelOut]
 
 
+class TritonsOut(BaseModel):
+    """How many Tritons are asked for inferences, of those that are known."""
+
+    up: int
+    of: int
+
+
 class ReadinessOut(BaseModel):
     """Whether requests can be answered."""
 
@@ -249,3 +256,4 @@ class ReadinessOut(BaseModel):
     failing: list[str]
     degraded: list[str]
     reasons: list[str]
+    tritons: TritonsOut

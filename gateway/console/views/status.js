@@ -65,7 +65,7 @@ function Parts({ status }) {
     <${Stages} stages=${status.stages.filter((/** @type {any} */ stage) => stage.count > 0)} />
     <${Model} model=${status.model} version=${status.version} replica=${status.replica} />
     <div class="stack wide-stack"><${Errors} errors=${status.errors} /><${Lists} lists=${status.lists} /></div>
-  </div><${Replicas} replicas=${status.replicas} />`;
+  </div><${Tritons} tritons=${status.tritons} /><${Replicas} replicas=${status.replicas} />`;
 }
 
 /** @param {{stages: any[]}} props */
@@ -120,6 +120,17 @@ function Lists({ lists }) {
       <tbody>${lists.map((list) => html`<tr key=${list.name}><th scope="row">${list.name}</th>
         <td><span class=${`badge badge-${list.action}`}>${list.action}</span>${list.withhold && html` <span class="badge">${t("status.withheld")}</span>`}</td>
         <td>${list.kind}</td><td class="number">${number(list.entries)}</td></tr>`)}</tbody></table></div>`}
+  </section>`;
+}
+
+/** Of one there is nothing to tell that is not told above. @param {{tritons: any[]}} props */
+function Tritons({ tritons }) {
+  if (tritons.length < 2) return null;
+  return html`<section class="card"><h2>${t("status.tritons")}</h2>
+    <div class="scroll" tabindex="0"><table class="dense"><thead><tr><th scope="col">${t("status.address")}</th><th scope="col">${t("status.state")}</th><th scope="col">${t("status.reason")}</th></tr></thead>
+      <tbody>${tritons.map((one) => html`<tr key=${one.address}><th scope="row" class="mono">${one.address}</th>
+        <td><span class=${`badge badge-${one.up ? "allow" : "block"}`}>${t(one.up ? "status.ready_short" : "status.unready_short")}</span></td>
+        <td>${one.reason ?? ""}</td></tr>`)}</tbody></table></div>
   </section>`;
 }
 
