@@ -200,7 +200,9 @@ async def lifespan(
     text = TextEmbeddings(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
     database = late_database(
-        settings.effective_database_url, timeout_s=settings.store_timeout_s, observe_failure=metrics.store_failures.inc
+        settings.effective_database_url,
+        timeout_s=settings.store_timeout_s,
+        observe_failure=lambda cause: metrics.store_failures.labels(cause).inc(),
     )
     versions = Versions(database, manifest.bundle_id, manifest.text_checksum)
     stored, hashes, leases = Decisions(database), Lists(database), Leases(database)
@@ -213,7 +215,7 @@ async def lifespan(
     kept_images = make_images(database, lambda: list_refresher.current, metrics)
     review = review_services(settings, database, manifest.embedding_dim)
     kept = decision_log if settings.decision_log else None
-    readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
+    readiness = Readiness(encoder, catalog, list_refresher, kept, database.failures, decoders, checks.draining)
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
     access = access_services(settings, checks.keys, checks.rate_limits, database, readiness, metrics)
     keys, outbox = IdempotencyKeys(database), Outbox(database)

@@ -11,6 +11,8 @@ from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.circuit_breaker import CircuitBreaker
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
+from gateway.store.causes import SENTENCES, Cause
+from gateway.store.outages import Failures
 
 PAUSE_S = 0.02
 STORE_LOST = "The database cannot be read: policies, classifiers and lists stay as they were last seen."
@@ -26,6 +28,7 @@ class Readiness:
         catalog: must have been loaded.
         list_refresher: must have loaded the hash lists.
         decision_log: knows whether the store takes decisions; None where none are kept.
+        store_failures: know why the store fails.
         decoders: at least one must run.
         draining: set when the process is about to end.
     """
@@ -34,6 +37,7 @@ class Readiness:
     catalog: Catalog
     list_refresher: ListRefresher
     decision_log: DecisionLog | None
+    store_failures: Failures
     decoders: Preprocessor
     draining: asyncio.Event
 
@@ -62,7 +66,14 @@ class Readiness:
 
     def reasons(self) -> list[str]:
         """Return what does not work although requests are answered, a sentence each; empty when all does."""
-        return [STORE_LOST] * self.store_lost + [NOT_LOGGED] * self.decisions_lost
+        because = [SENTENCES[cause] for cause in self.causes().values()]
+        return [STORE_LOST] * self.store_lost + [NOT_LOGGED] * self.decisions_lost + because
+
+    def causes(self) -> dict[str, Cause]:
+        """Return the class of the failure behind what does not work, by part; empty when all does."""
+        cause = self.store_failures.cause
+        lost = self.store_lost or self.decisions_lost or not (self.catalog.loaded and self.list_refresher.loaded)
+        return {"store": cause} if cause and lost else {}
 
     async def wait(self, seconds: float) -> None:
         """Wait until all is ready, but not for ever: a gateway must be able to say why it is not."""

@@ -79,7 +79,7 @@ class Metrics:
             "Decisions for review by what became of their stills: kept, failed, no_room, deleted.",
             ["result"],
         )
-        self.store_failures = counter("gateway_store_failures", "Uses of the database that failed.")
+        self.store_failures = counter("gateway_store_failures", "Uses of the database that failed, by cause.", ["cause"])
         self._jobs = gauge("gateway_jobs", "Jobs of all gateways on the store, by state.", ["state"])
         self._degraded = gauge(
             "gateway_degraded",

@@ -125,6 +125,7 @@ class StatusOut(BaseModel):
     ready: bool
     failing: list[str]
     degraded: list[str]
+    causes: dict[str, str]
     replicas: list[ReplicaOut]
     throughput: ThroughputOut
     stages: list[StageOut]

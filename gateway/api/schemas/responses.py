@@ -249,3 +249,4 @@ class ReadinessOut(BaseModel):
     failing: list[str]
     degraded: list[str]
     reasons: list[str]
+    causes: dict[str, str]
