@@ -61,6 +61,7 @@ from gateway.observability.metrics import Metrics
 from gateway.parts import (
     MakeEncoder,
     MakeFetcher,
+    decision_spool,
     decode_limits,
     idempotency_rules,
     preparer,
@@ -210,7 +211,8 @@ async def lifespan(
     catalog = Catalog(versions, text, manifest, rules)
     saver = Saver(versions, catalog, text, manifest, rules, settings.save_timeout_s)
     list_refresher = ListRefresher(hashes)
-    decision_log = DecisionLog(stored, lambda: catalog.store_lost)
+    spool = decision_spool(settings, metrics)
+    decision_log = DecisionLog(stored, lambda: catalog.store_lost, spool, metrics.decisions_not_logged.inc)
     decoders = preparer(settings, threads, metrics)
     kept_images = make_images(database, lambda: list_refresher.current, metrics)
     review = review_services(settings, database, manifest.embedding_dim)
@@ -321,5 +323,7 @@ async def lifespan(
         threads.shutdown(wait=False, cancel_futures=True)
         await access.presence.leave()
         await database.close()
+        if spool is not None:
+            await spool.close()
         await checks.rate_limits.close()
         await server.close()

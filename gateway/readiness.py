@@ -17,6 +17,7 @@ from gateway.store.outages import Failures
 PAUSE_S = 0.02
 STORE_LOST = "The database cannot be read: policies, classifiers and lists stay as they were last seen."
 NOT_LOGGED = "Decisions are not being logged: the database takes no writes."
+SPOOLED = "Decisions are kept on disk until the database takes writes again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,14 @@ class Readiness:
 
     @property
     def decisions_lost(self) -> bool:
-        """Whether decisions should be logged and are not."""
+        """Whether decisions should be logged and the database does not take them."""
         return self.decision_log is not None and (self.decision_log.lost or self.catalog.store_lost)
 
     def reasons(self) -> list[str]:
         """Return what does not work although requests are answered, a sentence each; empty when all does."""
         because = [SENTENCES[cause] for cause in self.causes().values()]
-        return [STORE_LOST] * self.store_lost + [NOT_LOGGED] * self.decisions_lost + because
+        log = SPOOLED if self.decision_log is not None and self.decision_log.spools else NOT_LOGGED
+        return [STORE_LOST] * self.store_lost + [log] * self.decisions_lost + because
 
     def causes(self) -> dict[str, Cause]:
         """Return the class of the failure behind what does not work, by part; empty when all does."""

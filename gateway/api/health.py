@@ -33,8 +33,8 @@ async def readyz(services: ServicesDep) -> JSONResponse:
     """Answer 200 when a real inference has succeeded recently and policies and lists are loaded, else 503.
 
     A store that is lost or takes no writes is 200 with the status ``degraded`` and the reasons: what is in force goes
-    on serving. `causes` has the class of what the store fails for, such as `authentication` or `disk_full`. A process that is about to end answers 503 first, while it goes on
-    answering everything else.
+    on serving. ``causes`` has the class of what the store fails for, such as ``authentication`` or ``disk_full``. A
+    process that is about to end answers 503 first, while it goes on answering everything else.
     """
     failing = services.readiness.failing()
     reasons = services.readiness.reasons()

@@ -6,7 +6,7 @@ import errno
 import re
 import socket
 import sqlite3
-from typing import Literal, get_args
+from typing import Literal
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -27,7 +27,6 @@ Cause = Literal[
     "pooler_unsupported",
     "other",
 ]
-CAUSES: tuple[Cause, ...] = get_args(Cause)
 # What an operator reads beside it.
 SENTENCES: dict[Cause, str] = {
     "refused": "The database refuses connections, or is not running.",

@@ -115,7 +115,8 @@ def _postgresql_errors() -> tuple[type[Exception], ...]:
 
 
 def _meaning(error: BaseException) -> Exception:
-    source = error.__cause__ or error  # SQLAlchemy's wrapper of asyncpg's errors keeps them there
+    # SQLAlchemy's wrapper of asyncpg's errors keeps them there, and a timeout the cancellation that it made.
+    source = error if isinstance(error, TimeoutError) else error.__cause__ or error
     text = (str(source).strip() or type(source).__name__).splitlines()[0][:MAX_MESSAGE_CHARS]
     text = _CREDENTIALS.sub("://***@", text)
     unfit = str(getattr(source, "sqlstate", "") or "").startswith("22")  # SQLSTATE class 22: data exception

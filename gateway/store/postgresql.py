@@ -58,9 +58,10 @@ def postgresql_engine(
     with_begin = "".join(f"SET LOCAL {name} = {value};" for name, value in limits.items())
 
     async def connect() -> LimitedConnection:
-        # asyncpg reads the address itself: everything that libpq's addresses may say works, sslmode too. Its own cache
-        # of statements is not for poolers; SQLAlchemy has another one.
-        made: LimitedConnection = await asyncpg.connect(dsn, timeout=connect_s, statement_cache_size=0, connection_class=LimitedConnection)
+        # asyncpg reads the address itself: all that libpq's may say works.
+        # Its own cache of statements is not for poolers; SQLAlchemy has another one.
+        options = {"statement_cache_size": 0, "connection_class": LimitedConnection}
+        made: LimitedConnection = await asyncpg.connect(dsn, timeout=connect_s, **options)
         made.limits = with_begin
         return made
 
