@@ -51,6 +51,7 @@ _SQLSTATES: dict[str, Cause] = {
     "25006": "read_only",
     "25P03": "timeout",  # idle in a transaction for too long
     "3D000": "no_such_database",
+    "3F000": "permission",  # no schema that it may use
     "40001": "locked",
     "40P01": "locked",
     "42501": "permission",
