@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from starlette.testclient import TestClient
 
+from gateway.app import create_app
+from gateway.settings import Settings
 from gateway.store.database import Transaction
 from gateway.store.decisions import DecisionFilter
 from gateway.store.leases import Leases
 from gateway.store.migrate import check_database, open_database
 from gateway.store.outages import DatabaseUnusable, StoreUnavailable
+from tests.support.fake_encoder import FakeEncoder, write_bundle
+from tests.support.in_process_app import Web, b64, png, wait_ready
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres_server import Server
 from tests.support.stores import decision, opened, save
@@ -37,8 +44,8 @@ def pooled_url(request: pytest.FixtureRequest, postgres: Server, tmp_path: Path)
 
 async def test_two_gateways_share_a_pooler(pooled_url: str) -> None:
     """More connections than the server gets: in transaction mode each transaction may run on another one."""
-    size = 1 if "_session_" in pooled_url else 5
-    async with opened(pooled_url, pool_size=size) as store, opened(pooled_url, pool_size=size) as other:
+
+    async with opened(pooled_url, pool_size=5) as store, opened(pooled_url, pool_size=5) as other:
         for each in (store, other):
             await save(each, f"cats-{id(each)}", {})
         await asyncio.gather(
@@ -69,6 +76,30 @@ async def test_limits_hold_in_every_transaction(pooled_url: str) -> None:
             await store.database.read(slow)
         assert caught.value.cause == "timeout"
         assert await store.versions.revision() == 0, "the next transaction is not the worse for it"
+
+
+def test_a_gateway_logs_every_decision_through_a_pooler(pooled_url: str, tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    settings = Settings(
+        model_repository=tmp_path,
+        data_dir=tmp_path / "data",
+        log_level="error",
+        database_url=pooled_url.replace("gateway@", "gateway:unused@"),
+        decode_isolation=False,
+        decision_spool_mib=0,
+    )
+    encoder = FakeEncoder()
+    with TestClient(create_app(settings, lambda *_: encoder), base_url="http://localhost") as client:
+        wait_ready(Web(client, encoder))
+        body = {"policy": "default", "images": [b64(png("green"))] * 10}
+        with ThreadPoolExecutor(5) as threads:
+            answers = list(threads.map(lambda _: client.post("/v1/moderate", json=body), range(20)))
+        results = [result for answer in answers for result in answer.json()["results"]]
+        assert [result for result in results if not result["decision_id"]] == []
+        assert len({result["decision_id"] for result in results}) == len(results) == 200
+        logged = [json.loads(line) for line in client.get("/v1/decisions?format=jsonl&limit=500").text.splitlines()]
+        assert {line["id"] for line in logged} == {result["decision_id"] for result in results}
+        assert client.get("/readyz").json()["status"] == "ready"
 
 
 async def test_a_pooler_that_splits_transactions_is_refused(postgres: Server, tmp_path: Path) -> None:

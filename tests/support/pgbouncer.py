@@ -29,18 +29,19 @@ auth_type = trust
 auth_file = {folder}/users
 logfile = {folder}/log
 pool_mode = {mode}
-default_pool_size = 3
+default_pool_size = {size}
 """
 
 
 @contextmanager
 def pgbouncer(server: Server, folder: Path, mode: str) -> Iterator[str]:
-    """Start one with Debian's defaults but for ``mode`` and a small pool; yield its address, without a database."""
+    """Start one with its defaults but for ``mode``, and in transaction mode a small pool; yield the server's address."""
     if not Path(PROGRAM).exists():
         pytest.skip("pgbouncer is not installed here: poolers are checked where it is")
     (port,) = free_ports(1)
     (folder / "users").write_text('"gateway" ""\n')
-    (folder / "ini").write_text(SETTINGS.format(socket=server.folder, port=port, folder=folder, mode=mode))
+    size = 3 if mode == "transaction" else 20
+    (folder / "ini").write_text(SETTINGS.format(socket=server.folder, port=port, folder=folder, mode=mode, size=size))
     command = [PROGRAM, "-q", str(folder / "ini")]
     if os.geteuid() == 0:  # which it refuses to run as
         user = pwd.getpwnam(USER)
