@@ -20,9 +20,10 @@ from gateway.store.leases import Leases
 from gateway.store.migrate import check_database, open_database
 from gateway.store.outages import DatabaseUnusable, StoreUnavailable
 from tests.support.fake_encoder import FakeEncoder, write_bundle
-from tests.support.in_process_app import Web, b64, png, wait_ready
+from tests.support.in_process_app import Web, png, wait_ready
 from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres_server import Server
+from tests.support.saved_policies import ALWAYS, CLASSIFIER, moderate, put
 from tests.support.stores import decision, opened, save
 
 pytest_plugins = ["tests.support.store_fixtures"]
@@ -90,10 +91,12 @@ def test_a_gateway_logs_every_decision_through_a_pooler(pooled_url: str, tmp_pat
     )
     encoder = FakeEncoder()
     with TestClient(create_app(settings, lambda *_: encoder), base_url="http://localhost") as client:
-        wait_ready(Web(client, encoder))
-        body = {"policy": "default", "images": [b64(png("green"))] * 10}
+        web = Web(client, encoder)
+        wait_ready(web)
+        assert put(web, "/v1/classifiers/scene", CLASSIFIER).status_code == 201
+        assert put(web, "/v1/policies/strict", ALWAYS).status_code == 201
         with ThreadPoolExecutor(5) as threads:
-            answers = list(threads.map(lambda _: client.post("/v1/moderate", json=body), range(20)))
+            answers = list(threads.map(lambda _: moderate(web, *[png()] * 10), range(20)))
         results = [result for answer in answers for result in answer.json()["results"]]
         assert [result for result in results if not result["decision_id"]] == []
         assert len({result["decision_id"] for result in results}) == len(results) == 200

@@ -35,7 +35,7 @@ default_pool_size = {size}
 
 @contextmanager
 def pgbouncer(server: Server, folder: Path, mode: str) -> Iterator[str]:
-    """Start one with its defaults but for ``mode``, and in transaction mode a small pool; yield the server's address."""
+    """Start one, with a small pool in transaction mode, else with the defaults; yield the server's address."""
     if not Path(PROGRAM).exists():
         pytest.skip("pgbouncer is not installed here: poolers are checked where it is")
     (port,) = free_ports(1)
