@@ -62,6 +62,7 @@ from gateway.observability.metrics import Metrics
 from gateway.parts import (
     MakeFetcher,
     MakeServer,
+    decision_spool,
     decode_limits,
     idempotency_rules,
     preparer,
@@ -211,7 +212,9 @@ async def lifespan(
     text = TextEmbeddings(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
     database = late_database(
-        settings.effective_database_url, timeout_s=settings.store_timeout_s, observe_failure=metrics.store_failures.inc
+        settings.effective_database_url,
+        timeout_s=settings.store_timeout_s,
+        observe_failure=lambda cause: metrics.store_failures.labels(cause).inc(),
     )
     versions = Versions(database, manifest.bundle_id, manifest.text_checksum)
     stored, hashes, leases = Decisions(database), Lists(database), Leases(database)
@@ -219,12 +222,13 @@ async def lifespan(
     catalog = Catalog(versions, text, manifest, rules)
     saver = Saver(versions, catalog, text, manifest, rules, settings.save_timeout_s)
     list_refresher = ListRefresher(hashes)
-    decision_log = DecisionLog(stored, lambda: catalog.store_lost)
+    spool = decision_spool(settings, metrics)
+    decision_log = DecisionLog(stored, lambda: catalog.store_lost, spool, metrics.decisions_not_logged.inc)
     decoders = preparer(settings, threads, metrics)
     kept_images = make_images(database, lambda: list_refresher.current, metrics)
     review = review_services(settings, database, manifest.embedding_dim)
     kept = decision_log if settings.decision_log else None
-    readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
+    readiness = Readiness(encoder, catalog, list_refresher, kept, database.failures, decoders, checks.draining)
     metrics.watch_degraded(
         store=lambda: readiness.store_lost,
         decision_log=lambda: readiness.decisions_lost,
@@ -334,5 +338,7 @@ async def lifespan(
         threads.shutdown(wait=False, cancel_futures=True)
         await access.presence.leave()
         await database.close()
+        if spool is not None:
+            await spool.close()
         await checks.rate_limits.close()
         await encoder.close()

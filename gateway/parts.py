@@ -27,6 +27,7 @@ from gateway.inference.triton import ModelServer, TritonEncoder
 from gateway.moderation.idempotency import IdempotencyRules
 from gateway.observability.metrics import Metrics
 from gateway.settings import MIB, Settings
+from gateway.store.spool import DecisionSpool
 
 MOST_BYTES_PER_PIXEL = 32  # above every format's estimate
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
@@ -142,6 +143,15 @@ def fetch_limits(settings: Settings) -> FetchLimits:
         accept=settings.fetch_accept,
         formats=accepted_formats(heic=settings.heic, isolated=settings.decode_isolation),
     )
+
+
+def decision_spool(settings: Settings, metrics: Metrics) -> DecisionSpool | None:
+    """Return where decisions wait for the database; None where they do not."""
+    if not (settings.decision_log and settings.decision_spool_mib):
+        return None
+    spool = DecisionSpool(settings.data_dir / "spool", settings.decision_spool_mib * MIB)
+    metrics.watch_spool(lambda: spool.decisions)
+    return spool
 
 
 def idempotency_rules(settings: Settings) -> IdempotencyRules:

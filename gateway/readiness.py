@@ -11,10 +11,13 @@ from gateway.hash_matching.refresher import ListRefresher
 from gateway.inference.load_balancer import LoadBalancer
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
+from gateway.store.causes import SENTENCES, Cause
+from gateway.store.outages import Failures
 
 PAUSE_S = 0.02
 STORE_LOST = "The database cannot be read: policies, classifiers and lists stay as they were last seen."
 NOT_LOGGED = "Decisions are not being logged: the database takes no writes."
+SPOOLED = "Decisions are kept on disk until the database takes writes again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Readiness:
         catalog: must have been loaded.
         list_refresher: must have loaded the hash lists.
         decision_log: knows whether the store takes decisions; None where none are kept.
+        store_failures: know why the store fails.
         decoders: at least one must run.
         draining: set when the process is about to end.
     """
@@ -34,6 +38,7 @@ class Readiness:
     catalog: Catalog
     list_refresher: ListRefresher
     decision_log: DecisionLog | None
+    store_failures: Failures
     decoders: Preprocessor
     draining: asyncio.Event
 
@@ -57,7 +62,7 @@ class Readiness:
 
     @property
     def decisions_lost(self) -> bool:
-        """Whether decisions should be logged and are not."""
+        """Whether decisions should be logged and the database does not take them."""
         return self.decision_log is not None and (self.decision_log.lost or self.catalog.store_lost)
 
     @property
@@ -70,8 +75,16 @@ class Readiness:
         """Return what does not work although requests are answered, a sentence each; empty when all does."""
         states = self.encoder.states()
         lost = sum(reason is not None for reason in states.values())
-        said = [f"{lost} of {len(states)} Tritons cannot be asked: the others take their load."] * self.tritons_lost
-        return [STORE_LOST] * self.store_lost + [NOT_LOGGED] * self.decisions_lost + said
+        tritons = [f"{lost} of {len(states)} Tritons cannot be asked: the others take their load."] * self.tritons_lost
+        log = SPOOLED if self.decision_log is not None and self.decision_log.spools else NOT_LOGGED
+        because = [SENTENCES[cause] for cause in self.causes().values()]
+        return [STORE_LOST] * self.store_lost + [log] * self.decisions_lost + because + tritons
+
+    def causes(self) -> dict[str, Cause]:
+        """Return the class of the failure behind what does not work, by part; empty when all does."""
+        cause = self.store_failures.cause
+        lost = self.store_lost or self.decisions_lost or not (self.catalog.loaded and self.list_refresher.loaded)
+        return {"store": cause} if cause and lost else {}
 
     async def wait(self, seconds: float) -> None:
         """Wait until all is ready, but not for ever: a gateway must be able to say why it is not."""

@@ -237,6 +237,13 @@ class Settings(ConsoleSettings, TritonSettings):
         default=False,
         description="A decision that cannot be logged is not given: 503. Otherwise it is, with a warning and no id.",
     )
+    decision_spool_mib: int = Field(
+        64,
+        ge=0,
+        le=65_536,
+        description="Decisions that the database does not take wait in DATA_DIR/spool, MiB at most, and are written "
+        "when it does; they count as logged. 0: they are not kept.",
+    )
     decision_vectors: bool = Field(
         default=False,
         description="Keep the image's vectors with its decision, which makes dry runs over them possible.",

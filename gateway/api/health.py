@@ -33,19 +33,25 @@ async def readyz(services: ServicesDep) -> JSONResponse:
     """Answer 200 when a real inference has succeeded recently and policies and lists are loaded, else 503.
 
     A store that is lost or takes no writes is 200 with the status ``degraded`` and the reasons: what is in force goes
-    on serving, and decisions are not logged. So is a Triton that cannot be asked while others can.
-
-    A process that is about to end answers 503 first, while it goes on
+    on serving; ``causes`` has the class of what the store fails for, such as ``authentication`` or ``disk_full``. So is
+    a Triton that cannot be asked while others can. A process that is about to end answers 503 first, while it goes on
     answering everything else.
     """
     ready = services.readiness
     failing, reasons, states = ready.failing(), ready.reasons(), ready.encoder.states()
     status = "unready" if failing else "degraded" if reasons else "ready"
-    store_lost = ready.store_lost or ready.decisions_lost
+    causes = ready.causes()
+    store_lost = ready.store_lost or ready.decisions_lost or bool(causes)
     degraded = [name for name, lost in (("store", store_lost), ("tritons", ready.tritons_lost)) if lost]
     up = sum(reason is None for reason in states.values())
-    tritons = {"up": up, "of": len(states)}
-    said = {"status": status, "failing": failing, "degraded": degraded, "reasons": reasons, "tritons": tritons}
+    said = {
+        "status": status,
+        "failing": failing,
+        "degraded": degraded,
+        "reasons": reasons,
+        "causes": causes,
+        "tritons": {"up": up, "of": len(states)},
+    }
     return JSONResponse(said, 503 if failing else 200)
 
 

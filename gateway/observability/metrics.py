@@ -82,12 +82,16 @@ class Metrics:
         self.decisions_not_logged = counter(
             "gateway_decisions_not_logged", "Decisions that should have been logged and were not."
         )
+        self._decisions_spooled = gauge(
+            "gateway_decisions_spooled",
+            "Decisions on this machine's disk that wait for the database, of all replicas that share its folder.",
+        )
         self._review_images = counter(
             "gateway_review_images",
             "Decisions for review by what became of their stills: kept, failed, no_room, deleted.",
             ["result"],
         )
-        self.store_failures = counter("gateway_store_failures", "Uses of the database that failed.")
+        self.store_failures = counter("gateway_store_failures", "Failed uses of the database, by cause.", ["cause"])
         self._jobs = gauge("gateway_jobs", "Jobs of all gateways on the store, by state.", ["state"])
         self._degraded = gauge(
             "gateway_degraded",
@@ -119,6 +123,10 @@ class Metrics:
         """Show no more of a Triton that is no longer named."""
         for metric in (self._triton_up, self._triton_failures, self._triton_under_way):
             metric.remove_by_labels({"address": address})
+
+    def watch_spool(self, waiting: Callable[[], int]) -> None:
+        """Ask at each scrape how many decisions wait on disk."""
+        self._decisions_spooled.set_function(waiting)
 
     def set_jobs(self, counts: Mapping[Any, int]) -> None:
         """Tell how many jobs there are in each state."""

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, closing, nullcontext
-from functools import partial, wraps
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, CursorResult, Executable, Table, event
+from sqlalchemy import CursorResult, Executable, Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from gateway.store.outages import DatabaseUnusable, StoreUnavailable, outages_named
+from gateway.store.causes import Cause
+from gateway.store.engines import unchanged_file
+from gateway.store.outages import (
+    Access,
+    DatabaseUnusable,
+    Failures,
+    OnlyReadable,
+    StoreUnavailable,
+    outages_named,
+)
 
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R", bound="Repository")
 
-POSTGRESQL = ("postgresql", "postgres", "postgresql+asyncpg")
-SQLITE = ("sqlite", "sqlite+aiosqlite")
-LOCK_SHARE_OF_TIMEOUT = 0.8  # a database's own limits end before ours, so that it says itself what it waited for
-SQLITE_CACHE_KIB = 16 * 1024
-SQLITE_WAL_KEPT_BYTES = 64 << 20
-RETRY_S = 0.02
 CLOSE_S = 2.0
 
 
@@ -65,7 +63,8 @@ class Database:
     """Runs units of work, each in a transaction of its own, each within the timeout.
 
     What ``prepare`` does (the file, the tables) is done before the first unit, once for all, and tried again with the
-    next one where it failed: a gateway may start before its database does.
+    next one where it failed: a gateway may start before its database does. Where that finds a file of SQLite that it
+    can only read, on a disk that is full or read-only, units that read run on the file as it lies there.
 
     A unit that is late is abandoned, not awaited: its connection may hang in the network or in a disk. What became
     of its commit is then unknown, as with any database that is cut off, so everything that writes may be repeated.
@@ -77,10 +76,10 @@ class Database:
         *,
         timeout_s: float,
         prepare: Callable[[], Coroutine[Any, Any, None]],
-        observe_failure: Callable[[], None],
+        observe_failure: Callable[[Cause], None],
     ) -> None:
         self._engine = engine
-        self._observe_failure = observe_failure
+        self.failures = Failures(observe_failure)
         self._timeout_s = timeout_s
         self._prepare = prepare
         self._preparing: asyncio.Task[None] | None = None
@@ -114,7 +113,7 @@ class Database:
             StoreUnavailable: an outage, or the timeout.
             ValueError: a value that no database keeps.
         """
-        return await self._run(self._readers, nullcontext(), work)
+        return await self._run("read", work)
 
     async def write(self, work: Work[T]) -> T:
         """Run a unit that writes, all or nothing.
@@ -123,7 +122,7 @@ class Database:
             StoreUnavailable: an outage, or the timeout.
             ValueError: a value that no database keeps.
         """
-        return await self._run(self._writers, self._turn, work)
+        return await self._run("write", work)
 
     async def close(self) -> None:
         """Give up all connections; those that hang are left to the operating system."""
@@ -132,33 +131,43 @@ class Database:
         await self._end(self._abandoned)
         await self._end({asyncio.ensure_future(self._engine.dispose())})
 
-    async def _run(self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T]) -> T:
+    async def _run(self, access: Access, work: Work[T]) -> T:
         limit = asyncio.timeout(self._timeout_s)
-        task = asyncio.create_task(self._transact(engine, turn, work, limit))
+        task = asyncio.create_task(self._transact(access, work, limit))
         try:
             async with limit:
-                return await asyncio.shield(task)
+                done = await asyncio.shield(task)
         except TimeoutError:
-            self._observe_failure()
-            raise StoreUnavailable(f"the database did not answer within {self._timeout_s:g} s") from None
-        except StoreUnavailable:
-            self._observe_failure()
+            late = StoreUnavailable(f"the database did not answer within {self._timeout_s:g} s", "timeout")
+            self.failures.note(access, late)
+            raise late from None
+        except StoreUnavailable as error:
+            self.failures.note(access, error)
             raise
         finally:
             if not task.done():
                 self._abandon(task)
+        self.failures.end(access)
+        return done
 
-    async def _transact(
-        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any], work: Work[T], limit: asyncio.Timeout
-    ) -> T:
+    async def _transact(self, access: Access, work: Work[T], limit: asyncio.Timeout) -> T:
+        now = asyncio.get_running_loop().time
+        renew = lambda: limit.reschedule(now() + self._timeout_s)  # noqa: E731
         try:
             await self.prepared()
+        except OnlyReadable:
+            if access == "write":
+                raise
+            async with unchanged_file(self._engine) as connection:
+                return await work(Transaction(connection, renew))
+        except DatabaseUnusable as error:
+            raise StoreUnavailable(str(error), error.cause) from error
         except ValueError as error:  # not a value of the caller's
             raise StoreUnavailable(str(error)) from error
-        now = asyncio.get_running_loop().time
+        engine, turn = (self._readers, nullcontext()) if access == "read" else (self._writers, self._turn)
         with outages_named():
             async with turn, engine.begin() as connection:
-                return await work(Transaction(connection, lambda: limit.reschedule(now() + self._timeout_s)))
+                return await work(Transaction(connection, renew))
 
     def _abandon(self, task: asyncio.Future[Any]) -> None:
         task.cancel()
@@ -212,116 +221,3 @@ def writes(
 def _succeeded(task: asyncio.Future[Any]) -> bool:
     """Return whether a task that is done returned; its exception is read, so that nobody warns that nobody did."""
     return not task.cancelled() and task.exception() is None
-
-
-async def open_engine(database_url: str, *, timeout_s: float, connect_s: float, pool_size: int) -> AsyncEngine:
-    """Make the engine for a database and, for SQLite, its folder and file.
-
-    The arguments are those of ``make_engine``; ``connect_s`` bounds the switch to a write-ahead log too.
-
-    Raises:
-        StoreUnavailable: SQLite's file cannot be made or opened.
-        DatabaseUnusable: as ``make_engine``.
-    """
-    engine = make_engine(database_url, timeout_s=timeout_s, connect_s=connect_s, pool_size=pool_size)
-    if engine.url.database and engine.dialect.name == "sqlite":
-        with outages_named():
-            await asyncio.to_thread(_use_wal, Path(engine.url.database), connect_s)
-    return engine
-
-
-def make_engine(database_url: str, *, timeout_s: float, connect_s: float, pool_size: int) -> AsyncEngine:
-    """Make the engine for a database; nothing is opened yet.
-
-    Args:
-        database_url: as ``migrate.open_database`` says.
-        timeout_s: for a lock or a statement.
-        connect_s: for a connection.
-        pool_size: connections, at most.
-
-    Raises:
-        DatabaseUnusable: neither SQLite nor PostgreSQL, or no file.
-    """
-    scheme, separator, rest = database_url.partition("://")
-    if separator and scheme in POSTGRESQL:
-        return _postgresql(f"postgresql://{rest}", timeout_s, connect_s, pool_size)
-    if separator and (scheme not in SQLITE or not rest.startswith("/")):
-        raise DatabaseUnusable("a database is sqlite:///path, a path, or postgresql://…")
-    path = rest[1:] if separator else database_url
-    if not path or path.startswith(":memory:") or "?" in path:
-        raise DatabaseUnusable("SQLite needs the path of a file, without options")
-    return _sqlite(path, timeout_s, pool_size)
-
-
-def _postgresql(dsn: str, timeout_s: float, connect_s: float, pool_size: int) -> AsyncEngine:
-    import asyncpg  # noqa: PLC0415 - not for SQLite
-
-    limit_ms = str(int(timeout_s * LOCK_SHARE_OF_TIMEOUT * 1000))
-    settings = {
-        "lock_timeout": limit_ms,
-        "statement_timeout": limit_ms,
-        # Of a gateway that is cut off in a transaction: its locks go.
-        "idle_in_transaction_session_timeout": str(int(timeout_s * 2000)),
-        "jit": "off",
-    }
-    return create_async_engine(
-        "postgresql+asyncpg://",
-        # asyncpg reads the address itself: everything that libpq's addresses may say works, sslmode too.
-        async_creator=partial(asyncpg.connect, dsn, timeout=connect_s, server_settings=settings),
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=timeout_s,
-        pool_pre_ping=True,  # a server that was restarted is noticed before work begins, not by failing it
-    )
-
-
-def _sqlite(path: str, timeout_s: float, pool_size: int) -> AsyncEngine:
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=path),
-        # The driver must not begin transactions by itself: _begin does.
-        connect_args={"timeout": timeout_s * LOCK_SHARE_OF_TIMEOUT, "isolation_level": None},
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=timeout_s,
-    )
-    event.listen(engine.sync_engine, "connect", _set_up)
-    event.listen(engine.sync_engine, "begin", _begin)
-    return engine
-
-
-def _set_up(connection: Any, _entry: ConnectionPoolEntry) -> None:  # noqa: ANN401 - the driver's, adapted
-    try:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA foreign_keys = ON")
-        # With NORMAL, a power cut takes the last commits of a WAL along. What was acknowledged stays.
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute(f"PRAGMA cache_size = -{SQLITE_CACHE_KIB}")
-        cursor.execute(f"PRAGMA journal_size_limit = {SQLITE_WAL_KEPT_BYTES}")
-        cursor.close()
-    except Exception:
-        connection.close()  # the pool would leave it, and its thread, to the garbage collector
-        raise
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
-
-
-def _use_wal(path: Path, timeout_s: float) -> None:
-    """Make the folder and the file, and switch it to a write-ahead log, once: it stays so.
-
-    By the driver beneath aiosqlite, whose threads outlive a file that cannot be opened. SQLite does not wait for locks
-    here, so we do.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + timeout_s
-    with closing(sqlite3.connect(path, timeout=0)) as connection:
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError:  # locked, which is all that may pass
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(RETRY_S)
-            else:
-                return

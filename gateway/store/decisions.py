@@ -5,22 +5,24 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Column, ColumnElement, delete, literal, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, delete, func, literal, select, tuple_, update
 
 from gateway.store import audit, idempotency
 from gateway.store.audit import Actor
 from gateway.store.database import Repository, Transaction, reads, writes
-from gateway.store.idempotency import KeptAnswer
+from gateway.store.idempotency import ClaimLost, KeptAnswer
 from gateway.store.review.feedback import Feedback, feedback_on
 from gateway.store.review.legal_holds import check_not_held, not_held
 from gateway.store.review.new_cases import FIRED, new_case
 from gateway.store.review.outbox import forget_events
 from gateway.store.review.tables import review_cases
+from gateway.store.schema import audit as audit_table
 from gateway.store.schema import decisions, fired_categories, revisions
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -81,6 +83,14 @@ class DecisionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LogEntry:
+    """What one request appends: decisions, and the answer that they are part of where it may be repeated."""
+
+    records: tuple[DecisionRecord, ...]
+    kept: KeptAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionFilter:
     """Which decisions to read; None means any. ``since`` is inclusive, ``until`` exclusive.
 
@@ -133,20 +143,22 @@ class Decisions(Repository):
         """
         if kept is not None:
             await idempotency.keep(tx, kept)
-        if not records:
-            return
-        rows = [{name: getattr(record, name) for name in COLUMNS} for record in records]
-        await tx.execute(tx.insert_new(decisions), rows)
-        fired = [
-            {"category": category, "at": record.at, "decision_id": record.id}
-            for record in records
-            for category in fired_in(record)
-        ]
-        if fired:
-            await tx.execute(tx.insert_new(fired_categories), fired)
-        waiting = [new_case(record) for record in records if record.decision == "review"]
-        if waiting:
-            await tx.execute(tx.insert_new(review_cases), waiting)
+        await _append(tx, records)
+
+    @writes
+    async def append_spooled(self, tx: Transaction, entries: Sequence[LogEntry]) -> None:
+        """Append decisions that were spooled, all or none; those whose external id was forgotten since are left out.
+
+        An answer is kept unless its key was lost meanwhile.
+        """
+        await audit.lock_revision(tx)  # so that an external id is forgotten before this, or after it
+        records = [record for entry in entries for record in entry.records]
+        forgotten = await _forgotten(tx, {record.external_id for record in records if record.external_id})
+        await _append(tx, [record for record in records if record.at > forgotten.get(record.external_id or "", EPOCH)])
+        for entry in entries:
+            if entry.kept is not None:
+                with suppress(ClaimLost):
+                    await idempotency.keep(tx, entry.kept)
 
     @reads
     async def page(self, tx: Transaction, wanted: DecisionFilter, *, limit: int, cursor: str | None = None) -> Page:
@@ -199,12 +211,16 @@ class Decisions(Repository):
         Raises:
             LegallyHeld: it is under a legal hold; nothing is deleted, or nothing more where it came in between.
         """
-        await self._forget_answers(external_id)
         name = hashlib.sha256(external_id.encode()).hexdigest()
+
+        async def note(tx: Transaction, detail: audit.Detail) -> None:
+            await audit.note(tx, actor=actor, action="forget", kind="external_id", name=name, detail=detail)
 
         async def forgotten(tx: Transaction, detail: audit.Detail) -> None:
             await forget_events(tx, external_id)  # again: a verdict may have been given in between
-            await audit.note(tx, actor=actor, action="forget", kind="external_id", name=name, detail=detail)
+            await note(tx, detail=detail)
+
+        await self._forget_answers(external_id, note)
 
         removed = await self._remove(decisions.c.external_id == external_id, forgotten)
         await self._check_not_held(external_id)
@@ -221,8 +237,10 @@ class Decisions(Repository):
             await tx.execute(update(revisions).values(value=revisions.c.value + step))
 
     @writes
-    async def _forget_answers(self, tx: Transaction, external_id: str) -> None:
+    async def _forget_answers(self, tx: Transaction, external_id: str, note: Note) -> None:
+        await audit.lock_revision(tx)
         await check_not_held(tx, external_id)
+        await note(tx, detail={})  # a decision that waits in a spool is not written any more
         await idempotency.forget(tx, external_id)
         await forget_events(tx, external_id)
 
@@ -245,6 +263,34 @@ class Decisions(Repository):
             if note:
                 await note(tx, detail={"decisions": len(ids)})
         return len(ids)
+
+
+async def _append(tx: Transaction, records: Sequence[DecisionRecord]) -> None:
+    if not records:
+        return
+    rows = [{name: getattr(record, name) for name in COLUMNS} for record in records]
+    await tx.execute(tx.insert_new(decisions), rows)
+    fired = [
+        {"category": category, "at": record.at, "decision_id": record.id}
+        for record in records
+        for category in fired_in(record)
+    ]
+    if fired:
+        await tx.execute(tx.insert_new(fired_categories), fired)
+    waiting = [new_case(record) for record in records if record.decision == "review"]
+    if waiting:
+        await tx.execute(tx.insert_new(review_cases), waiting)
+
+
+async def _forgotten(tx: Transaction, external_ids: Collection[str]) -> dict[str, datetime]:
+    """Return when each of these external ids was forgotten last, where it was."""
+    names = {hashlib.sha256(external_id.encode()).hexdigest(): external_id for external_id in external_ids}
+    if not names:
+        return {}
+    log = audit_table.c
+    latest = select(log.name, func.max(log.at).label("at")).where(log.action == "forget", log.kind == "external_id")
+    rows = await tx.execute(latest.where(log.name.in_(names)).group_by(log.name))
+    return {names[row.name]: row.at for row in rows}
 
 
 def fired_in(record: DecisionRecord) -> frozenset[str]:

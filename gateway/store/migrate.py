@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from sqlalchemy import Connection, column, inspect, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from gateway.store.database import Database, make_engine, open_engine
-from gateway.store.outages import DatabaseUnusable, StoreUnavailable, outages_named
+from gateway.store.causes import Cause
+from gateway.store.database import Database
+from gateway.store.engines import make_engine, open_engine, unchanged_file
+from gateway.store.outages import DatabaseUnusable, OnlyReadable, StoreUnavailable, outages_named
 
 TIMEOUT_S = 60.0  # for a statement of a migration, and for another process that migrates to finish
 HEAD = "0.1.0"  # the newest of ``migrations/versions``
+NO_ROOM = ("disk_full", "read_only", "permission")  # for what SQLite keeps beside its file while it is open
 VERSION_TABLE = "alembic_version"
 ADVISORY_LOCK = 0x636C6970_6D6F6400  # "clipmod", any number that nothing else in the database uses
 
@@ -42,23 +45,35 @@ async def open_database(database_url: str, *, timeout_s: float, pool_size: int =
 
 
 def late_database(
-    database_url: str, *, timeout_s: float, pool_size: int = 5, observe_failure: Callable[[], None] = lambda: None
+    database_url: str,
+    *,
+    timeout_s: float,
+    pool_size: int = 5,
+    observe_failure: Callable[[Cause], None] = lambda _: None,
 ) -> Database:
     """Return the database at once, as ``open_database`` does later: with its first use, or a later one if that fails.
 
-    ``observe_failure`` is called each time a unit of work meets an outage.
+    ``observe_failure`` is called with the cause each time a unit of work meets an outage.
 
     Raises:
         DatabaseUnusable: the address is wrong.
     """
 
     async def prepare() -> None:
-        engine = await open_engine(database_url, timeout_s=TIMEOUT_S, connect_s=timeout_s, pool_size=1)
         try:
-            with outages_named():
-                await migrate(engine)
-        finally:
-            await engine.dispose()
+            migrating = await open_engine(database_url, timeout_s=TIMEOUT_S, connect_s=timeout_s, pool_size=1)
+            try:
+                with outages_named():
+                    await migrate(migrating)
+            finally:
+                await migrating.dispose()
+        except StoreUnavailable as error:
+            if engine.dialect.name != "sqlite" or error.cause not in NO_ROOM:
+                raise
+            async with unchanged_file(engine) as connection:
+                if await connection.run_sync(_revisions) != {HEAD}:
+                    raise
+            raise OnlyReadable(str(error), error.cause) from error
 
     engine = make_engine(database_url, timeout_s=timeout_s, connect_s=timeout_s, pool_size=pool_size)
     return Database(engine, timeout_s=timeout_s, prepare=prepare, observe_failure=observe_failure)
@@ -70,8 +85,15 @@ async def check_database(database_url: str, *, timeout_s: float) -> None:
     Raises:
         DatabaseUnusable: as ``open_database``.
     """
-    with suppress(StoreUnavailable):
+    try:
         await (await open_database(database_url, timeout_s=timeout_s)).close()
+    except StoreUnavailable as error:
+        if error.cause == "pooler_unsupported":
+            raise DatabaseUnusable(
+                f"the pooler before it refuses what a gateway needs ({error}); pgbouncer has to be in session or "
+                "transaction mode, and the address without options of the server",
+                error.cause,
+            ) from error
 
 
 async def migrate(engine: AsyncEngine) -> None:
@@ -119,5 +141,6 @@ def _upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         raise DatabaseUnusable(
-            "the database was made by a newer gateway, or by one before release 0.1.0; this one cannot use it"
+            "the database was made by a newer gateway, or by one before release 0.1.0; this one cannot use it",
+            "newer_schema",
         ) from error

@@ -129,7 +129,12 @@ def test_forgetting_an_external_id_forgets_the_answer(made: Web) -> None:
     assert rows(made) == 1
 
 
-@pytest.mark.parametrize("web", [{"decision_log_required": True}, {}], ids=["required", "not"], indirect=True)
+@pytest.mark.parametrize(
+    "web",
+    [{"decision_log_required": True}, {"decision_spool_mib": 0}],
+    ids=["required", "not"],
+    indirect=True,
+)
 def test_without_a_store_a_key_is_as_a_decision_is(
     made: Web, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

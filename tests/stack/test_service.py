@@ -105,8 +105,8 @@ def test_101_a_client_that_leaves_cancels_its_work(stack: Stack, client: httpx2.
 def test_metrics_and_readiness(stack: Stack, client: httpx2.Client) -> None:
     picture = base64.b64encode(encoded(shape("a red circle"))).decode()
     client.post("/v1/classify", json={"images": [{"base64": picture}], "labels": list(LABELS)})
-    calm = {"status": "ready", "failing": [], "degraded": [], "reasons": [], "tritons": {"up": 1, "of": 1}}
-    assert client.get("/readyz").json() == calm
+    nothing: dict[str, Any] = {"failing": [], "degraded": [], "reasons": [], "causes": {}}
+    assert client.get("/readyz").json() == {"status": "ready", **nothing, "tritons": {"up": 1, "of": 1}}
     text = client.get("/metrics").text
     assert 'gateway_inference_batch_size_bucket{le="1.0",model="clip_image"}' in text
     assert "gateway_ready 1.0" in text

@@ -39,6 +39,7 @@ def rig(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]
             MODEL_REPOSITORY=str(triton.repository),
             REQUEST_TIMEOUT_S=str(DEADLINE_S),
             STORE_TIMEOUT_S=str(STORE_TIMEOUT_S),
+            DECISION_SPOOL_MIB="0",  # what happens without one; with one: tests/moderation, tests/serving
         )
         exits.callback(gateway.stop)
         client = exits.enter_context(httpx2.Client(base_url=gateway.url, timeout=30))

@@ -51,14 +51,14 @@ class Server:
 
     def __init__(self, programs: Path, folder: Path, prefix: list[str]) -> None:
         self._programs = programs
-        self._folder = folder
+        self.folder = folder
         self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
         self._made = 0
 
     def url(self, database: str = "postgres") -> str:
         """Return the address of a database."""
-        return f"postgresql://gateway@/{database}?host={self._folder}"
+        return f"postgresql://gateway@/{database}?host={self.folder}"
 
     def new_database(self) -> str:
         """Return the address of a place without tables: a schema of its own, ten times as quick as a database."""
@@ -73,19 +73,19 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until connections are taken. From the main thread: the server ends with the thread."""
-        settings = [f"-c{name}={value}" for name, value in {**QUICK, "unix_socket_directories": self._folder}.items()]
-        with (self._folder / "log").open("ab") as log:
+        settings = [f"-c{name}={value}" for name, value in {**QUICK, "unix_socket_directories": self.folder}.items()]
+        with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._prefix, self._programs / "postgres", "-D", self._folder / "data", *settings],
+                [*self._prefix, self._programs / "postgres", "-D", self.folder / "data", *settings],
                 stdout=log,
                 stderr=log,
-                cwd=self._folder,
+                cwd=self.folder,
                 start_new_session=True,
             )
         end = time.monotonic() + START_TIMEOUT_S
-        while subprocess.run([self._programs / "pg_isready", "-q", "-h", self._folder], check=False).returncode:
+        while subprocess.run([self._programs / "pg_isready", "-q", "-h", self.folder], check=False).returncode:
             if self._process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError((self._folder / "log").read_text(errors="replace")[-2000:])
+                raise RuntimeError((self.folder / "log").read_text(errors="replace")[-2000:])
             time.sleep(0.02)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:

@@ -40,6 +40,7 @@ async def status(request: Request, services: ServicesDep) -> Response:
             {"address": address, "up": reason is None, "reason": reason}
             for address, reason in ready.encoder.states().items()
         ],
+        "causes": ready.causes(),
         "replicas": [_shown(replica) for replica in await replicas_of(services)],
         "throughput": asdict(access.presence.recent.rates()),
         "stages": [asdict(times) for times in stage_times(metrics.stage_seconds)],

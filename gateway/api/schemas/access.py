@@ -134,6 +134,7 @@ class StatusOut(BaseModel):
     failing: list[str]
     degraded: list[str]
     tritons: list[TritonOut]
+    causes: dict[str, str]
     replicas: list[ReplicaOut]
     throughput: ThroughputOut
     stages: list[StageOut]

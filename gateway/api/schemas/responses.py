@@ -257,3 +257,4 @@ class ReadinessOut(BaseModel):
     degraded: list[str]
     reasons: list[str]
     tritons: TritonsOut
+    causes: dict[str, str]
