@@ -1,8 +1,8 @@
 """Connections to PostgreSQL, straight or through a pooler such as pgbouncer.
 
-A pooler in transaction mode may give each transaction another server connection. So nothing is set up on a connection
-that has to hold beyond a transaction: limits of time are set with BEGIN, in the same round trip. Statements are
-prepared under names, and kept, only where the server at the other end is known to stay the same.
+A pooler in transaction mode may give each transaction another server connection. Behind a pooler, whatever its mode,
+nothing is set up on a connection that has to hold beyond a transaction: limits of time are set with BEGIN, in the same
+round trip, and statements are not kept under names.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LimitedConnection(asyncpg.Connection):  # type: ignore[misc]
     """A connection whose transactions begin with limits of their own.
 
     Attributes:
-        limits: statements that follow BEGIN.
+        limits: statements that follow BEGIN; empty where the limits are the session's.
     """
 
     limits = ""
@@ -55,20 +55,22 @@ def postgresql_engine(
         "idle_in_transaction_session_timeout": int(timeout_s * 2000),
         "jit": "off",
     }
-    with_begin = "".join(f"SET LOCAL {name} = {value};" for name, value in limits.items())
 
     async def connect() -> LimitedConnection:
         # asyncpg reads the address itself: all that libpq's may say works.
         # Its own cache of statements is not for poolers; SQLAlchemy has another one.
         options = {"statement_cache_size": 0, "connection_class": LimitedConnection}
         made: LimitedConnection = await asyncpg.connect(dsn, timeout=connect_s, **options)
-        made.limits = with_begin
         return made
 
     def adapted() -> DBAPIConnection:
         connection = await_only(connect())
         try:
             pooled = await_only(_is_pooled(connection))
+            if pooled:
+                connection.limits = "".join(f"SET LOCAL {name} = {value};" for name, value in limits.items())
+            else:
+                await_only(connection.execute("".join(f"SET {name} = {value};" for name, value in limits.items())))
         except BaseException:
             connection.terminate()
             raise
