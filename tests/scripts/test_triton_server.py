@@ -21,7 +21,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from gateway.inference.bundle import read_manifest
-from scripts.export import torchscript
+from scripts.export.formats import torchscript
 from scripts.triton import leftovers
 from scripts.triton.failure import TritonFailed
 from scripts.triton.server import Settings
