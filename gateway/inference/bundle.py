@@ -1,8 +1,8 @@
 """The manifest of a bundle: what the exported model is, and how images and words must be prepared for it.
 
 A bundle is one folder, Triton's model repository: ``clip_image/`` and ``clip_text/`` (a model in the bundle's format
-and ``config.pbtxt``), and beside them the files ``manifest.json`` and ``tokenizer.json``. The export writes the manifest
-with this module, the gateway reads it with this module, so there is one definition of the format.
+and ``config.pbtxt``), and beside them the files ``manifest.json`` and ``tokenizer.json``. The export writes the
+manifest with this module, the gateway reads it with this module, so there is one definition of it.
 """
 
 from __future__ import annotations

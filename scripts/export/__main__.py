@@ -77,7 +77,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="demo", help="demo, a hub id, a folder, or random:ViT-B/32")
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
     parser.add_argument("--device", default="auto", choices=DEVICES)
-    parser.add_argument("--target", default="wheel", choices=TARGETS, help="the server: make serve's, or NVIDIA's image")
+    parser.add_argument(
+        "--target", default="wheel", choices=TARGETS, help="the server: make serve's, or NVIDIA's image"
+    )
     parser.add_argument("--format", default="torchscript", choices=FORMATS, dest="format_name")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--force", action="store_true", help="export even if the bundle is there")

@@ -128,7 +128,9 @@ def load(source: Source) -> Loaded:
     return Loaded(eager, transform, words, revision or weights[:16], weights)
 
 
-def write_towers(made_by: Format, model: Loaded, request: Request, device: torch.device, image: Path, text: Path) -> None:
+def write_towers(
+    made_by: Format, model: Loaded, request: Request, device: torch.device, image: Path, text: Path
+) -> None:
     """Write the image and the text tower into their folders."""
     transform, words = model.transform, model.words
     # On a GPU, and where a runtime compiles the graph, sharing would only add kernels.

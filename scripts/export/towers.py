@@ -22,8 +22,8 @@ These rewrites change the order of rounding and nothing else:
   the same in all of them: it is computed once, and every row attends to it.
 
 No value of an input can fail a batch, on any server: every uint8 is a pixel, and a row of ids that is no text (an id
-that the vocabulary lacks, no end token, or more of them than the context holds) gets NaN in place of a vector, which every client's check of unit length
-notices. Its neighbours get theirs.
+that the vocabulary lacks, no end token, or more of them than the context holds) gets NaN in place of a vector, which
+every client's check of unit length notices. Its neighbours get theirs.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from transformers import CLIPModel
 from tritonclient.grpc import model_config_pb2
 
 from gateway.inference.bundle import file_sha256, read_manifest
-from scripts.export import parity, pipeline, sizing, torchscript
+from scripts.export import parity, pipeline, sizing
+from scripts.export.formats import torchscript
 from scripts.export.lock import exclusive, hold_for_serving
 from scripts.export.refusal import ExportRefused
 from scripts.export.source import parse_source

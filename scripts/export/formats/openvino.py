@@ -1,8 +1,9 @@
-"""OpenVINO's intermediate representation: what its runtime computes on a CPU. Served by Triton's ``openvino`` backends."""
+"""OpenVINO's intermediate representation, for CPUs; Triton's ``openvino`` backends serve it."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ class OpenVino:
         with quiet_deprecations(), torch.no_grad():
             traced = torch.jit.trace(tower, example, check_trace=False)  # type: ignore[no-untyped-call]
             model = openvino.convert_model(traced, example_input=example)
+        # Their only names: NVIDIA's backend asks for any of them.
+        (argument,) = inspect.signature(tower.forward).parameters
+        model.input(0).get_tensor().set_names({argument})
         model.output(0).get_tensor().set_names({"embedding__0"})
         if precision == "int8":
             model = _with_int8_weights(model)

@@ -15,8 +15,8 @@ BACKENDS = {"torchscript": ("pytorch", "pytorch_libtorch"), "openvino": ("openvi
 def batches_itself(manifest: Manifest) -> bool:
     """Return whether Triton puts requests together.
 
-    NVIDIA's OpenVINO backend fixes a model that batches to ``max_batch_size`` rows, and fills up what is smaller: there a
-    request is computed by itself, with all its rows.
+    NVIDIA's OpenVINO backend fixes a model that batches to ``max_batch_size`` rows, and fills up what is smaller: there
+    a request is computed by itself, with all its rows.
     """
     return (manifest.format_name, manifest.target) != ("openvino", "container")
 

@@ -42,7 +42,7 @@ class TorchScript:
     def write(self, tower: nn.Module, example: torch.Tensor, precision: str, target: str, folder: Path) -> None:
         """See ``Format.write``."""
         quickest = target == "wheel"
-        width = int(tower.position.shape[-1])
+        width = int(tower.get_parameter("position").shape[-1])
         made = trace(at_precision(tower, precision, example.device, width, quickest=quickest), example)
         save(made, folder / FILE)
 

@@ -68,7 +68,7 @@ def _computed(
     for (name, words), found in zip(outputs, results, strict=True):
         if found.dtype != TYPES[words] or len(found) != sum(counts):
             raise RuntimeError(f"output {name} is {found.dtype} {list(found.shape)}, not as the config says")
-        split.append((name, found.cpu().contiguous().split(counts)))
+        split.append((name, found.cpu().contiguous().split(counts)))  # type: ignore[no-untyped-call]
     return [
         pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack(name, parts[at]) for name, parts in split])
         for at in range(len(requests))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import openvino
-import rows  # type: ignore[import-not-found]  # copied beside this file
+import rows  # copied beside this file
 import torch
 import triton_python_backend_utils as pb_utils
 
@@ -37,14 +37,18 @@ class TritonPythonModel:
         if not path.is_file():
             raise pb_utils.TritonModelException(f"{config['name']}: version {args['model_version']} has no model.xml")
         properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
-        properties |= {key: int(parameters[key]) for key in ("INFERENCE_NUM_THREADS", "NUM_STREAMS") if key in parameters}
+        properties |= {
+            key: int(parameters[key]) for key in ("INFERENCE_NUM_THREADS", "NUM_STREAMS") if key in parameters
+        }
         compiled: Any = openvino.Core().compile_model(path, "CPU", properties)
         self._request = compiled.create_infer_request()
         self._inputs = [entry["name"] for entry in config["input"]]
         self._outputs = [(entry["name"], entry["data_type"]) for entry in config["output"]]
         has = {name for port in (*compiled.inputs, *compiled.outputs) for name in port.get_names()}
         if lacking := {*self._inputs, *(name for name, _ in self._outputs)} - has:
-            raise pb_utils.TritonModelException(f"{config['name']}: the model has no tensor {', '.join(sorted(lacking))}")
+            raise pb_utils.TritonModelException(
+                f"{config['name']}: the model has no tensor {', '.join(sorted(lacking))}"
+            )
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer a batch."""

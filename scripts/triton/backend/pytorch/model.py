@@ -32,7 +32,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import rows  # type: ignore[import-not-found]  # copied beside this file
+import rows  # copied beside this file
 import torch
 import triton_python_backend_utils as pb_utils
 
