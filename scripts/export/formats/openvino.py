@@ -22,6 +22,9 @@ import openvino  # noqa: E402 - after the line above
 FILE = "model.xml"
 AS_WRITTEN = {"INFERENCE_PRECISION_HINT": "f32"}
 """Else OpenVINO computes fp32 in bf16 on a CPU that can. NVIDIA's backend has no parameter that would prevent it."""
+ROUNDED_TOGETHER = 128
+"""Activations that share one scale in 8 bits. Measured on two cores with ViT-B/32 and 8 rows: 25 pictures/s in groups of
+32 (OpenVINO's default), 32 in groups of 128, 34 in groups of 768, with cosines to fp32 of .9997 in all."""
 
 
 class OpenVino:
@@ -86,4 +89,6 @@ def _with_int8_weights(model: Any) -> Any:  # noqa: ANN401 - openvino.Model
             f"int8 in OpenVINO's format needs the package {error.name}: install it with `pip install '.[openvino]'`"
         ) from None
     nncf.set_log_level(logging.ERROR)
-    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+    model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+    model.set_rt_info(str(ROUNDED_TOGETHER), ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
+    return model
