@@ -30,7 +30,7 @@ def configs(tmp_path: Path, target: str, format_name: str) -> tuple[Any, Any]:
         format_name=format_name,
         exported_with={"quantized_engine": "onednn"} if format_name == "torchscript" else {},
     )
-    return tuple(  # type: ignore[return-value]
+    return tuple(
         text_format.Parse(words, model_config_pb2.ModelConfig())
         for words in (image_config(manifest, SIZE), text_config(manifest, SIZE))
     )

@@ -206,6 +206,28 @@ def test_bad_requests_fail_alone(bad: Callable[[Any], object], served: Served) -
     assert image(served.client(), pictures(1)).shape == (1, 24)
 
 
+def test_openvino_is_served_by_the_same_names_and_its_neighbours_are_unharmed_too(
+    repository: Path, served: Served, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    assert export(repository.parent / "tiny-clip", tmp_path / "models", "--format", "openvino") == 0
+    supervisor = TritonSupervisor(
+        Settings(tmp_path / "models", tmp_path / "data", *free_ports(3)), (log := list[str]()).append
+    )
+    supervisor.prepare()
+    try:
+        supervisor.start()
+        assert supervisor.wait_ready(), last(log)
+        client = triton.InferenceServerClient(f"127.0.0.1:{supervisor._settings.grpc_port}")
+        np.testing.assert_allclose(image(client, pictures(3)), image(served.client(), pictures(3)), atol=1e-5)
+        good, bad = [512, 4, *[513] * 6], [512, -7, *[513] * 6]
+        found = text(client, [good, bad])
+        assert np.isnan(found[1]).all()
+        np.testing.assert_allclose(found[:1], text(served.client(), [good]), atol=1e-5)
+    finally:
+        supervisor.stop()
+
+
 def test_a_second_stack_on_the_same_data_folder_or_ports_is_refused(served: Served, tmp_path: Path) -> None:
     second = TritonSupervisor(served.settings, lambda _: None)
     with pytest.raises(TritonFailed, match="another stack uses"):

@@ -23,8 +23,8 @@ FILE = "model.xml"
 AS_WRITTEN = {"INFERENCE_PRECISION_HINT": "f32"}
 """Else OpenVINO computes fp32 in bf16 on a CPU that can. NVIDIA's backend has no parameter that would prevent it."""
 ROUNDED_TOGETHER = 128
-"""Activations that share one scale in 8 bits. Measured on two cores with ViT-B/32 and 8 rows: 25 pictures/s in groups of
-32 (OpenVINO's default), 32 in groups of 128, 34 in groups of 768, with cosines to fp32 of .9997 in all."""
+"""Activations that share one scale in 8 bits. Measured on two cores with ViT-B/32 and 8 rows: 25 pictures/s in groups
+of 32 (OpenVINO's default), 32 in groups of 128, 34 in groups of 768, with cosines to fp32 of .9997 in all."""
 
 
 class OpenVino:
