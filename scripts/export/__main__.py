@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scripts.export.device import DEVICES
 from scripts.export.lock import exclusive
-from scripts.export.order import PRECISIONS, Order, read_order
+from scripts.export.order import FORMATS, PRECISIONS, TARGETS, Order, read_order
 from scripts.export.refusal import ExportRefused
 from scripts.export.resizing import resize
 from scripts.export.sizing import Wish
@@ -77,6 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="demo", help="demo, a hub id, a folder, or random:ViT-B/32")
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
     parser.add_argument("--device", default="auto", choices=DEVICES)
+    parser.add_argument(
+        "--target", default="wheel", choices=TARGETS, help="the server: make serve's, or NVIDIA's image"
+    )
+    parser.add_argument("--format", default="torchscript", choices=FORMATS, dest="format_name")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--force", action="store_true", help="export even if the bundle is there")
     parser.add_argument("--instances", type=count, default=0, help="of the image model; 0 leaves it to the export")
@@ -85,7 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     wish = Wish(given.instances, given.text_instances, given.threads)
     try:
-        order = read_order(given.model, given.precision, given.device, wish)
+        order = read_order(
+            given.model, given.precision, given.device, wish, target=given.target, format_name=given.format_name
+        )
         if not given.force and order.is_in(given.repository):
             print(
                 f"export: {given.repository} holds {order.source.id} at {order.precision} for {order.device} already",
