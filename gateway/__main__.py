@@ -22,6 +22,7 @@ from gateway.auth.api_keys import KeysInvalid
 from gateway.auth.rate_limits import RateLimitStoreInvalid
 from gateway.decoding.plugins import DecoderMissing
 from gateway.inference.bundle import BundleError
+from gateway.memory_ceiling import warn_of_limit
 from gateway.observability.log_format import configure_logging
 from gateway.parts import MakeFetcher, TritonTlsInvalid, public_fetcher
 from gateway.review.still_errors import ReviewImagesInvalid
@@ -104,6 +105,7 @@ def serve(settings: Settings, app: FastAPI, inherited: list[socket.socket]) -> i
         app: what it serves.
         inherited: listeners; empty: it makes its own.
     """
+    warn_of_limit(settings, settings.gateway_replicas if inherited else 1)
     allow_open_files()
     give_memory_back()
     config = uvicorn.Config(

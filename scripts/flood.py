@@ -24,31 +24,11 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from gateway.serving.unread_answers import UNSENT_BYTES
+from gateway.memory_ceiling import ceiling_mib
 from gateway.settings import MIB, Settings
 
-BASE_MIB = 384  # the interpreter with its libraries, threads and metrics, and what allocators do not give back
-WORKER_MIB = 160  # a process that decodes, before it does
-READ_MIB = 68 / 1024  # what came with a head, before its request is admitted or refused, and behind it
 SAMPLE_S = 0.05
 PATIENCE_S = 300.0
-
-
-def ceiling_mib(settings: Settings) -> float:
-    """Return the memory that a gateway with these settings stays under, whatever it is sent; README has the formula."""
-    return (
-        BASE_MIB
-        + UNSENT_BYTES / MIB
-        + settings.text_cache_mib
-        + settings.max_bytes_in_flight / MIB
-        + settings.effective_decode_workers * settings.max_image_bytes / MIB
-        + settings.decode_memory_mib
-        + settings.view_memory_mib
-        + settings.fetch_concurrency * settings.max_image_bytes / MIB
-        + settings.effective_decode_workers * WORKER_MIB
-        + settings.max_connections * READ_MIB
-        + (settings.review_images != "none") * settings.review_image_memory_mib
-    )
 
 
 def noise_png(size_mb: float) -> bytes:

@@ -19,7 +19,7 @@ MODULES = {
 LAYERS = (
     ("cli",),
     ("__main__",),
-    ("app",),
+    ("app", "memory_ceiling"),
     ("access_parts", "job_parts", "parts", "review_parts"),
     ("settings",),
     ("console_settings", "triton_settings"),
@@ -142,7 +142,7 @@ def test_a_library_stands_behind_its_package(library: str) -> None:
 def test_settings_are_read_where_the_parts_are_made() -> None:
     readers = {name for name, path in MODULES.items() if "gateway.settings" in imports(path)}
     parts = ("access_parts", "job_parts", "parts", "review_parts")
-    assert readers == {f"gateway.{name}" for name in ("app", "__main__", *parts)}
+    assert readers == {f"gateway.{name}" for name in ("app", "__main__", "memory_ceiling", *parts)}
 
 
 def test_headers_are_read_by_python_alone() -> None:

@@ -25,6 +25,8 @@ OUT_OF_MEMORY: Final = (
 )
 """What Python, numpy, OpenBLAS, C++ and the loader of shared objects say where no memory is left."""
 
+FIRST_TO_GO = "1000"  # proc_pid_oom_score_adj(5)
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -96,7 +98,7 @@ async def run_confined(
 
 
 def confine(parent: str, memory_bytes: str, cpu_s: str, *, file_bytes: int = 0, nice: int = 0) -> None:
-    """Give up privileges and set limits; the process ends with its parent.
+    """Give up privileges and set limits; the process ends with its parent, and first where memory runs out.
 
     Args:
         parent: process id.
@@ -106,6 +108,8 @@ def confine(parent: str, memory_bytes: str, cpu_s: str, *, file_bytes: int = 0, 
         nice: by how much it gives way to other processes.
     """
     kernel = Kernel()
+    with contextlib.suppress(OSError):  # no such file: another kernel than Linux'
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")
     kernel.drop_privileges()
     kernel.die_with(int(parent))
     os.nice(nice)

@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from gateway.settings import MIB, Settings
-from scripts.flood import ceiling_mib, family, flood, listener, noise_png, resident_mib, settings_of
-from tests.conftest import ROOT, Stack
+from gateway.memory_ceiling import ceiling_mib
+from gateway.settings import MIB
+from scripts.flood import family, flood, listener, noise_png, resident_mib, settings_of
+from tests.conftest import Stack
 from tests.support.fault_table import FaultLog
 from tests.support.gateway_processes import more_gateways
 from tests.support.waiting import until
@@ -59,15 +60,3 @@ def test_103_uploads_over_the_limits_are_refused_at_once_and_memory_stays_bounde
             lambda: resident_mib(family(process)) < memory.before + 200,
             lambda: f"{resident_mib(family(process)):.0f} MiB stay resident",
         )
-
-
-def test_the_ceiling_fits_the_container() -> None:
-    settings = Settings(decode_workers=2)
-    assert ceiling_mib(settings) < 4 * 1024, "GATEWAY_MEMORY of docker-compose.yml is 4g, DECODE_WORKERS 2"
-
-
-def test_the_documentation_sums_the_ceiling_up() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    plain, with_stills = (ceiling_mib(Settings(decode_workers=2, review_images=kind)) for kind in ("none", "folder"))
-    assert f"which is {plain:,.0f} MiB with the defaults and two workers" in page
-    assert f"{with_stills:,.0f} MiB with `REVIEW_IMAGES`" in page
