@@ -48,7 +48,7 @@ FROM build AS build-export
 # which runs on both and is some gigabytes larger. By exact version, not by hash: the wheel depends on the index.
 ARG PIP_EXTRA_INDEX_URL=
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/venv/bin/python install --constraint constraints.txt "$(echo /dist/*.whl)[export]"
+    pip --python /opt/venv/bin/python install --constraint constraints.txt "$(echo /dist/*.whl)[export,openvino]"
 
 
 FROM python AS runtime

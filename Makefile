@@ -12,7 +12,9 @@ MODEL ?= demo
 PRECISION ?= fp32
 DEVICE ?= auto
 REPLICAS ?= 1
-export MODEL PRECISION DEVICE REPLICAS
+TARGET ?= wheel
+FORMAT ?= torchscript
+export MODEL PRECISION DEVICE REPLICAS TARGET FORMAT
 
 .PHONY: serve s3-server test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint lint-console vendor-console docs format bench loadtest loadtest-mix soak lock audit wheel sbom train-demo evaluate demo-figures study clean
 .DEFAULT_GOAL := serve
@@ -32,7 +34,7 @@ $(VENV)/.serve-installed: pyproject.toml constraints.txt requirements/gateway.tx
 
 $(VENV)/.dev-installed: $(VENV)/.serve-installed
 	@echo "Installing what tests and lint need (once) ..."
-	$(PIP) --no-build-isolation --editable '.[export,evaluate,loadtest,dev]'
+	$(PIP) --no-build-isolation --editable '.[export,evaluate,openvino,loadtest,dev]'
 	@touch $@
 
 # An environment of their own: what audits is not among what is audited.
@@ -46,7 +48,11 @@ s3-server: ## Install moto's S3 server into .venv-s3
 	$(PYTHON) -m venv .venv-s3
 	.venv-s3/bin/pip install --quiet --disable-pip-version-check 'moto[server]>=5.2,<6'
 
-serve: $(VENV)/.serve-installed ## Triton and the gateway; MODEL=demo|<hub id>|<folder>|random:<architecture>, REPLICAS=n
+$(VENV)/.openvino-installed: | $(VENV)/.serve-installed
+	$(PIP) --no-build-isolation --editable '.[export,evaluate,openvino]'
+	@touch $@
+
+serve: $(VENV)/.serve-installed $(if $(filter openvino,$(FORMAT)),$(VENV)/.openvino-installed) ## Triton and the gateway; MODEL=demo|<hub id>|<folder>|random:<architecture>, REPLICAS=n, FORMAT=openvino
 	@exec $(BIN)/python -m scripts.serve
 
 # Two processes, each with a stack of its own: what one waits for, the other computes meanwhile.

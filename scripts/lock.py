@@ -4,8 +4,8 @@ The versions are those of ``constraints.txt``; what it does not name (the tools'
 what is one and the same artefact everywhere: the gateway, its extras ``evaluate``, ``heic``, ``oidc``, ``pdq`` (as
 source, and what compiles it), ``redis`` and ``review``, the build backend, and the tools of the supply chain. Not
 locked: torch, whose build depends on the machine, and what is installed with it for export, tests and load tests (exact
-versions in ``constraints.txt`` all the same). ``uv`` asks the index that UV_DEFAULT_INDEX names, else the public one; no
-index is named in the files.
+versions in ``constraints.txt`` all the same). ``uv`` asks the index that UV_DEFAULT_INDEX names, else the public one;
+no index is named in the files.
 """
 
 from __future__ import annotations

@@ -45,6 +45,8 @@ class Stack:
         model: ``MODEL``.
         precision: ``PRECISION``.
         device: ``DEVICE``.
+        target: ``TARGET``.
+        format_name: ``FORMAT``.
         wish: ``INSTANCES``, ``TEXT_INSTANCES``, ``THREADS``.
         gateway_host: ``GATEWAY_HOST``.
         gateway_port: ``GATEWAY_PORT``.
@@ -57,6 +59,8 @@ class Stack:
     model: str
     precision: str
     device: str
+    target: str
+    format_name: str
     wish: Wish
     gateway_host: str
     gateway_port: int
@@ -76,6 +80,8 @@ def read_stack(environment: Mapping[str, str]) -> Stack:
         "MODEL": "demo",
         "PRECISION": "fp32",
         "DEVICE": "auto",
+        "TARGET": "wheel",
+        "FORMAT": "torchscript",
         "GATEWAY_HOST": LOOPBACK,
         "GATEWAY_PORT": "8000",
         "GATEWAY_METRICS_PORT": "0",
@@ -110,6 +116,8 @@ def read_stack(environment: Mapping[str, str]) -> Stack:
         model=given["MODEL"],
         precision=given["PRECISION"],
         device=given["DEVICE"],
+        target=given["TARGET"],
+        format_name=given["FORMAT"],
         wish=Wish(*(count(name) for name in WISHES)),
         gateway_host=given["GATEWAY_HOST"],
         gateway_port=port("GATEWAY_PORT"),
@@ -199,11 +207,13 @@ def export_if_needed(stack: Stack, signals: Signals, *, with_gateway: bool) -> N
     """
     repository = stack.triton.repository
     wish = stack.wish
-    if read_order(stack.model, stack.precision, stack.device, wish).is_in(repository):
+    options = {"target": stack.target, "format_name": stack.format_name}
+    if read_order(stack.model, stack.precision, stack.device, wish, **options).is_in(repository):
         return
     if with_gateway:
         check_gateway(stack)
     words = ["--model", stack.model, "--precision", stack.precision, "--device", stack.device]
+    words += ["--target", stack.target, "--format", stack.format_name]
     words += [f"--instances={wish.instances}", f"--text-instances={wish.text_instances}", f"--threads={wish.threads}"]
     command = [sys.executable, "-m", "scripts.export", *words, "--repository", str(repository)]
     process = subprocess.Popen(command, start_new_session=True)

@@ -241,8 +241,8 @@ class Stages:
         docker("unpause", name)
         return "15 s"
 
-    def frozen_triton(self, number: int) -> str:
-        """Tritons that stop answering: each ends by itself and is started anew."""
+    def frozen_triton(self, number: int, *, of: int) -> str:
+        """Some Tritons stop answering: each ends by itself and is started anew."""
         names = [f"{PROJECT}-triton-{index + 1}" for index in range(number)]
         started = {name: docker("inspect", "--format", "{{.State.StartedAt}}", name) for name in names}
         for name in names:
@@ -251,7 +251,15 @@ class Stages:
             "every Triton anew",
             lambda: all(docker("inspect", "--format", "{{.State.StartedAt}}", n) != at for n, at in started.items()),
         )
-        return f"started anew after {seconds:.0f} s, ready {self.ready():.0f} s later"
+        later = wait("every Triton asked again", lambda: self.tritons_up() == of)
+        return f"started anew after {seconds:.0f} s, asked again {later:.0f} s later"
+
+    def tritons_up(self) -> int:
+        """Return how many Tritons the gateway asks."""
+        try:
+            return int(httpx2.get(f"{self.url}/readyz", timeout=REQUEST_TIMEOUT_S).json()["tritons"]["up"])
+        except (httpx2.HTTPError, ValueError, KeyError):
+            return 0
 
     def side_by_side(self) -> str:
         """A second bundle beside the first, then alone: the way without a pause."""
@@ -288,9 +296,9 @@ def run(stages: Stages) -> None:
     stages.stage("one of three gateways frozen", stages.frozen_gateway, outage_s=2)
     stages.stage("one gateway", lambda: stages.scale("gateway", 1), outage_s=0)
     stages.stage("two Tritons", lambda: stages.scale("triton", 2), outage_s=0)
-    stages.stage("one of two Tritons frozen", lambda: stages.frozen_triton(1), outage_s=2)
+    stages.stage("one of two Tritons frozen", lambda: stages.frozen_triton(1, of=2), outage_s=2)
     stages.stage("one Triton", lambda: stages.scale("triton", 1), outage_s=0)
-    stages.stage("the only Triton frozen", lambda: stages.frozen_triton(1), outage_s=60)
+    stages.stage("the only Triton frozen", lambda: stages.frozen_triton(1, of=1), outage_s=60)
     stages.stage("two bundles side by side, then the second", stages.side_by_side, outage_s=0)
 
 

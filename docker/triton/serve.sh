@@ -5,6 +5,7 @@
 CHECK_S=3
 START_CHECKS=200 # until it is ready for the first time: ten minutes
 MISSES=4         # in a row, after that
+READY=${READY_URL:-http://127.0.0.1:8000/v2/health/ready}
 
 # A bundle that is served is not removed: the export takes the same lock to do so. A bundle that was copied may have none.
 if [ -r /models/.lock ]; then
@@ -22,7 +23,7 @@ watch() {
     allowed=$START_CHECKS
     misses=0
     while sleep "$CHECK_S"; do
-        if curl --fail --silent --output /dev/null --max-time 3 http://127.0.0.1:8000/v2/health/ready; then
+        if curl --fail --silent --output /dev/null --max-time 3 "$READY"; then
             allowed=$MISSES
             misses=0
         else

@@ -1,8 +1,8 @@
 """The manifest of a bundle: what the exported model is, and how images and words must be prepared for it.
 
-A bundle is one folder, Triton's model repository: ``clip_image/`` and ``clip_text/`` (TorchScript and
-``config.pbtxt``), and beside them the files ``manifest.json`` and ``tokenizer.json``. The export writes the manifest
-with this module, the gateway reads it with this module, so there is one definition of the format.
+A bundle is one folder, Triton's model repository: ``clip_image/`` and ``clip_text/`` (a model in the bundle's format
+and ``config.pbtxt``), and beside them the files ``manifest.json`` and ``tokenizer.json``. The export writes the
+manifest with this module, the gateway reads it with this module, so there is one definition of it.
 """
 
 from __future__ import annotations
@@ -94,6 +94,9 @@ class Manifest:
         parity: figures against the eager model, as measured by the export.
         checksums: sha256 of each file of the bundle but the manifest, by relative path.
         exported_with: versions of the exporting programs, and ``quantized_engine``: the kernels they chose.
+        target: the server that parity, threads and kernels are for: ``wheel``, or NVIDIA's ``container``.
+        format_name: of the models' files, ``torchscript`` or ``openvino``.
+        format: version of this manifest.
     """
 
     bundle_id: str
@@ -111,6 +114,8 @@ class Manifest:
     parity: dict[str, Any]
     checksums: dict[str, str]
     exported_with: dict[str, str]
+    target: str = "wheel"
+    format_name: str = "torchscript"
     format: int = FORMAT
 
     @property

@@ -1,8 +1,7 @@
 """``python -m scripts.bench [section ...]``: measures, prints tables and the machine, and keeps what was measured.
 
-Without sections all but ``against`` are measured, the peers only with ``PEERS=1``; with ``DEVICE=cuda`` the GPU is.
-``--write`` composes
-docs/benchmarks.md of everything kept, measured now or before.
+Without sections all but ``against`` and ``formats`` are measured, the peers only with ``PEERS=1``; with ``DEVICE=cuda``
+the GPU is. ``--write`` composes docs/benchmarks.md of everything kept, measured now or before.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ SECTIONS = (
 
 
 GPU_SECTIONS = ("gpu", "cost")
-WITH_ANOTHER = ("against",)
-"""Sections that need ``--checkout``, and stand in no document."""
+WITH_ANOTHER = ("against", "formats")
+"""Sections that need ``--checkout`` or the extra ``openvino``; docs/benchmarks.md leaves them out."""
 
 
 def sections_of(named: Sequence[str], *, device: str, peers: bool) -> tuple[str, ...]:

@@ -66,9 +66,9 @@ def _in_this_process(model: str, device: str, seconds: float, rounds: int) -> di
 
     from gateway.inference.bundle import read_manifest
     from scripts.export.device import resolve_device
+    from scripts.export.formats.torchscript import load as load_script
     from scripts.export.pipeline import load
     from scripts.export.source import parse_source
-    from scripts.export.torchscript import load as load_script
 
     torch.set_num_threads(cores())
     torch._C._jit_set_profiling_mode(False)  # noqa: SLF001, FBT003 - as Triton runs it

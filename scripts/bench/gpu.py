@@ -105,7 +105,7 @@ def _alone_here(repository: Path, device: str, seconds: float) -> dict[int, floa
     """Measure the exported encoder in this process, from pixels on the device to vectors on the host."""
     import torch
 
-    from scripts.export.torchscript import load
+    from scripts.export.formats.torchscript import load
 
     torch._C._jit_set_profiling_mode(False)  # noqa: SLF001, FBT003 - as Triton runs it
     model = load(str(repository / "clip_image" / "1" / "model.pt"), torch.device(device))

@@ -50,7 +50,7 @@ def _ours(path: Path, seconds: float, batches: Sequence[int]) -> dict[int, float
     import torch
 
     from gateway.inference.bundle import read_manifest
-    from scripts.export.torchscript import load
+    from scripts.export.formats.torchscript import load
 
     torch.set_num_threads(cores())
     torch._C._jit_set_profiling_mode(False)  # noqa: SLF001, FBT003 - as Triton runs it

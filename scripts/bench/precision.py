@@ -75,7 +75,7 @@ def encoder(model: str, precision: str, device: str) -> Encode:
     """Return the exported image tower: uint8 [N, H, W, 3] to unit vectors fp32 [N, D]."""
     import torch
 
-    from scripts.export.torchscript import load
+    from scripts.export.formats.torchscript import load
 
     repository = exported(model, precision, device)
     manifest = read_manifest(repository)

@@ -13,7 +13,7 @@ from pathlib import Path
 from scripts.export import bundles
 from scripts.export.device import DEVICES
 from scripts.export.lock import exclusive
-from scripts.export.order import PRECISIONS, Order, read_order
+from scripts.export.order import FORMATS, PRECISIONS, TARGETS, Order, read_order
 from scripts.export.refusal import ExportRefused
 from scripts.export.resizing import resize
 from scripts.export.sizing import Wish
@@ -81,6 +81,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="demo", help="demo, a hub id, a folder, or random:ViT-B/32")
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
     parser.add_argument("--device", default="auto", choices=DEVICES)
+    parser.add_argument(
+        "--target", default="wheel", choices=TARGETS, help="the server: make serve's, or NVIDIA's image"
+    )
+    parser.add_argument("--format", default="torchscript", choices=FORMATS, dest="format_name")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--repository", type=Path, default=Path("model_repository"), help="the bundle's folder itself")
     where.add_argument("--into", type=Path, help="a folder of bundles")
@@ -104,7 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
         if given.remove:
             bundles.remove(given.into, given.remove)
             return 0
-        order = read_order(given.model, given.precision, given.device, wish)
+        order = read_order(
+            given.model, given.precision, given.device, wish, target=given.target, format_name=given.format_name
+        )
         if given.into is not None:
             name = bundles.add(given.into, order, export_into)
             print(

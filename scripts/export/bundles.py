@@ -53,9 +53,13 @@ def add(folder: Path, order: Order, export: Callable[[Path, Order], None]) -> st
 
 
 def name_of(manifest: Manifest) -> str:
-    """Return what the folder of a bundle is called: its model, its precision, and the beginning of its id."""
+    """Return what the folder of a bundle is called: its model, precision and the beginning of its id.
+
+    What is not the usual one comes after: another target than the wheel's server, another format than TorchScript.
+    """
     model = re.sub(r"[^a-z0-9]+", "-", manifest.model.id.lower()).strip("-")
-    return f"{model}-{manifest.precision}-{manifest.bundle_id[:ID_DIGITS]}"
+    unusual = [word for word in (manifest.target, manifest.format_name) if word not in {"wheel", "torchscript"}]
+    return "-".join([model, manifest.precision, manifest.bundle_id[:ID_DIGITS], *unusual])
 
 
 def names(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Measures a TorchScript model in this process."""
+"""Measures an exported model in this process."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections.abc import Sequence
 
 import torch
 
+from scripts.export.formats.makers import Model
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 ROUNDS = 5
 
 
 def rows_per_second(
-    module: torch.jit.ScriptModule, example: torch.Tensor, batches: Sequence[int], *, seconds: float = 1.0
+    module: Model, example: torch.Tensor, batches: Sequence[int], *, seconds: float = 1.0
 ) -> dict[int, float]:
     """Measure rows a second by rows of a batch: the best of five rounds in which the batches take turns.
 

@@ -13,6 +13,8 @@ from scripts.export.sizing import Wish, usable_cores
 from scripts.export.source import Source, fingerprint, parse_source
 
 PRECISIONS = ("fp32", "fp16", "int8")
+TARGETS = ("wheel", "container")
+FORMATS = ("torchscript", "openvino")
 
 
 def text_precision(precision: str) -> str:
@@ -34,6 +36,8 @@ class Order:
         device: ``cpu`` or ``cuda``.
         cores: that the stack may use.
         wish: instances and threads, where they are not left to the export.
+        target: the server that it is for: ``wheel``, the one of ``make serve``, or NVIDIA's ``container``.
+        format_name: of the models' files: ``torchscript`` or ``openvino``.
     """
 
     source: Source
@@ -41,6 +45,8 @@ class Order:
     device: str
     cores: int
     wish: Wish
+    target: str = "wheel"
+    format_name: str = "torchscript"
 
     def request(self) -> Request | None:
         """Return the exact request; None while the hub was never asked which commit the model has."""
@@ -50,7 +56,7 @@ class Order:
     def request_for(self, state: str) -> Request:
         """Return the request for a state of the source; 8-bit weights are for one kind of processor."""
         kernels = " ".join(vector_units()) if self.precision == "int8" else ""
-        return Request(state, self.precision, self.device, self.cores, kernels)
+        return Request(state, self.precision, self.device, self.cores, kernels, self.target, self.format_name)
 
     def is_in(self, repository: Path) -> bool:
         """Tell whether a repository holds exactly this, whole."""
@@ -63,7 +69,15 @@ class Order:
         return None if request is None else held(repository, request)
 
 
-def read_order(model: str, precision: str, device: str, wish: Wish | None = None) -> Order:
+def read_order(
+    model: str,
+    precision: str,
+    device: str,
+    wish: Wish | None = None,
+    *,
+    target: str = "wheel",
+    format_name: str = "torchscript",
+) -> Order:
     """Read an order.
 
     Args:
@@ -71,12 +85,22 @@ def read_order(model: str, precision: str, device: str, wish: Wish | None = None
         precision: ``fp32``, ``fp16`` or ``int8``.
         device: ``auto``, ``cpu`` or ``cuda``.
         wish: instances and threads; None leaves them to the export.
+        target: ``wheel`` or ``container``.
+        format_name: ``torchscript`` or ``openvino``.
 
     Raises:
-        ExportRefused: one of them is unknown.
+        ExportRefused: one of them is unknown, or they do not go together.
     """
-    if precision not in PRECISIONS:
-        raise ExportRefused(f"PRECISION={precision} is unknown: choose one of {', '.join(PRECISIONS)}")
-    if device not in DEVICES:
-        raise ExportRefused(f"DEVICE={device} is unknown: choose one of {', '.join(DEVICES)}")
-    return Order(parse_source(model), precision, resolve_device(device), usable_cores(), wish or Wish())
+    words = (
+        ("PRECISION", precision, PRECISIONS),
+        ("DEVICE", device, DEVICES),
+        ("TARGET", target, TARGETS),
+        ("FORMAT", format_name, FORMATS),
+    )
+    for name, given, known in words:
+        if given not in known:
+            raise ExportRefused(f"{name}={given} is unknown: choose one of {', '.join(known)}")
+    if format_name == "openvino" and device == "cuda":
+        raise ExportRefused("FORMAT=openvino is for CPUs: give DEVICE=cpu, or FORMAT=torchscript for a GPU")
+    where = "cpu" if format_name == "openvino" else resolve_device(device)
+    return Order(parse_source(model), precision, where, usable_cores(), wish or Wish(), target, format_name)

@@ -14,8 +14,9 @@ import transformers
 from transformers import CLIPModel
 
 from gateway.inference.bundle import ImageTransform, Manifest, ModelIdentity
-from scripts.export import checkpoint, measuring, parity, sizing, torchscript, vocabulary, writing
+from scripts.export import checkpoint, measuring, parity, sizing, vocabulary, writing
 from scripts.export.architectures import random_architecture
+from scripts.export.formats.makers import Format, Model, maker
 from scripts.export.order import text_precision
 from scripts.export.preprocessing import read_image_transform
 from scripts.export.prompts import DRAWINGS, PHOTOGRAPHS
@@ -59,17 +60,16 @@ def export(source: Source, request: Request, repository: Path) -> Manifest:
     begin = time.perf_counter()
     if request.device == "cuda" and not torch.cuda.is_available():
         raise ExportRefused("DEVICE=cuda, but PyTorch finds no usable GPU: install a CUDA build, or give DEVICE=cpu")
+    made_by = maker(request.format_name)
     device = torch.device(request.device)
     torch.set_num_threads(max(1, request.cores // 2))
     _say(f"loading {source.id}")
     model = load(source)
-    _say(f"tracing at {request.precision} for {request.device}")
-    image, text = traced(model, request.precision, device)
-    staging = writing.stage_models(repository, image, text)
-    # What is checked and measured is what was saved.
-    torch._C._jit_set_profiling_mode(False)  # noqa: SLF001, FBT003 - as Triton will run it
-    image = torchscript.load(str(staging / "clip_image" / "1" / "model.pt"), device)
-    text = torchscript.load(str(staging / "clip_text" / "1" / "model.pt"), device)
+    _say(f"tracing at {request.precision} for {request.device}, as {request.format_name} for the {request.target}")
+    staging, image_folder, text_folder = writing.staging_of(repository)
+    write_towers(made_by, model, request, device, image_folder, text_folder)
+    # What is checked and measured is what was written.
+    image, text = (made_by.load(folder, device, request.target) for folder in (image_folder, text_folder))
     _say("comparing with the original model")
     figures = parity.check(
         model.eager,
@@ -79,6 +79,7 @@ def export(source: Source, request: Request, repository: Path) -> Manifest:
         vocabulary=model.words,
         precision=request.precision,
         device=device,
+        as_written=(request.format_name, request.target) != ("openvino", "container"),
     )
     _say(
         f"cosine at least {figures.image.min_cosine:.6f} (pictures), {figures.text.min_cosine:.6f} (texts); "
@@ -89,7 +90,8 @@ def export(source: Source, request: Request, repository: Path) -> Manifest:
         f"about {image_size.rows_per_s:.0f} pictures/s on {image_size.instances} x {image_size.threads} threads, "
         f"{text_size.rows_per_s:.0f} texts/s on {text_size.instances} x {text_size.threads}"
     )
-    manifest = _manifest(source, request, model, figures, image_size.max_batch, text_size.max_batch)
+    versions = made_by.versions(request.precision, request.device)
+    manifest = _manifest(source, request, model, figures, image_size.max_batch, text_size.max_batch, versions)
     manifest = writing.finish(staging, manifest, model.words.json, image_size, text_size)
     writing.publish(staging, repository, request, Measured(image_size, text_size))
     _say(f"wrote bundle {manifest.bundle_id} to {repository} in {time.perf_counter() - begin:.1f} s")
@@ -126,24 +128,24 @@ def load(source: Source) -> Loaded:
     return Loaded(eager, transform, words, revision or weights[:16], weights)
 
 
-def traced(
-    model: Loaded, precision: str, device: torch.device
-) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
-    """Return the image and the text tower as TorchScript at ``precision`` on ``device``."""
+def write_towers(
+    made_by: Format, model: Loaded, request: Request, device: torch.device, image: Path, text: Path
+) -> None:
+    """Write the image and the text tower into their folders."""
     transform, words = model.transform, model.words
-    image = ImageTower(model.eager, transform.mean, transform.std)
-    text = TextTower(model.eager, words.transform.eos_id, sharing=device.type == "cpu")
+    # On a GPU, and where a runtime compiles the graph, sharing would only add kernels.
+    sharing = device.type == "cpu" and request.format_name == "torchscript"
+    image_tower = ImageTower(model.eager, transform.mean, transform.std).eval()
+    text_tower = TextTower(model.eager, words.transform.eos_id, sharing=sharing).eval()
     pixels = parity.example_pixels(2, transform.size_px, seed=0).to(device)
     ids = parity.example_ids(words, 2, words.transform.context_length, seed=0).to(device)
-    width = int(model.eager.config.vision_config.hidden_size)
-    return (
-        torchscript.trace(torchscript.at_precision(image, precision, device, width), pixels),
-        torchscript.trace(torchscript.at_precision(text, text_precision(precision), device), ids),
-    )
+    # The text tower first: the engine of the image tower stays set.
+    made_by.write(text_tower, ids, text_precision(request.precision), request.target, text)
+    made_by.write(image_tower, pixels, request.precision, request.target, image)
 
 
 def measured(
-    model: Loaded, image: torch.jit.ScriptModule, text: torch.jit.ScriptModule, request: Request, device: torch.device
+    model: Loaded, image: Model, text: Model, request: Request, device: torch.device
 ) -> tuple[sizing.Sizing, sizing.Sizing]:
     """Measure both models and choose their share of the machine."""
     buckets = model.words.transform.length_buckets
@@ -175,11 +177,16 @@ def measured(
 
 
 def _manifest(
-    source: Source, request: Request, model: Loaded, figures: parity.Parity, image_batch: int, text_batch: int
+    source: Source,
+    request: Request,
+    model: Loaded,
+    figures: parity.Parity,
+    image_batch: int,
+    text_batch: int,
+    versions: Mapping[str, str],
 ) -> Manifest:
     prompts = DRAWINGS if source.kind == DEMO else PHOTOGRAPHS
     random = source.kind == "random"
-    quantized = request.device == "cpu" and request.precision != "fp32"
     return Manifest(
         bundle_id=checkpoint.bundle_id(model.weights, model.words.json, model.transform),
         model=ModelIdentity(source.id, model.revision, demo=source.kind == DEMO, random=random),
@@ -196,11 +203,13 @@ def _manifest(
         parity=figures.as_record(),
         checksums={},
         exported_with={
-            **({"quantized_engine": torch.backends.quantized.engine} if quantized else {}),
+            **versions,
             "python": platform.python_version(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
+        target=request.target,
+        format_name=request.format_name,
     )
 
 

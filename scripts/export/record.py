@@ -15,7 +15,7 @@ from scripts.export.sizing import Sizing, Wish
 
 RECORD_NAME = "export.json"
 # Raised when the same model would be exported to other files.
-LAYOUT = 10
+LAYOUT = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Request:
         device: ``cpu`` or ``cuda``.
         cores: for which instances and threads were chosen.
         kernels: vector units that the weights were laid out for, where that matters.
+        target: ``wheel`` or ``container``.
+        format_name: ``torchscript`` or ``openvino``.
         layout: version of what the export writes.
     """
 
@@ -36,6 +38,8 @@ class Request:
     device: str
     cores: int
     kernels: str = ""
+    target: str = "wheel"
+    format_name: str = "torchscript"
     layout: int = LAYOUT
 
 

@@ -24,6 +24,7 @@ MOST_DELAY_US = 2000
 MOST_INSTANCES = 8
 ENOUGH_ROWS_PER_S = 1500
 INSTANCE_BYTES = 250_000_000
+CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,29 @@ class Wish:
         )
 
 
-def usable_cores() -> int:
+def usable_cores(cgroup: Path = CGROUP) -> int:
     """Return the cores this process may use: its affinity, cut by the control group's quota where there is one."""
     cores = len(os.sched_getaffinity(0))
+    quota = _words(cgroup / "cpu.max")  # version 2: quota and period in one file
+    quota = quota or _words(cgroup / "cpu" / "cpu.cfs_quota_us") + _words(cgroup / "cpu" / "cpu.cfs_period_us")
+    if len(quota) == 2 and all(word.isdecimal() for word in quota):
+        return max(1, min(cores, int(quota[0]) // int(quota[1])))
+    return cores
+
+
+def usable_memory(cgroup: Path = CGROUP) -> int:
+    """Return the bytes of memory this process may use: the machine's, cut by the control group's limit likewise."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = _words(cgroup / "memory.max") or _words(cgroup / "memory" / "memory.limit_in_bytes")
+    return min([memory, *(int(word) for word in limit if word.isdecimal())])
+
+
+def _words(path: Path) -> list[str]:
+    """Return the words of a control group's file; none where there is no such file."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores
+        return path.read_text(encoding="ascii").split()
+    except OSError:
+        return []
 
 
 def instances_and_threads(cores: int, model_bytes: int) -> tuple[int, int]:
@@ -87,8 +103,7 @@ def instances_and_threads(cores: int, model_bytes: int) -> tuple[int, int]:
     four. Beyond eight cores instances get more threads instead, since each holds a copy of the model; and as many
     instances are left out as would fill more than half of the memory.
     """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fitting = memory // 2 // (INSTANCE_BYTES + model_bytes * 3 // 2)
+    fitting = usable_memory() // 2 // (INSTANCE_BYTES + model_bytes * 3 // 2)
     most = max(1, min(cores, MOST_INSTANCES, fitting))
     # Of the counts that fit, the largest that leaves the fewest cores without a thread.
     instances = max(range(1, most + 1), key=lambda count: (count * (cores // count), count))

@@ -20,6 +20,10 @@ These rewrites change the order of rounding and nothing else:
   its query and what follows;
 - attention in the text tower is causal, so what all rows of a batch begin with ("a photo of the large ...") comes out
   the same in all of them: it is computed once, and every row attends to it.
+
+No value of an input can fail a batch, on any server: every uint8 is a pixel, and a row of ids that is no text (an id
+that the vocabulary lacks, no end token, or more of them than the context holds) gets NaN in place of a vector, which
+every client's check of unit length notices. Its neighbours get theirs.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from transformers import CLIPModel
 from transformers.activations import QuickGELUActivation
 from transformers.models.clip.modeling_clip import CLIPMLP, CLIPAttention, CLIPEncoderLayer
 
-from scripts.export.products import add_product
+from scripts.export.formats.products import add_product
 
 QUICK_GELU = 1.702
 """The factor in QuickGELU, from OpenAI's ``clip/model.py``."""
@@ -249,7 +253,8 @@ class TextTower(nn.Module):
     """Token ids int64 [N, L] to unit vectors fp32 [N, D].
 
     The vector is read at the first end token, found by its id. Attention is causal, so that what stands behind the
-    end token changes nothing, and no mask is needed.
+    end token changes nothing, and no mask is needed. A row without an end token, with an id outside the vocabulary, or
+    longer than the context gets NaN.
 
     Args:
         eager: a ``CLIPModel`` in evaluation mode, fp32.
@@ -263,6 +268,7 @@ class TextTower(nn.Module):
         text = eager.text_model
         self.eos_id = eos_id
         self.token = text.embeddings.token_embedding
+        self.words = int(self.token.num_embeddings)
         self.position = nn.Parameter(text.embeddings.position_embedding.weight.data.clone())
         *layers, last = text.encoder.layers
         self.layers = nn.ModuleList(Layer(layer) for layer in layers)
@@ -272,9 +278,14 @@ class TextTower(nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Encode ids int64 [N, L], L at most the context length, as unit vectors fp32 [N, D]."""
-        end = (input_ids == self.eos_id).int().argmax(dim=-1, keepdim=True)  # [N, 1], the first of equals
+        fits = torch.ones_like(input_ids[:1]).sum() <= self.position.shape[0]
+        input_ids = input_ids[:, : self.position.shape[0]]  # what is computed is bounded, whatever is sent
+        ends = input_ids == self.eos_id
+        end = ends.int().argmax(dim=-1, keepdim=True)  # [N, 1], the first of equals
+        known = input_ids.clamp(0, self.words - 1)
+        is_text = (known == input_ids).all(dim=-1, keepdim=True) & ends.any(dim=-1, keepdim=True) & fits  # [N, 1]
         places = torch.ones_like(input_ids[0]).cumsum(0)  # 1, 2, ...: no arange, which would keep a device constant
-        hidden = self.token(input_ids) + self.position[: input_ids.shape[1]]  # [N, L, width]
+        hidden = self.token(known) + self.position[: input_ids.shape[1]]  # [N, L, width]
         mask = (places > places.unsqueeze(1)).to(hidden.dtype) * NEVER  # [L, L], row by column
         if self.sharing:
             shared = self.begins_alike(input_ids, end)
@@ -287,7 +298,8 @@ class TextTower(nn.Module):
                 hidden = layer(hidden, mask)
         at_end = hidden.gather(1, end.unsqueeze(2).expand(-1, -1, hidden.shape[2]))  # [N, 1, width]
         read = self.last(at_end, hidden, (places <= end + 1).view(-1, 1, 1, input_ids.shape[1])).squeeze(1)
-        return functional.normalize(self.projection(self.final_norm(read)).float(), dim=-1)
+        vectors = functional.normalize(self.projection(self.final_norm(read)).float(), dim=-1)
+        return vectors.masked_fill(~is_text, float("nan"))
 
     @staticmethod
     def begins_alike(input_ids: torch.Tensor, end: torch.Tensor) -> torch.Tensor:

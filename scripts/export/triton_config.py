@@ -1,4 +1,4 @@
-"""Writes ``config.pbtxt``, for NVIDIA's libtorch backend and for the Python-based backend in ``scripts/triton``."""
+"""Writes ``config.pbtxt``, for NVIDIA's backends and for the Python-based ones in ``scripts/triton``."""
 
 from __future__ import annotations
 
@@ -9,38 +9,30 @@ from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2 as schema
 
 from gateway.inference.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
+from scripts.export.formats.serving import BACKENDS, batches_itself, parameters
 from scripts.export.order import text_precision
 from scripts.export.sizing import Sizing
-
-# What libtorch reads. The profiling executor would optimise anew at every batch size it has not seen. The number of
-# inter-op threads is left alone: set in two models, it aborts the server.
-LIBTORCH = {"INFERENCE_MODE": "true", "ENABLE_JIT_PROFILING": "false"}
 
 
 def image_config(manifest: Manifest, sizing: Sizing) -> str:
     """Return the text of ``clip_image/config.pbtxt``."""
     side = manifest.image.size_px
     config = _config(IMAGE_MODEL, manifest, sizing, about_image(manifest))
-    config.input.add(name="pixels", data_type=schema.TYPE_UINT8, dims=[side, side, 3])
+    config.input.add(name="pixels", data_type=schema.TYPE_UINT8, dims=_dims(manifest, side, side, 3))
     for batch in _warmup_batches(sizing.max_batch):
-        entry = config.model_warmup.add(name=f"batch {batch}", batch_size=batch)
-        warm = entry.inputs["pixels"]
+        warm = _warmup(config, manifest, f"batch {batch}", "pixels", batch, side, side, 3)
         warm.data_type, warm.random_data = schema.TYPE_UINT8, True
-        warm.dims.extend([side, side, 3])
     return str(text_format.MessageToString(config))
 
 
 def text_config(manifest: Manifest, sizing: Sizing) -> str:
     """Return the text of ``clip_text/config.pbtxt``."""
     config = _config(TEXT_MODEL, manifest, sizing, about_text(manifest))
-    config.input.add(name="input_ids", data_type=schema.TYPE_INT64, dims=[-1])
+    config.input.add(name="input_ids", data_type=schema.TYPE_INT64, dims=_dims(manifest, -1))
     for length in manifest.text.length_buckets:
         for batch in (1, sizing.max_batch) if length == manifest.text.length_buckets[0] else (1,):
-            entry = config.model_warmup.add(name=f"batch {batch} of {length} tokens", batch_size=batch)
-            warm = entry.inputs["input_ids"]
-            # Zeros: random 64-bit numbers would be no token ids.
+            warm = _warmup(config, manifest, f"batch {batch} of {length} tokens", "input_ids", batch, length)
             warm.data_type, warm.zero_data = schema.TYPE_INT64, True
-            warm.dims.append(length)
     return str(text_format.MessageToString(config))
 
 
@@ -67,7 +59,6 @@ def about_image(manifest: Manifest) -> dict[str, str]:
         "resize_rule": "convert to RGB, short side to resize_px (Pillow bicubic), centre crop to image_size_px",
         "mean": json.dumps(manifest.image.mean),
         "std": json.dumps(manifest.image.std),
-        **({"QUANTIZED_ENGINE": engine} if (engine := manifest.exported_with.get("quantized_engine")) else {}),
     }
 
 
@@ -89,13 +80,16 @@ def about_text(manifest: Manifest) -> dict[str, str]:
 
 
 def _config(name: str, manifest: Manifest, sizing: Sizing, about: Mapping[str, str]) -> schema.ModelConfig:
+    backend, platform = BACKENDS[manifest.format_name]
     config = schema.ModelConfig(
         name=name,
-        backend="pytorch",
-        platform="pytorch_libtorch",
-        max_batch_size=sizing.max_batch,
+        backend=backend,
+        platform=platform,
+        max_batch_size=sizing.max_batch if batches_itself(manifest) else 0,
         output=[
-            schema.ModelOutput(name="embedding__0", data_type=schema.TYPE_FP32, dims=[manifest.embedding_dim]),
+            schema.ModelOutput(
+                name="embedding__0", data_type=schema.TYPE_FP32, dims=_dims(manifest, manifest.embedding_dim)
+            ),
         ],
     )
     group = schema.ModelInstanceGroup
@@ -104,15 +98,27 @@ def _config(name: str, manifest: Manifest, sizing: Sizing, about: Mapping[str, s
     # A delay, and no queue policy: with a bound, a timeout or its override Triton makes no batch ready ahead, and may
     # sleep half a second beside an idle instance (server 2.51: 43 % of requests at 32 in flight on one instance). The
     # gateway counts in its stead, by ``inferences_at_most``, and a deadline that has passed cancels.
-    config.dynamic_batching.max_queue_delay_microseconds = sizing.delay_us
+    if batches_itself(manifest):
+        config.dynamic_batching.max_queue_delay_microseconds = sizing.delay_us
     bound = {"inferences_at_most": str(sizing.queue + sizing.instances * sizing.max_batch)}
-    threads = {"INTRA_OP_THREAD_COUNT": str(sizing.threads)}
-    if manifest.device == "cpu" and sizing.instances > 1:
-        # For the Python-based backend: a batch that runs alone takes the threads of all instances. libtorch ignores it.
-        threads["LONE_THREAD_COUNT"] = str(sizing.threads * sizing.instances)
-    for key, value in {**LIBTORCH, **threads, **bound, **about}.items():
+    for key, value in {**parameters(name, manifest, sizing), **bound, **about}.items():
         config.parameters[key].string_value = value
     return config
+
+
+def _dims(manifest: Manifest, *dims: int) -> list[int]:
+    """Return a tensor's dims as the config names them: without the rows where Triton puts requests together."""
+    return [*dims] if batches_itself(manifest) else [-1, *dims]
+
+
+def _warmup(
+    config: schema.ModelConfig, manifest: Manifest, name: str, tensor: str, rows: int, *dims: int
+) -> schema.ModelWarmup.Input:
+    """Add a warm-up of some rows and return its input, which still lacks its values."""
+    batching = batches_itself(manifest)
+    warm = config.model_warmup.add(name=name, batch_size=rows if batching else 0).inputs[tensor]
+    warm.dims.extend(dims if batching else (rows, *dims))
+    return warm
 
 
 def _warmup_batches(max_batch: int) -> list[int]:

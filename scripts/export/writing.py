@@ -6,25 +6,20 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-import torch
-
 from gateway.inference.bundle import IMAGE_MODEL, MANIFEST_NAME, TEXT_MODEL, TOKENIZER_NAME, Manifest, file_sha256
 from scripts.export.lock import STAGING_NAME
 from scripts.export.record import RECORD_NAME, Measured, Request, write_record
 from scripts.export.sizing import Sizing, Wish
-from scripts.export.torchscript import quiet_deprecations
 from scripts.export.triton_config import image_config, text_config
 
 
-def stage_models(repository: Path, image: torch.jit.ScriptModule, text: torch.jit.ScriptModule) -> Path:
-    """Save both models into a new staging folder of the repository and return the folder."""
+def staging_of(repository: Path) -> tuple[Path, Path, Path]:
+    """Make a staging folder in a repository; return it and the folders of the image and the text model's version."""
     staging = repository / STAGING_NAME
-    for name, module in ((IMAGE_MODEL, image), (TEXT_MODEL, text)):
-        version = staging / name / "1"
+    image, text = (staging / name / "1" for name in (IMAGE_MODEL, TEXT_MODEL))
+    for version in (image, text):
         version.mkdir(parents=True)
-        with quiet_deprecations():
-            module.save(str(version / "model.pt"))
-    return staging
+    return staging, image, text
 
 
 def finish(staging: Path, manifest: Manifest, tokenizer: bytes, image: Sizing, text: Sizing) -> Manifest:

@@ -99,4 +99,5 @@ def lay_out_backends(server: Server, folder: Path) -> Path:
     for own in OWN_BACKENDS.iterdir():
         if (own / "model.py").is_file():
             shutil.copytree(own, backends / own.name, ignore=ignored)
+            shutil.copy2(OWN_BACKENDS / "rows.py", backends / own.name)
     return backends

@@ -43,6 +43,10 @@ def test_of_what_the_store_counts_it_says_that_nobody_knows_while_the_store_is_a
         "degraded": [said],
         "failing": ["inference"],
         "ready": False,
+        "tritons": [
+            {"address": "10.0.0.1:8001", "up": True, "reason": None},
+            {"address": "10.0.0.2:8001", "up": False, "reason": "The model server does not answer"},
+        ],
     }
     page.route("**/v1/status", lambda route: route.fulfill(json=lost))
     page.goto("/console#/status")
@@ -50,6 +54,7 @@ def test_of_what_the_store_counts_it_says_that_nobody_knows_while_the_store_is_a
     expect(page.get_by_text(said)).to_be_visible()
     expect(page.get_by_text("Look whether Triton runs")).to_be_visible()
     expect(page.get_by_text("not known")).to_have_count(3)
+    expect(page.get_by_role("row", name="10.0.0.2:8001 not ready The model server does not answer")).to_be_visible()
 
 
 def test_a_dead_event_of_the_webhook_is_tried_again(page: Page, console: str) -> None:

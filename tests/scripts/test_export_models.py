@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from transformers import CLIPModel
 from tritonclient.grpc import model_config_pb2
 
 from gateway.inference.bundle import file_sha256, read_manifest
-from scripts.export import parity, pipeline, sizing, torchscript
+from scripts.export import parity, pipeline, sizing
+from scripts.export.formats import torchscript
 from scripts.export.lock import exclusive, hold_for_serving
 from scripts.export.refusal import ExportRefused
 from scripts.export.source import parse_source
@@ -85,6 +87,87 @@ def test_text_tower_reads_the_first_end_token_and_ignores_what_follows(repositor
         for tail in ([513] * 4, [0] * 4, [7, 513, 9, 9], [512, 511, 510, 513]):
             assert torch.allclose(short, text(torch.tensor([[512, 5, 6, 513, *tail]])), atol=1e-6)
         assert not torch.allclose(short, text(torch.tensor([[512, 5, 513, 6]])), atol=1e-2)
+
+
+NO_TEXTS = (
+    pytest.param([512, 99_999, 513, 513], id="an id that the vocabulary lacks"),
+    pytest.param([512, -(2**63), 513, 513], id="a negative id"),
+    pytest.param([512, 2**63 - 1, 513, 513], id="the largest id"),
+    pytest.param([512, 5, 6, 7], id="no end token"),
+    pytest.param([512, 5] + [513] * 19, id="longer than the context"),
+)
+
+
+@pytest.mark.parametrize("row", NO_TEXTS)
+def test_a_row_that_is_no_text_gets_nan_and_its_neighbours_their_vectors(row: list[int], repository: Path) -> None:
+    text = loaded(repository, "clip_text")
+    good = [[512, 5, 6] + [513] * (len(row) - 3), [512, 7] + [513] * (len(row) - 2)]
+    with torch.inference_mode():
+        found = text(torch.tensor([good[0], row, good[1]]))
+        assert torch.isnan(found[1]).all()
+        if len(row) <= 20:
+            expected = text(torch.tensor(good))
+            assert torch.isfinite(expected).all()
+            assert torch.allclose(found[[0, 2]], expected, atol=1e-6)
+
+
+def test_neither_the_file_nor_an_error_tells_a_path_of_the_exporting_machine(repository: Path) -> None:
+    paths = (str(ROOT).encode(), sys.prefix.encode(), str(Path.home()).encode() + b"/")
+    for name in ("clip_image", "clip_text"):
+        with zipfile.ZipFile(repository / name / "1" / "model.pt") as archive:
+            for entry in archive.namelist():
+                assert not entry.endswith(".debug_pkl")
+                assert not any(path in archive.read(entry) for path in paths), entry
+    with pytest.raises(RuntimeError) as caught:
+        loaded(repository, "clip_image")(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
+    assert "serialized code" in str(caught.value) or "TorchScript" in str(caught.value)
+    assert not any(path.decode() in str(caught.value) for path in paths)
+
+
+def test_a_bundle_for_the_container_is_measured_on_libtorchs_own_engine(tiny: Path, tmp_path: Path) -> None:
+    assert export(tiny, tmp_path, "--precision", "int8", "--target", "container") == 0
+    manifest = read_manifest(tmp_path)
+    code = "import torch; print(torch.backends.quantized.engine)"
+    default = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert (manifest.target, manifest.exported_with["quantized_engine"]) == ("container", default)
+    assert "QUANTIZED_ENGINE" not in config_of(tmp_path, "clip_image").parameters
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_openvino_gives_the_same_vectors_by_the_same_names(
+    precision: str, tiny: Path, repository: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    from scripts.export.formats.makers import maker
+
+    assert export(tiny, tmp_path, "--format", "openvino", "--precision", precision) == 0
+    manifest = read_manifest(tmp_path)
+    assert manifest.format_name == "openvino"
+    assert manifest.bundle_id == read_manifest(repository).bundle_id
+    assert manifest.parity["image"]["min_cosine"] > (0.9999 if precision == "fp32" else 0.995)
+    device = torch.device("cpu")
+    text = maker("openvino").load(tmp_path / "clip_text" / "1", device, "wheel")
+    good = [[512, 5, 6, *[513] * 18], [512, 7, *[513] * 19]]
+    for row in ([512, 99_999, 513], [512, -1, 513], [512, 5, 6], [512, 5] + [513] * 19):
+        padded = row + [7] * (21 - len(row)) if 513 not in row else row + [513] * (21 - len(row))
+        length = 21 if len(row) == 21 else 20
+        found = text(torch.tensor([one[:length] for one in (good[0], padded, good[1])]))
+        assert torch.isnan(found[1]).all()
+        if length == 20:
+            expected = loaded(repository, "clip_text")(torch.tensor([one[:length] for one in good]))
+            assert torch.allclose(found[[0, 2]], expected, atol=1e-5)
+
+
+def test_an_export_beside_a_running_stack_leaves_its_bundle_alone(tiny: Path, repository: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in repository.rglob("*") if path.is_file()}
+    held = hold_for_serving(repository)
+    assert held is not None
+    try:
+        assert export(tiny, tmp_path / "next", "--target", "container") == 0
+    finally:
+        os.close(held)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert read_manifest(tmp_path / "next").bundle_id == read_manifest(repository).bundle_id
 
 
 def test_graphs_hold_no_device_and_take_the_named_arguments(repository: Path) -> None:

@@ -19,6 +19,7 @@ BACKEND = Path(__file__).parents[2] / "scripts" / "triton" / "backend" / "pytorc
 def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The backend's module, as a stub would load it."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", ModuleType("triton_python_backend_utils"))
+    monkeypatch.syspath_prepend(str(BACKEND.parents[1]))  # the launcher copies rows.py beside it
     spec = importlib.util.spec_from_file_location("backend_under_test", BACKEND)
     assert spec is not None
     assert spec.loader is not None

@@ -11,9 +11,9 @@ the same name and by the same rules, so that a bundle runs unchanged in NVIDIA's
 One parameter is its own, ``QUANTIZED_ENGINE``: the kernels that 8-bit weights are packed for when they are loaded,
 where this PyTorch has them. libtorch's backend packs them for its default, and gives the same vectors more slowly.
 
-It runs inside Triton's Python stub, one process per instance, and can import nothing of this repository. Tensors go in
-and out through DLPack: with numpy 2 a ``pb_utils.Tensor`` made of an array arrives empty. On a CPU the instances of a
-model share its weights: they are mapped from the file, where ``torch.jit.load`` gives each process a copy.
+It runs inside Triton's Python stub, one process per instance, and can import nothing of this repository but what is
+copied beside it. On a CPU the instances of a model share its weights: they are mapped from the file, where
+``torch.jit.load`` gives each process a copy.
 """
 
 from __future__ import annotations
@@ -32,21 +32,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import rows  # copied beside this file
 import torch
-import torch.utils.dlpack
 import triton_python_backend_utils as pb_utils
 
-TORCH_TYPES = {
-    "TYPE_BOOL": torch.bool,
-    "TYPE_UINT8": torch.uint8,
-    "TYPE_INT8": torch.int8,
-    "TYPE_INT16": torch.int16,
-    "TYPE_INT32": torch.int32,
-    "TYPE_INT64": torch.int64,
-    "TYPE_FP16": torch.float16,
-    "TYPE_FP32": torch.float32,
-    "TYPE_FP64": torch.float64,
-}
 INDEXED = re.compile(r"__(\d+)$")
 SHARED_FROM_BYTES = 1 << 16  # smaller weights are not worth a mapping
 
@@ -82,60 +71,20 @@ class TritonPythonModel:
             share_weights(self._module, path)
         arguments = [argument.name for argument in self._module.forward.schema.arguments[1:]]
         self._inputs = _input_order([entry["name"] for entry in config["input"]], arguments)
-        self._outputs = [_output(entry) for entry in config["output"]]
+        self._outputs = [(entry["name"], entry["data_type"]) for entry in config["output"]]
+        self._indices = [_index(name) for name, _ in self._outputs]
         _give_memory_back()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer a batch: the model runs once over the rows of all requests.
+        """Answer a batch."""
+        return rows.answers(requests, self._inputs, self._outputs, self._compute)  # type: ignore[no-any-return]
 
-        If that fails, each request runs on its own, so that one request's bad value is its own failure alone.
-        """
-        responses: list[Any] = [None] * len(requests)
-        alive = []
-        for index, request in enumerate(requests):
-            if request.is_cancelled():
-                responses[index] = _failed("the request was cancelled", pb_utils.TritonError.CANCELLED)
-            else:
-                alive.append(index)
-        try:
-            answered = self._run([requests[index] for index in alive])
-        except Exception as error:  # noqa: BLE001 - whatever the model raises belongs to these requests, not to the process
-            answered = [_failed(_reason(error))] if len(alive) == 1 else self._one_by_one(requests, alive)
-        for index, response in zip(alive, answered, strict=True):
-            responses[index] = response
-        return responses
-
-    def _one_by_one(self, requests: list[Any], alive: list[int]) -> list[Any]:
-        answered = []
-        for index in alive:
-            try:
-                answered += self._run([requests[index]])
-            except Exception as error:  # noqa: BLE001 - as above
-                answered.append(_failed(_reason(error)))
-        return answered
-
-    def _run(self, requests: list[Any]) -> list[Any]:
-        if not requests:
-            return []
-        columns = [
-            [torch.utils.dlpack.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for request in requests]
-            for name in self._inputs
-        ]
-        rows = [len(tensor) for tensor in columns[0]]
-        batch = [(torch.cat(column) if len(column) > 1 else column[0]).to(self._device) for column in columns]
+    def _compute(self, tensors: list[Any]) -> list[Any]:
+        batch = [tensor.to(self._device) for tensor in tensors]
         with self._crowd.computing(), self._no_grad():
             result = self._module(*batch)
         results = (result,) if isinstance(result, torch.Tensor) else tuple(result)
-        split = []
-        for name, index, dtype in self._outputs:
-            found = results[index]
-            if found.dtype != dtype or len(found) != sum(rows):
-                raise RuntimeError(f"output {name} is {found.dtype} {list(found.shape)}, not as the config says")
-            split.append((name, found.cpu().contiguous().split(rows)))
-        return [
-            pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack(name, parts[at]) for name, parts in split])
-            for at in range(len(requests))
-        ]
+        return [results[index] for index in self._indices]
 
 
 def share_weights(module: Any, path: Path) -> int:  # noqa: ANN401 - a ScriptModule
@@ -295,19 +244,8 @@ def _input_order(names: list[str], arguments: list[str]) -> list[str]:
     )
 
 
-def _output(entry: dict[str, Any]) -> tuple[str, int, torch.dtype]:
-    found = INDEXED.search(entry["name"])
+def _index(name: str) -> int:
+    found = INDEXED.search(name)
     if found is None:
-        raise pb_utils.TritonModelException(f"output {entry['name']} is not named NAME__<index>")
-    return entry["name"], int(found[1]), TORCH_TYPES[entry["data_type"]]
-
-
-def _failed(reason: str, code: int | None = None) -> pb_utils.InferenceResponse:
-    error = pb_utils.TritonError(reason, pb_utils.TritonError.INTERNAL if code is None else code)
-    return pb_utils.InferenceResponse(output_tensors=[], error=error)
-
-
-def _reason(error: Exception) -> str:
-    """Return the last line of an error: before it TorchScript prints its source with the exporting machine's paths."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"the model failed: {lines[-1] if lines else type(error).__name__}"
+        raise pb_utils.TritonModelException(f"output {name} is not named NAME__<index>")
+    return int(found[1])

@@ -1,0 +1,1 @@
+"""A Python-based stand-in for Triton's OpenVINO backend."""
