@@ -265,6 +265,7 @@ class Stages:
         """A second bundle beside the first, then alone: the way without a pause."""
         next_up = ("--profile", "next", "up", "-d", "--wait")
         self.compose(*next_up, BUNDLE_NEXT=self.second)
+        self.compose("stop", "gateway")
         self.compose("up", "-d", "--wait", "triton", "gateway", BUNDLE=self.second)
         self.compose("--profile", "next", "stop", "gateway-next")
         self.compose("--profile", "next", "rm", "--stop", "--force", "gateway-next", "triton-next")
