@@ -31,12 +31,24 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && pip --python /opt/venv/bin/python install --no-deps --no-index /dist/*.whl
 
 
+# With the perceptual hash, which is published as source alone; the compiler stays here.
+FROM build AS build-gateway
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --require-hashes --only-binary :all: --requirement requirements/compile.txt \
+    && pip wheel --require-hashes --no-binary :all: --no-deps --no-build-isolation --wheel-dir /pdq \
+        --requirement requirements/pdq.txt \
+    && pip --python /opt/venv/bin/python install --no-deps --no-index /pdq/*.whl
+
+
 FROM build AS build-export
 # Another index beside the usual one, for PyTorch's CPU wheels; without it the wheel that also knows CUDA is installed,
 # which runs on both and is some gigabytes larger. By exact version, not by hash: the wheel depends on the index.
 ARG PIP_EXTRA_INDEX_URL=
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/venv/bin/python install --constraint constraints.txt "$(echo /dist/*.whl)[export]"
+    pip --python /opt/venv/bin/python install --constraint constraints.txt "$(echo /dist/*.whl)[export,openvino]"
 
 
 FROM python AS runtime
@@ -52,7 +64,7 @@ COPY --from=build-export /opt/venv /opt/venv
 COPY scripts scripts
 ENV HF_HOME=/cache
 USER 10001:10001
-CMD ["python", "-m", "scripts.export", "--repository", "/models"]
+ENTRYPOINT ["python", "-m", "scripts.export", "--into", "/models"]
 
 
 # Triton's server out of its wheel beside the export's packages: the whole stack for trying it. As `make serve`, it exports
@@ -74,7 +86,7 @@ CMD ["python", "-m", "scripts.serve"]
 
 
 FROM runtime AS gateway
-COPY --from=build /opt/venv /opt/venv
+COPY --from=build-gateway /opt/venv /opt/venv
 ENV GATEWAY_HOST=0.0.0.0 MODEL_REPOSITORY=/models DATA_DIR=/data LOG_FORMAT=json
 USER 10001:10001
 EXPOSE 8000

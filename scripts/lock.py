@@ -1,11 +1,11 @@
 """``make lock``: write ``requirements/*.txt``, exact versions with the hashes of every file the index has of them.
 
 The versions are those of ``constraints.txt``; what it does not name (the tools' own needs) is chosen anew. Locked is
-what is one and the same artefact everywhere: the gateway, its extras ``evaluate``, ``heic``, ``oidc``, ``redis`` and
-``review``, the build backend, and the tools of the supply chain. Not locked: torch, whose build depends on the
-machine, and what is installed with it for export, tests and load tests (exact versions in ``constraints.txt`` all the
-same); the extra ``pdq``, which is compiled where it is installed. ``uv`` asks the index that UV_DEFAULT_INDEX names,
-else the public one; no index is named in the files.
+what is one and the same artefact everywhere: the gateway, its extras ``evaluate``, ``heic``, ``oidc``, ``pdq`` (as
+source, and what compiles it), ``redis`` and ``review``, the build backend, and the tools of the supply chain. Not
+locked: torch, whose build depends on the machine, and what is installed with it for export, tests and load tests (exact
+versions in ``constraints.txt`` all the same). ``uv`` asks the index that UV_DEFAULT_INDEX names, else the public one;
+no index is named in the files.
 """
 
 from __future__ import annotations
@@ -49,10 +49,15 @@ LOCKS = (
     Lock("evaluate.txt", "What the extra evaluate needs beside gateway.txt.", "evaluate", GATEWAY.file),
     Lock("heic.txt", "What the extra heic needs beside gateway.txt.", "heic", GATEWAY.file),
     Lock("oidc.txt", "What the extra oidc needs beside gateway.txt.", "oidc", GATEWAY.file),
+    Lock(
+        "pdq.txt", "What the extra pdq needs beside gateway.txt; no wheel for Linux is published.", "pdq", GATEWAY.file
+    ),
     Lock("redis.txt", "What the extra redis needs beside gateway.txt.", "redis", GATEWAY.file),
     Lock("review.txt", "What the extra review needs beside gateway.txt.", "review", GATEWAY.file),
 )
 BUILD = Lock("build.txt", "What builds the gateway's own wheel.")
+COMPILE = Lock("compile.txt", "What compiles the extra pdq, beside a C++ compiler.")
+COMPILER = ("cython", "numpy>=2", "setuptools")  # of pdqhash's own build-system, but wheel, which setuptools has inside
 TOOLS = Lock("tools.txt", "What locks, audits and lists the dependencies.")
 
 
@@ -99,6 +104,7 @@ def wanted() -> dict[str, list[str]]:
     extras: dict[str, list[str]] = project["project"]["optional-dependencies"]
     found = {lock.file: own + (extras[lock.extra] if lock.extra else []) for lock in LOCKS}
     found[BUILD.file] = project["build-system"]["requires"]
+    found[COMPILE.file] = list(COMPILER)
     found[TOOLS.file] = extras["supply"]
     return found
 
@@ -116,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LockFailed as failed:
         print(f"lock: {failed}", file=sys.stderr)
         return 1
-    for lock in (*LOCKS, BUILD, TOOLS):
+    for lock in (*LOCKS, BUILD, COMPILE, TOOLS):
         there = made[lock.besides] if lock.besides else {}
         kept = [entry for name, entry in sorted(made[lock.file].items()) if name not in there]
         (FOLDER / lock.file).write_text(HEADER.format(purpose=lock.purpose) + "".join(kept), encoding="utf-8")

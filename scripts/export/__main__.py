@@ -1,4 +1,7 @@
-"""``python -m scripts.export --model MODEL``: put a bundle into a model repository, unless it is there already."""
+"""``python -m scripts.export --model MODEL``: put a bundle into a model repository, unless it is there already.
+
+With ``--into FOLDER`` it becomes a folder of its own among other bundles, whose name is the last line of the output.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from scripts.export import bundles
 from scripts.export.device import DEVICES
 from scripts.export.lock import exclusive
 from scripts.export.order import FORMATS, PRECISIONS, TARGETS, Order, read_order
@@ -81,18 +85,38 @@ def main(arguments: list[str] | None = None) -> int:
         "--target", default="wheel", choices=TARGETS, help="the server: make serve's, or NVIDIA's image"
     )
     parser.add_argument("--format", default="torchscript", choices=FORMATS, dest="format_name")
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--repository", type=Path, default=Path("model_repository"), help="the bundle's folder itself")
+    where.add_argument("--into", type=Path, help="a folder of bundles")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--list", action="store_true", help="with --into: name the bundles that are there, newest first"
+    )
+    instead.add_argument("--remove", metavar="BUNDLE", help="with --into: remove one that nobody serves")
     parser.add_argument("--force", action="store_true", help="export even if the bundle is there")
     parser.add_argument("--instances", type=count, default=0, help="of the image model; 0 leaves it to the export")
     parser.add_argument("--text-instances", type=count, default=0, help="of the text model; likewise")
     parser.add_argument("--threads", type=count, default=0, help="of each instance; likewise")
     given = parser.parse_args(arguments)
+    if given.into is None and (given.list or given.remove):
+        parser.error("--list and --remove need --into")
     wish = Wish(given.instances, given.text_instances, given.threads)
     try:
+        if given.list:
+            print("\n".join(bundles.names(given.into)))
+            return 0
+        if given.remove:
+            bundles.remove(given.into, given.remove)
+            return 0
         order = read_order(
             given.model, given.precision, given.device, wish, target=given.target, format_name=given.format_name
         )
-        if not given.force and order.is_in(given.repository):
+        if given.into is not None:
+            name = bundles.add(given.into, order, export_into)
+            print(
+                f"export: to serve it, put BUNDLE={name} into .env and run `docker compose up -d`\n{name}", flush=True
+            )
+        elif not given.force and order.is_in(given.repository):
             print(
                 f"export: {given.repository} holds {order.source.id} at {order.precision} for {order.device} already",
                 flush=True,

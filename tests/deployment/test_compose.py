@@ -87,7 +87,8 @@ def test_the_gateways_fixed_settings_are_valid() -> None:
     settings = Settings(**given)
     assert [str(end) for end in settings.triton_endpoints] == ["triton:8001"]
     assert not settings.gateway_allow_open
-    assert services()["gateway"]["volumes"] == [f"bundle:{settings.model_repository}:ro", f"data:{settings.data_dir}"]
+    bundle, data = services()["gateway"]["volumes"]
+    assert (bundle["target"], data) == (str(settings.model_repository), f"data:{settings.data_dir}")
 
 
 def test_targets_files_and_volumes_exist() -> None:
@@ -98,9 +99,10 @@ def test_targets_files_and_volumes_exist() -> None:
             assert set(service["build"]["args"]) <= set(re.findall(r"^ARG (\w+)=", text_of("Dockerfile"), re.MULTILINE))
             assert service["build"]["args"]["PYTHON_TAG"] in text_of("Dockerfile")
         for volume in service["volumes"]:
-            source = volume.split(":")[0]
-            assert (ROOT / source).is_file() if source.startswith("./") else source in parsed["volumes"]
-        assert set(service["networks"]) <= set(parsed["networks"])
+            source = volume["source"] if isinstance(volume, dict) else volume.split(":")[0]
+            if not source.startswith("./bundles"):
+                assert (ROOT / source).is_file() if source.startswith("./") else source in parsed["volumes"]
+        assert set(service.get("networks", {})) <= set(parsed["networks"])
         assert set(service.get("depends_on", {})) <= set(parsed["services"])
     for name in FILES:
         assert set(compose(name)["services"]) <= set(parsed["services"])
@@ -118,6 +120,9 @@ def test_modules_of_commands_can_be_imported() -> None:
         service["command"] for name in FILES for service in compose(name)["services"].values() if "command" in service
     ]
     commands += [json.loads(found) for found in re.findall(r"^CMD (\[.*\])$", text_of("Dockerfile"), re.MULTILINE)]
+    commands += [
+        json.loads(found) for found in re.findall(r"^ENTRYPOINT (\[.*\])$", text_of("Dockerfile"), re.MULTILINE)
+    ]
     modules = {words[2] for words in commands if words[:2] == ["python", "-m"]}
     assert modules == {"scripts.export", "scripts.serve"}
     assert all(importlib.util.find_spec(module) for module in modules)
@@ -129,7 +134,9 @@ def test_modules_of_commands_can_be_imported() -> None:
 @pytest.mark.parametrize("name", [BASE, "docker-compose.gpu.yml"])
 def test_the_export_understands_its_command(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Run with a model that does not exist: it is the model that is refused, not the words."""
-    words = [word.replace("/models", str(tmp_path)) for word in compose(name)["services"]["export"]["command"][3:]]
+    (entry,) = re.findall(r"^ENTRYPOINT (\[.*\])$", stages()["export"], re.MULTILINE)
+    words = [*json.loads(entry)[3:], *compose(name)["services"]["export"]["command"]]
+    words = [word.replace("/models", str(tmp_path)) for word in words]
     words = ["--model=./absent" if word.startswith("--model=") else word for word in words]
     assert export_main(words) == 1
     assert "there is no folder ./absent" in capsys.readouterr().err
@@ -139,7 +146,7 @@ def test_limits_restarts_and_confinement() -> None:
     for name, service in services().items():
         limits = service["deploy"]["resources"]["limits"]
         assert set(limits) == {"cpus", "memory", "pids"}, name
-        assert service["restart"] == ("no" if name == "export" else "unless-stopped")
+        assert service["restart"] == ("no" if service.get("profiles") == ["export"] else "unless-stopped")
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
@@ -154,41 +161,57 @@ def test_limits_restarts_and_confinement() -> None:
 def test_as_many_gateways_run_as_are_told_that_they_share_the_machine() -> None:
     given = yaml.safe_load(text_of(BASE))["services"]["gateway"]
     assert given["deploy"]["replicas"] == given["environment"]["GATEWAY_REPLICAS"] == "${GATEWAY_REPLICAS:-1}"
-    assert given["ports"] == ["127.0.0.1:${GATEWAY_PORT:-8000}:8000"]  # which may be a range
+    assert "ports" not in given, "one port would be one container's"
     assert "container_name" not in given
+    (port,) = yaml.safe_load(text_of("docker-compose.gateway-ports.yml"))["services"]["gateway"]["ports"]
+    assert port == "127.0.0.1:${GATEWAY_PORT:-8000}:8000"  # which may be a range
 
 
 def test_stops_wait_for_the_drain() -> None:
     drain_s = Settings.model_fields["drain_timeout_s"].default
     assert seconds(services()["gateway"]["stop_grace_period"]) > drain_s
     assert seconds(services()["proxy"]["stop_grace_period"]) > drain_s
-    triton_s = int(re.findall(r"--exit-timeout-secs=(\d+)", services()["triton"]["command"][2])[0])
+    (triton_s,) = (
+        int(found) for found in re.findall(r"--exit-timeout-secs=(\d+)", str(services()["triton"]["command"]))
+    )
     assert seconds(services()["triton"]["stop_grace_period"]) > triton_s
 
 
 def test_nothing_of_triton_is_published_unless_asked_for() -> None:
     published = {name: service.get("ports", []) for name, service in services().items()}
-    assert published.pop("gateway") == ["127.0.0.1:8000:8000"]
     assert published.pop("proxy") == ["127.0.0.1:8080:8080"]
     assert not any(published.values())
     assert services()["triton"]["networks"] == ["models"]
     assert compose()["networks"]["models"] == {"internal": True}
-    assert all("network_mode" not in service for service in services().values())
+    assert all(service.get("network_mode", "none") == "none" for service in services().values())
     assert "ports" not in compose("docker-compose.gpu.yml")["services"]["triton"]
     asked = compose("docker-compose.triton-ports.yml")["services"]["triton"]
     assert all(port.startswith("127.0.0.1:") for port in asked["ports"])
 
 
-def test_the_bundle_is_written_by_the_export_alone() -> None:
-    found = {
-        name: volume
-        for name, service in services().items()
-        for volume in service["volumes"]
-        if volume.startswith("bundle:")
-    }
-    assert found == {"export": "bundle:/models", "triton": "bundle:/models:ro", "gateway": "bundle:/models:ro"}
+def test_bundles_are_written_by_the_export_alone_and_one_that_is_not_there_is_no_folder() -> None:
+    for name, source in {"triton": "first", "gateway": "first", "triton-next": "BUNDLE_NEXT-is-not-set"}.items():
+        (mount,) = (volume for volume in services()[name]["volumes"] if isinstance(volume, dict))
+        assert mount["source"] == f"./bundles/{source}"
+        assert mount["target"] == "/models"
+        assert mount["read_only"] is True
+        assert mount["bind"] == {"create_host_path": False}
+    assert services()["export"]["volumes"][0] == "./bundles:/models"
+
+
+def test_nothing_is_replaced_because_of_what_it_calls() -> None:
+    """Compose replaces what depends on what it replaces."""
+    assert [name for name, service in services().items() if "depends_on" in service] == ["export"]
+    assert services()["export"]["profiles"] == ["export"]
+
+
+def test_what_is_served_side_by_side_differs_in_the_bundle_alone() -> None:
     for name in ("triton", "gateway"):
-        assert services()[name]["depends_on"]["export"]["condition"] == "service_completed_successfully"
+        served, beside = services()[name], services()[f"{name}-next"]
+        apart = {key for key in served.keys() | beside.keys() if served.get(key) != beside.get(key)}
+        assert apart == {"profiles", "volumes"} | ({"environment", "networks"} if name == "gateway" else set())
+    own, beside = services()["gateway"]["environment"], services()["gateway-next"]["environment"]
+    assert own | {"TRITON_HOST": "triton-next"} == beside
 
 
 def test_the_gpu_file_asks_for_a_gpu() -> None:
@@ -234,8 +257,10 @@ def test_the_proxys_limits_are_the_gateways() -> None:
             assert float(value) == field.default, name
     derived = re.findall(r"^\s*(PROXY_\w+)=", text_of("docker/proxy/derived.envsh"), re.MULTILINE)
     used = set(re.findall(r"\$\{(\w+)\}", text_of("docker/proxy/gateway.conf.template"))) - {"PROXY_…"}
+    used |= set(re.findall(r"\$\{?(PROXY_\w+)", text_of("docker/proxy/replicas.sh")))
     assert used == {*derived, *(name for name in environment if name.startswith("PROXY_"))} - {"PROXY_TRUSTED"}
-    assert os.access(ROOT / "docker/proxy/derived.envsh", os.X_OK), "the image reads no other"
+    for name in ("derived.envsh", "replicas.sh"):
+        assert os.access(ROOT / "docker/proxy" / name, os.X_OK), "the image reads no other"
 
 
 def test_memory_of_the_proxy_covers_its_connections() -> None:
@@ -248,4 +273,5 @@ def test_memory_of_the_proxy_covers_its_connections() -> None:
     answer = 9 * 4  # nginx's own default of proxy_buffers and proxy_buffer_size: pages
     proxied = small + large + body + answer  # takes two connections, the client's and the gateway's
     kib = workers * connections * max(small + large, proxied / 2)
-    assert kib / 1024 + 64 < int(services()["proxy"]["deploy"]["resources"]["limits"]["memory"].removesuffix("m"))
+    limit = int(services()["proxy"]["deploy"]["resources"]["limits"]["memory"].removesuffix("g")) * 1024
+    assert 2 * kib / 1024 + 64 < limit, "workers that a reload replaces may still have theirs"

@@ -24,7 +24,7 @@ import pytest
 from gateway.inference.bundle import MANIFEST_NAME
 from scripts.export.lock import LOCK_NAME
 from scripts.triton.wheel import find_server
-from tests.conftest import free_ports
+from tests.conftest import ROOT, free_ports
 from tests.deployment.test_compose import services, text_of
 from tests.support.http_servers import serving
 
@@ -122,12 +122,15 @@ def test_triton_takes_the_command_locks_the_bundle_and_refuses_shared_memory(tmp
     shim.write_text(f'#!/bin/sh\nexec {shlex.quote(str(server.binary))} --backend-directory={backends} "$@"\n')
     shim.chmod(0o755)
     http_port, grpc_port, metrics_port = free_ports(3)
-    shell, flag, script = services()["triton"]["command"]
-    script = script.replace("$$", "$").replace("/models", str(models)).rstrip()
-    script += f" --http-port={http_port} --grpc-port={grpc_port} --metrics-port={metrics_port}"
-    script += "".join(f" --{kind}-address=127.0.0.1" for kind in ("http", "grpc", "metrics"))
+    shell, _, *words = services()["triton"]["command"]
+    script = tmp_path / "serve.sh"
+    script.write_text((ROOT / "docker" / "triton" / "serve.sh").read_text().replace("/models/", f"{models}/"))
+    words = [word.replace("/models", str(models)) for word in words]
+    words += [f"--http-port={http_port}", f"--grpc-port={grpc_port}", f"--metrics-port={metrics_port}"]
+    words += [f"--{kind}-address=127.0.0.1" for kind in ("http", "grpc", "metrics")]
     environment = {"PATH": f"{shim.parent}:{os.environ['PATH']}", "LD_LIBRARY_PATH": str(server.libraries)}
-    with running([shell, flag, script], log, **environment) as process:
+    environment["READY_URL"] = f"http://127.0.0.1:{http_port}/v2/health/ready"
+    with running([shell, str(script), *words], log, **environment) as process:
         wait_for(http_port, "/v2/health/ready", process, log)
         health = services()["triton"]["healthcheck"]["test"]
         assert health[0] == "CMD"

@@ -21,8 +21,8 @@ from tests.conftest import ROOT, free_ports
 from tests.support.fake_encoder import write_bundle
 
 HINT = "run: make lock"
-EXTRAS = ("evaluate.txt", "heic.txt", "oidc.txt", "redis.txt", "review.txt")
-FILES = ("gateway.txt", *EXTRAS, "build.txt", "tools.txt")
+EXTRAS = ("evaluate.txt", "heic.txt", "oidc.txt", "pdq.txt", "redis.txt", "review.txt")
+FILES = ("gateway.txt", *EXTRAS, "build.txt", "compile.txt", "tools.txt")
 TEXTS = {file: (lock.FOLDER / file).read_text(encoding="utf-8") for file in FILES}
 PINS = {
     file: {name: Requirement(entry.split("\\\n")[0]) for name, entry in lock.entries(text).items()}
@@ -103,11 +103,11 @@ def test_nothing_that_depends_on_the_machine_is_locked() -> None:
 def test_the_image_installs_by_hash_and_never_builds_a_dependency() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
     installs = re.findall(r"\bpip (?:--python \S+ )?install\b[^&\n]*", dockerfile)
-    assert len(installs) == 5
+    assert len(installs) == 7
     for command in installs:
         by_hash = "--require-hashes --only-binary :all:" in " ".join(command.split())
-        own_wheel = "--no-deps --no-index /dist/*.whl" in command
-        torch = "[export]" in command and "--constraint constraints.txt" in command
+        own_wheel = bool(re.search(r"--no-deps --no-index /(dist|pdq)/\*\.whl", command))
+        torch = "[export,openvino]" in command and "--constraint constraints.txt" in command
         triton = command.endswith("--constraint constraints.txt --no-deps --target /opt/venv/triton nvidia-pytriton")
         assert by_hash or own_wheel or torch or triton, command
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]

@@ -39,11 +39,12 @@ def proxy(folder: Path, upstream: int, **changed: str) -> Iterator[Proxy]:
         changed: variables of the service in docker-compose.yml that have other values.
     """
     (port,) = free_ports(1)
-    own = {"PROXY_LISTEN": f"127.0.0.1:{port}", "PROXY_UPSTREAM": f"127.0.0.1:{upstream}"}
+    own = {"PROXY_LISTEN": f"127.0.0.1:{port}", "PROXY_RUN": str(folder)}
     given = {**services()["proxy"]["environment"], **own, **changed}
     environment = {name: str(value or "") for name, value in given.items()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "gateway.conf").write_text(filled_in(environment))
+    (folder / "servers.conf").write_text(f"server 127.0.0.1:{upstream} max_fails=1 fail_timeout=1s;\n")
     main = (FOLDER / "nginx.conf").read_text(encoding="utf-8").replace("/tmp/", f"{folder}/")  # noqa: S108
     (folder / "nginx.conf").write_text(main)
     log = folder / "nginx.log"
