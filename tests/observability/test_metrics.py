@@ -24,6 +24,7 @@ from tests.support.saved_policies import moderate
 pytest_plugins = ["tests.support.saved_policies_fixtures"]
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "gateway.json"
+PROMETHEUS = ROOT / "deploy" / "prometheus" / "prometheus.yml"
 LABEL = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"')
 
 
