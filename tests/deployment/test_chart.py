@@ -18,10 +18,33 @@ from gateway.settings import Settings
 from scripts.export.__main__ import main as export_main
 from tests.conftest import ROOT
 from tests.deployment.test_compose import services, stages, text_of
-from tests.support.rendered_chart import BUNDLE, CHART, NEXT, REFUSED, container, of, one, pods, variables
+from tests.support.rendered_chart import (
+    BUNDLE,
+    CASES,
+    CHART,
+    NEXT,
+    REFUSED,
+    container,
+    of,
+    one,
+    pods,
+    rendered,
+    variables,
+)
 
-pytest_plugins = ["tests.support.rendered_chart"]
 FIXED = {"GATEWAY_HOST", "GATEWAY_PORT", "TRITON_HOST", "TRITON_GRPC_PORT", "MODEL_REPOSITORY", "DATA_DIR"}
+
+
+@pytest.fixture(scope="module")
+def answer() -> dict[str, Any]:
+    return rendered()
+
+
+@pytest.fixture(scope="module")
+def made(answer: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The objects of every case that is not to be refused."""
+    assert {name: answer["cases"][name].get("refused") for name in CASES} == dict.fromkeys(CASES)
+    return {name: answer["cases"][name]["objects"] for name in CASES}
 
 
 def test_every_case_is_valid_kubernetes(answer: dict[str, Any], made: dict[str, Any]) -> None:
@@ -71,7 +94,7 @@ def test_secrets_are_files_named_like_settings(made: dict[str, Any]) -> None:
         (volume,) = [it for it in pod["volumes"] if it["name"] == "secrets"]
         assert volume["secret"]["secretName"] == secret
         mounted = {it["name"]: it["mountPath"] for it in pod["containers"][0]["volumeMounts"]}
-        assert mounted == {"models": "/models", "data": "/data", "tmp": "/tmp", "secrets": "/run/secrets"}
+        assert mounted["secrets"] == "/run/secrets"
     assert 'SECRETS = Path("/run/secrets")' in text_of("gateway/__main__.py")
 
 

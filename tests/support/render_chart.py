@@ -1,7 +1,7 @@
 """Render the Helm chart and validate what comes out; run by the Python of ``.venv-chart`` (``make chart-tools``).
 
-Reads from standard input ``{"chart": folder, "kubernetes": [version], "schemas": {kind: JSON Schema}, "cases": {name:
-values}}``; prints for each case ``{"objects": […], "notes": text, "invalid": [sentence]}`` or ``{"refused": sentence}``.
+Reads from standard input ``{"chart": folder, "kubernetes": [version], "schemas": {kind: JSON Schema},
+"cases": {name: values}}``; prints for each case ``{"objects": […], "notes": text, "invalid": [sentence]}`` or ``{"refused": sentence}``.
 Helm is its own Go library, the schemas are those of the Kubernetes releases; custom kinds are held to ``schemas``.
 """
 

@@ -74,8 +74,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def answer() -> dict[str, Any]:
+def rendered() -> dict[str, Any]:
+    """Return what every case comes to, refused ones too, and what Helm's lint says."""
     if not PYTHON.exists():
         pytest.skip("what renders the chart is not installed: make chart-tools")
     cases = CASES | {name: values for name, (values, _) in REFUSED.items()}
@@ -87,13 +87,6 @@ def answer() -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     answers: dict[str, Any] = json.loads(done.stdout)
     return answers
-
-
-@pytest.fixture(scope="module")
-def made(answer: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The objects of every case that is not to be refused."""
-    assert {name: answer["cases"][name].get("refused") for name in CASES} == dict.fromkeys(CASES)
-    return {name: answer["cases"][name]["objects"] for name in CASES}
 
 
 def of(objects: list[dict[str, Any]], kind: str, name: str = "") -> list[dict[str, Any]]:
