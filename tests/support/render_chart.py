@@ -1,8 +1,9 @@
 """Render the Helm chart and validate what comes out; run by the Python of ``.venv-chart`` (``make chart-tools``).
 
 Reads from standard input ``{"chart": folder, "kubernetes": [version], "schemas": {kind: JSON Schema},
-"cases": {name: values}}``; prints for each case ``{"objects": […], "notes": text, "invalid": [sentence]}`` or ``{"refused": sentence}``.
-Helm is its own Go library, the schemas are those of the Kubernetes releases; custom kinds are held to ``schemas``.
+"cases": {name: values}}``. Prints for each case ``{"objects": […], "notes": text, "invalid": [sentence]}`` or
+``{"refused": sentence}``, and what Helm's lint says. Helm is its own Go library, the schemas are those of the Kubernetes
+releases; custom kinds are held to ``schemas``.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def render(chart: Any, values: dict[str, Any], asked: dict[str, Any]) -> dict[st
         for shown in yaml.safe_load_all(text)
         if shown
     ]
-    return {"objects": objects, "notes": notes, "invalid": [line for it in objects for line in mistakes(it, asked)]}
+    invalid = [line for it in objects for line in mistakes(it, asked)]
+    return {"objects": objects, "notes": notes, "invalid": invalid}
 
 
 def main() -> None:
