@@ -16,7 +16,7 @@ TARGET ?= wheel
 FORMAT ?= torchscript
 export MODEL PRECISION DEVICE REPLICAS TARGET FORMAT
 
-.PHONY: serve s3-server test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint lint-console vendor-console docs format bench loadtest loadtest-mix soak lock audit wheel sbom train-demo evaluate demo-figures study clean
+.PHONY: serve s3-server chart-tools test test-all mutate faults fuzz fuzz-pixels fuzz-api flood rolling lint lint-console vendor-console docs format bench loadtest loadtest-mix soak lock audit wheel sbom train-demo evaluate demo-figures study clean
 .DEFAULT_GOAL := serve
 
 $(VENV)/.venv-made:
@@ -47,6 +47,14 @@ $(SUPPLY)/.installed: requirements/tools.txt
 s3-server: ## Install moto's S3 server into .venv-s3
 	$(PYTHON) -m venv .venv-s3
 	.venv-s3/bin/pip install --quiet --disable-pip-version-check 'moto[server]>=5.2,<6'
+
+# Helm's own library and the schemas of Kubernetes' releases, for the chart's tests, which skip without them.
+chart-tools: .venv-chart/.installed ## Install what renders and validates the Helm chart into .venv-chart
+
+.venv-chart/.installed:
+	$(PYTHON) -m venv .venv-chart
+	.venv-chart/bin/pip install --quiet 'helm-python-sdk>=0.2.2,<0.3' 'kubernetes-validate>=1.37,<2'
+	@touch $@
 
 $(VENV)/.openvino-installed: | $(VENV)/.serve-installed
 	$(PIP) --no-build-isolation --editable '.[export,evaluate,openvino]'

@@ -22,6 +22,7 @@ from tests.conftest import ROOT
 
 BASE = "docker-compose.yml"
 FILES = sorted(path.name for path in ROOT.glob("docker-compose*.yml"))
+MONITORING = ("prometheus", "grafana")
 REFERENCE = re.compile(r"(?<!\$)\$\{(?P<name>[A-Z_]+)(?::-(?P<default>[^}]*))?\}")
 
 
@@ -142,6 +143,11 @@ def test_the_export_understands_its_command(name: str, tmp_path: Path, capsys: p
     assert "there is no folder ./absent" in capsys.readouterr().err
 
 
+def test_monitoring_starts_only_when_asked_for() -> None:
+    assert all(services()[name]["profiles"] == ["monitoring"] for name in MONITORING)
+    assert all(not set(MONITORING) & set(service.get("depends_on", {})) for service in services().values())
+
+
 def test_limits_restarts_and_confinement() -> None:
     for name, service in services().items():
         limits = service["deploy"]["resources"]["limits"]
@@ -180,6 +186,7 @@ def test_stops_wait_for_the_drain() -> None:
 def test_nothing_of_triton_is_published_unless_asked_for() -> None:
     published = {name: service.get("ports", []) for name, service in services().items()}
     assert published.pop("proxy") == ["127.0.0.1:8080:8080"]
+    assert [published.pop(name) for name in MONITORING] == [["127.0.0.1:9090:9090"], ["127.0.0.1:3000:3000"]]
     assert not any(published.values())
     assert services()["triton"]["networks"] == ["models"]
     assert compose()["networks"]["models"] == {"internal": True}
