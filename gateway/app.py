@@ -13,6 +13,7 @@ from fastapi import Depends, FastAPI
 
 from gateway.access_parts import access_services, check_oidc
 from gateway.api import (
+    carrying,
     classifiers_and_policies,
     classify,
     dry_run,
@@ -74,6 +75,7 @@ from gateway.review_parts import MakeReviewImages, MakeWebhooks, review_images, 
 from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit
+from gateway.store.bundles import Bundles
 from gateway.store.decisions import Decisions
 from gateway.store.idempotency import IdempotencyKeys
 from gateway.store.installation import Installation
@@ -92,7 +94,8 @@ DESCRIPTION = """Zero-shot classification of images with CLIP in NVIDIA Triton.
 Every error is `application/problem+json` with a stable `code`; every answer names the model that gave it.
 """
 RESOURCES = (
-    *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
+    *(classify, embeddings, moderate, openai_moderations, dry_run),
+    *(classifiers_and_policies, carrying, rollouts, hash_lists),
     # The statistics before a decision, whose route takes any name.
     *(statistics, decisions, similar, reviews, images, legal_holds, audit, health, status, training, samples),
     *(labelled_sets, jobs, webhooks),
@@ -215,6 +218,7 @@ async def lifespan(
     kept = decision_log if settings.decision_log else None
     readiness = Readiness(encoder, catalog, list_refresher, kept, decoders, checks.draining)
     metrics.watch_degraded(store=lambda: readiness.store_lost, decision_log=lambda: readiness.decisions_lost)
+    metrics.watch_policies(lambda: len(catalog.not_applicable))
     access = access_services(settings, checks.keys, checks.rate_limits, database, readiness, metrics)
     keys, outbox = IdempotencyKeys(database), Outbox(database)
     job_parts = make_jobs(settings, database, manifest, Parts(catalog, versions, stored, metrics))
@@ -271,6 +275,7 @@ async def lifespan(
             request_timeout_s=settings.request_timeout_s,
             saver=saver,
             versions=versions,
+            bundles=Bundles(database),
             rollouts=Rollouts(database, manifest.bundle_id),
             decisions=stored,
             lists=hashes,

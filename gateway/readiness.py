@@ -16,6 +16,11 @@ PAUSE_S = 0.02
 STORE_LOST = "The database cannot be read: policies, classifiers and lists stay as they were last seen."
 NOT_LOGGED = "Decisions are not being logged: the database takes no writes."
 
+NOT_APPLICABLE = (
+    "{count} policies or classifiers in force cannot be applied with this model; /v1/status names them, and "
+    "clip-gateway policies carry makes drafts of policies for it."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
@@ -60,9 +65,17 @@ class Readiness:
         """Whether decisions should be logged and are not."""
         return self.decision_log is not None and (self.decision_log.lost or self.catalog.store_lost)
 
+    @property
+    def degraded(self) -> list[str]:
+        """The parts that requests are answered without; empty when none is."""
+        store = self.store_lost or self.decisions_lost
+        return ["store"] * store + ["policies"] * bool(self.catalog.not_applicable)
+
     def reasons(self) -> list[str]:
         """Return what does not work although requests are answered, a sentence each; empty when all does."""
-        return [STORE_LOST] * self.store_lost + [NOT_LOGGED] * self.decisions_lost
+        reasons = [STORE_LOST] * self.store_lost + [NOT_LOGGED] * self.decisions_lost
+        count = len(self.catalog.not_applicable)
+        return reasons + [NOT_APPLICABLE.format(count=count)] * bool(count)
 
     async def wait(self, seconds: float) -> None:
         """Wait until all is ready, but not for ever: a gateway must be able to say why it is not."""

@@ -33,13 +33,14 @@ async def readyz(services: ServicesDep) -> JSONResponse:
     """Answer 200 when a real inference has succeeded recently and policies and lists are loaded, else 503.
 
     A store that is lost or takes no writes is 200 with the status ``degraded`` and the reasons: what is in force goes
-    on serving, and decisions are not logged. A process that is about to end answers 503 first, while it goes on
+    on serving, and decisions are not logged. So are policies that cannot be applied with the bundle being served: a
+    request that names one gets 409. A process that is about to end answers 503 first, while it goes on
     answering everything else.
     """
     failing = services.readiness.failing()
     reasons = services.readiness.reasons()
     status = "unready" if failing else "degraded" if reasons else "ready"
-    said = {"status": status, "failing": failing, "degraded": ["store"] if reasons else [], "reasons": reasons}
+    said = {"status": status, "failing": failing, "degraded": services.readiness.degraded, "reasons": reasons}
     return JSONResponse(said, 503 if failing else 200)
 
 

@@ -36,6 +36,7 @@ async def status(request: Request, services: ServicesDep) -> Response:
         "ready": not ready.failing(),
         "failing": ready.failing(),
         "degraded": ready.reasons(),
+        "not_applicable": [{"kind": kind, "name": name} for kind, name in sorted(services.catalog.not_applicable)],
         "replicas": [_shown(replica) for replica in await replicas_of(services)],
         "throughput": asdict(access.presence.recent.rates()),
         "stages": [asdict(times) for times in stage_times(metrics.stage_seconds)],

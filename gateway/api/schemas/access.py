@@ -116,6 +116,13 @@ class ErrorCountOut(BaseModel):
     count: int
 
 
+class NotApplicableOut(BaseModel):
+    """What is in force, here or for another bundle, and cannot be applied with the bundle being served."""
+
+    kind: Literal["classifier", "policy"]
+    name: str
+
+
 class StatusOut(BaseModel):
     """How the service does: of all gateways ``replicas`` and what the store counts, the rest of ``replica``."""
 
@@ -125,6 +132,7 @@ class StatusOut(BaseModel):
     ready: bool
     failing: list[str]
     degraded: list[str]
+    not_applicable: list[NotApplicableOut]
     replicas: list[ReplicaOut]
     throughput: ThroughputOut
     stages: list[StageOut]
