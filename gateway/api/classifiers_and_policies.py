@@ -74,7 +74,8 @@ def routes(
         row = await stored(services.versions.read(kind, name, version))
         if row is None:
             raise NotFound(f"There is no such {kind} or version.")
-        return answer(*as_served(services, [row]))
+        (shown,) = as_served(services, [row])
+        return answer(shown)
 
     @router.get("/{name}/versions", summary="All versions", response_model=ResourcesOut)
     async def versions(services: ServicesDep, name: Name) -> Response:
