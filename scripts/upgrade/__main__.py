@@ -98,10 +98,10 @@ def upgrade(it: Staged, hold: int) -> UpgradeOutcome:
     old.start()
     it.name.addresses = [old.host, new.host]
     done("A again, and B", {old.bundle_id, new.bundle_id})
+    new.stop()  # still named, as Docker names a container until it has ended
+    done("B stopped", {old.bundle_id})
     it.name.addresses = [old.host]
     done("A alone again", {old.bundle_id})
-    new.stop()
-    done("B stopped", {old.bundle_id})
     load.stop()
     steps["over"] = time.monotonic() - begin
     return UpgradeOutcome(
