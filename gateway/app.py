@@ -13,6 +13,7 @@ from fastapi import Depends, FastAPI
 
 from gateway.access_parts import access_services, check_oidc
 from gateway.api import (
+    carrying,
     classifiers_and_policies,
     classify,
     dry_run,
@@ -77,6 +78,7 @@ from gateway.review_parts import MakeReviewImages, MakeWebhooks, review_images, 
 from gateway.serving.http_protocol import ConnectionLimits, protocol_with
 from gateway.settings import MIB, Settings
 from gateway.store.audit import Audit
+from gateway.store.bundles import Bundles
 from gateway.store.decisions import Decisions
 from gateway.store.idempotency import IdempotencyKeys
 from gateway.store.installation import Installation
@@ -95,7 +97,8 @@ DESCRIPTION = """Zero-shot classification of images with CLIP in NVIDIA Triton.
 Every error is `application/problem+json` with a stable `code`; every answer names the model that gave it.
 """
 RESOURCES = (
-    *(classify, embeddings, moderate, openai_moderations, dry_run, classifiers_and_policies, rollouts, hash_lists),
+    *(classify, embeddings, moderate, openai_moderations, dry_run),
+    *(classifiers_and_policies, carrying, rollouts, hash_lists),
     # The statistics before a decision, whose route takes any name.
     *(statistics, decisions, similar, reviews, images, legal_holds, audit, health, status, training, samples),
     *(labelled_sets, jobs, webhooks),
@@ -234,6 +237,7 @@ async def lifespan(
         decision_log=lambda: readiness.decisions_lost,
         tritons=lambda: readiness.tritons_lost,
     )
+    metrics.watch_policies(lambda: len(catalog.not_applicable))
     access = access_services(settings, checks.keys, checks.rate_limits, database, readiness, metrics)
     keys, outbox = IdempotencyKeys(database), Outbox(database)
     job_parts = make_jobs(settings, database, manifest, Parts(catalog, versions, stored, metrics))
@@ -290,6 +294,7 @@ async def lifespan(
             request_timeout_s=settings.request_timeout_s,
             saver=saver,
             versions=versions,
+            bundles=Bundles(database),
             rollouts=Rollouts(database, manifest.bundle_id),
             decisions=stored,
             lists=hashes,

@@ -18,6 +18,11 @@ PAUSE_S = 0.02
 STORE_LOST = "The database cannot be read: policies, classifiers and lists stay as they were last seen."
 NOT_LOGGED = "Decisions are not being logged: the database takes no writes."
 SPOOLED = "Decisions are kept on disk until the database takes writes again."
+TRITONS_LOST = "{lost} of {of} Tritons cannot be asked: the others take their load."
+NOT_APPLICABLE = (
+    "{count} policies or classifiers in force cannot be applied with this model; /v1/status names them, and "
+    "clip-gateway policies carry makes drafts of policies for it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +76,25 @@ class Readiness:
         states = self.encoder.states().values()
         return None in states and set(states) != {None}
 
+    @property
+    def degraded(self) -> list[str]:
+        """The parts that requests are answered without; empty when none is."""
+        store = self.store_lost or self.decisions_lost or bool(self.causes())
+        parts = (("store", store), ("tritons", self.tritons_lost), ("policies", bool(self.catalog.not_applicable)))
+        return [name for name, lost in parts if lost]
+
     def reasons(self) -> list[str]:
         """Return what does not work although requests are answered, a sentence each; empty when all does."""
         states = self.encoder.states()
-        lost = sum(reason is not None for reason in states.values())
-        tritons = [f"{lost} of {len(states)} Tritons cannot be asked: the others take their load."] * self.tritons_lost
+        lost, policies = sum(reason is not None for reason in states.values()), len(self.catalog.not_applicable)
         log = SPOOLED if self.decision_log is not None and self.decision_log.spools else NOT_LOGGED
-        because = [SENTENCES[cause] for cause in self.causes().values()]
-        return [STORE_LOST] * self.store_lost + [log] * self.decisions_lost + because + tritons
+        return [
+            *[STORE_LOST] * self.store_lost,
+            *[log] * self.decisions_lost,
+            *(SENTENCES[cause] for cause in self.causes().values()),
+            *[TRITONS_LOST.format(lost=lost, of=len(states))] * self.tritons_lost,
+            *[NOT_APPLICABLE.format(count=policies)] * bool(policies),
+        ]
 
     def causes(self) -> dict[str, Cause]:
         """Return the class of the failure behind what does not work, by part; empty when all does."""

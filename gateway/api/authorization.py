@@ -91,6 +91,7 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role]] = {
     ("GET", "/v1/policies/{name}/versions"): CONFIGURATION,
     ("PUT", "/v1/policies/{name}"): MANAGE,
     ("POST", "/v1/policies/{name}/activate"): MANAGE,
+    ("POST", "/v1/policies/{name}/carry"): MANAGE,
     ("DELETE", "/v1/policies/{name}"): MANAGE,
     ("GET", "/v1/policies/{name}/rollout"): CONFIGURATION,
     ("PUT", "/v1/policies/{name}/rollout"): MANAGE,

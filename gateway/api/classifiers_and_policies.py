@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 from starlette.requests import Request
 
@@ -16,7 +17,7 @@ from gateway.api.body.validation import validated
 from gateway.api.dependencies import Services, ServicesDep
 from gateway.api.openapi import EXAMPLE_POLICY, request_body
 from gateway.api.parameters import Name, known_parameters
-from gateway.api.schemas.stored_requests import SERVERS_FIELDS, Activation
+from gateway.api.schemas.stored_requests import SERVERS_FIELDS, Activation, BundleId
 from gateway.api.schemas.stored_responses import ResourceOut, ResourcesOut
 from gateway.api.store_calls import ChangeDep, changed, stored
 from gateway.errors import InvalidRequest, NotFound, PolicyModelMismatch
@@ -24,8 +25,10 @@ from gateway.limits.deadline import Deadline
 from gateway.moderation.classifiers import Classifier
 from gateway.moderation.heads import HeadClassifier, classifier_form, without_parameters
 from gateway.moderation.policy import Policy
+from gateway.store.bundles import SHORTEST
 from gateway.store.versions import Kind, Version
 
+BundleQuery = Annotated[BundleId | None, Query(description="As a gateway with this bundle sees them.")]
 EXAMPLE_CLASSIFIER = {"labels": [{"label": "a red circle"}, {"label": "a blue square"}]}
 
 
@@ -39,8 +42,11 @@ def routes(
     router = APIRouter(prefix=f"/v1/{plural}", tags=["policies"], dependencies=[Depends(known_parameters)])
 
     @router.get("", summary=f"All {plural}", response_model=ResourcesOut)
-    async def read_all(services: ServicesDep) -> Response:
-        return all_of(await stored(services.versions.shown(kind)))
+    async def read_all(services: ServicesDep, bundle_id: BundleQuery = None) -> Response:
+        if bundle_id is None:
+            return all_of(as_served(services, await stored(services.versions.shown(kind))))
+        there = services.bundles.versions(await bundle_of(services, bundle_id))
+        return all_of(await stored(there.shown(kind)))
 
     @router.put(
         "/{name}",
@@ -68,14 +74,15 @@ def routes(
         row = await stored(services.versions.read(kind, name, version))
         if row is None:
             raise NotFound(f"There is no such {kind} or version.")
-        return answer(row)
+        (shown,) = as_served(services, [row])
+        return answer(shown)
 
     @router.get("/{name}/versions", summary="All versions", response_model=ResourcesOut)
     async def versions(services: ServicesDep, name: Name) -> Response:
         rows = await stored(services.versions.history(kind, name))
         if not rows:
             raise NotFound(f"There is no such {kind}.")
-        return all_of(rows)
+        return all_of(as_served(services, rows))
 
     @router.post(
         "/{name}/activate",
@@ -104,6 +111,31 @@ def routes(
         return Response(status_code=204)
 
     return router
+
+
+def as_served(services: Services, versions: Sequence[Version]) -> list[Version]:
+    """Return versions, of which a head of another bundle that this one cannot apply is not active."""
+    left_out = services.catalog.not_applicable
+    return [
+        replace(version, active=False) if version.foreign and (version.kind, version.name) in left_out else version
+        for version in versions
+    ]
+
+
+async def bundle_of(services: Services, given: str) -> str:
+    """Return the id of the bundle that a text stands for: an id that the database knows, or its first digits.
+
+    Raises:
+        InvalidRequest: it knows none, or several.
+    """
+    found = await stored(services.bundles.matching(given))
+    if not found:
+        raise InvalidRequest(
+            f"“{given}” is no bundle on this database, nor the first {SHORTEST} digits or more of one."
+        )
+    if len(found) > 1:
+        raise InvalidRequest(f"Several bundles begin with “{given}”: {', '.join(found[:5])}.")
+    return found[0]
 
 
 async def check_usable(services: Services, version: Version | None) -> None:
@@ -135,8 +167,8 @@ def out(version: Version, *, whole: bool = True) -> dict[str, Any]:
         **(version.body if whole else without_parameters(version.body)),
     }
     if version.kind == "policy":
-        tuned_on = version.body.get("tuned_on")  # bodies of earlier releases lack it
-        shown |= {"bundle_id": version.bundle_id, "classifiers": version.pins, "tuned_on": tuned_on}
+        records = {name: version.body.get(name) for name in ("tuned_on", "carried_from")}  # earlier releases lack them
+        shown |= {"bundle_id": version.bundle_id, "classifiers": version.pins, **records}
     return shown
 
 

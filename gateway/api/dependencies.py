@@ -27,6 +27,7 @@ from gateway.readiness import Readiness
 from gateway.review.images import ReviewImages
 from gateway.review.services import ReviewServices
 from gateway.store.audit import Audit
+from gateway.store.bundles import Bundles
 from gateway.store.decisions import Decisions
 from gateway.store.lists import Lists
 from gateway.store.review.outbox import Outbox
@@ -60,6 +61,7 @@ class Services:
     request_timeout_s: float
     saver: Saver
     versions: Versions
+    bundles: Bundles
     rollouts: Rollouts
     decisions: Decisions
     lists: Lists

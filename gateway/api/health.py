@@ -33,23 +33,21 @@ async def readyz(services: ServicesDep) -> JSONResponse:
     """Answer 200 when a real inference has succeeded recently and policies and lists are loaded, else 503.
 
     A store that is lost or takes no writes is 200 with the status ``degraded`` and the reasons: what is in force goes
-    on serving; ``causes`` has the class of what the store fails for, such as ``authentication`` or ``disk_full``. So is
-    a Triton that cannot be asked while others can. A process that is about to end answers 503 first, while it goes on
+    on serving; ``causes`` has the class of what the store fails for, such as ``authentication`` or ``disk_full``. So
+    are a Triton that cannot be asked while others can, and policies that cannot be applied with the bundle being
+    served: a request that names one gets 409. A process that is about to end answers 503 first, while it goes on
     answering everything else.
     """
     ready = services.readiness
     failing, reasons, states = ready.failing(), ready.reasons(), ready.encoder.states()
     status = "unready" if failing else "degraded" if reasons else "ready"
-    causes = ready.causes()
-    store_lost = ready.store_lost or ready.decisions_lost or bool(causes)
-    degraded = [name for name, lost in (("store", store_lost), ("tritons", ready.tritons_lost)) if lost]
     up = sum(reason is None for reason in states.values())
     said = {
         "status": status,
         "failing": failing,
-        "degraded": degraded,
+        "degraded": ready.degraded,
         "reasons": reasons,
-        "causes": causes,
+        "causes": ready.causes(),
         "tritons": {"up": up, "of": len(states)},
     }
     return JSONResponse(said, 503 if failing else 200)

@@ -16,7 +16,7 @@ SUBCOMMANDS = {
     "evaluate": "gateway.cli.evaluate:evaluate",
     "thresholds": "gateway.cli.thresholds:thresholds",
     "train": "gateway.cli.train:train",
-    "policies": "gateway.cli.policies:policies",
+    "policies": "gateway.cli.carry:policies",
     "library": "gateway.cli.library:library",
     "keys": "gateway.cli.keys:keys",
     "completion": "gateway.cli.main:completion",

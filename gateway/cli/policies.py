@@ -257,7 +257,7 @@ def put(client: httpx2.Client, entry: Entry, known: Entry | None) -> int:
 
 @click.group()
 def policies() -> None:
-    """Keep classifiers and policies as YAML files, and list those in force.
+    """Keep classifiers and policies as YAML files, list those in force, and carry them to another model.
 
     Exit code: 0 done, or nothing differs; 1 with --dry-run, something differs; 2 an error, told on standard error (what
     was saved before it stays saved).
@@ -304,7 +304,8 @@ def list_command(ctx: click.Context, *, address: str, key: str | None, as_json: 
             click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         else:
             for (kind, name), entry in there.items():
-                click.echo(f"{kind:<12} {name}@{entry.version}")
+                note = "  thresholds not measured on this model" if entry.body.get("carried_from") else ""
+                click.echo(f"{kind:<12} {name}@{entry.version}{note}")
         return DONE
 
     ctx.exit(connected(Connection(address, key), work))

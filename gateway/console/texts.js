@@ -102,7 +102,7 @@ export const texts = {
     everything: "The whole policy", description: "Description", views: "What is looked at", views_hint: "Tiles find small things; they cost up to six times as much.",
     view_names: { center: "Center", full: "Full picture", tiles: "Full picture and tiles" }, audit_share: "Audit share", audit_share_hint: "Of what is allowed, so much goes to review, so that misses are seen.",
     review_on: "Send to review what carries a warning", warnings: { frames_sampled: "Not all frames were looked at", max_inferences_reached: "Too many views", perceptual_lists_not_asked: "Perceptual lists were not asked" },
-    tuned_on: "Thresholds were chosen on {images} pictures, {at}.", rest_in_yaml: "Attributes and OpenAI categories are edited as YAML.",
+    tuned_on: "Thresholds were chosen on {images} pictures, {at}.", carried_from: "Thresholds are those of version {version} for another model ({bundle}), not measured on this one.", rest_in_yaml: "Attributes and OpenAI categories are edited as YAML.",
     add_rule: "Add rule", new_rule: "New rule", remove_rule: "Remove", category: "Category", classifier: "Classifier", aggregate: "Labels count as", by_mode: "The mode says", sum: "Sum", max: "Highest", choose_classifier: "Choose a classifier first.",
     scored_by: "Scored by {classifier}, {labels} labels", labelled: "{positives} blocked, {negatives} allowed by people",
     review_at: "Review from", block_at: "Block from", never: "never", number: "as a number", histogram: "Scores of {name} over {count} decisions",

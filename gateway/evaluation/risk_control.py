@@ -91,7 +91,8 @@ def choose(
         {**rule, "review_at": _threshold(low), "block_at": _threshold(high)}
         for rule, low, high in zip(before["rules"], review, block, strict=True)
     ]
-    body = {**before, "rules": rules, "tuned_on": _tuned_on(judged, goals, parts, tuning, promises)}
+    tuned_on = _tuned_on(judged, goals, parts, tuning, promises)
+    body = {**before, "rules": rules, "tuned_on": tuned_on, "carried_from": None}
     test = drawn_groups(judged.of("test") if "test" not in parts else judged.of(), categories)
     found = [
         held(promise, d.errors(review, block), len(d.scores))

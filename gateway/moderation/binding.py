@@ -75,7 +75,7 @@ def bind(
         InvalidRequest: a rule names a label that its classifier does not have.
     """
     rules = []
-    uncalibrated = False
+    uncalibrated = body.carried_from is not None  # what calibrations there are fit another model
     for index, rule in enumerate(body.rules):
         classifier = classifiers[split_reference(rule.classifier)[0]]
         for position, label in enumerate(rule.labels):

@@ -55,6 +55,7 @@ class CatalogSnapshot:
     policies: Mapping[str, BoundPolicy] = field(default_factory=dict)
     mismatched: Mapping[str, Version] = field(default_factory=dict)
     rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    not_applicable: frozenset[tuple[Kind, str]] = frozenset()
 
 
 class Catalog:
@@ -86,6 +87,11 @@ class Catalog:
     def loaded(self) -> bool:
         """Whether a snapshot has been loaded, with what comes with the program or with what was stored before."""
         return self._current.revision >= 0 and (self._prepared or bool(self._current.policies))
+
+    @property
+    def not_applicable(self) -> frozenset[tuple[Kind, str]]:
+        """Kind and name of what is in force, here or for another bundle, and cannot be applied with this one."""
+        return self._current.not_applicable
 
     async def watch(self, *prepare: Callable[[], Awaitable[object]]) -> None:
         """Keep the snapshot up to date, for ever; runs as a task of the application's lifespan.
@@ -126,23 +132,27 @@ class Catalog:
             self._keeps_vectors = True
             by_key = {(row.kind, row.name, row.number): row for row in snapshot.versions}
             classifiers, policies, mismatched = {}, {}, {}
+            unfit: set[tuple[Kind, str]] = set()
             for row in snapshot.versions:
                 try:
                     if row.kind == "classifier" and row.active:
                         classifiers[row.name] = await self.bind_classifier(row, deadline)
                     elif row.kind == "policy" and not row.active:  # active for another bundle
                         mismatched[row.name] = row
+                        unfit.add((row.kind, row.name))
                     elif row.kind == "policy":
                         pinned = {name: by_key["classifier", name, number] for name, number in row.pins.items()}
                         policies[row.name] = await self._bind_policy(row, pinned, deadline)
                 except RequestError as error:  # words that this model cannot take: that one is not served, others are
+                    unfit.add((row.kind, row.name))
                     self._log.error("not usable with this model", kind=row.kind, name=row.name, code=error.code)
             rollouts = {
                 name: await self._rollout(stored, name, policies, deadline)
                 for name, stored in snapshot.rollouts.items()
                 if name in policies
             }
-            self._current = CatalogSnapshot(snapshot.revision, classifiers, policies, mismatched, rollouts)
+            parts = (classifiers, policies, mismatched, rollouts, frozenset(unfit))
+            self._current = CatalogSnapshot(snapshot.revision, *parts)
             there = {row.name for row in snapshot.versions if row.kind == "policy"}
             for key in [key for key, old in self._old_policies.items() if old.name not in there]:
                 del self._old_policies[key]  # deleted: its versions are gone too
@@ -186,8 +196,7 @@ class Catalog:
             return active
         if number is None and name in self._current.mismatched:
             raise mismatch(self._current.mismatched[name], self._manifest)
-        old = self._old_policies.get(f"{name}@{number}")
-        if old is not None:
+        if (old := self._old_policies.get(f"{name}@{number}")) is not None:
             return old
         row = await self._row("policy", name, number)
         pinned = {
@@ -216,8 +225,7 @@ class Catalog:
             InvalidLabels, LabelTooLong: words that this model cannot take.
             ServiceError: text vectors could not be computed.
         """
-        known = self._bound.get(row.etag)
-        if known is not None:
+        if (known := self._bound.get(row.etag)) is not None:
             return known
         body = stored_classifier(row)
         matrix: TextMatrix | Head

@@ -90,6 +90,13 @@ class TunedOn(StrictModel):
     promises: list[Annotated[str, Field(max_length=500)]] = Field(default_factory=list, max_length=210)
 
 
+class CarriedFrom(StrictModel):
+    """Of another bundle: the version whose thresholds a policy has, which nobody has measured on its own bundle."""
+
+    bundle_id: str = Field(max_length=100)
+    version: Annotated[int, Field(ge=1, le=10**9, strict=True)]
+
+
 class Policy(StrictModel):
     """A policy's body as clients write it."""
 
@@ -109,6 +116,12 @@ class Policy(StrictModel):
     )
     description: str = Field("", max_length=4000)
     tuned_on: TunedOn | None = Field(None, description="What the thresholds were chosen on; clip-gateway writes it.")
+
+    carried_from: CarriedFrom | None = Field(
+        None,
+        description="Thresholds and calibrations are those of this version, for another bundle, and were not measured "
+        "on the policy's own. clip-gateway policies carry writes it; measured thresholds clear it.",
+    )
 
     @model_validator(mode="after")
     def _mapping(self) -> Policy:

@@ -98,6 +98,10 @@ class Metrics:
             "1 while requests are answered without a part: the store, the decision log, or some Tritons.",
             ["part"],
         )
+        self._not_applicable = gauge(
+            "gateway_policies_not_applicable",
+            "Policies and classifiers in force, here or for another bundle, that cannot be applied with this one.",
+        )
         self.webhook_attempts = counter("gateway_webhook_attempts", "Webhook attempts, by outcome.", ["outcome"])
         self._webhook_events = gauge("gateway_webhook_events", "Webhook events that are undelivered.", ["state"])
         self._webhook_oldest = gauge("gateway_webhook_oldest_waiting_seconds", "Age of the oldest waiting event.")
@@ -127,6 +131,10 @@ class Metrics:
     def watch_spool(self, waiting: Callable[[], int]) -> None:
         """Ask at each scrape how many decisions wait on disk."""
         self._decisions_spooled.set_function(waiting)
+
+    def watch_policies(self, not_applicable: Callable[[], int]) -> None:
+        """Ask this at each scrape how many policies and classifiers cannot be applied."""
+        self._not_applicable.set_function(not_applicable)
 
     def set_jobs(self, counts: Mapping[Any, int]) -> None:
         """Tell how many jobs there are in each state."""

@@ -2,8 +2,8 @@
 
 Reads from standard input ``{"chart": folder, "kubernetes": [version], "schemas": {kind: JSON Schema},
 "cases": {name: values}}``. Prints for each case ``{"objects": […], "notes": text, "invalid": [sentence]}`` or
-``{"refused": sentence}``, and what Helm's lint says. Helm is its own Go library, the schemas are those of the Kubernetes
-releases; custom kinds are held to ``schemas``.
+``{"refused": sentence}``, and what Helm's lint says. Helm is its own Go library, the schemas are those of the
+Kubernetes releases; custom kinds are held to ``schemas``.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ async def status(request: Request, services: ServicesDep) -> Response:
             for address, reason in ready.encoder.states().items()
         ],
         "causes": ready.causes(),
+        "not_applicable": [{"kind": kind, "name": name} for kind, name in sorted(services.catalog.not_applicable)],
         "replicas": [_shown(replica) for replica in await replicas_of(services)],
         "throughput": asdict(access.presence.recent.rates()),
         "stages": [asdict(times) for times in stage_times(metrics.stage_seconds)],

@@ -124,6 +124,13 @@ class TritonOut(BaseModel):
     reason: str | None = Field(description="Why it is not asked for inferences.")
 
 
+class NotApplicableOut(BaseModel):
+    """What is in force, here or for another bundle, and cannot be applied with the bundle being served."""
+
+    kind: Literal["classifier", "policy"]
+    name: str
+
+
 class StatusOut(BaseModel):
     """How the service does: of all gateways ``replicas`` and what the store counts, the rest of ``replica``."""
 
@@ -135,6 +142,7 @@ class StatusOut(BaseModel):
     degraded: list[str]
     tritons: list[TritonOut]
     causes: dict[str, str]
+    not_applicable: list[NotApplicableOut]
     replicas: list[ReplicaOut]
     throughput: ThroughputOut
     stages: list[StageOut]

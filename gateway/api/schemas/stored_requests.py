@@ -37,6 +37,10 @@ def in_utc(moment: datetime) -> datetime:
         raise ValueError("is out of range") from None
 
 
+BundleId = Annotated[
+    str,
+    Field(min_length=1, max_length=100, description="As /v1/models names it, or its first 6 digits or more."),
+]
 Moment = Annotated[datetime, BeforeValidator(written), AfterValidator(in_utc)]
 
 
@@ -44,6 +48,15 @@ class Activation(StrictModel):
     """Which version is to be the active one."""
 
     version: WholeNumber = Field(ge=1, le=10**9)
+
+
+class CarryIn(StrictModel):
+    """From which bundle a policy is to be carried to the one being served."""
+
+    from_bundle: BundleId
+    activate: bool = Field(
+        default=False, description="Put it in force, though its thresholds were not measured on this bundle."
+    )
 
 
 class RolloutCandidate(StrictModel):

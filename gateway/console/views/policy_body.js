@@ -1,6 +1,6 @@
 /** What a policy's body holds, what is wrong with one, and what its thresholds decide. No requests, no elements. */
 
-export const FIELDS = ["description", "views", "rules", "attributes", "openai_categories", "review_on", "audit_share", "tuned_on"];
+export const FIELDS = ["description", "views", "rules", "attributes", "openai_categories", "review_on", "audit_share", "tuned_on", "carried_from"];
 export const VIEWS = ["center", "full", "tiles"];
 export const DECISIONS = ["allow", "review", "block"];
 const MOST_RULES = 200;

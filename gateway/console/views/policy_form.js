@@ -37,6 +37,7 @@ export function PolicyForm({ draft, onChange, found, spreads, disabled }) {
         </div>
         <fieldset class="choices"><legend>${t("policies.review_on")}</legend>${WARNINGS.map((one) => html`<label key=${one} class="check"><input type="checkbox" checked=${(draft.review_on ?? []).includes(one)}
           onChange=${() => set("review_on", (draft.review_on ?? []).includes(one) ? draft.review_on.filter((/** @type {string} */ other) => other !== one) : [...(draft.review_on ?? []), one])} />${t(`policies.warnings.${one}`)}</label>`)}</fieldset>
+        ${draft.carried_from && html`<p class="small">${t("policies.carried_from", { version: draft.carried_from.version, bundle: draft.carried_from.bundle_id.slice(0, 12) })}</p>`}
         ${draft.tuned_on && html`<p class="quiet small">${t("policies.tuned_on", { images: draft.tuned_on.images, at: draft.tuned_on.at })}</p>`}
         <p class="quiet small">${t("policies.rest_in_yaml")}</p>
       </section>

@@ -1,0 +1,1 @@
+"""Staging a change of the model under load."""
