@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.store.causes import Cause
-from gateway.store.engines import unchanged_file
+from gateway.store.engines.opening import unchanged_file
 from gateway.store.outages import (
     Access,
     DatabaseUnusable,

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.store.causes import Cause
 from gateway.store.database import Database
-from gateway.store.engines import make_engine, open_engine, unchanged_file
+from gateway.store.engines.opening import make_engine, open_engine, unchanged_file
 from gateway.store.outages import DatabaseUnusable, OnlyReadable, StoreUnavailable, outages_named
 
 TIMEOUT_S = 60.0  # for a statement of a migration, and for another process that migrates to finish

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from gateway.api.authorization import OPEN_PATHS
+from gateway.memory_ceiling import ceiling_mib
 from gateway.settings import Settings
 from scripts.export.__main__ import main as export_main
 from tests.conftest import ROOT
@@ -66,7 +67,8 @@ def test_the_gateway_gets_settings_and_no_others(made: dict[str, Any]) -> None:
         for it in of(objects, "Deployment", "gateway"):
             given = variables(it["spec"]["template"]["spec"]["containers"][0])
             assert {key.lower() for key in given} <= set(Settings.model_fields), name
-            settings = Settings(**{key.lower(): value for key, value in given.items()})
+            values: dict[str, Any] = {key.lower(): value for key, value in given.items()}
+            settings = Settings(**values)
             assert settings.model_repository == Path("/models") / BUNDLE
             assert settings.gateway_allow_open == (name == "open")
             keys = None if name == "open" else Path("/run/secrets/api_keys")
@@ -242,12 +244,9 @@ def test_stops_wait_for_the_drain(made: dict[str, Any]) -> None:
 
 def test_memory_covers_the_formula_of_the_operations_page(made: dict[str, Any]) -> None:
     gateway = container(made["served"], "Deployment", "gateway")
-    settings = Settings(**{key.lower(): value for key, value in variables(gateway).items()})
-    mib = 448 + settings.text_cache_mib + settings.decode_memory_mib + settings.view_memory_mib
-    mib += settings.max_bytes_in_flight / 2**20 + settings.fetch_concurrency * settings.max_image_bytes / 2**20
-    mib += settings.decode_workers * (160 + settings.max_image_bytes / 2**20) + settings.max_connections * 68 / 1024
+    given: dict[str, Any] = {key.lower(): value for key, value in variables(gateway).items()}
     limit = int(gateway["resources"]["limits"]["memory"].removesuffix("Gi")) * 1024
-    assert mib + settings.review_image_memory_mib < limit
+    assert ceiling_mib(Settings(**given)) < limit
     assert gateway["resources"]["requests"]["memory"] == gateway["resources"]["limits"]["memory"]
 
 

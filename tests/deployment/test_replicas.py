@@ -133,7 +133,12 @@ def test_a_draining_replica_gets_no_more_and_a_new_one_is_found_without_a_failed
         replicas.start("127.0.0.4")
         replicas.is_ready("127.0.0.2", ready=False)
         seen: list[tuple[int, str]] = []
-        until(lambda: seen.extend(answers(url, 0.2)) or replicas.used() == {"127.0.0.3", "127.0.0.4"})
+
+        def changed() -> bool:
+            seen.extend(answers(url, 0.2))
+            return replicas.used() == {"127.0.0.3", "127.0.0.4"}
+
+        until(changed)
         until(lambda: {who for _, who in answers(url, 0.5)} == {"127.0.0.3", "127.0.0.4"})
         assert {status for status, _ in seen} == {200}
 

@@ -178,6 +178,6 @@ def test_prometheus_takes_alerts_and_dashboard(tmp_path: Path) -> None:
     for file in (ALERTS, tmp_path / "dashboard.yml"):
         done = subprocess.run([promtool, "check", "rules", file], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    check = [promtool, "check", "config", "--syntax-only", PROMETHEUS]  # the key's file is made at the start
+    check = [promtool, "check", "config", "--syntax-only", str(PROMETHEUS)]  # the key's file is made at the start
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,7 +12,7 @@ from alembic import context
 from sqlalchemy import Connection, insert
 
 from gateway.store.all_tables import metadata
-from gateway.store.engines import open_engine
+from gateway.store.engines.opening import open_engine
 from gateway.store.migrate import TIMEOUT_S, migration_lock
 from gateway.store.schema import revisions
 

@@ -57,7 +57,7 @@ def make_engine(database_url: str, *, timeout_s: float, connect_s: float, pool_s
     """
     scheme, separator, rest = database_url.partition("://")
     if separator and scheme in POSTGRESQL:
-        from gateway.store.postgresql import postgresql_engine  # noqa: PLC0415 - the driver is not for SQLite
+        from gateway.store.engines.postgresql import postgresql_engine  # noqa: PLC0415 - the driver is not for SQLite
 
         share_s = timeout_s * LOCK_SHARE_OF_TIMEOUT
         return postgresql_engine(
