@@ -23,6 +23,7 @@ from gateway.auth.rate_limits import RateLimitStoreInvalid
 from gateway.decoding.plugins import DecoderMissing
 from gateway.inference.bundle import BundleError
 from gateway.observability.log_format import configure_logging
+from gateway.observability.trace_export import TracesUnavailable
 from gateway.parts import MakeFetcher, public_fetcher
 from gateway.review.still_errors import ReviewImagesInvalid
 from gateway.review.webhook_sender import WebhooksInvalid
@@ -81,7 +82,7 @@ def main(make_fetcher: MakeFetcher = public_fetcher, arguments: Sequence[str] | 
             app = create_app(settings, make_fetcher=make_fetcher, ready_within_s=READY_WITHIN_S if inherited else 0.0)
         except BundleError as error:
             return 0 if given.check else refuse(str(error))  # the bundle is yet to be exported
-    except (DecoderMissing, OidcInvalid, ReviewImagesInvalid, WebhooksInvalid) as error:
+    except (DecoderMissing, OidcInvalid, ReviewImagesInvalid, TracesUnavailable, WebhooksInvalid) as error:
         return refuse(str(error))
     except (KeysInvalid, RateLimitStoreInvalid, DatabaseUnusable) as error:
         return refuse(f"{CANNOT_BE_USED[type(error)]} cannot be used: {error}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Depends, FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from gateway.access_parts import access_services, check_oidc
 from gateway.api import (
@@ -58,6 +59,7 @@ from gateway.moderation.retention import watch_retention
 from gateway.moderation.saving import Saver
 from gateway.moderation.seeding import seed_alone
 from gateway.observability.metrics import Metrics
+from gateway.observability.tracing import Tracing
 from gateway.parts import (
     MakeEncoder,
     MakeFetcher,
@@ -65,6 +67,7 @@ from gateway.parts import (
     idempotency_rules,
     preparer,
     public_fetcher,
+    request_tracing,
     triton_encoder,
 )
 from gateway.pipeline import Pipeline
@@ -98,6 +101,9 @@ RESOURCES = (
     *(labelled_sets, jobs, webhooks),
 )
 SESSIONS = (session, session_oidc)
+# The framework's own spans, metrics and logs have paths, queries and texts of exceptions, and it would begin to send
+# them by itself where OTEL_EXPORTER_OTLP_ENDPOINT is set.
+NO_TELEMETRY: TelemetryConfig = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
 
 
 def create_app(
@@ -120,6 +126,7 @@ def create_app(
         KeysInvalid, RateLimitStoreInvalid: the settings of API keys or of their rates cannot be used.
         OidcInvalid, ReviewImagesInvalid, WebhooksInvalid: likewise those of signing in, of stills for review, and of
             webhooks.
+        TracesUnavailable: traces are switched on, and their extra is not installed.
     """
     settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
@@ -129,8 +136,9 @@ def create_app(
     draining = asyncio.Event()
     make_images, make_webhooks = review_images(settings), webhook_delivery(settings)
     check_oidc(settings)
+    tracing = request_tracing(settings, VERSION)
     manifest = read_manifest(settings.model_repository)  # checked last: `--check` comes before an export
-    checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
+    checks = RequestChecks(keys, rate_limits, tracing, draining, ready_within_s)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
@@ -144,6 +152,7 @@ def create_app(
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,  # it would send clients to whatever host they named
+        telemetry=NO_TELEMETRY,
     )
     app.state.draining = draining
     for resource in RESOURCES + (SESSIONS if settings.console else ()):
@@ -153,7 +162,7 @@ def create_app(
     app.add_middleware(Authentication, keys=keys, rate_limits=rate_limits, metrics=metrics, console=settings.console)
     hosts = HostPatterns.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
-    app.add_middleware(RequestContext, rules=rules, metrics=metrics)
+    app.add_middleware(RequestContext, rules=rules, metrics=metrics, tracing=tracing)
     install_pages(app, demo=manifest.model.demo, console=settings.console)
     if settings.console:
         install_console(app, settings.review_image_url)
@@ -174,6 +183,7 @@ class RequestChecks:
 
     keys: KeyFile
     rate_limits: RateLimits
+    tracing: Tracing
     draining: asyncio.Event
     ready_within_s: float
 
@@ -321,3 +331,4 @@ async def lifespan(
         await database.close()
         await checks.rate_limits.close()
         await server.close()
+        await checks.tracing.close()

@@ -23,6 +23,8 @@ from gateway.inference.bundle import Manifest
 from gateway.inference.triton import ModelServer, TritonEncoder
 from gateway.moderation.idempotency import IdempotencyRules
 from gateway.observability.metrics import Metrics
+from gateway.observability.trace_export import Collector, trace_provider
+from gateway.observability.tracing import Tracing
 from gateway.settings import MIB, Settings
 
 MOST_BYTES_PER_PIXEL = 32  # above every format's estimate
@@ -35,6 +37,25 @@ MakeFetcher = Callable[[Settings], Fetcher]
 def triton_encoder(settings: Settings, manifest: Manifest, metrics: Metrics) -> ModelServer:
     """Return the encoder that asks Triton."""
     return TritonEncoder(settings.triton_address, manifest, metrics.observe_batch, settings.gateway_replicas)
+
+
+def request_tracing(settings: Settings, version: str) -> Tracing:
+    """Return what traces requests; without an endpoint, none.
+
+    Raises:
+        TracesUnavailable: the extra traces is not installed.
+    """
+    if not settings.otel_exporter_otlp_endpoint:
+        return Tracing()
+    collector = Collector(
+        settings.otel_exporter_otlp_endpoint,
+        settings.otel_exporter_otlp_headers,
+        settings.otel_traces_sampler,
+        settings.otel_traces_sampler_arg,
+        settings.otel_service_name,
+        version,
+    )
+    return Tracing(trace_provider(collector))
 
 
 def decode_limits(settings: Settings, manifest: Manifest) -> DecodeLimits:

@@ -18,6 +18,7 @@ from pydantic_settings import SettingsConfigDict
 from gateway.console_settings import ConsoleSettings
 from gateway.fetching.fetcher import USER_AGENT
 from gateway.setting_types import Hosts, NameServers, Origins, OutboundProxy, Words, is_host
+from gateway.trace_settings import TraceSettings
 
 MIB = 1 << 20
 _MEMORY = ("decode_memory_mib", "view_memory_mib", "upload_room_mib", "review_image_memory_mib")
@@ -25,7 +26,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})
 HEADER_VALUE = r"^[!-~]([ -~]{0,510}[!-~])?$"  # ASCII of RFC 9110 section 5.5
 
 
-class Settings(ConsoleSettings):
+class Settings(ConsoleSettings, TraceSettings):
     """The gateway's configuration; every default is safe for a laptop and for the internet's uploads."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, validate_default=False)

@@ -10,6 +10,7 @@ from gateway.errors import error_classes
 from gateway.moderation.builtin_scenarios import shipped
 from gateway.moderation.classifiers import Classifier
 from gateway.settings import Settings
+from gateway.trace_settings import TraceSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
 # The load tests' variables stand in a table of the same head.
@@ -23,7 +24,8 @@ def settings_table() -> str:
     """Return one Markdown row a setting, from the fields themselves."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     # A base's fields come first; the page begins with the gateway's own.
-    fields = sorted(Settings.model_fields.items(), key=lambda item: item[0] in ConsoleSettings.model_fields)
+    bases = ConsoleSettings.model_fields | TraceSettings.model_fields
+    fields = sorted(Settings.model_fields.items(), key=lambda item: item[0] in bases)
     for name, field in fields:
         default = "" if field.default in (frozenset(), (), None, "") else str(field.default)
         shown = default.lower() if isinstance(field.default, bool) else default

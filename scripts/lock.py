@@ -1,11 +1,11 @@
 """``make lock``: write ``requirements/*.txt``, exact versions with the hashes of every file the index has of them.
 
 The versions are those of ``constraints.txt``; what it does not name (the tools' own needs) is chosen anew. Locked is
-what is one and the same artefact everywhere: the gateway, its extras ``evaluate``, ``heic``, ``oidc``, ``redis`` and
-``review``, the build backend, and the tools of the supply chain. Not locked: torch, whose build depends on the
-machine, and what is installed with it for export, tests and load tests (exact versions in ``constraints.txt`` all the
-same); the extra ``pdq``, which is compiled where it is installed. ``uv`` asks the index that UV_DEFAULT_INDEX names,
-else the public one; no index is named in the files.
+what is one and the same artefact everywhere: the gateway, its extras ``evaluate``, ``heic``, ``oidc``, ``redis``,
+``review`` and ``traces``, the build backend, and the tools of the supply chain. Not locked: torch, whose build depends
+on the machine, and what is installed with it for export, tests and load tests (exact versions in ``constraints.txt``
+all the same); the extra ``pdq``, which is compiled where it is installed. ``uv`` asks the index that UV_DEFAULT_INDEX
+names, else the public one; no index is named in the files.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ LOCKS = (
     Lock("oidc.txt", "What the extra oidc needs beside gateway.txt.", "oidc", GATEWAY.file),
     Lock("redis.txt", "What the extra redis needs beside gateway.txt.", "redis", GATEWAY.file),
     Lock("review.txt", "What the extra review needs beside gateway.txt.", "review", GATEWAY.file),
+    Lock("traces.txt", "What the extra traces needs beside gateway.txt.", "traces", GATEWAY.file),
 )
 BUILD = Lock("build.txt", "What builds the gateway's own wheel.")
 TOOLS = Lock("tools.txt", "What locks, audits and lists the dependencies.")

@@ -18,6 +18,7 @@ from gateway.errors import GatewayError, ModelInvalidOutput, ModelUnavailable, O
 from gateway.inference.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
 from gateway.limits.deadline import Deadline
 from gateway.limits.gather import all_of
+from gateway.observability.tracing import propagated, span
 
 OUTPUT_NAME = "embedding__0"
 AT_MOST_PARAMETER = "inferences_at_most"
@@ -110,6 +111,7 @@ class TritonEncoder:
         observe_batch: Callable[[str, int], None],
         replicas: int = 1,
     ) -> None:
+        self._address = address
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._triton = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._parameters: dict[str, Mapping[str, str]] = {}  # by model, as it was served when it was last asked
@@ -155,9 +157,13 @@ class TritonEncoder:
         self._observe_batch(model, len(rows))
         self._under_way[model] += 1
         try:
-            answer = await self._ask(
-                lambda left_s: self._triton.ModelInfer(inference(model, name, rows, left_s), timeout=left_s), deadline
-            )
+            with span(f"infer {model}", called(self._address, model, len(rows)), outgoing=True):
+                answer = await self._ask(
+                    lambda left_s: self._triton.ModelInfer(
+                        inference(model, name, rows, left_s), timeout=left_s, metadata=propagated()
+                    ),
+                    deadline,
+                )
         finally:
             self._under_way[model] -= 1
         return vectors_of(answer, len(rows), self._manifest.embedding_dim)
@@ -225,6 +231,20 @@ def inference(model: str, name: str, rows: npt.NDArray[Any], left_s: float) -> m
     request.outputs.add(name=OUTPUT_NAME)
     request.parameters["timeout"].int64_param = max(1, int(left_s * 1e6))  # microseconds
     return request
+
+
+def called(address: str, model: str, rows: int) -> dict[str, str | int]:
+    """Return the attributes of an inference's span: OpenTelemetry's of an RPC, model and batch size."""
+    host, _, port = address.rpartition(":")
+    return {
+        "rpc.system": "grpc",
+        "rpc.service": "inference.GRPCInferenceService",
+        "rpc.method": "ModelInfer",
+        "server.address": host.strip("[]"),
+        "server.port": int(port),
+        "clip.model": model,
+        "clip.batch_size": rows,
+    }
 
 
 def vectors_of(response: messages.ModelInferResponse, rows: int, dim: int) -> Vectors:
