@@ -16,7 +16,7 @@ WORKDIR /src
 # Without pip of its own: the finished environment is copied as it is.
 RUN python -m venv --without-pip /opt/venv
 COPY requirements requirements
-# Optional extras of the gateway, comma-separated: evaluate (jobs of the console), heic, oidc, redis, review.
+# Optional extras of the gateway, comma-separated: evaluate (jobs of the console), heic, oidc, redis, review, traces.
 ARG GATEWAY_EXTRAS=
 # By hash, and nothing is built from source.
 RUN --mount=type=cache,target=/root/.cache/pip \

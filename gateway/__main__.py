@@ -24,6 +24,7 @@ from gateway.decoding.plugins import DecoderMissing
 from gateway.inference.bundle import BundleError
 from gateway.memory_ceiling import warn_of_limit
 from gateway.observability.log_format import configure_logging
+from gateway.observability.trace_export import TracesUnavailable
 from gateway.parts import MakeFetcher, TritonTlsInvalid, public_fetcher
 from gateway.review.still_errors import ReviewImagesInvalid
 from gateway.review.webhook_sender import WebhooksInvalid
@@ -39,6 +40,9 @@ KEEP_ALIVE_S = 75  # above the 60 s of common load balancers, so that they close
 READY_WITHIN_S = 60.0  # where listeners are inherited: then connections are taken although it is not ready, to say why
 
 
+CANNOT_RUN = (
+    *(DecoderMissing, OidcInvalid, ReviewImagesInvalid, TracesUnavailable, TritonTlsInvalid, WebhooksInvalid),
+)
 CANNOT_BE_USED = {
     KeysInvalid: "GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE",
     RateLimitStoreInvalid: "RATE_LIMIT_STORAGE_URL",
@@ -74,7 +78,7 @@ def main(make_fetcher: MakeFetcher = public_fetcher, arguments: Sequence[str] | 
             "GATEWAY_API_KEYS or GATEWAY_API_KEYS_FILE (clip-gateway keys new), or GATEWAY_HOST=127.0.0.1, or "
             "GATEWAY_ALLOW_OPEN=true behind something that authenticates"
         )
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stopped)
     try:
         asyncio.run(check_database(settings.effective_database_url, timeout_s=settings.store_timeout_s))
@@ -82,7 +86,7 @@ def main(make_fetcher: MakeFetcher = public_fetcher, arguments: Sequence[str] | 
             app = create_app(settings, make_fetcher=make_fetcher, ready_within_s=READY_WITHIN_S if inherited else 0.0)
         except BundleError as error:
             return 0 if given.check else refuse(str(error))  # the bundle is yet to be exported
-    except (DecoderMissing, OidcInvalid, ReviewImagesInvalid, TritonTlsInvalid, WebhooksInvalid) as error:
+    except CANNOT_RUN as error:
         return refuse(str(error))
     except (KeysInvalid, RateLimitStoreInvalid, DatabaseUnusable) as error:
         return refuse(f"{CANNOT_BE_USED[type(error)]} cannot be used: {error}")
@@ -123,6 +127,7 @@ def serve(settings: Settings, app: FastAPI, inherited: list[socket.socket]) -> i
     )
     kind = ReplicaServer if inherited and settings.gateway_replicas > 1 else DrainingServer
     server = kind(config, settings.shutdown_delay_s, app.state.draining.set)
+    signal.signal(signal.SIGHUP, server.hang_up)
     server.run(inherited or None)
     return 0 if server.started else 3
 

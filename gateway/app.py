@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Depends, FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from gateway.access_parts import access_services, check_oidc
 from gateway.api import (
@@ -42,15 +43,13 @@ from gateway.decoding.plugins import accepted_formats
 from gateway.fetching.host_patterns import HostPatterns
 from gateway.fetching.image_source import ImageSource
 from gateway.hash_matching.refresher import ListRefresher
-from gateway.inference.addresses import Addresses
 from gateway.inference.bundle import TOKENIZER_NAME, Manifest, read_manifest
 from gateway.inference.explanation import Explainer
-from gateway.inference.load_balancer import LoadBalancer
 from gateway.inference.prompts import LabelRules
-from gateway.inference.text_embeddings import TextEmbeddings, TextLimits
+from gateway.inference.text_embeddings import TextEmbeddings
 from gateway.inference.tokenizer import Tokenizer
 from gateway.job_parts import Parts, make_jobs
-from gateway.limits.admission import Admission, AdmissionLimits
+from gateway.limits.admission import Admission
 from gateway.limits.memory_budget import Budgets, MemoryBudget
 from gateway.moderation.catalog import Catalog
 from gateway.moderation.decision_log import DecisionLog
@@ -60,14 +59,19 @@ from gateway.moderation.retention import watch_retention
 from gateway.moderation.saving import Saver
 from gateway.moderation.seeding import seed_alone
 from gateway.observability.metrics import Metrics
+from gateway.observability.tracing import Tracing
 from gateway.parts import (
     MakeFetcher,
     MakeServer,
+    admission_limits,
     decision_spool,
     decode_limits,
     idempotency_rules,
+    load_balancer,
     preparer,
     public_fetcher,
+    request_tracing,
+    text_limits,
     triton_server,
     triton_tls,
 )
@@ -104,6 +108,9 @@ RESOURCES = (
     *(labelled_sets, jobs, webhooks),
 )
 SESSIONS = (session, session_oidc)
+# The framework's own spans, metrics and logs have paths, queries and texts of exceptions, and it would begin to send
+# them by itself where OTEL_EXPORTER_OTLP_ENDPOINT is set.
+NO_TELEMETRY: TelemetryConfig = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
 
 
 def create_app(
@@ -127,7 +134,7 @@ def create_app(
         KeysInvalid, RateLimitStoreInvalid: the settings of API keys or of their rates cannot be used.
         OidcInvalid, ReviewImagesInvalid, WebhooksInvalid: likewise those of signing in, of stills for review, and of
             webhooks.
-        TritonTlsInvalid: likewise those of TLS to Triton.
+        TracesUnavailable, TritonTlsInvalid: likewise those of traces, whose extra may be missing, and of TLS to Triton.
     """
     settings = (settings or Settings()).part()
     accepted_formats(heic=settings.heic, isolated=settings.decode_isolation)
@@ -138,8 +145,9 @@ def create_app(
     make_images, make_webhooks = review_images(settings), webhook_delivery(settings)
     check_oidc(settings)
     triton_tls(settings)
+    tracing = request_tracing(settings, VERSION)
     manifest = read_manifest(settings.model_repository)  # checked last: `--check` comes before an export
-    checks = RequestChecks(keys, rate_limits, draining, ready_within_s)
+    checks = RequestChecks(keys, rate_limits, tracing, draining, ready_within_s)
     app = FastAPI(
         title="CLIP moderation gateway",
         version=VERSION,
@@ -153,6 +161,7 @@ def create_app(
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,  # it would send clients to whatever host they named
+        telemetry=NO_TELEMETRY,
     )
     app.state.draining = draining
     for resource in RESOURCES + (SESSIONS if settings.console else ()):
@@ -162,7 +171,7 @@ def create_app(
     app.add_middleware(Authentication, keys=keys, rate_limits=rate_limits, metrics=metrics, console=settings.console)
     hosts = HostPatterns.parse(settings.served_hosts)
     rules = RequestRules(settings.max_body_bytes, hosts, settings.cors_allowed_origins)
-    app.add_middleware(RequestContext, rules=rules, metrics=metrics)
+    app.add_middleware(RequestContext, rules=rules, metrics=metrics, tracing=tracing)
     install_pages(app, demo=manifest.model.demo, console=settings.console)
     if settings.console:
         install_console(app, settings.review_image_url)
@@ -183,6 +192,7 @@ class RequestChecks:
 
     keys: KeyFile
     rate_limits: RateLimits
+    tracing: Tracing
     draining: asyncio.Event
     ready_within_s: float
 
@@ -200,19 +210,9 @@ async def lifespan(
 ) -> AsyncIterator[dict[str, Any]]:
     """Make the parts, keep their watches running, and take all of it down again."""
     tokenizer = Tokenizer(settings.model_repository / TOKENIZER_NAME, manifest.text)
-    encoder = LoadBalancer(
-        Addresses(settings.triton_endpoints),
-        settings.triton_resolve_s,
-        lambda address: make_server(settings, manifest, metrics, address),
-        manifest,
-        settings.readiness_window_s,
-        metrics,
-    )
+    encoder = load_balancer(settings, manifest, metrics, make_server)
     rules = LabelRules(settings.max_labels, settings.max_templates, settings.max_label_chars)
-    text_limits = TextLimits(
-        settings.text_cache_mib * MIB, settings.max_new_prompts, settings.max_saved_prompts, manifest.text_max_batch
-    )
-    text = TextEmbeddings(tokenizer, encoder, text_limits, rules, metrics.observe_lookup)
+    text = TextEmbeddings(tokenizer, encoder, text_limits(settings, manifest), rules, metrics.observe_lookup)
     threads = ThreadPoolExecutor(settings.effective_decode_workers, thread_name_prefix="decode")
     database = late_database(
         settings.effective_database_url,
@@ -277,15 +277,7 @@ async def lifespan(
             pipeline=pipeline,
             text=text,
             readiness=readiness,
-            admission=Admission(
-                AdmissionLimits(
-                    settings.max_requests_in_flight,
-                    settings.max_bytes_in_flight,
-                    settings.upload_room_mib * MIB,
-                    settings.upload_wait_s,
-                ),
-                metrics.in_flight.set,
-            ),
+            admission=Admission(admission_limits(settings), metrics.in_flight.set),
             metrics=metrics,
             body_rules=BodyRules(
                 settings.max_body_bytes, settings.max_json_bytes, settings.max_images, settings.body_timeout_s
@@ -347,3 +339,4 @@ async def lifespan(
             await spool.close()
         await checks.rate_limits.close()
         await encoder.close()
+        await checks.tracing.close()

@@ -20,12 +20,17 @@ from gateway.decoding.workers.threads import DecodeThreads
 from gateway.fetching.dns_resolver import DnsResolver
 from gateway.fetching.fetcher import Fetcher, FetchLimits
 from gateway.fetching.host_patterns import HostPatterns
-from gateway.inference.addresses import Address
+from gateway.inference.addresses import Address, Addresses
 from gateway.inference.bundle import Manifest
 from gateway.inference.connection import Tls
+from gateway.inference.load_balancer import LoadBalancer
+from gateway.inference.text_embeddings import TextLimits
 from gateway.inference.triton import ModelServer, TritonEncoder
+from gateway.limits.admission import AdmissionLimits
 from gateway.moderation.idempotency import IdempotencyRules
 from gateway.observability.metrics import Metrics
+from gateway.observability.trace_export import Collector, trace_provider
+from gateway.observability.tracing import Tracing
 from gateway.settings import MIB, Settings
 from gateway.store.spool import DecisionSpool
 
@@ -82,6 +87,54 @@ def _why(error: OSError) -> str:
         return str(error.strerror)
     mismatch = error.reason == "KEY_VALUES_MISMATCH"
     return "the key is not the certificate's" if mismatch else "not in PEM form, or with a passphrase"
+
+
+def request_tracing(settings: Settings, version: str) -> Tracing:
+    """Return what traces requests; without an endpoint, none.
+
+    Raises:
+        TracesUnavailable: the extra traces is not installed.
+    """
+    if not settings.otel_exporter_otlp_endpoint:
+        return Tracing()
+    collector = Collector(
+        settings.otel_exporter_otlp_endpoint,
+        settings.otel_exporter_otlp_headers,
+        settings.otel_traces_sampler,
+        settings.otel_traces_sampler_arg,
+        settings.otel_service_name,
+        version,
+    )
+    return Tracing(trace_provider(collector))
+
+
+def load_balancer(settings: Settings, manifest: Manifest, metrics: Metrics, make_server: MakeServer) -> LoadBalancer:
+    """Return the encoder on all Tritons; called within the loop."""
+    return LoadBalancer(
+        Addresses(settings.triton_endpoints),
+        settings.triton_resolve_s,
+        lambda address: make_server(settings, manifest, metrics, address),
+        manifest,
+        settings.readiness_window_s,
+        metrics,
+    )
+
+
+def text_limits(settings: Settings, manifest: Manifest) -> TextLimits:
+    """Return the caps of prompts and their vectors."""
+    return TextLimits(
+        settings.text_cache_mib * MIB, settings.max_new_prompts, settings.max_saved_prompts, manifest.text_max_batch
+    )
+
+
+def admission_limits(settings: Settings) -> AdmissionLimits:
+    """Return the caps of requests that are worked on."""
+    return AdmissionLimits(
+        settings.max_requests_in_flight,
+        settings.max_bytes_in_flight,
+        settings.upload_room_mib * MIB,
+        settings.upload_wait_s,
+    )
 
 
 def decode_limits(settings: Settings, manifest: Manifest) -> DecodeLimits:

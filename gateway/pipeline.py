@@ -35,6 +35,7 @@ from gateway.limits.inference_budget import InferenceBudget, Need
 from gateway.limits.memory_budget import Allowance, Budgets
 from gateway.observability.metrics import Metrics
 from gateway.observability.stage_timer import StageTimer
+from gateway.observability.tracing import span
 from gateway.store.outages import StoreUnavailable
 
 BUSY_RETRY_AFTER_S = 2
@@ -193,8 +194,7 @@ class Pipeline:
                     job = await self._decode_job(data, header, options, granted, digest)
                     held = self._view_bytes(job, explained=options.explain is not None)
                     await view_memory.enter_async_context(self.budgets.views.hold(held, deadline))
-                    needed = job.decode_bytes + len(data)
-                    await decoding.enter_async_context(self.budgets.decode.hold(needed, deadline))
+                    await decoding.enter_async_context(self.budgets.decode.hold(job.decode_bytes + len(data), deadline))
                     await decoding.enter_async_context(self.budgets.turns)
                 prepared = await self.preprocessor.prepare(job, timer)
                 if digest is not None:
@@ -227,7 +227,8 @@ class Pipeline:
         """Run the steps of one image; count it, or return its error."""
         timer = StageTimer()
         try:
-            outcome = await self._run_steps(index, image, options, deadline, timer)
+            with span("image", {"clip.image": index}):
+                outcome = await self._run_steps(index, image, options, deadline, timer)
         except GatewayError as error:
             return ImageOutcome(index, image.id, timer.elapsed_s, error=error)
         except Exception:  # noqa: BLE001 - a bug that one image triggers must not fail the others
@@ -257,8 +258,7 @@ class Pipeline:
                 return inspect(data, self.limits), None
             loop = asyncio.get_running_loop()
             reading = loop.run_in_executor(self.threads, inspect, data, self.limits)
-            large = len(data) > QUICK_BYTES
-            digest = loop.run_in_executor(self.threads, sha256_of, data) if large else None
+            digest = loop.run_in_executor(self.threads, sha256_of, data) if len(data) > QUICK_BYTES else None
             header = await reading
             if header.frames > 1 and digest is None:
                 digest = loop.run_in_executor(self.threads, sha256_of, data)

@@ -18,6 +18,7 @@ from pydantic_settings import SettingsConfigDict
 from gateway.console_settings import ConsoleSettings
 from gateway.fetching.fetcher import USER_AGENT
 from gateway.setting_types import Hosts, NameServers, Origins, OutboundProxy, Words, is_host
+from gateway.trace_settings import TraceSettings
 from gateway.triton_settings import TritonSettings
 
 MIB = 1 << 20
@@ -26,7 +27,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.0/8", "::1"})
 HEADER_VALUE = r"^[!-~]([ -~]{0,510}[!-~])?$"  # ASCII of RFC 9110 section 5.5
 
 
-class Settings(ConsoleSettings, TritonSettings):
+class Settings(ConsoleSettings, TraceSettings, TritonSettings):
     """The gateway's configuration; every default is safe for a laptop and for the internet's uploads."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, validate_default=False)

@@ -10,6 +10,7 @@ from gateway.errors import error_classes
 from gateway.moderation.builtin_scenarios import shipped
 from gateway.moderation.classifiers import Classifier
 from gateway.settings import Settings
+from gateway.trace_settings import TraceSettings
 from gateway.triton_settings import TritonSettings
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -23,8 +24,8 @@ LABELS = re.compile(r"(\| label \| counts \| prompts \|\n\|---\|---\|---\|\n)(?:
 def settings_table() -> str:
     """Return one Markdown row a setting, from the fields themselves."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
-    # Those of bases come first; the page begins with the gateway's own.
-    bases = ConsoleSettings.model_fields.keys() | TritonSettings.model_fields.keys()
+    # A base's fields come first; the page begins with the gateway's own.
+    bases = ConsoleSettings.model_fields | TraceSettings.model_fields | TritonSettings.model_fields
     fields = sorted(Settings.model_fields.items(), key=lambda item: item[0] in bases)
     for name, field in fields:
         default = "" if field.default in (frozenset(), (), None, "") else str(field.default)

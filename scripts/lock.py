@@ -2,10 +2,10 @@
 
 The versions are those of ``constraints.txt``; what it does not name (the tools' own needs) is chosen anew. Locked is
 what is one and the same artefact everywhere: the gateway, its extras ``evaluate``, ``heic``, ``oidc``, ``pdq`` (as
-source, and what compiles it), ``redis`` and ``review``, the build backend, and the tools of the supply chain. Not
-locked: torch, whose build depends on the machine, and what is installed with it for export, tests and load tests (exact
-versions in ``constraints.txt`` all the same). ``uv`` asks the index that UV_DEFAULT_INDEX names, else the public one;
-no index is named in the files.
+source, and what compiles it), ``redis``, ``review`` and ``traces``, the build backend, and the tools of the supply
+chain. Not locked: torch, whose build depends on the machine, and what is installed with it for export, tests and load
+tests (exact versions in ``constraints.txt`` all the same). ``uv`` asks the index that UV_DEFAULT_INDEX names, else the
+public one; no index is named in the files.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ LOCKS = (
     ),
     Lock("redis.txt", "What the extra redis needs beside gateway.txt.", "redis", GATEWAY.file),
     Lock("review.txt", "What the extra review needs beside gateway.txt.", "review", GATEWAY.file),
+    Lock("traces.txt", "What the extra traces needs beside gateway.txt.", "traces", GATEWAY.file),
 )
 BUILD = Lock("build.txt", "What builds the gateway's own wheel.")
 COMPILE = Lock("compile.txt", "What compiles the extra pdq, beside a C++ compiler.")

@@ -1,4 +1,6 @@
-"""``python -m scripts.serve``: the whole stack on this machine - export, Triton, gateways - until Ctrl-C or SIGTERM.
+"""``python -m scripts.serve``: the whole stack on this machine - export, Triton, gateways - until it is told to stop.
+
+Ctrl-C, SIGTERM and SIGHUP stop it.
 
 SIGUSR1 replaces the gateways one by one.
 """
@@ -27,6 +29,7 @@ from scripts.triton.server import LOOPBACK, Settings
 from scripts.triton.supervisor import TritonSupervisor
 
 POLL_S = 0.1
+CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 WISHES = ("INSTANCES", "TEXT_INSTANCES", "THREADS")
 OFF = ("false", "0", "no", "off", "f", "n")  # what pydantic takes for false
 TOUR = {"REVIEW_IMAGE_URL": "/console/demo/{external_id}.webp", "DECISION_VECTORS": "true"}
@@ -131,6 +134,8 @@ def read_stack(environment: Mapping[str, str]) -> Stack:
 class Signals:
     """Counts SIGTERM and SIGINT: the first asks to stop, a second one to hurry. Notes SIGUSR1.
 
+    SIGHUP, of a terminal that closes, asks to stop and never to hurry: shells and the kernel send it twice.
+
     A pipe wakes who waits. An event would not do: its lock may be held by the very code that the handler interrupts,
     and then the handler waits for ever.
     """
@@ -144,6 +149,8 @@ class Signals:
         """Take a signal, as its handler."""
         if number == signal.SIGUSR1:
             self._roll = True
+            return
+        if number == signal.SIGHUP and self._count:
             return
         self._count += 1
         with contextlib.suppress(BlockingIOError):  # full: whoever reads has long been woken
@@ -175,9 +182,9 @@ class Signals:
 
 @contextmanager
 def caught_signals() -> Iterator[Signals]:
-    """Catch SIGTERM, SIGINT and SIGUSR1 for a while."""
+    """Catch ``CAUGHT`` for a while."""
     caught = Signals()
-    before = {number: signal.signal(number, caught) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    before = {number: signal.signal(number, caught) for number in CAUGHT}
     try:
         yield caught
     finally:

@@ -22,7 +22,7 @@ LAYERS = (
     ("app", "memory_ceiling"),
     ("access_parts", "job_parts", "parts", "review_parts"),
     ("settings",),
-    ("console_settings", "triton_settings"),
+    ("console_settings", "trace_settings", "triton_settings"),
     ("setting_types",),
     ("serving",),
     ("api",),
@@ -57,6 +57,7 @@ OWNERS = {
     "click": ("cli",),
     "httpx2": ("cli",),
     "prometheus_client": ("observability",),
+    "opentelemetry": ("observability",),
     "authlib": ("api",),
     "joserfc": ("api",),
     "sklearn": ("training", "evaluation"),
@@ -155,7 +156,7 @@ def test_headers_are_read_by_python_alone() -> None:
     ("started", "never"),
     [
         ("gateway.__main__", {"torch", "transformers", "scripts"}),
-        ("gateway.__main__", {"alembic", "asyncpg", "obstore", "cryptography"}),
+        ("gateway.__main__", {"alembic", "asyncpg", "obstore", "cryptography", "opentelemetry.sdk"}),
         ("gateway.__main__", {"sklearn", "scipy", "matplotlib", "mapie", "jinja2"}),
         ("gateway.evaluation.job", {"fastapi", "sqlalchemy", "grpc", "numpy", "sklearn"}),  # before its limits
         ("gateway.cli.main", {"fastapi", "numpy", "sqlalchemy", "grpc"}),

@@ -18,6 +18,7 @@ from gateway.api.problems import METHODS, SECURITY_HEADERS, error_response
 from gateway.api.request_rules import PREFLIGHT, RequestRules
 from gateway.errors import GatewayError, InternalError, RequestError
 from gateway.observability.metrics import Metrics
+from gateway.observability.tracing import RequestSpan, Tracing
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds: logged at the level debug
@@ -34,12 +35,14 @@ class RequestContext:
         app: what it wraps.
         rules: what is rejected by the head alone.
         metrics: counts and times go there.
+        tracing: traces what is no probe.
     """
 
-    def __init__(self, app: ASGIApp, rules: RequestRules, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, rules: RequestRules, metrics: Metrics, tracing: Tracing) -> None:
         self._app = app
         self._rules = rules
         self._metrics = metrics
+        self._tracing, self._untraced = tracing, Tracing()
         self._log = structlog.get_logger("access")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +53,14 @@ class RequestContext:
         exchange = _Exchange(scope, receive, send, self._rules)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
+        tracing = self._untraced if scope["path"] in PROBES else self._tracing
+        parent, state = (", ".join(exchange.headers.getlist(name)) for name in ("traceparent", "tracestate"))
+        with tracing.request(parent, state, exchange.request_id) as traced:
+            if traced.trace_id:
+                structlog.contextvars.bind_contextvars(trace_id=traced.trace_id)
+            await self._serve(scope, exchange, traced)
+
+    async def _serve(self, scope: Scope, exchange: _Exchange, traced: RequestSpan) -> None:
         start = time.perf_counter()
         try:
             self._rules.check(scope, exchange.headers)
@@ -65,7 +76,7 @@ class RequestContext:
             self._log.exception("unhandled error")
             await self._answer(exchange, InternalError("The service failed; nothing was decided."))
         finally:
-            self._note(scope, exchange, time.perf_counter() - start)
+            self._note(scope, exchange, traced, time.perf_counter() - start)
 
     async def _answer(self, exchange: _Exchange, error: GatewayError) -> None:
         """Count an error, and answer with it if there was no answer yet."""
@@ -75,11 +86,13 @@ class RequestContext:
             answer = error_response(error, exchange.request_id, exchange.scope["path"])
             await answer(exchange.scope, exchange.receive, exchange.send)
 
-    def _note(self, scope: Scope, exchange: _Exchange, elapsed_s: float) -> None:
-        """Count and log a request."""
+    def _note(self, scope: Scope, exchange: _Exchange, traced: RequestSpan, elapsed_s: float) -> None:
+        """Count and log a request, and end its span."""
         route = getattr(scope.get("route"), "path", None) or scope.get("root_path") or "unmatched"
         method = scope["method"] if scope["method"] in METHODS else "other"  # a client's own word is not kept
+        noted = {name: scope["state"][name] for name in NOTED if name in scope["state"]}
         self._metrics.observe_request(method, route, exchange.status, elapsed_s)
+        traced.answered(method, route, exchange.status, noted)
         self._log.log(
             logging.DEBUG if route in PROBES else logging.INFO,
             "request",
@@ -89,7 +102,7 @@ class RequestContext:
             elapsed_ms=round(elapsed_s * 1e3, 1),
             bytes_in=exchange.bytes_in,
             bytes_out=exchange.bytes_out,
-            **{name: scope["state"][name] for name in NOTED if name in scope["state"]},
+            **noted,
         )
 
 

@@ -15,6 +15,7 @@ from gateway.inference.bundle import IMAGE_MODEL, TEXT_MODEL, Manifest
 from gateway.inference.connection import Tls, TritonConnection, connection_lost, gone, queue_full
 from gateway.limits.deadline import Deadline
 from gateway.limits.gather import all_of
+from gateway.observability.tracing import propagated, span
 
 OUTPUT_NAME = "embedding__0"
 BUNDLE_PARAMETER = "bundle_id"
@@ -151,10 +152,13 @@ class TritonEncoder:
         self._observe_batch(model, len(rows))
         self.under_way[model] += 1
         try:
-            answer = await connection.ask(
-                lambda left_s: connection.triton.ModelInfer(inference(model, name, rows, left_s), timeout=left_s),
-                deadline,
-            )
+            with span(f"infer {model}", called(self._address, model, len(rows)), outgoing=True):
+                answer = await connection.ask(
+                    lambda left_s: connection.triton.ModelInfer(
+                        inference(model, name, rows, left_s), timeout=left_s, metadata=propagated()
+                    ),
+                    deadline,
+                )
         finally:
             self.under_way[model] -= 1
         if not self._is_ours:  # another bundle was loaded into the same server
@@ -201,6 +205,19 @@ def inference(model: str, name: str, rows: npt.NDArray[Any], left_s: float) -> m
     request.outputs.add(name=OUTPUT_NAME)
     request.parameters["timeout"].int64_param = max(1, int(left_s * 1e6))  # microseconds
     return request
+
+
+def called(address: Address, model: str, rows: int) -> dict[str, str | int]:
+    """Return the attributes of an inference's span: OpenTelemetry's of an RPC, model and batch size."""
+    return {
+        "rpc.system": "grpc",
+        "rpc.service": "inference.GRPCInferenceService",
+        "rpc.method": "ModelInfer",
+        "server.address": address.at.host,
+        "server.port": address.at.port,
+        "clip.model": model,
+        "clip.batch_size": rows,
+    }
 
 
 def vectors_of(response: messages.ModelInferResponse, rows: int, dim: int) -> Vectors:

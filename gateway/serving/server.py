@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -41,6 +42,11 @@ class DrainingServer(uvicorn.Server):
         self._signals += 1
         self._announce()
         super().handle_exit(sig, frame)
+
+    def hang_up(self, *_: object) -> None:
+        """Take SIGHUP, of a terminal that closes, as a first signal; never as a second one, since it comes twice."""
+        if not self._signals:
+            signal.raise_signal(signal.SIGTERM)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve; what is there by then stays for good, and the garbage collector need not look at it again."""

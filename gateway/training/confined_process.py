@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from gateway.decoding.workers.sandbox import Kernel, address_space
 
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _CODE: Final = Path(__file__).resolve().parents[2]
+DRAINED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Sent to a whole group or container at a stop: the gateway drains before it ends, and this process ends with it."""
+
 OUT_OF_MEMORY: Final = (
     *("memoryerror", "unable to allocate", "memory allocation", "std::bad_alloc"),
     *("cannot allocate memory", "failed to map segment"),
@@ -85,6 +89,7 @@ async def run_confined(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=passed_on | dict(environment or {}),
+        start_new_session=True,  # a terminal that closes must not end it before the gateway has drained
     )
     try:
         async with asyncio.timeout(timeout_s):
@@ -107,6 +112,8 @@ def confine(parent: str, memory_bytes: str, cpu_s: str, *, file_bytes: int = 0, 
         file_bytes: of any file that it writes.
         nice: by how much it gives way to other processes.
     """
+    for number in DRAINED:
+        signal.signal(number, signal.SIG_IGN)
     kernel = Kernel()
     with contextlib.suppress(OSError):  # no such file: another kernel than Linux'
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")

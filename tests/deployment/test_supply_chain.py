@@ -21,7 +21,7 @@ from tests.conftest import ROOT, free_ports
 from tests.support.fake_encoder import write_bundle
 
 HINT = "run: make lock"
-EXTRAS = ("evaluate.txt", "heic.txt", "oidc.txt", "pdq.txt", "redis.txt", "review.txt")
+EXTRAS = ("evaluate.txt", "heic.txt", "oidc.txt", "pdq.txt", "redis.txt", "review.txt", "traces.txt")
 FILES = ("gateway.txt", *EXTRAS, "build.txt", "compile.txt", "tools.txt")
 TEXTS = {file: (lock.FOLDER / file).read_text(encoding="utf-8") for file in FILES}
 PINS = {

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import signal
-import socket
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +16,7 @@ from tests.support.backends import Gateway
 from tests.support.fault_rig import Rig, moderate, under_way
 from tests.support.fault_table import FaultLog
 from tests.support.misbehaving_models import slow, solid
+from tests.support.raw_http import Upload
 from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.fault_rig_fixtures"]
@@ -71,7 +69,7 @@ def test_102_sigterm_under_load(ready: Rig, tmp_path: Path, faults: FaultLog) ->
         gateway.wait(200)
         load = Load(gateway, 4)
         until(lambda: len(load.decided) > 20)
-        upload = Upload(gateway, solid((0, 0, 0)))
+        upload = Upload(gateway.port, solid((0, 0, 0)))
         with ThreadPoolExecutor(2) as pool, httpx2.Client(base_url=gateway.url, timeout=30) as client:
             late = [under_way(ready, pool, moderate, client, solid(slow(12))) for _ in range(2)]
             gateway.process.send_signal(signal.SIGTERM)
@@ -99,30 +97,6 @@ def test_102_sigterm_under_load(ready: Rig, tmp_path: Path, faults: FaultLog) ->
     assert set(load.decided) <= logged
     lost = len(load.wrong) + len(set(load.decided) - logged)
     faults.expect(102, "SIGTERM under load: accepted requests", f"{lost} lost, exit code 0", "0 lost, exit code 0")
-
-
-class Upload:
-    """A request of which half has been sent."""
-
-    def __init__(self, gateway: Gateway, picture: bytes) -> None:
-        body = json.dumps({"images": [{"base64": base64.b64encode(picture).decode()}]}).encode()
-        self._rest = body[10:]
-        self._socket = socket.create_connection(("127.0.0.1", gateway.port), timeout=30)
-        kind = "Host: localhost\r\nContent-Type: application/json"
-        head = f"POST /v1/moderate HTTP/1.1\r\n{kind}\r\nContent-Length: {len(body)}"
-        self._socket.sendall(head.encode() + b"\r\n\r\n" + body[:10])
-
-    def finish(self) -> httpx2.Response:
-        """Send the other half, and read the answer until the server closes the connection."""
-        self._socket.sendall(self._rest)
-        said = b""
-        while data := self._socket.recv(1 << 16):
-            said += data
-        self._socket.close()
-        head, _, body = said.partition(b"\r\n\r\n")
-        lines = head.decode().split("\r\n")
-        headers = [tuple(line.split(": ", 1)) for line in lines[1:]]
-        return httpx2.Response(int(lines[0].split()[1]), headers=headers, content=body)  # type: ignore[arg-type]
 
 
 def test_102_sigterm_before_anything_is_ready(stack: Stack, tmp_path: Path, faults: FaultLog) -> None:

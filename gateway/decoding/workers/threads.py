@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from concurrent.futures import Executor
 
 from gateway.decoding.pdq import PerceptualHasher
@@ -30,7 +31,8 @@ class DecodeThreads:
     async def prepare(self, job: Job, timer: StageTimer) -> PreprocessedImage:
         """See ``Preprocessor.prepare``."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, prepare, job, timer, self._fingerprint)
+        run = contextvars.copy_context().run  # so that its stages are shown in the request's trace
+        return await loop.run_in_executor(self._threads, run, prepare, job, timer, self._fingerprint)
 
     async def close(self) -> None:
         """See ``Preprocessor.close``."""
