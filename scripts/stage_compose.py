@@ -20,11 +20,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = shutil.which("docker") or "docker"
@@ -261,6 +263,23 @@ class Stages:
         except (httpx2.HTTPError, ValueError, KeyError):
             return 0
 
+    def out_of_memory(self) -> str:
+        """A gateway whose decoders need more memory than its container has: they are ended, and it is not."""
+        self.compose("up", "-d", "--wait", GATEWAY_MEMORY="420m")
+        name = f"{PROJECT}-gateway-1"
+        started = docker("inspect", "--format", "{{.State.StartedAt}}", name)
+        with tempfile.TemporaryFile() as large:
+            Image.new("RGB", (7000, 7000)).save(large, "PNG")
+            large.seek(0)
+            sent = [large.read()] * 6
+        with ThreadPoolExecutor(len(sent)) as pool:
+            list(pool.map(lambda data: httpx2.post(f"{self.url}/v1/moderate", files={"file": data}, timeout=60), sent))
+        ended = docker("logs", name).count('"cause": "SIGKILL", "event": "decoder ended"')
+        if not ended or docker("inspect", "--format", "{{.State.StartedAt}}", name) != started:
+            raise SystemExit(f"stage_compose: {ended} decoders were killed, or the gateway was")
+        self.compose("up", "-d", "--wait", GATEWAY_MEMORY="4g")
+        return f"{ended} decoders were killed, the gateway was not"
+
     def side_by_side(self) -> str:
         """A second bundle beside the first, then alone: the way without a pause."""
         next_up = ("--profile", "next", "up", "-d", "--wait")
@@ -300,6 +319,7 @@ def run(stages: Stages) -> None:
     stages.stage("one of two Tritons frozen", lambda: stages.frozen_triton(1, of=2), outage_s=2)
     stages.stage("one Triton", lambda: stages.scale("triton", 1), outage_s=0)
     stages.stage("the only Triton frozen", lambda: stages.frozen_triton(1, of=1), outage_s=60)
+    stages.stage("memory runs out", stages.out_of_memory, outage_s=20)
     stages.stage("two bundles side by side, then the second", stages.side_by_side, outage_s=0)
 
 
