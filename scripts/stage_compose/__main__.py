@@ -9,7 +9,6 @@ first, unless ``--no-build``; the ones that the files name must be there or be h
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import platform
@@ -17,111 +16,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
+from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCKER = shutil.which("docker") or "docker"
-PROJECT = "clip-moderation-staged"
+from scripts.stage_compose.stack import PROJECT, REQUEST_TIMEOUT_S, Answers, Compose, clients, docker
+
 READY_S = 300.0
 STEP_S = 0.5
-CLIENTS = 4
-REQUEST_TIMEOUT_S = 30.0
 SETTLED_S = 3.0  # of good answers after each stage
-
-
-@dataclass(slots=True)
-class Answers:
-    """What clients got: when each answer came, and of which status; 0 is none."""
-
-    rows: list[tuple[float, int]] = field(default_factory=list)
-
-    def since(self, start_s: float) -> tuple[int, int, float]:
-        """Return how many were good and bad since then, and the longest time in seconds without a good one."""
-        rows = [(at, status) for at, status in self.rows if at >= start_s]
-        good = [at for at, status in rows if status == 200]
-        marks = [start_s, *good, time.monotonic()]
-        return len(good), len(rows) - len(good), max(b - a for a, b in itertools.pairwise(marks))
-
-
-class Compose:
-    """The project: its settings, and ``docker compose`` on them."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.settings = {
-            "BUNDLES_DIR": str(folder / "bundles"),
-            "GATEWAY_ALLOW_OPEN": "true",
-            "PROXY_PORT": str(port),
-            "TRITON_CPUS": str(os.cpu_count() or 1),
-            "GATEWAY_CPUS": str(os.cpu_count() or 1),
-        }
-        self._file = folder / ".env"
-
-    def __call__(self, *words: str, may_fail: bool = False, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run a command; ``settings`` are put into the project's file first, and stay there.
-
-        Raises:
-            subprocess.CalledProcessError: it failed, and must not.
-        """
-        self.settings |= settings
-        lines = (f"{name}={value}\n" for name, value in self.settings.items())
-        self._file.write_text("".join(lines), encoding="utf-8")
-        command = [DOCKER, "compose", "--project-name", PROJECT, "--env-file", str(self._file), *words]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=3600)
-        if done.returncode and not may_fail:
-            print(done.stdout, done.stderr, file=sys.stderr)
-            done.check_returncode()
-        return done
-
-    def containers(self) -> dict[str, str]:
-        """Return id and start of what runs, by its name."""
-        rows = [json.loads(line) for line in self("ps", "--format", "json").stdout.splitlines()]
-        found = {}
-        for row in rows:
-            started = docker("inspect", "--format", "{{.Id}} {{.State.StartedAt}}", row["Name"])
-            found[row["Name"].removeprefix(f"{PROJECT}-")] = started
-        return found
-
-
-def docker(*words: str) -> str:
-    """Run ``docker`` and return what it printed."""
-    done = subprocess.run([DOCKER, *words], capture_output=True, text=True, check=True, timeout=300)
-    return done.stdout.strip()
-
-
-@contextmanager
-def clients(url: str) -> Iterator[Answers]:
-    """Keep clients busy, each over a connection of its own that is kept; yields what they get."""
-    answers, stop = Answers(), threading.Event()
-    image = (ROOT / "examples" / "red-circle.png").read_bytes()
-
-    def work() -> None:
-        with httpx2.Client(timeout=REQUEST_TIMEOUT_S) as client:
-            while not stop.is_set():
-                try:
-                    sent = client.post(f"{url}/v1/moderate", files={"file": ("a.png", image, "image/png")})
-                    status = sent.status_code
-                except httpx2.HTTPError:
-                    status = 0
-                answers.rows.append((time.monotonic(), status))
-                if status != 200:
-                    time.sleep(0.05)
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def wait(what: str, holds: Callable[[], bool], seconds: float = READY_S) -> float:
@@ -261,6 +168,23 @@ class Stages:
         except (httpx2.HTTPError, ValueError, KeyError):
             return 0
 
+    def out_of_memory(self) -> str:
+        """A gateway whose decoders need more memory than its container has: they are ended, and it is not."""
+        self.compose("up", "-d", "--wait", GATEWAY_MEMORY="420m")
+        name = f"{PROJECT}-gateway-1"
+        started = docker("inspect", "--format", "{{.State.StartedAt}}", name)
+        with tempfile.TemporaryFile() as large:
+            Image.new("RGB", (7000, 7000)).save(large, "PNG")
+            large.seek(0)
+            sent = [large.read()] * 6
+        with ThreadPoolExecutor(len(sent)) as pool:
+            list(pool.map(lambda data: httpx2.post(f"{self.url}/v1/moderate", files={"file": data}, timeout=60), sent))
+        ended = docker("logs", name).count('"cause": "SIGKILL", "event": "decoder ended"')
+        if not ended or docker("inspect", "--format", "{{.State.StartedAt}}", name) != started:
+            raise SystemExit(f"stage_compose: {ended} decoders were killed, or the gateway was")
+        self.compose("up", "-d", "--wait", GATEWAY_MEMORY="4g")
+        return f"{ended} decoders were killed, the gateway was not"
+
     def side_by_side(self) -> str:
         """A second bundle beside the first, then alone: the way without a pause."""
         next_up = ("--profile", "next", "up", "-d", "--wait")
@@ -300,6 +224,7 @@ def run(stages: Stages) -> None:
     stages.stage("one of two Tritons frozen", lambda: stages.frozen_triton(1, of=2), outage_s=2)
     stages.stage("one Triton", lambda: stages.scale("triton", 1), outage_s=0)
     stages.stage("the only Triton frozen", lambda: stages.frozen_triton(1, of=1), outage_s=60)
+    stages.stage("memory runs out", stages.out_of_memory, outage_s=20)
     stages.stage("two bundles side by side, then the second", stages.side_by_side, outage_s=0)
 
 
