@@ -26,6 +26,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     Attributes:
         asked: models of the inferences that have reached it.
+        headers: those that came with the last one.
         is_ready: what it says of its models.
         refusals: statuses and texts that the next inferences end with, in order.
         may_answer: cleared, inferences wait.
@@ -38,6 +39,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.bundle_id = bundle_id
         self.at_most = at_most
         self.asked: list[str] = []
+        self.headers: dict[str, str] = {}
         self.is_ready = True
         self.refusals: list[tuple[grpc.StatusCode, str]] = []
         self.may_answer = asyncio.Event()
@@ -65,6 +67,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         self.asked.append(request.model_name)
+        self.headers = dict(context.invocation_metadata())
         if self.refusals:
             await context.abort(*self.refusals.pop(0))
         await self.may_answer.wait()
