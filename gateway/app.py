@@ -64,6 +64,7 @@ from gateway.parts import (
     MakeFetcher,
     MakeServer,
     admission_limits,
+    build_labels,
     decision_spool,
     decode_limits,
     idempotency_rules,
@@ -147,6 +148,7 @@ def create_app(
     triton_tls(settings)
     tracing = request_tracing(settings, VERSION)
     manifest = read_manifest(settings.model_repository)  # checked last: `--check` comes before an export
+    metrics.show_build(version=VERSION, **build_labels(manifest))
     checks = RequestChecks(keys, rate_limits, tracing, draining, ready_within_s)
     app = FastAPI(
         title="CLIP moderation gateway",

@@ -137,6 +137,12 @@ def admission_limits(settings: Settings) -> AdmissionLimits:
     )
 
 
+def build_labels(manifest: Manifest) -> dict[str, str]:
+    """Return what names a bundle in metrics."""
+    model = {"bundle_id": manifest.bundle_id, "model": manifest.model.id}
+    return {**model, "precision": manifest.precision, "device": manifest.device, "target": manifest.target}
+
+
 def decode_limits(settings: Settings, manifest: Manifest) -> DecodeLimits:
     """Return the caps of one image for this bundle."""
     return DecodeLimits(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 STAGES = ("intake", "decode", "views", "fingerprint", "text", "encode", "score")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -22,6 +22,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
         counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
         seconds = partial(Histogram, registry=self._registry, buckets=SECONDS)
         rows = partial(Histogram, registry=self._registry, buckets=BATCHES)
@@ -36,6 +37,11 @@ class Metrics:
         self.sign_ins = counter("gateway_sign_ins", "Attempts to sign in to the console, by outcome.", ["outcome"])
         self.in_flight = gauge("gateway_requests_in_flight", "Requests being worked on.")
         self.ready = gauge("gateway_ready", "1 when the models answer.")
+        self._build = gauge(
+            "gateway_build_info",
+            "1: the gateway's version, and the bundle that it was started with.",
+            ["version", "bundle_id", "model", "precision", "device", "target"],
+        )
         self._triton_up = gauge("gateway_triton_up", "1 while a Triton is asked for inferences.", ["address"])
         self._triton_under_way = gauge(
             "gateway_triton_inferences_under_way", "Inferences that a Triton works on.", ["address", "model"]
@@ -111,6 +117,10 @@ class Metrics:
         """Ask these at each scrape whether a part is lost."""
         for name, lost in parts.items():
             self._degraded.labels(name).set_function(lost)
+
+    def show_build(self, **labels: str) -> None:
+        """Show the gateway's version and its bundle: what ``gateway_build_info`` is labelled with."""
+        self._build.labels(**labels).set(1)
 
     def watch_triton(self, address: str, is_up: Callable[[], bool], under_way: Mapping[str, int]) -> None:
         """Ask these of a Triton at each scrape; ``under_way`` has its inferences by model."""
