@@ -33,6 +33,8 @@ from tests.support.rendered_chart import (
     variables,
 )
 
+pytestmark = pytest.mark.heavy
+
 FIXED = {"GATEWAY_HOST", "GATEWAY_PORT", "TRITON_HOST", "TRITON_GRPC_PORT", "MODEL_REPOSITORY", "DATA_DIR"}
 
 

@@ -144,7 +144,7 @@ def test_every_page_is_in_the_navigation_and_no_link_is_broken(tmp_path: Path) -
 
 def test_some_blocks_run_and_those_that_do_not_say_why() -> None:
     assert len(RUN) >= 20
-    assert all(re.search("hub|Docker|session|sqlite3", mark) for _, mark, _, _ in BLOCKS if mark)
+    assert all(re.search("hub|Docker|Kubernetes|session|sqlite3", mark) for _, mark, _, _ in BLOCKS if mark)
 
 
 @pytest.mark.parametrize(

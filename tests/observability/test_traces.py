@@ -94,7 +94,7 @@ def test_errors_have_our_codes_and_probes_no_trace(traced: tuple[Collected, str,
     collector, url, _ = traced
     assert httpx2.get(f"{url}/readyz").status_code == 200
     wrong = httpx2.post(f"{url}/v1/moderate", json={"images": [{"base64": "AAAA"}], "policy": "absent"}, timeout=30)
-    until(lambda: collector.named("POST /v1/moderate"))
+    until(lambda: bool(collector.named("POST /v1/moderate")))
     span = collector.named("POST /v1/moderate")[-1]
     assert span.attributes["error.type"] == wrong.json()["code"]
     assert span.parent == ""

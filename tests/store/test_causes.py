@@ -25,6 +25,8 @@ from tests.support.stores import decision, locked, opened, save
 
 pytest_plugins = ["tests.support.store_fixtures"]
 
+pytestmark = pytest.mark.heavy
+
 PATIENCE_S = 20.0
 GUESS = "a-guess-of-a-password"
 

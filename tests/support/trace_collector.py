@@ -54,7 +54,9 @@ class Collector:
                 self.spans.append(
                     Seen(
                         span.name,
-                        *(part.hex() for part in (span.trace_id, span.span_id, span.parent_span_id)),
+                        span.trace_id.hex(),
+                        span.span_id.hex(),
+                        span.parent_span_id.hex(),
                         values_of(span.attributes),
                         (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9,
                         span.status.code == span.status.STATUS_CODE_ERROR,
