@@ -258,6 +258,16 @@ async def closed_loop(
     return load
 
 
+def arrivals(per_second: float, seconds: float, *, poisson: bool) -> list[float]:
+    """Return when requests become due, in seconds from the first; see ``open_loop``."""
+    dice = random.Random(20261121)  # noqa: S311 - arrivals, no secret
+    due, when = [], 0.0
+    while when < seconds:
+        due.append(when)
+        when += dice.expovariate(per_second) if poisson else 1 / per_second
+    return due
+
+
 async def open_loop(
     address: tuple[str, int], requests: Sequence[bytes], per_second: float, seconds: float, *, poisson: bool = False
 ) -> Load:
@@ -270,11 +280,7 @@ async def open_loop(
         seconds: for how long.
         poisson: exponential gaps (the same at every run) in place of even ones.
     """
-    dice = random.Random(20261121)  # noqa: S311 - arrivals, no secret
-    due, when = [], 0.0
-    while when < seconds:
-        due.append(when)
-        when += dice.expovariate(per_second) if poisson else 1 / per_second
+    due = arrivals(per_second, seconds, poisson=poisson)
     pool = _Pool(*address)
     await pool.ask(requests[0], 0.0)
     pool.begin()
