@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import grpc
 import psutil
 
 from gateway.inference.bundle import read_manifest
@@ -79,14 +80,14 @@ def steps(running: Stack, capacity: Callable[[], float]) -> Iterator[tuple[str, 
     side = read_manifest(running.repository).image.size_px
     served = image_sizing(running.repository)
     requests = [classification(picture) for picture in photographs()]
-    grpc, rest = f"{running.host}:{running.grpc_port}", (running.host, running.port)
+    triton, rest = f"{running.host}:{running.grpc_port}", (running.host, running.port)
 
     def encoder(processes: int, threads: int, batch: int) -> dict[str, float]:
         found = alone.encoder(running.repository, alone.Setting(processes, threads, batch), ENCODER_S)
         return {"batch_s": processes * batch / found.rate, "core_s": found.core_s * batch}
 
     def tensors(rows: int) -> dict[str, float]:
-        load = asyncio.run(bare.closed_loop(grpc, bare.message(side, rows), 1, ENCODER_S))
+        load = asyncio.run(bare.closed_loop(triton, bare.message(side, rows), 1, ENCODER_S))
         return {"batch_s": statistics.median(load.latencies_s)}
 
     def counted() -> dict[str, float]:
@@ -178,8 +179,13 @@ def main() -> int:
                     continue
                 wait_until_quiet(running.pid, given.foreign, end)
                 others, start = Others(running.pid), time.monotonic()
-                with stopped(running, when=name.startswith("encoder")):
-                    one = step()
+                try:
+                    with stopped(running, when=name.startswith("encoder")):
+                        one = step()
+                except (grpc.aio.AioRpcError, OSError) as error:  # a connection that did not outlive the suspension
+                    print(name, error.__class__.__name__, file=sys.stderr, flush=True)
+                    rejected += 1
+                    continue
                 one["others"] = others.share()
                 busy_s += time.monotonic() - start
                 print(f"{busy_s:5.0f} s", name, one, file=sys.stderr, flush=True)
