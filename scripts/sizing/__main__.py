@@ -42,9 +42,8 @@ def machine_of(found: dict[str, Any]) -> Machine:
 def check() -> list[tuple[int, float, float, float]]:
     """Print the curve measured and simulated; return for each level the ratios of rate, p50 and p95."""
     found, rows = measured(), []
-    print(
-        "| in flight | pictures/s | simulated | p50, ms | simulated | p95, ms | simulated |\n|---|---|---|---|---|---|---|"
-    )
+    print("| in flight | pictures/s | simulated | p50, ms | simulated | p95, ms | simulated |")
+    print("|---|---|---|---|---|---|---|")
     levels = {name.split()[1]: step for name, step in found["steps"].items() if name.startswith("closed ")}
     for level, seen in levels.items():
         curve = closed(machine_of(found), int(level), SIMULATED_S)
