@@ -177,12 +177,14 @@ def preparer(settings: Settings, threads: Executor, metrics: Metrics) -> Preproc
     forker = ForkServer(
         most_memory=most_memory, heic=settings.heic, fingerprint=settings.perceptual_hash and available()
     )
-    return DecodePool(
+    pool = DecodePool(
         settings.effective_decode_workers,
         forker,
         settings.max_inferences,
         lambda reason: metrics.decode_workers_ended.labels(reason).inc(),
     )
+    metrics.watch_decoders(pool.memory_bytes)
+    return pool
 
 
 def fetch_limits(settings: Settings) -> FetchLimits:

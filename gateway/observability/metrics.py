@@ -50,6 +50,10 @@ class Metrics:
             "gateway_triton_failures", "Inferences that a Triton refused or left unanswered.", ["address"]
         )
         self.triton_retries = counter("gateway_triton_retries", "Inferences asked a second time after such a failure.")
+        self._decode_memory = gauge(
+            "gateway_decode_workers_memory_bytes",
+            "Resident memory of the decoding processes; pages that they share count in each.",
+        )
         self.decode_workers_ended = counter(
             "gateway_decode_workers_ended", "Decoding processes that ended, by reason.", ["reason"]
         )
@@ -112,6 +116,10 @@ class Metrics:
         self._webhook_events = gauge("gateway_webhook_events", "Webhook events that are undelivered.", ["state"])
         self._webhook_oldest = gauge("gateway_webhook_oldest_waiting_seconds", "Age of the oldest waiting event.")
         self._names: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)  # of each kind, those seen
+
+    def watch_decoders(self, memory_bytes: Callable[[], int]) -> None:
+        """Ask this at each scrape for the memory of the decoding processes."""
+        self._decode_memory.set_function(memory_bytes)
 
     def watch_degraded(self, **parts: Callable[[], bool]) -> None:
         """Ask these at each scrape whether a part is lost."""

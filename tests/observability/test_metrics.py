@@ -17,9 +17,11 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.observability.metrics import MOST_NAMES, Metrics
+from gateway.settings import MIB
 from tests.conftest import ROOT
 from tests.support.in_process_app import Web, png
 from tests.support.saved_policies import moderate
+from tests.support.waiting import until
 
 pytest_plugins = ["tests.support.saved_policies_fixtures"]
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -108,6 +110,12 @@ def test_sizes_are_few() -> None:
         r'gateway_images_total\{format="png",megapixels="([^"]+)"\} (\S+)', metrics.exposition().decode()
     )
     assert dict(found) == {"<=0.25": "2.0", "<=1": "2.0", "<=4": "1.0", "<=16": "1.0", ">16": "2.0"}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("web", [{"decode_isolation": True, "decode_workers": 2}], indirect=True)
+def test_the_memory_of_decoders_is_shown(made: Web) -> None:
+    until(lambda: value(made, "gateway_decode_workers_memory_bytes") > 2 * 10 * MIB)
 
 
 def test_every_route_of_the_service_has_its_own_name(made: Web) -> None:

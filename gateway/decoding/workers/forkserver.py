@@ -35,6 +35,7 @@ _PIECE_BYTES: Final = 1 << 17
 """Of an image, written at a time: what the socket does not take at once is copied."""
 _READ_AHEAD_BYTES: Final = 1 << 20
 _MOST_CODE_BYTES: Final = 8
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _CODE: Final = Path(__file__).resolve().parents[3]
 
 
@@ -76,6 +77,14 @@ def progress_of(pid: int) -> Progress | None:
     fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
     ticks = int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
     return Progress(ticks / os.sysconf("SC_CLK_TCK"), fields[0] == "R")
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the memory of a process that is resident, 0 once it has gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0
 
 
 class Worker:

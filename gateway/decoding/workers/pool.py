@@ -17,7 +17,15 @@ import structlog
 
 from gateway.decoding.guards import too_slow
 from gateway.decoding.preprocess import Job, PreprocessedImage
-from gateway.decoding.workers.forkserver import ForkServer, Progress, Worker, WorkerLost, WorkerNotStarted, progress_of
+from gateway.decoding.workers.forkserver import (
+    ForkServer,
+    Progress,
+    Worker,
+    WorkerLost,
+    WorkerNotStarted,
+    progress_of,
+    resident_bytes,
+)
 from gateway.decoding.workers.messages import AnswerRefused, DecoderBug, order_of, read_answer
 from gateway.decoding.workers.sandbox import Layers
 from gateway.errors import DecodersUnavailable, ImageUndecodable, InternalError, Overloaded
@@ -71,6 +79,10 @@ class DecodePool:
     def fingerprints(self) -> bool:
         """See ``Preprocessor.fingerprints``."""
         return self._forker.fingerprint
+
+    def memory_bytes(self) -> int:
+        """Return the resident memory of the workers; pages that they share count in each."""
+        return sum(resident_bytes(worker.pid) for worker in self._workers)
 
     async def prepare(self, job: Job, timer: StageTimer) -> PreprocessedImage:
         """See ``Preprocessor.prepare``.
@@ -197,7 +209,9 @@ class DecodePool:
         """Tell once what this kernel lacks."""
         missing = ", ".join(layer.name or "" for layer in Layers if layer not in layers)
         if missing and not self._missing:
-            self._log.warning("decoders are confined less: the kernel lacks a part of their sandbox", missing=missing)
+            self._log.warning(
+                "decoders are confined less: this machine or container lacks a part of their sandbox", missing=missing
+            )
         self._missing = missing
 
 

@@ -15,7 +15,6 @@ Linux only, as the gateway is. What each step is worth:
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import resource
@@ -40,11 +39,12 @@ replaces: Kubernetes sets up to 999, by which 500 made decoders the last to go i
 
 
 class Layers(IntFlag):
-    """What of a sandbox not every kernel has."""
+    """What of a sandbox not every kernel or container has."""
 
     NONE = 0
     LANDLOCK = 1
     SECCOMP = 2
+    OOM_SCORE = 4
 
 
 class Kernel:
@@ -112,8 +112,7 @@ class Sandbox:
         Returns:
             The connection as it is now, and what holds.
         """
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_bytes(_OOM_SCORE)
+        layers = Layers.OOM_SCORE if go_first() else Layers.NONE
         limits = {**self._limits, resource.RLIMIT_AS: address_space() + self._memory}
         os.dup2(connection.detach(), 0, inheritable=False)
         nowhere = os.open(os.devnull, os.O_RDWR)
@@ -121,7 +120,8 @@ class Sandbox:
         os.dup2(nowhere, 2)
         os.closerange(KEPT_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._kernel.drop_privileges()
-        layers = Layers.LANDLOCK if self._kernel.enter_landlock() else Layers.NONE
+        if self._kernel.enter_landlock():
+            layers |= Layers.LANDLOCK
         for limit, value in limits.items():
             hard = resource.getrlimit(limit)[1]
             lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -131,6 +131,19 @@ class Sandbox:
         if self._filter.enter():
             layers |= Layers.SECCOMP
         return confined, layers
+
+
+def go_first() -> bool:
+    """Be the first to be killed when memory runs out.
+
+    Returns:
+        Whether that could be set; where /proc is read-only it cannot.
+    """
+    try:
+        Path("/proc/self/oom_score_adj").write_bytes(_OOM_SCORE)
+    except OSError:
+        return False
+    return True
 
 
 def address_space() -> int:
