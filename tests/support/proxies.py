@@ -44,7 +44,8 @@ def proxy(folder: Path, upstream: int, **changed: str) -> Iterator[Proxy]:
     environment = {name: str(value or "") for name, value in given.items()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "gateway.conf").write_text(filled_in(environment))
-    (folder / "servers.conf").write_text(f"server 127.0.0.1:{upstream} max_fails=1 fail_timeout=1s;\n")
+    server = f"{changed['PROXY_UPSTREAM']} resolve" if "PROXY_UPSTREAM" in changed else f"127.0.0.1:{upstream}"
+    (folder / "servers.conf").write_text(f"server {server} max_fails=1 fail_timeout=1s;\n")
     main = (FOLDER / "nginx.conf").read_text(encoding="utf-8").replace("/tmp/", f"{folder}/")  # noqa: S108
     (folder / "nginx.conf").write_text(main)
     log = folder / "nginx.log"
