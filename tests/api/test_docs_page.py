@@ -41,6 +41,8 @@ def test_every_example_of_the_openapi_text_gets_its_documented_success(stack: St
         for method, path, kind, content, success in every:
             if kind == "multipart/form-data":
                 continue  # below: a file has no example
+            if path == "/v1/policies/{name}/carry":
+                continue  # between two bundles: tests/api/test_carried_policies.py
             if path == "/v1/session":
                 continue  # of browsers' pages alone: tests/auth/test_sessions.py
             sent = content["example"]

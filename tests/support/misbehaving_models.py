@@ -27,6 +27,8 @@ class TritonPythonModel(TritonPythonModel):
         import os, time
 
         for request in requests:
+            if request.is_cancelled():
+                continue
             found = pb_utils.get_input_tensor_by_name(request, "pixels")
             if found is None:
                 continue

@@ -42,14 +42,14 @@ def answers(
         outputs: name and type in words of the config, in the order that the model gives them.
         compute: runs the model.
     """
-    cancelled = _failed("the request was cancelled", pb_utils.TritonError.CANCELLED)
     alive = [request for request in requests if not request.is_cancelled()]
     try:
         answered = iter(_computed(alive, inputs, outputs, compute) if alive else [])
     except Exception as error:  # noqa: BLE001 - whatever the model raises belongs to these requests, not to the process
         answered = iter([_failed(_reason(error)) for _ in alive])
     waited_for = {id(request) for request in alive}
-    return [next(answered) if id(request) in waited_for else cancelled for request in requests]
+    # A response of its own for each: the server frees it, and one that is given out twice ends the server.
+    return [next(answered) if id(request) in waited_for else _cancelled() for request in requests]
 
 
 def _computed(
@@ -73,6 +73,10 @@ def _computed(
         pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack(name, parts[at]) for name, parts in split])
         for at in range(len(requests))
     ]
+
+
+def _cancelled() -> Any:  # noqa: ANN401 - a class of the stub
+    return _failed("the request was cancelled", pb_utils.TritonError.CANCELLED)
 
 
 def _failed(reason: str, code: int | None = None) -> Any:  # noqa: ANN401 - a class of the stub
