@@ -35,7 +35,6 @@ _PIECE_BYTES: Final = 1 << 17
 """Of an image, written at a time: what the socket does not take at once is copied."""
 _READ_AHEAD_BYTES: Final = 1 << 20
 _MOST_CODE_BYTES: Final = 8
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _CODE: Final = Path(__file__).resolve().parents[3]
 
 
@@ -82,7 +81,7 @@ def progress_of(pid: int) -> Progress | None:
 def resident_bytes(pid: int) -> int:
     """Return the memory of a process that is resident, 0 once it has gone."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_BYTES
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
         return 0
 
