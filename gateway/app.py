@@ -109,8 +109,8 @@ RESOURCES = (
     *(labelled_sets, jobs, webhooks),
 )
 SESSIONS = (session, session_oidc)
-# The framework's own spans, metrics and logs have paths, queries and texts of exceptions, and it would begin to send
-# them by itself where OTEL_EXPORTER_OTLP_ENDPOINT is set.
+# The framework's own spans, metrics and logs have paths, queries and texts of exceptions; it makes them where
+# FASTAPI_OTEL_AUTO_CONFIGURE is set, or the process has a provider for all its libraries.
 NO_TELEMETRY: TelemetryConfig = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
 
 

@@ -9,11 +9,12 @@ never its text; of a library's own line the constant part alone.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
 import warnings
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.types import EventDict, WrappedLogger
@@ -26,11 +27,28 @@ TRACE_LINE = re.compile(r'^\s*File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (
 TRACE_END = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?::|$)", re.MULTILINE)
 
 
+class Unfailing:
+    """A stream whose lines are lost where they cannot be written: a terminal that has closed fails no request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write, or lose it."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, or wait for the next time."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 class StdoutLogger(structlog.WriteLogger):
     """Writes lines to standard output; ``name`` is the part of the gateway that logs."""
 
     def __init__(self, name: str = "gateway") -> None:
-        super().__init__(sys.stdout)
+        super().__init__(cast("TextIO", Unfailing(sys.stdout)))
         self.name = name
 
 

@@ -254,3 +254,20 @@ def test_the_form_for_people_keeps_no_values_either() -> None:
     found = logged_faults("console")
     assert not holds_secret(found)
     assert "OSError errno 28" in found
+
+
+def test_a_line_that_cannot_be_written_fails_nobody() -> None:
+    code = """
+import os, sys, structlog
+from gateway.observability.log_format import configure_logging
+configure_logging("json", "info")
+read, write = os.pipe()
+os.close(read)
+os.dup2(write, 1)
+for _ in range(1000):
+    structlog.get_logger().warning("nobody reads this")
+print("alive", file=sys.stderr, flush=True)
+os._exit(0)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (run.returncode, run.stderr) == (0, "alive\n")
