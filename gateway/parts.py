@@ -37,7 +37,7 @@ from gateway.store.spool import DecisionSpool
 MOST_BYTES_PER_PIXEL = 32  # above every format's estimate
 DEMO_MIN_SIDE_PX, MIN_SIDE_PX = 32, 50
 
-MakeServer = Callable[[Settings, Manifest, Metrics, Address], ModelServer]
+MakeServer = Callable[[Settings, Manifest, Metrics, Address, Tls | None], ModelServer]
 MakeFetcher = Callable[[Settings], Fetcher]
 
 
@@ -45,9 +45,10 @@ class TritonTlsInvalid(ValueError):
     """The settings of TLS to Triton cannot be used; the text says which, and no secret."""
 
 
-def triton_server(settings: Settings, manifest: Manifest, metrics: Metrics, address: Address) -> ModelServer:
+def triton_server(
+    settings: Settings, manifest: Manifest, metrics: Metrics, address: Address, tls: Tls | None = None
+) -> ModelServer:
     """Return the encoder that asks the Triton at an address."""
-    tls = triton_tls(settings)
     return TritonEncoder(address, manifest, metrics.observe_batch, settings.gateway_replicas, tls)
 
 
@@ -110,10 +111,11 @@ def request_tracing(settings: Settings, version: str) -> Tracing:
 
 def load_balancer(settings: Settings, manifest: Manifest, metrics: Metrics, make_server: MakeServer) -> LoadBalancer:
     """Return the encoder on all Tritons; called within the loop."""
+    tls = triton_tls(settings)
     return LoadBalancer(
         Addresses(settings.triton_endpoints),
         settings.triton_resolve_s,
-        lambda address: make_server(settings, manifest, metrics, address),
+        lambda address: make_server(settings, manifest, metrics, address, tls),
         manifest,
         settings.readiness_window_s,
         metrics,

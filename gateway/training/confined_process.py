@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.decoding.workers.sandbox import Kernel, address_space
+from gateway.decoding.workers.sandbox import Kernel, address_space, go_first
 
 _PASSED_ON: Final = ("LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _CODE: Final = Path(__file__).resolve().parents[2]
@@ -28,8 +28,6 @@ OUT_OF_MEMORY: Final = (
     *("cannot allocate memory", "failed to map segment"),
 )
 """What Python, numpy, OpenBLAS, C++ and the loader of shared objects say where no memory is left."""
-
-FIRST_TO_GO = "1000"  # proc_pid_oom_score_adj(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +113,7 @@ def confine(parent: str, memory_bytes: str, cpu_s: str, *, file_bytes: int = 0, 
     for number in DRAINED:
         signal.signal(number, signal.SIG_IGN)
     kernel = Kernel()
-    with contextlib.suppress(OSError):  # no such file: another kernel than Linux'
-        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")
+    go_first()
     kernel.drop_privileges()
     kernel.die_with(int(parent))
     os.nice(nice)

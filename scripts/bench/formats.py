@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scripts.bench.alternate import alternate, ratio
@@ -49,8 +49,13 @@ def _exported(model: str, precision: str, name: str) -> Path:
     return repository
 
 
+def in_process(repository: Path, seconds: float, batches: Sequence[int]) -> list[str]:
+    """Return the command that measures ``rates_here`` in a process of its own and prints them as JSON."""
+    return [sys.executable, "-m", "scripts.bench.formats", str(repository), str(seconds), *map(str, batches)]
+
+
 def _side(repository: Path, seconds: float) -> Callable[[], dict[int, float]]:
-    command = [sys.executable, "-m", "scripts.bench.formats", str(repository), str(seconds)]
+    command = in_process(repository, seconds, BATCHES)
 
     def run() -> dict[int, float]:
         done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
@@ -59,7 +64,8 @@ def _side(repository: Path, seconds: float) -> Callable[[], dict[int, float]]:
     return run
 
 
-def _in_this_process(repository: Path, seconds: float) -> dict[int, float]:
+def rates_here(repository: Path, seconds: float, batches: Sequence[int]) -> dict[int, float]:
+    """Return the pictures a second of a bundle's image encoder in this process, by batch."""
     import torch
 
     from gateway.inference.bundle import IMAGE_MODEL, read_manifest
@@ -73,7 +79,7 @@ def _in_this_process(repository: Path, seconds: float) -> dict[int, float]:
     side = manifest.image.size_px
     rates = {}
     with torch.inference_mode():
-        for batch in BATCHES:
+        for batch in batches:
             pixels = torch.randint(0, 255, (batch, side, side, 3), dtype=torch.uint8)
             model(pixels)
             times: list[float] = []
@@ -86,4 +92,4 @@ def _in_this_process(repository: Path, seconds: float) -> dict[int, float]:
 
 
 if __name__ == "__main__":
-    json.dump(_in_this_process(Path(sys.argv[1]), float(sys.argv[2])), sys.stdout)
+    json.dump(rates_here(Path(sys.argv[1]), float(sys.argv[2]), [int(batch) for batch in sys.argv[3:]]), sys.stdout)

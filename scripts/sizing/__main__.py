@@ -7,8 +7,7 @@ import json
 import math
 from typing import Any
 
-from scripts.sizing.model import FULL, Costs, Part, mean_wait_s, parts_of
-from scripts.sizing.service_times import MEASURED
+from scripts.sizing.model import FULL, MEASURED, Costs, Part, mean_wait_s, parts_of
 from scripts.sizing.simulation import Machine, closed
 
 SIMULATED_S = 120.0

@@ -34,7 +34,7 @@ from scripts.bench.pictures import photographs
 from scripts.bench.processes import spent
 from scripts.bench.stack import Stack, stack
 from scripts.export.record import image_sizing
-from scripts.sizing.service_times import MEASURED
+from scripts.sizing.model import MEASURED
 
 IN_FLIGHT = (1, 2, 4, 8, 16, 32, 64)
 SHARES = (0.4, 0.6, 0.8)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
+MEASURED = Path(__file__).with_name("measured.json")  # written by scripts.sizing.measure
 FULL = 0.7  # of a part's capacity: above it the wait grows faster than the load
 PICTURE_BYTES = 150_000  # of a JPEG as users upload them
 

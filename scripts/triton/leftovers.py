@@ -6,9 +6,11 @@ shared-memory region. So what belongs to which stack is read from the running sy
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -69,3 +71,11 @@ def clear(prefix: str, *, timeout_s: float = 5.0) -> tuple[int, int]:
     for region in removed:
         region.unlink(missing_ok=True)
     return len(killed), len(removed)
+
+
+def kill(server: subprocess.Popen[bytes], prefix: str) -> None:
+    """End a server that leads its group as the kernel would for want of memory, with all it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+    clear(prefix)

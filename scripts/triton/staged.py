@@ -112,11 +112,8 @@ class StagedTriton:
     def kill(self) -> None:
         """End it as the kernel would for want of memory, with all it has started."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            leftovers.kill(self._process, self._settings.prefix)
             self._process = None
-        leftovers.clear(self._settings.prefix)
 
     @property
     def _settings(self) -> Settings:

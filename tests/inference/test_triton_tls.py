@@ -17,7 +17,7 @@ from gateway.inference.addresses import Address, Endpoint
 from gateway.inference.bundle import read_manifest
 from gateway.limits.deadline import Deadline
 from gateway.observability.metrics import Metrics
-from gateway.parts import triton_server
+from gateway.parts import triton_server, triton_tls
 from gateway.settings import Settings
 from scripts.triton.staged import StagedTriton
 from tests.conftest import free_ports
@@ -69,12 +69,9 @@ def triton(bundle: Path, files: Files, tmp_path_factory: pytest.TempPathFactory)
 async def connects(triton: StagedTriton, settings: dict[str, Any], name: str = NAME) -> bool:
     """Return whether a gateway with these settings reaches it, which names it so."""
     manifest = read_manifest(triton.repository)
-    server = triton_server(
-        Settings(model_repository=triton.repository, **settings),
-        manifest,
-        Metrics(),
-        Address(Endpoint.parse(triton.address), name),
-    )
+    given = Settings(model_repository=triton.repository, **settings)
+    address = Address(Endpoint.parse(triton.address), name)
+    server = triton_server(given, manifest, Metrics(), address, triton_tls(given))
     try:
         served = await server.served_parameters(Deadline.after(UNTIL_S))
     except ModelUnavailable:

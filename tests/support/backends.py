@@ -6,12 +6,10 @@ misbehave: the TorchScript answers what cannot be right, the backend takes its t
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -92,11 +90,8 @@ class Behind:
     def kill(self) -> None:
         """End it as the kernel would for want of memory: at once, with all it has started."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            leftovers.kill(self._process, self.settings.prefix)
             self._process = None
-        leftovers.clear(self.settings.prefix)
         for note in self._notes.iterdir():
             note.unlink()
 
